@@ -1,0 +1,66 @@
+"""The errors a person may see, each with its exit code.
+
+An error is two sentences: what happened and where; what to do. `headstart.cli` prints them without a traceback (`--debug` shows it).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class HeadstartError(Exception):
+    """Base of all errors that we raise on purpose. `exit_code` 1 is kept for our own bugs."""
+
+    exit_code = 1
+
+    def __init__(self, what: str, mend: str = "") -> None:
+        super().__init__(what if not mend else f"{what}\n{mend}")
+        self.what = what
+        self.mend = mend
+
+
+class UsageError(HeadstartError):
+    """A wrong flag, an impossible setting, a changed configuration on resume (exit 2)."""
+
+    exit_code = 2
+
+
+class BadInput(HeadstartError):
+    """A file or record of the user that cannot be used (exit 3).
+
+    Args:
+        what: what is wrong, one sentence.
+        mend: how to mend it, one sentence.
+        file: the file, if one is to blame.
+        record: 1-based line or record number in `file`.
+    """
+
+    exit_code = 3
+
+    def __init__(self, what: str, mend: str = "", *, file: str | Path | None = None, record: int | None = None) -> None:
+        place = "" if file is None else f"{file}" + ("" if record is None else f", record {record}") + ": "
+        super().__init__(place + what, mend)
+        self.reason = what
+        self.file = None if file is None else str(file)
+        self.record = record
+
+
+class MissingDependency(HeadstartError):
+    """Something this machine lacks (exit 4); the message names the pip line."""
+
+    exit_code = 4
+
+    def __init__(self, package: str, extra: str, why: str) -> None:
+        super().__init__(f"{why} needs the package '{package}', which is not installed.", f"Install it with: pip install 'headstart[{extra}]'")
+
+
+class Diverged(HeadstartError):
+    """The loss became NaN or infinite (exit 5)."""
+
+    exit_code = 5
+
+
+class Interrupted(HeadstartError):
+    """SIGINT or SIGTERM; a checkpoint was written (exit 130)."""
+
+    exit_code = 130
