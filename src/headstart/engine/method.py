@@ -1,0 +1,92 @@
+"""The contract of a method: what the engine asks of it, and nothing more (docs/architecture.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from headstart.catalog import Card
+from headstart.core.rng import Rng
+
+Batch: TypeAlias = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Context:
+    """What `Method.loss` may know beside the batch.
+
+    `step` and `phase` are host values: branch on them only where a phase begins (a captured CUDA graph keeps the branch it saw).
+    """
+
+    step: int  # counted from 0
+    total_steps: int
+    phase: str
+    rng: Rng  # keyed on (seed, step, global row, name)
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A span of a run. Exactly one phase of a method may leave `steps` None: it takes what is left of the budget.
+
+    Args:
+        name: what `ctx.phase` says during it.
+        steps: its length in optimiser updates.
+        trainable: which parameters get gradients, by name; None is all of them.
+        on_start: called once when the phase begins (copy weights, freeze, reset). Never called again on resume.
+        fresh_optimizer: start the optimiser's moments anew when the phase begins.
+    """
+
+    name: str
+    steps: int | None = None
+    trainable: Callable[[str], bool] | None = None
+    on_start: Callable[[], None] | None = None
+    fresh_optimizer: bool = False
+
+
+class Method(nn.Module):
+    """One published pre-training recipe. A subclass holds its card, Config, presets and network, and scores a batch.
+
+    A text method inherits `headstart.engine.text_method.TextMethod`, which reads stores of text; see CONTRIBUTING.md.
+    """
+
+    card: ClassVar[Card]
+    Config: ClassVar[type]
+    presets: ClassVar[dict[str, Any]]
+    predicts_tokens: ClassVar[bool] = False  # its loss starts at the unigram entropy of the corpus: the run draws the plateau line
+    plateau_metric: ClassVar[str] = "loss"  # which returned metric is the token-prediction loss in nats
+
+    config: Any
+
+    def phases(self, total_steps: int) -> list[Phase]:
+        """The spans of the run, in order; by default one over the whole budget."""
+        return [Phase("train")]
+
+    def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+        """Scores one batch: {"loss": scalar with gradient, more scalars to log}. The only place that sees a batch."""
+        raise NotImplementedError
+
+    def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+        """The scalars of one held-out batch; by default those of `loss`. Called with dropout off and fixed draws."""
+        return self.loss(batch, ctx)
+
+    def backbone(self) -> nn.Module:
+        """The network that downstream use takes."""
+        raise NotImplementedError
+
+    def embed(self, batch: Batch) -> Tensor:
+        """[batch, dim]: one vector a row, from the backbone (probes, `headstart embed`)."""
+        raise NotImplementedError
+
+    def show(self, batch: Batch, ctx: Context) -> list[str]:
+        """A few lines a person can look at: masks and guesses, completions, neighbours."""
+        return []
+
+    def export(self, folder: Path) -> None:
+        """Writes the backbone in the field's own format; `load(folder)` is the inverse."""
+        raise NotImplementedError
