@@ -1,0 +1,204 @@
+"""Configuration is dataclasses: one definition gives Python, command line and YAML the same names and defaults.
+
+Every field has a docstring (a string literal under it) with its unit and, in a method, the paper's value; `field_docs` reads them from the source, so
+`--help`, the commented YAML and the documentation cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import textwrap
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin
+
+import yaml
+
+from headstart.core.errors import BadInput, UsageError
+
+MAX_YAML_BYTES = 1 << 20
+
+
+@cache
+def field_docs(cls: type) -> dict[str, str]:
+    """Name -> docstring of each field of a dataclass, those of its bases included."""
+    docs: dict[str, str] = {}
+    for base in reversed(cls.__mro__):
+        if not dataclasses.is_dataclass(base):
+            continue
+        try:
+            tree = ast.parse(textwrap.dedent(inspect.getsource(base)))
+        except (OSError, TypeError):  # made by make_dataclass: no source
+            continue
+        body = typing.cast(ast.ClassDef, tree.body[0]).body
+        for statement, following in zip(body, body[1:], strict=False):
+            if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and isinstance(following, ast.Expr):
+                text = getattr(following.value, "value", None)
+                if isinstance(text, str):
+                    docs[statement.target.id] = inspect.cleandoc(text)
+    return docs
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted name -> value of every leaf field of a (nested) dataclass."""
+    leaves: dict[str, Any] = {}
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        name = prefix + field.name
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            leaves.update(flatten(value, name + "."))
+        else:
+            leaves[name] = value
+    return leaves
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON and YAML can hold it: paths become strings, tuples lists, dataclasses dictionaries."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def replace_nested(config: Any, changes: Mapping[str, Any], *, where: str = "configuration") -> Any:
+    """A copy of a nested dataclass with the (nested or dotted) fields of `changes` set; unknown names and wrong types are refused.
+
+    Raises:
+        UsageError: a name that the dataclass does not have, or a value of another type.
+    """
+    hints = typing.get_type_hints(type(config))
+    names = {field.name for field in dataclasses.fields(config)}
+    nested: dict[str, Any] = {}
+    for key, value in changes.items():
+        head, _, rest = str(key).partition(".")
+        if head not in names:
+            raise UsageError(f"{where}: there is no setting '{key}'.", f"The settings here are: {', '.join(sorted(names))}.")
+        current = getattr(config, head)
+        if dataclasses.is_dataclass(current) and not isinstance(current, type):
+            if not rest and not isinstance(value, Mapping):
+                raise UsageError(f"{where}: '{key}' is a group of settings, not a value.")
+            nested.setdefault(head, {}).update({rest: value} if rest else value)
+        elif rest:
+            raise UsageError(f"{where}: '{head}' is a single value and has no '{rest}'.")
+        else:
+            nested[head] = _checked(value, hints[head], f"{where}: {key}")
+    return dataclasses.replace(
+        config,
+        **{
+            head: replace_nested(getattr(config, head), value, where=f"{where}: {head}") if dataclasses.is_dataclass(getattr(config, head)) else value
+            for head, value in nested.items()
+        },
+    )
+
+
+def _checked(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type of `hint`, or UsageError. Integers serve as floats, strings as paths; nothing else is converted."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, types.UnionType):
+        for argument in arguments:
+            try:
+                return _checked(value, argument, where)
+            except UsageError:
+                continue
+    elif origin is Literal:
+        if value in arguments:
+            return value
+    elif origin in (list, tuple):
+        if isinstance(value, list | tuple):
+            element = arguments[0] if arguments else Any
+            return origin(_checked(item, element, where) for item in value)
+    elif hint is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+        if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+            try:
+                return float(value)
+            except ValueError:
+                pass
+    elif hint is Path:
+        if isinstance(value, str | Path):
+            return Path(value)
+    elif hint is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif hint is type(None):
+        if value is None:
+            return None
+    elif isinstance(hint, type) and isinstance(value, hint):
+        return value
+    expected = " or ".join(str(a) for a in arguments) if origin is Literal else getattr(hint, "__name__", str(hint))
+    raise UsageError(f"{where} must be {expected}, not {value!r}.")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A configuration file as a nested dictionary.
+
+    Raises:
+        BadInput: unreadable, over 1 MiB, not YAML, or not a mapping.
+    """
+    try:
+        if path.stat().st_size > MAX_YAML_BYTES:
+            raise BadInput("this configuration file is larger than 1 MiB.", "A configuration is a few kilobytes; is it the right file?", file=path)
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BadInput(f"cannot be read: {error.strerror}.", "Check the path given to --config.", file=path) from None
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise BadInput(f"is not YAML: {str(error).splitlines()[0]}", "`--write-config FILE` writes one that is.", file=path) from None
+    if not isinstance(values, dict):
+        raise BadInput("holds no settings.", "`--write-config FILE` writes a configuration with every setting explained.", file=path)
+    return values
+
+
+def to_yaml(config: Any) -> str:
+    """Every setting of a nested dataclass with its docstring as a comment; `read_yaml` and `replace_nested` take it back."""
+    return "\n".join(_yaml_lines(config, 0)) + "\n"
+
+
+def _yaml_lines(config: Any, depth: int) -> Iterator[str]:
+    indent = "  " * depth
+    docs = field_docs(type(config))
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        for line in docs.get(field.name, "").splitlines():
+            yield f"{indent}# {line}".rstrip()
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            yield f"{indent}{field.name}:"
+            yield from _yaml_lines(value, depth + 1)
+        else:
+            dumped = yaml.safe_dump({field.name: plain(value)}, default_flow_style=None, width=10_000, allow_unicode=True).strip()
+            yield f"{indent}{dumped}"
+
+
+def provenance(layers: list[tuple[str, Any]]) -> dict[str, str]:
+    """Dotted name -> the last layer that changed it. `layers` is a list of (name, config) from the defaults to the final configuration."""
+    origin = {name: layers[0][0] for name in flatten(layers[0][1])}
+    for (_, before), (label, after) in zip(layers, layers[1:], strict=False):
+        old = flatten(before)
+        for name, value in flatten(after).items():
+            if name not in old or old[name] != value:
+                origin[name] = label
+    return origin
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:
+    """(dotted name, old value, new value) of every leaf that two nested dictionaries do not share."""
+    changed: list[tuple[str, Any, Any]] = []
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, Mapping) and isinstance(b, Mapping):
+            changed += differences(a, b, f"{prefix}{key}.")
+        elif a != b:
+            changed.append((prefix + key, a, b))
+    return changed

@@ -1,0 +1,132 @@
+"""Metrics of a run: metrics.jsonl, TensorBoard, and the live line. Values stay on the device until a log step asks for all of them at once."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+
+from headstart.core.run import RunFolder
+
+
+class StepMetrics:
+    """Running means of the scalars that `Method.loss` returns, on the device. Adding costs one fused kernel a step and no synchronisation."""
+
+    def __init__(self) -> None:
+        self._names: list[str] = []
+        self._sum: Tensor | None = None
+        self._count = 0
+
+    def add(self, scalars: dict[str, Tensor]) -> None:
+        values = torch.stack([value.detach().float().reshape(()) for value in scalars.values()])
+        if list(scalars) != self._names:  # a new phase logs other scalars
+            self._names, self._sum, self._count = list(scalars), None, 0
+        self._sum = values if self._sum is None else self._sum + values
+        self._count += 1
+
+    def means(self) -> dict[str, float]:
+        """The means since the last call; the one place where the host waits for the device."""
+        if self._sum is None:
+            return {}
+        values = (self._sum / self._count).tolist()
+        self._sum, self._count = None, 0
+        return dict(zip(self._names, values, strict=True))
+
+
+class Clock:
+    """Speed over a sliding window of log steps, and the share of time spent waiting for data."""
+
+    def __init__(self, window: int = 20) -> None:
+        self._marks: deque[tuple[float, int, float]] = deque(maxlen=window)
+
+    def mark(self, tokens: int, waited: float) -> None:
+        self._marks.append((time.perf_counter(), tokens, waited))
+
+    def rates(self) -> tuple[float, float]:
+        """(tokens/s, share of time waiting for data) over the window; zeros before the second mark."""
+        if len(self._marks) < 2:
+            return 0.0, 0.0
+        (t0, n0, w0), (t1, n1, w1) = self._marks[0], self._marks[-1]
+        seconds = max(t1 - t0, 1e-9)
+        return (n1 - n0) / seconds, min(1.0, (w1 - w0) / seconds)
+
+
+def memory_bytes(device: torch.device) -> int:
+    """Memory in use now: the device's allocations on a GPU, the process's resident set on a CPU."""
+    return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Peak memory of this process: the device's allocations on a GPU, the resident set on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class MetricsLog:
+    """Writes each log step to metrics.jsonl and TensorBoard, and shows it.
+
+    Args:
+        run: the run folder.
+        show: gets the text of the live line.
+        every_seconds: at most one shown line in this many seconds.
+    """
+
+    def __init__(self, run: RunFolder, show: Callable[[str], None], every_seconds: float = 5.0) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.run = run
+        self._show = show
+        self._every = every_seconds
+        self._shown = 0.0
+        self._board = SummaryWriter(str(run.folder / "tb"), purge_step=run.info.get("resumed_at"))
+
+    def write(self, record: dict[str, Any], line: str, *, last: bool = False) -> None:
+        self.run.append("metrics", record)
+        step = record["step"]
+        for name, value in record.items():
+            if name != "step" and isinstance(value, int | float):
+                self._board.add_scalar(name, value, step)
+        if last or time.monotonic() - self._shown >= self._every:
+            self._shown = time.monotonic()
+            self._show(line)
+
+    def probe(self, step: int, name: str, value: float) -> None:
+        self.run.append("probes", {"step": step, "probe": name, "value": value})
+        self._board.add_scalar(f"probe/{name}", value, step)
+
+    def close(self) -> None:
+        self._board.close()
+
+
+def live_line(step: int, total: int, values: dict[str, float], *, tokens_per_second: float, mfu: float, waiting: float, memory: int, left: float) -> str:
+    """One line: loss, tokens/s, MFU, data-wait share, memory, time left."""
+    width = len(str(total))
+    scores = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name in ("loss", "gradient_norm") or name.endswith("_loss"))
+    return (
+        f"step {step:>{width}}/{total}  {scores}  {_si(tokens_per_second)} tokens/s  MFU {mfu:.0%}  data wait {waiting:.1%}"
+        f"  {memory / 2**30:.2f} GiB  {duration(left)} left"
+    )
+
+
+def _si(value: float) -> str:
+    for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= limit:
+            return f"{value / limit:.3g} {unit}"
+    return f"{value:.3g}"
+
+
+def duration(seconds: float) -> str:
+    """1:02:03, 2:03 or 0:03."""
+    seconds = max(0, round(seconds))
+    hours, minutes = divmod(seconds // 60, 60)
+    return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
+
+

@@ -1,0 +1,138 @@
+"""One optimiser update: micro-steps -> loss -> backward -> clip -> optimiser. Plain, or replayed as one CUDA graph."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from headstart.core.rng import Rng, mix_int, step_key
+from headstart.engine.method import Batch, Context, Method
+from headstart.engine.optim import clip_gradients
+
+Precision: TypeAlias = Literal["fp32", "bf16"]
+GRAPH_AFTER = 3  # real updates before a capture: lazy initialisations must be over
+MAX_GRAPHS = 4  # one per (phase, shapes of the batch); beyond that the batch varies too much and runs plainly
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """bf16 autocast, or nothing. Parameters and their gradients stay in fp32."""
+    return torch.autocast(device.type, dtype=torch.bfloat16) if precision == "bf16" else nullcontext()
+
+
+def seed_dropout(seed: int, step: int, micro_step: int, rank: int) -> None:
+    """Seeds the generators of library modules (dropout) per (seed, step, micro-step, rank): equal for equal layouts only."""
+    torch.manual_seed(mix_int(mix_int(mix_int(seed) ^ step) ^ ((micro_step << 20) | rank)) >> 1)
+
+
+class Update:
+    """The update of one step, as a call.
+
+    `method.loss` may return "weight", the number of items that its loss is the mean over (tokens predicted in this micro-batch): then the update uses the mean
+    over the whole global batch however it is cut. Without it, micro-batches count by their rows.
+
+    Args:
+        graph: capture the update as one CUDA graph per phase and batch shape.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        optimizer: torch.optim.Optimizer,
+        *,
+        clip_norm: float | None,
+        precision: Precision,
+        device: torch.device,
+        seed: int,
+        total_steps: int,
+        rank: int = 0,
+        graph: bool = False,
+    ) -> None:
+        self.method = method
+        self.optimizer = optimizer
+        self.clip_norm = clip_norm
+        self.precision = precision
+        self.device = device
+        self.seed = seed
+        self.total_steps = total_steps
+        self.rank = rank
+        self.graph = graph
+        self.key = torch.zeros((), dtype=torch.int64, device=device)
+        self._graphs: dict[Any, _Graph] = {}
+        self._seen: dict[Any, int] = {}
+
+    def __call__(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> dict[str, Tensor]:
+        """Trains on the micro-batches of this step.
+
+        Args:
+            batches: one per micro-step, on the device.
+            rows: int64 [rows of the micro-batch] each, their positions in the global batch.
+
+        Returns:
+            means of the scalars of `method.loss` over the global batch, and "gradient_norm" before clipping; on the device.
+        """
+        self.key.fill_(step_key(self.seed, step))
+        if not self.graph:
+            return self._run(batches, rows, step, phase)
+        signature = (phase, tuple(tuple((name, value.shape) for name, value in sorted(batch.items())) for batch in batches))
+        self._seen[signature] = self._seen.get(signature, 0) + 1
+        if signature not in self._graphs:
+            if self._seen[signature] <= GRAPH_AFTER or len(self._graphs) == MAX_GRAPHS:
+                return self._run(batches, rows, step, phase)
+            self._graphs[signature] = _Graph(self, batches, rows, step, phase)
+        return self._graphs[signature].replay(batches, step)
+
+    def context(self, step: int, phase: str, rows: Tensor) -> Context:
+        return Context(step, self.total_steps, phase, Rng(self.key, rows), self.device)
+
+    def _run(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> dict[str, Tensor]:
+        self.optimizer.zero_grad(set_to_none=True)
+        n_rows = sum(len(r) for r in rows)
+        parts: list[dict[str, Tensor]] = []
+        weights: list[Tensor | float] = []
+        for micro_step, (batch, positions) in enumerate(zip(batches, rows, strict=True)):
+            if not self.graph:  # a captured graph is seeded once a replay
+                seed_dropout(self.seed, step, micro_step, self.rank)
+            with autocast(self.device, self.precision):
+                scalars = dict(self.method.loss(batch, self.context(step, phase, positions)))
+            weight: Tensor | float = len(positions) / n_rows
+            if (items := scalars.pop("weight", None)) is not None and len(batches) > 1:
+                weight = items.detach()
+            (scalars["loss"] * weight).backward()
+            parts.append({name: value.detach() for name, value in scalars.items()})
+            weights.append(weight)
+        total = sum(weights)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        if isinstance(total, Tensor):
+            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], total.clamp(min=1))
+        norm = clip_gradients(parameters, self.clip_norm)
+        self.optimizer.step()
+        if len(parts) == 1:
+            return {**parts[0], "gradient_norm": norm}
+        means = {name: torch.stack([part[name] * w for part, w in zip(parts, weights, strict=True)]).sum() / total for name in parts[0]}
+        return {**means, "gradient_norm": norm}
+
+
+class _Graph:
+    """A captured update with its own input buffers."""
+
+    def __init__(self, update: Update, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> None:
+        self.update = update
+        self.batches = [{name: value.clone() for name, value in batch.items()} for batch in batches]
+        self.rows = [r.clone() for r in rows]
+        update.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.synchronize(update.device)
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self.scalars = update._run(self.batches, self.rows, step, phase)
+
+    def replay(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+        for mine, given in zip(self.batches, batches, strict=True):
+            for name, value in given.items():
+                mine[name].copy_(value, non_blocking=True)
+        seed_dropout(self.update.seed, step, 0, self.update.rank)
+        self.graph.replay()
+        return {name: value.clone() for name, value in self.scalars.items()}
