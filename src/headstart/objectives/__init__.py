@@ -1,0 +1,1 @@
+"""Losses and their samplers that several methods share: pure functions on tensors, no trainer knowledge."""
