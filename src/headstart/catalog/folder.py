@@ -1,0 +1,247 @@
+"""What lies in a folder, judged by file endings and by one look into each table: the question behind `headstart list --data`.
+
+A look reads the first record only (its field names) or an archive's list of arrays, never the whole file; nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import os
+import zipfile
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+from headstart.catalog.card import Card
+from headstart.core.errors import BadInput
+
+ENDINGS: dict[str, str] = {
+    **dict.fromkeys((".txt", ".text", ".md", ".rst"), "text"),
+    **dict.fromkeys((".py", ".java", ".js", ".go", ".php", ".rb", ".cs"), "code"),
+    **dict.fromkeys((".html", ".htm", ".warc"), "html"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"), "images"),
+    **dict.fromkeys((".dcm", ".nii"), "volumes"),
+    **dict.fromkeys((".glb", ".gltf", ".obj", ".off", ".ply", ".stl"), "meshes"),
+    **dict.fromkeys((".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a"), "audio"),
+    **dict.fromkeys((".mp4", ".webm", ".mov", ".mkv", ".avi"), "video"),
+}
+TABLES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"})
+COMPRESSED = frozenset({".gz", ".zst", ".bz2", ".xz"})
+PAIR_ENDS = (("_1", "_2"), ("_left", "_right"), ("_l", "_r"))
+NOTABLE_SHARE = 0.01  # of all bytes; every folder has a README or a list of files, which is not data to pre-train on
+MAX_FILES = 20_000
+MAX_RECORD = 1 << 20  # characters of the first record that are read
+
+
+@dataclass(frozen=True)
+class FolderContents:
+    """What `what_lies_here` found.
+
+    `kinds` counts files (pairs count once) by key of `DATA_KINDS`; one file may be of several kinds. `passed_over` counts the files of no
+    known kind, by ending; texts and records that are under a hundredth of all bytes go there too. `complete` is False when the walk stopped
+    at its limit.
+    """
+
+    folder: Path
+    kinds: dict[str, int]
+    passed_over: dict[str, int]
+    complete: bool
+
+
+def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderContents:
+    """Counts the kinds of data below a folder (or of a single file). Hidden files are passed over, links to folders not followed.
+
+    Args:
+        folder: folder or file of the user; only read.
+        max_files: the walk stops after so many files.
+
+    Raises:
+        BadInput: the path does not exist.
+    """
+    folder = Path(folder)
+    if not folder.exists():
+        raise BadInput("no such file or folder", "Check the path given to --data.", file=folder)
+    paths, complete = _walk(folder, max_files)
+    endings_of_stem: defaultdict[tuple[Path, str], set[str]] = defaultdict(set)
+    for path in paths:
+        endings_of_stem[path.parent, path.stem].add(path.suffix.lower())
+
+    kinds: Counter[str] = Counter()
+    n_bytes: Counter[str] = Counter()
+    passed_over: defaultdict[str, Counter[str]] = defaultdict(Counter)  # kind -> endings
+    images_in: defaultdict[Path, list[str]] = defaultdict(list)  # folder -> stems
+    for path in paths:
+        ending, found = _kinds_of_file(path)
+        beside = {ENDINGS.get(other) for other in endings_of_stem[path.parent, path.stem]}
+        if found == ("text",) and beside & {"images", "audio"}:
+            continue  # the caption or transcript of the file beside it, counted there
+        if found == ("images",) and "text" in beside:
+            found = ("images", "captioned images")
+        if found == ("audio",) and "text" in beside:
+            found = ("audio", "transcribed audio")
+        if "images" in found:
+            images_in[path.parent].append(path.stem)
+        kinds.update(found)
+        n_bytes["all"] += (size := path.stat().st_size)
+        for kind in found or ("",):
+            passed_over[kind][ending] += 1
+            n_bytes[kind] += size
+
+    kinds["labelled images"] += _in_class_folders(images_in, folder)
+    kinds["image pairs"] += _pairs(images_in)
+    dropped = [kind for kind in ("text", "records") if n_bytes[kind] < NOTABLE_SHARE * n_bytes["all"]]
+    for kind in dropped:
+        del kinds[kind]
+    aside = sum((passed_over[kind] for kind in ("", *dropped)), Counter())
+    return FolderContents(folder, {kind: n for kind, n in kinds.most_common() if n}, dict(aside.most_common()), complete)
+
+
+def fitting(contents: FolderContents, candidates: Iterable[Card]) -> list[tuple[Card, list[str]]]:
+    """The cards that ask for a kind of data found here, each with the kinds that matched, in the order given."""
+    matches = ((card, [kind for kind in card.data_kinds if kind in contents.kinds]) for card in candidates)
+    return [(card, kinds) for card, kinds in matches if kinds]
+
+
+def _walk(folder: Path, max_files: int) -> tuple[list[Path], bool]:
+    if folder.is_file():
+        return [folder], True
+    paths: list[Path] = []
+    for parent, children, names in os.walk(folder):
+        children[:] = sorted(name for name in children if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            if len(paths) == max_files:
+                return paths, False
+            paths.append(Path(parent, name))
+    return paths, True
+
+
+def _kinds_of_file(path: Path) -> tuple[str, tuple[str, ...]]:
+    """The ending without compression, and the kinds that the file may be of."""
+    endings = [ending.lower() for ending in path.suffixes[-2:]]
+    compression = endings.pop() if endings and endings[-1] in COMPRESSED else ""
+    ending = endings[-1] if endings else "(no ending)"
+    try:
+        if ending in (".tif", ".tiff") and not compression:
+            return ending, ("multiband",) if _tiff_bands(path) > 3 else ("images",)
+        if ending == ".npz":
+            return ending, _kinds_of_arrays({name.removesuffix(".npy") for name in zipfile.ZipFile(path).namelist()})
+        if ending in TABLES:
+            return ending, kinds_of_fields(_field_names(path, ending, compression))
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, lzma.LZMAError, csv.Error):
+        return ending, ()  # damaged or not what its ending says; the method that reads it will name the record
+    return ending, (ENDINGS[ending],) if ending in ENDINGS else ()
+
+
+def kinds_of_fields(fields: Iterable[str]) -> tuple[str, ...]:
+    """The kinds of data that a table with these field names may be. Names are compared in lower case."""
+    has = {field.strip().lower() for field in fields}
+    if "turns" in has:
+        return ("dialogue",)
+    if has & {"code", "original_string"}:
+        return ("code",)
+    if "html" in has:
+        return ("html",)
+    if has & {"image", "filepath"} and has & {"caption", "captions", "title"}:
+        return ("captioned images",)
+    if "audio" in has and has & {"text", "transcript"}:
+        return ("transcribed audio", "translated audio") if has & {"translation", "translations"} else ("transcribed audio",)
+    if {"loss_general", "loss_domain"} & has:
+        return ("loss table",)
+    if "sequence" in has and has & {"value", "score", "reward"}:
+        return ("scored objects",)
+    if "page" in has and has & {"sections", "sec", "links"}:
+        return ("linked pages",)
+    if has & {"text", "document", "body"}:
+        kinds = ["text"]
+        if "label" in has:
+            kinds.append("labelled text")
+        if has & {"category", "rating", "stars", "topic", "tags", "intent"} or {"title", "label"} <= has:
+            kinds.append("records")
+        return tuple(kinds)
+    return ("records",) if len(has) >= 2 else ()
+
+
+def _kinds_of_arrays(names: set[str]) -> tuple[str, ...]:
+    """The kinds that an .npz with these array names may be of."""
+    last_words = {name.rsplit("_")[-1] for name in names}  # train_images -> images
+    if "bands" in names:
+        return ("multiband",)
+    if "action" in names:
+        return ("trajectories",)
+    if "images" in last_words:
+        return ("images", "labelled images") if "labels" in last_words else ("images",)
+    if "faces" in names and names & {"vertices", "verts"}:
+        return ("meshes",)
+    return ("volumes",) if names & {"hu", "volume"} else ()
+
+
+def _field_names(path: Path, ending: str, compression: str) -> list[str]:
+    """Field names of the first record. Raises ValueError when there is none."""
+    if ending == ".parquet":
+        import pyarrow.parquet
+
+        return list(pyarrow.parquet.read_schema(path).names)
+    with io.TextIOWrapper(_open(path, compression), encoding="utf-8-sig", errors="replace") as stream:
+        if ending in (".csv", ".tsv"):
+            return next(csv.reader([stream.readline(MAX_RECORD)], delimiter="\t" if ending == ".tsv" else ","), [])
+        if ending == ".json":
+            whole = stream.read(MAX_RECORD)
+            record = json.loads(whole)
+            record = record[0] if isinstance(record, list) and record else record
+        else:
+            record = json.loads(stream.readline(MAX_RECORD))
+    if not isinstance(record, dict):
+        raise ValueError("no record with named fields")
+    return list(record)
+
+
+def _open(path: Path, compression: str) -> IO[bytes]:
+    if compression == ".zst":
+        import pyarrow
+
+        return pyarrow.input_stream(str(path), compression="zstd")
+    openers = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+    return openers[compression](path, "rb") if compression else path.open("rb")
+
+
+def _tiff_bands(path: Path) -> int:
+    """SamplesPerPixel (tag 277) of the first image of a classic TIFF file; 1 where it is absent, as the TIFF 6.0 text says."""
+    with path.open("rb") as stream:
+        head = stream.read(8)
+        if head[:4] not in (b"II*\0", b"MM\0*"):
+            return 1  # BigTIFF, or no TIFF at all
+        order: Literal["little", "big"] = "little" if head[:2] == b"II" else "big"
+        stream.seek(int.from_bytes(head[4:8], order))
+        for _ in range(int.from_bytes(stream.read(2), order)):
+            entry = stream.read(12)
+            if int.from_bytes(entry[:2], order) == 277:
+                return int.from_bytes(entry[8:10], order)
+    return 1
+
+
+def _in_class_folders(images_in: dict[Path, list[str]], top: Path) -> int:
+    """Images that lie in one folder per class: two sibling folders with images, whose parent holds none itself."""
+    siblings: defaultdict[Path, list[Path]] = defaultdict(list)
+    for folder in images_in:
+        if folder != top:
+            siblings[folder.parent].append(folder)
+    return sum(len(images_in[child]) for parent, group in siblings.items() if len(group) > 1 and parent not in images_in for child in group)
+
+
+def _pairs(images_in: dict[Path, list[str]]) -> int:
+    """Images whose names differ only in an end of PAIR_ENDS."""
+    count = 0
+    for stems in images_in.values():
+        present = set(stems)
+        for first, second in PAIR_ENDS:
+            count += sum(stem.endswith(first) and stem.removesuffix(first) + second in present for stem in stems)
+    return count
