@@ -77,7 +77,7 @@ def choose_groups(
     Returns:
         positions int64 [batch, N], all distinct, and weights float32 [batch, N].
     """
-    batch, length = groups.shape
+    length = groups.shape[1]
     place = torch.arange(length, device=groups.device)
     counts = torch.minimum(slot_counts(n_tokens, probability, slots), candidates.sum(1))[:, None]  # [batch, 1]
 
