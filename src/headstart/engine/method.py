@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -49,19 +49,54 @@ class Phase:
     fresh_optimizer: bool = False
 
 
+@dataclass(frozen=True)
+class Preset:
+    """A named size of a method, with what its paper trained it with.
+
+    Args:
+        method: the method's Config.
+        batch: global batch in rows.
+        optimizer, schedule, data: settings that differ from the defaults of those groups, by name.
+        steps: the paper's number of updates, for the plan; None when the budget decides.
+    """
+
+    method: Any
+    batch: int
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+
+
 class Method(nn.Module):
     """One published pre-training recipe. A subclass holds its card, Config, presets and network, and scores a batch.
 
-    A text method inherits `headstart.engine.text_method.TextMethod`, which reads stores of text; see CONTRIBUTING.md.
+    `__init__(config, store, init=None)` builds the network; see `headstart.engine.text_method.TextMethod` for methods on text, and CONTRIBUTING.md.
     """
 
     card: ClassVar[Card]
     Config: ClassVar[type]
-    presets: ClassVar[dict[str, Any]]
+    presets: ClassVar[dict[str, Preset]]
+    DataConfig: ClassVar[type]  # how its sources become a store
+    data_group: ClassVar[str]  # the flags of DataConfig: --text.vocab-size and so on
     predicts_tokens: ClassVar[bool] = False  # its loss starts at the unigram entropy of the corpus: the run draws the plateau line
     plateau_metric: ClassVar[str] = "loss"  # which returned metric is the token-prediction loss in nats
 
     config: Any
+
+    @classmethod
+    def prepare(cls, sources: Sequence[str | Path], out: Path, data: Any) -> Any:
+        """Source -> store: once, on CPU, parallel, resumable, the same bytes for any number of workers."""
+        raise NotImplementedError
+
+    @classmethod
+    def rows(cls, store: Any, config: Any, split: Literal["train", "held_out"] = "train") -> Any:
+        """The training rows of a store: what a mixture is made of."""
+        raise NotImplementedError
+
+    def predicted_per_row(self) -> float:
+        """About how many tokens one row predicts (only for methods with `predicts_tokens`)."""
+        raise NotImplementedError
 
     def phases(self, total_steps: int) -> list[Phase]:
         """The spans of the run, in order; by default one over the whole budget."""

@@ -37,6 +37,13 @@ class StepMetrics:
         self._sum, self._count = None, 0
         return dict(zip(self._names, values, strict=True))
 
+    def state_dict(self) -> dict[str, Any]:
+        return {"names": self._names, "sum": self._sum, "count": self._count}
+
+    def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
+        self._names, self._count = list(state["names"]), state["count"]
+        self._sum = None if state["sum"] is None else state["sum"].to(device)
+
 
 class Clock:
     """Speed over a sliding window of log steps, and the share of time spent waiting for data."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -25,23 +25,25 @@ class TextMethod(Method):
     """
 
     predicts_tokens = True
+    DataConfig = TextConfig
+    data_group = "text"
 
     def __init__(self, config: Any, store: TextStore, init: Path | None = None) -> None:
         super().__init__()
         self.config = config
+        self.init = init
         self.tokenizer = store.tokenizer
         self.special_ids = dict(store.special_ids)
         self.vocab_size = store.vocab_size
         self.unigram_entropy = store.unigram_entropy
 
     @classmethod
-    def prepare(cls, sources: Sequence[str | Path], out: Path, text: TextConfig) -> TextStore:
-        """Source -> store: once, on CPU, parallel, resumable, the same bytes for any number of workers."""
-        return prepare_text(list(sources), out, text)
+    def prepare(cls, sources: Sequence[str | Path], out: Path, data: TextConfig) -> TextStore:
+        return prepare_text(list(sources), out, data)
 
     @classmethod
-    def rows(cls, store: TextStore, config: Any, split: str = "train") -> Rows:
-        """The fixed-length rows that this method trains on; by default documents packed whole, [CLS] text [SEP]."""
+    def rows(cls, store: TextStore, config: Any, split: Literal["train", "held_out"] = "train") -> Rows:
+        """Fixed-length rows; by default documents packed whole, [CLS] text [SEP]."""
         ids = store.special_ids
         return packed_rows(store, config.sequence_length, split, begin=[ids["cls"]], end=[ids["sep"]])
 

@@ -1,0 +1,61 @@
+"""The plateau line: token prediction sits on the unigram entropy of the corpus until the network looks at context.
+
+Until the loss has left it, pre-training hurts: the network forgets its useful random features and has learned nothing. Measured here on two corpora and five recipes
+(docs/plateau.md), leaving it took about 300,000 predicted tokens: causal LM predicts every token and leaves first, MLM at 15 % needs seven times the steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+MARGIN = 0.3  # nats below the unigram entropy: off the plateau (the guard of the claims)
+TOKENS_TO_LEAVE = 300_000
+SMOOTHING = 0.7  # of the running mean over log steps: one lucky batch is not a departure
+
+
+@dataclass
+class Plateau:
+    """Follows one token-prediction metric of a run.
+
+    Args:
+        entropy: unigram entropy of the training pieces, nats.
+        metric: the name of the loss, as `Method.loss` returns it.
+    """
+
+    entropy: float
+    metric: str
+    smoothed: float | None = None
+    left_at: int | None = None
+
+    def note(self, step: int, values: dict[str, float]) -> bool:
+        """Takes the values of a log step; True at the step where the plateau is left."""
+        value = values.get(self.metric)
+        if value is None or self.left_at is not None:
+            return False
+        self.smoothed = value if self.smoothed is None else SMOOTHING * self.smoothed + (1 - SMOOTHING) * value
+        if self.smoothed > self.entropy - MARGIN:
+            return False
+        self.left_at = step
+        return True
+
+    def left_line(self) -> str:
+        return f"step {self.left_at}: {self.metric} is {self.smoothed:.2f}, {MARGIN} nats below the unigram entropy {self.entropy:.2f}: off the plateau."
+
+    def verdict(self) -> str:
+        """One sentence for the end of the run."""
+        if self.left_at is not None:
+            return f"{self.metric} left the unigram plateau ({self.entropy:.2f} nats) at step {self.left_at}."
+        seen = "it was never logged" if self.smoothed is None else f"it ended at {self.smoothed:.2f}"
+        return f"{self.metric} never left the unigram plateau ({self.entropy:.2f} nats; {seen}): the budget was too small, and this head start may hurt."
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"smoothed": self.smoothed, "left_at": self.left_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.smoothed, self.left_at = state["smoothed"], state["left_at"]
+
+
+def steps_to_leave(predicted_per_step: float) -> int:
+    """About how many steps a run needs to leave the plateau, from the tokens that it predicts in one step."""
+    return round(TOKENS_TO_LEAVE / max(predicted_per_step, 1e-9))

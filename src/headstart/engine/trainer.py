@@ -1,0 +1,382 @@
+"""The trainer: phases -> steps -> batches -> loss -> backward -> clip -> optimiser -> schedule -> log -> probe -> checkpoint."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from headstart.core.errors import Diverged, HeadstartError, Interrupted
+from headstart.core.rng import Rng
+from headstart.core.run import RunFolder
+from headstart.data.loader import Loader, Prefetcher
+from headstart.engine.checkpoint import Checkpointer
+from headstart.engine.ema import EMA
+from headstart.engine.method import Batch, Context, Method, Phase
+from headstart.engine.metrics import Clock, MetricsLog, StepMetrics, live_line, memory_bytes, peak_memory_bytes
+from headstart.engine.optim import OptimizerConfig, build_optimizer, reset_moments, set_learning_rate
+from headstart.engine.plateau import Plateau
+from headstart.engine.schedules import ScheduleConfig, multiplier
+from headstart.engine.trial import Decisions, spans
+from headstart.engine.update import Update, autocast
+
+
+@dataclass
+class TrainerConfig:
+    """How the engine runs; nothing here changes what a method learns, `ema_decay` apart."""
+
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    evaluate_every: int | None = None
+    """Steps between held-out evaluations and probes; None: 20 times in a run."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; None: about every five minutes, at least four times in a run."""
+    evaluate_rows: int = 256
+    """Held-out rows that an evaluation scores."""
+    micro_batch: int | None = None
+    """Rows of one forward and backward pass; None: what fits into memory."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto: when the budget repays the compilation."""
+    cuda_graph: Literal["auto", "on", "off"] = "auto"
+    """Replay the whole update as one CUDA graph; auto: for small models on a GPU."""
+    ema_decay: float | None = None
+    """Keep an exponential moving average of the weights with this decay (0.9999 is usual); evaluations and the export use it."""
+
+
+@dataclass
+class Totals:
+    """What a run cost."""
+
+    steps: int
+    tokens: int
+    flops: int
+    wall_s: float
+    peak_memory_bytes: int
+
+
+class Trainer:
+    """Trains one method into one run folder; started again, it continues from the newest checkpoint.
+
+    Args:
+        loader, held_out: batches to train on, and rows to evaluate on (None: no evaluation).
+        decisions: steps, micro-batch, precision ... of this machine (`engine.trial`).
+        probes: name -> a measurement of the live method, run after each evaluation.
+        say: gets each line for the person.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        run: RunFolder,
+        loader: Loader,
+        *,
+        held_out: list[Batch] | None,
+        optimizer: OptimizerConfig,
+        schedule: ScheduleConfig,
+        config: TrainerConfig,
+        decisions: Decisions,
+        device: torch.device,
+        seed: int,
+        plateau: Plateau | None = None,
+        probes: dict[str, Callable[[Method], float]] | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.method = method
+        self.run = run
+        self.loader = loader
+        self.held_out = held_out
+        self.config = config
+        self.learning_rate = optimizer.learning_rate
+        self.schedule = schedule
+        self.decisions = decisions
+        self.device = device
+        self.seed = seed
+        self.plateau = plateau
+        self.probes = probes or {}
+        self.say = say
+        self.total_steps = decisions.total_steps
+        self.spans = spans(method.phases(self.total_steps), self.total_steps)
+        self.optimizer = build_optimizer(method, optimizer, cuda_graph=decisions.cuda_graph)
+        self.ema = EMA(method, config.ema_decay) if config.ema_decay is not None else None
+        self.update = Update(
+            method,
+            self.optimizer,
+            clip_norm=optimizer.clip_norm,
+            precision=decisions.precision,
+            device=device,
+            seed=seed,
+            total_steps=self.total_steps,
+            graph=decisions.cuda_graph,
+        )
+        self.checkpointer = Checkpointer(run.checkpoints)
+        self.step = 0
+        self.wall_s = 0.0
+        self.tokens = 0
+        self.flops = 0
+        self.stop_requested = threading.Event()
+        self._positions = [
+            torch.arange(start, start + decisions.micro_batch, device=device) for start in range(0, loader.global_batch, decisions.micro_batch)
+        ]
+
+    def fit(self) -> Totals:
+        """Trains to the end of the budget.
+
+        Raises:
+            Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
+            Diverged: the loss is no longer a finite number.
+        """
+        self.restore()
+        with self.batches() as batches, self.signals(), self.open_log() as log:
+            for phase, start, stop in self.spans:
+                if stop <= self.step:
+                    continue
+                self.enter(phase, first=self.step == start)
+                while self.step < stop:
+                    set_learning_rate(self.optimizer, self.learning_rate * multiplier(self.step, self.total_steps, self.schedule))
+                    scalars = self.update(next(batches), self._positions, self.step, phase.name)
+                    self.step += 1
+                    self.count(phase, scalars)
+                    if self.due(self.config.log_every):
+                        self.log(log, batches.waited)
+                    if self.due(self.evaluate_every):
+                        self.evaluate(log, phase)
+                    if self.due(self.checkpoint_every) or self.stop_requested.is_set():
+                        self.save()
+                    if self.stop_requested.is_set() and self.step < self.total_steps:
+                        self.checkpointer.wait()
+                        raise Interrupted(f"Stopped after step {self.step} of {self.total_steps}; a checkpoint is written.", "The same command continues.")
+        self.checkpointer.close()
+        return self.totals()
+
+    # --- the parts of a step -------------------------------------------------------------------------------------------------------------------
+
+    def enter(self, phase: Phase, *, first: bool) -> None:
+        """Begins a phase, or continues it after a restart (then without its `on_start`)."""
+        for name, parameter in self.method.named_parameters():
+            parameter.requires_grad_(phase.trainable is None or phase.trainable(name))
+        if first and phase.on_start is not None:
+            phase.on_start()
+        if first and phase.fresh_optimizer:
+            reset_moments(self.optimizer)
+        if len(self.spans) > 1:
+            self.say(f"step {self.step}: phase '{phase.name}'")
+        self.method.train()
+        self._phase_name = phase.name
+
+    def count(self, phase: Phase, scalars: dict[str, Tensor]) -> None:
+        self._metrics.add(scalars)
+        if self.ema is not None:
+            self.ema.update(self.method)
+        self.flops += self.decisions.flops_per_step[phase.name]
+        self.tokens += self.loader.global_batch * self.loader.tokens_per_row
+
+    def due(self, every: int) -> bool:
+        return self.step % every == 0 or self.step == self.total_steps
+
+    @property
+    def evaluate_every(self) -> int:
+        return self.config.evaluate_every or max(1, self.total_steps // 20)
+
+    @property
+    def checkpoint_every(self) -> int:
+        if self.config.checkpoint_every:
+            return self.config.checkpoint_every
+        five_minutes = 300 / max(1e-6, max(self.decisions.seconds_per_step.values()))
+        return max(1, min(self.total_steps // 4, int(five_minutes)))
+
+    def log(self, log: MetricsLog, waited: float) -> None:
+        values = self._metrics.means()
+        wall = self.wall_s + time.perf_counter() - self._started
+        self._clock.mark(self.tokens, waited)
+        speed, waiting = self._clock.rates()
+        rate = self.learning_rate * multiplier(self.step - 1, self.total_steps, self.schedule)
+        record: dict[str, Any] = {"step": self.step, "tokens": self.tokens, "flops": self.flops, "wall_s": round(wall, 3), **values}
+        record |= {"learning_rate": rate, "phase": self._phase_name}
+        mfu = speed * self.decisions.flops_per_step[self._phase_name] / (self.loader.global_batch * self.loader.tokens_per_row) / self.decisions.peak_flops
+        log.write(
+            record | {"tokens_per_second": round(speed, 1), "mfu": round(mfu, 4), "data_wait_share": round(waiting, 5)},
+            live_line(
+                self.step,
+                self.total_steps,
+                values,
+                tokens_per_second=speed,
+                mfu=mfu,
+                waiting=waiting,
+                memory=memory_bytes(self.device),
+                left=self.seconds_left(speed),
+            ),
+            last=self.step == self.total_steps,
+        )
+        if values and not all(value == value and abs(value) != float("inf") for value in (values["loss"], values["gradient_norm"])):
+            raise Diverged(
+                f"The loss is {values['loss']:.4g} and the gradient norm {values['gradient_norm']:.4g} at step {self.step}.",
+                "Lower --optimizer.learning-rate or lengthen the warm-up; the checkpoint before it is kept.",
+            )
+        if self.plateau is not None and self.plateau.note(self.step, values):
+            self.say(self.plateau.left_line())
+
+    def seconds_left(self, tokens_per_second: float) -> float:
+        if tokens_per_second:
+            return (self.total_steps - self.step) * self.loader.global_batch * self.loader.tokens_per_row / tokens_per_second
+        return sum(self.decisions.seconds_per_step[p.name] * max(0, stop - max(start, self.step)) for p, start, stop in self.spans)
+
+    def evaluate(self, log: MetricsLog, phase: Phase) -> dict[str, float]:
+        """Held-out metrics and probes, with dropout off and the same draws every time."""
+        with self.averaged_weights():
+            results = evaluate(self.method, self.held_out or [], phase.name, self.decisions.precision, self.device, self.seed, self.total_steps)
+            self.method.eval()
+            with torch.no_grad(), autocast(self.device, self.decisions.precision):
+                results |= {name: probe(self.method) for name, probe in self.probes.items()}
+            self.method.train()
+        for name, value in results.items():
+            log.probe(self.step, name, value)
+        if results and self.due(max(self.evaluate_every, self.total_steps // 5)):
+            self.say("  held out at step " + str(self.step) + ": " + "  ".join(f"{name.split('/')[-1]} {value:.4g}" for name, value in results.items()))
+        return results
+
+    # --- state ------------------------------------------------------------------------------------------------------------------------------------
+
+    def state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
+        if self.ema is not None:
+            state["ema"] = self.ema.state_dict()
+        if self.plateau is not None:
+            state["plateau"] = self.plateau.state_dict()
+        wall = self.wall_s + time.perf_counter() - self._started
+        state["metrics"] = self._metrics.state_dict()
+        return state | {"step": self.step, "tokens": self.tokens, "flops": self.flops, "wall_s": wall}
+
+    def save(self) -> None:
+        self.checkpointer.save(self.step, self.state(), export=self.export)
+
+    def export(self, folder: Path) -> None:
+        """The usable model of this moment."""
+        with self.averaged_weights():
+            self.method.export(folder)
+
+    def averaged_weights(self) -> AbstractContextManager[Any]:
+        """While it lasts, the method has its averaged weights, if there are any."""
+        return nullcontext() if self.ema is None else self.ema.swapped(self.method)
+
+    def restore(self) -> None:
+        """Continues from the newest whole checkpoint, if there is one."""
+        self._started = time.perf_counter()
+        self._metrics = StepMetrics()
+        self._clock = Clock()
+        found = self.checkpointer.load_newest(self.say)
+        if found is None:
+            self.run.cut(0)
+            return
+        self.step, state = found
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        if self.ema is not None:
+            self.ema.load_state_dict(state["ema"])
+        if self.plateau is not None:
+            self.plateau.load_state_dict(state["plateau"])
+        self._metrics.load_state_dict(state["metrics"], self.device)
+        self.tokens, self.flops, self.wall_s = state["tokens"], state["flops"], state["wall_s"]
+        self.run.cut(self.step)
+        self.run.update(resumed_at=self.step)
+        self.say(f"Continuing from step {self.step} of {self.total_steps}.")
+
+    def totals(self) -> Totals:
+        wall = self.wall_s + time.perf_counter() - self._started
+        return Totals(self.step, self.tokens, self.flops, wall, peak_memory_bytes(self.device))
+
+    # --- surroundings ---------------------------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def batches(self) -> Iterator[DeviceBatches]:
+        """The micro-batches of each step, made ahead of time in a thread."""
+        feed = DeviceBatches(self.loader, self.step, self.total_steps, self.decisions.micro_batch, self.device)
+        try:
+            yield feed
+        finally:
+            feed.close()
+
+    @contextmanager
+    def open_log(self) -> Iterator[MetricsLog]:
+        log = MetricsLog(self.run, self.say)
+        try:
+            yield log
+        finally:
+            log.close()
+
+    @contextmanager
+    def signals(self) -> Iterator[None]:
+        """SIGINT and SIGTERM ask the loop to stop after the step; a second SIGINT stops at once."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: FrameType | None) -> None:
+            if self.stop_requested.is_set() and number == signal.SIGINT:
+                raise KeyboardInterrupt
+            self.stop_requested.set()
+
+        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        except KeyboardInterrupt:
+            raise HeadstartError("Stopped at once.", "The same command continues from the last checkpoint.") from None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+class DeviceBatches:
+    """Iterates over steps; each item is the list of micro-batches of one step, on the device."""
+
+    def __init__(self, loader: Loader, first: int, last: int, micro_batch: int, device: torch.device) -> None:
+        self.device = device
+        starts = range(0, loader.global_batch, micro_batch)
+
+        def load(step: int) -> list[Batch]:
+            return [loader.batch(step, start, start + micro_batch) for start in starts]
+
+        self._prefetcher = Prefetcher(load, first, last, pin=device.type == "cuda")
+
+    def __next__(self) -> list[Batch]:
+        batches = next(self._prefetcher)
+        if self.device.type == "cpu":
+            return batches
+        return [{name: value.to(self.device, non_blocking=True) for name, value in batch.items()} for batch in batches]
+
+    @property
+    def waited(self) -> float:
+        """Seconds that `next` waited for data so far."""
+        return self._prefetcher.waited
+
+    def close(self) -> None:
+        self._prefetcher.close()
+
+
+def evaluate(
+    method: Method, batches: list[Batch], phase: str, precision: Literal["fp32", "bf16"], device: torch.device, seed: int, total_steps: int
+) -> dict[str, float]:
+    """Mean held-out metrics ("held_out/NAME"), with dropout off and draws that do not depend on the step."""
+    sums: dict[str, Tensor] = {}
+    rows = 0
+    was_training = method.training
+    method.eval()
+    with torch.no_grad(), autocast(device, precision):
+        for batch in batches:
+            n = len(next(iter(batch.values())))
+            context = Context(0, total_steps, phase, Rng.at(seed, 0, torch.arange(rows, rows + n, device=device)), device)
+            moved = {name: value.to(device) for name, value in batch.items()}
+            for name, value in method.evaluate(moved, context).items():
+                if name != "weight":
+                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value.float() * n
+            rows += n
+    method.train(was_training)
+    return {f"held_out/{name}": float(value) / rows for name, value in sums.items()} if rows else {}

@@ -1,0 +1,276 @@
+"""What a short trial of the real step decides before step 1: precision, micro-batch, FLOPs and seconds a step, and so the number of steps.
+
+The trial trains for a moment, then puts the weights back. What it decided is recorded in run.json and reused on resume, so a resumed run computes the same numbers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psutil
+import torch
+from torch import Tensor
+
+from headstart.core.errors import UsageError
+from headstart.core.rng import Rng
+from headstart.engine.budget import Budget, steps_within
+from headstart.engine.checkpoint import host_copy
+from headstart.engine.flops import count_flops, matmul_peak
+from headstart.engine.method import Batch, Context, Method, Phase
+from headstart.engine.optim import OptimizerConfig, build_optimizer, set_learning_rate
+from headstart.engine.update import Precision, Update
+
+COMPILE_SECONDS = 90.0  # measured: 40 to 110 s on few cores (docs/performance.md)
+COMPILE_GAIN = 1.2  # at least this much faster in every large model measured; small ones gain from CUDA graphs instead
+GRAPH_MAX_PARAMETERS = 60_000_000  # below this a step is bound by kernel launches
+PLENTY_OF_MEMORY = 0.5  # of what is free: a micro-batch may take this share
+
+
+@dataclass
+class Decisions:
+    """How a run runs on this machine; recorded in run.json."""
+
+    total_steps: int
+    precision: Precision
+    micro_batch: int
+    threads: int
+    compile: bool
+    cuda_graph: bool
+    flops_per_step: dict[str, int]
+    """Phase -> training FLOPs of one update of the global batch."""
+    seconds_per_step: dict[str, float]
+    """Phase -> measured seconds of one update."""
+    peak_flops: float
+    """FLOP/s of a large matrix product here, in the chosen precision."""
+    why: dict[str, str]
+    """What each decision was based on."""
+
+
+def spans(phases: Sequence[Phase], total_steps: int) -> list[tuple[Phase, int, int]]:
+    """(phase, first step, step after the last) of each phase that has steps; the phase without a length takes what is left.
+
+    Raises:
+        UsageError: the phases do not fit the run.
+    """
+    fixed = sum(phase.steps for phase in phases if phase.steps is not None)
+    open_phases = [phase for phase in phases if phase.steps is None]
+    if len(open_phases) != 1:
+        raise UsageError(f"A method needs exactly one phase without a fixed length; here are {len(open_phases)}.")
+    if fixed >= total_steps:
+        lengths = ", ".join(f"{phase.name} {phase.steps}" for phase in phases if phase.steps is not None)
+        raise UsageError(f"The run has {total_steps} steps, but its first phases alone take {fixed} ({lengths}).", "Give a larger budget or shorter phases.")
+    result, start = [], 0
+    for phase in phases:
+        stop = start + (total_steps - fixed if phase.steps is None else phase.steps)
+        if stop > start:
+            result.append((phase, start, stop))
+        start = stop
+    return result
+
+
+def total_cost(method: Method, total_steps: int, per_step: dict[str, float]) -> float:
+    """The cost of a run of `total_steps`, given the cost of a step in each phase."""
+    try:
+        return sum((stop - start) * per_step[phase.name] for phase, start, stop in spans(method.phases(total_steps), total_steps))
+    except UsageError:  # so short that its phases do not fit: it costs what its dearest phase costs
+        return total_steps * max(per_step.values())
+
+
+class Trial:
+    """Runs a few updates of each phase on real rows and measures them.
+
+    Args:
+        global_batch: rows of one update.
+        load: rows start..stop of the global batch of a step, on the CPU.
+        tokens_per_row: for budgets in tokens.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        optimizer: OptimizerConfig,
+        *,
+        global_batch: int,
+        load: Callable[[int, int, int], Batch],
+        device: torch.device,
+        seed: int,
+        tokens_per_row: int,
+        seconds: float = 0.5,
+    ) -> None:
+        self.method = method
+        self.optimizer = optimizer
+        self.global_batch = global_batch
+        self.load = load
+        self.device = device
+        self.seed = seed
+        self.tokens_per_row = tokens_per_row
+        self.seconds = seconds
+
+    def decide(
+        self,
+        budget: Budget,
+        *,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        micro_batch: int | None = None,
+        compile: Literal["auto", "on", "off"] = "auto",
+        cuda_graph: Literal["auto", "on", "off"] = "auto",
+    ) -> Decisions:
+        """Everything that the budget and this machine decide. The method's weights are the same afterwards."""
+        unit = budget.unit()
+        before = host_copy(self.method.state_dict())
+        why: dict[str, str] = {}
+        last_phase = next(phase.name for phase in self.method.phases(1 << 30) if phase.steps is None)
+        if micro_batch is None:
+            micro_batch, why["micro_batch"] = self._fit_memory(last_phase)
+        if self.global_batch % micro_batch:
+            raise UsageError(f"The micro-batch {micro_batch} does not divide the global batch {self.global_batch}.")
+        chosen, why["precision"] = self._choose_precision(precision, micro_batch, last_phase)
+        names = list(dict.fromkeys(phase.name for phase in self.method.phases(1 << 30)))
+        flops = {name: self._count(name, micro_batch) for name in names}
+        seconds = {name: self._time(name, micro_batch, chosen) for name in names}
+        total = self._steps(budget, unit, flops, seconds)
+        minutes = total_cost(self.method, total, seconds) / 60
+        parameters = sum(p.numel() for p in self.method.parameters())
+        on_gpu = self.device.type == "cuda"
+        graph = on_gpu and (cuda_graph == "on" or (cuda_graph == "auto" and parameters <= GRAPH_MAX_PARAMETERS and total >= 200))
+        saves = minutes * 60 * (1 - 1 / COMPILE_GAIN)
+        compiled = compile == "on" or (compile == "auto" and on_gpu and not graph and saves > 2 * COMPILE_SECONDS)
+        why["cuda_graph"] = f"{parameters / 1e6:.1f} M parameters, {total} steps" if on_gpu else "only on a GPU"
+        why["compile"] = f"would save about {saves:.0f} s of {minutes:.1f} min and cost about {COMPILE_SECONDS:.0f} s" if on_gpu else "measured no gain that repays it on a CPU"
+        self.method.load_state_dict(before)
+        self.method.zero_grad(set_to_none=True)
+        return Decisions(
+            total_steps=total,
+            precision=chosen,
+            micro_batch=micro_batch,
+            threads=torch.get_num_threads(),
+            compile=compiled,
+            cuda_graph=graph,
+            flops_per_step=flops,
+            seconds_per_step=seconds,
+            peak_flops=matmul_peak(self.device, torch.bfloat16 if chosen == "bf16" else torch.float32),
+            why=why,
+        )
+
+    def _steps(self, budget: Budget, unit: str, flops: dict[str, int], seconds: dict[str, float]) -> int:
+        if budget.steps is not None:
+            return budget.steps
+        if budget.tokens is not None:
+            return max(1, budget.tokens // (self.global_batch * self.tokens_per_row))
+        if budget.flops is not None:
+            return steps_within(budget.flops, lambda n: total_cost(self.method, n, {k: float(v) for k, v in flops.items()}))
+        assert budget.minutes is not None, unit
+        return steps_within(budget.minutes * 60, lambda n: total_cost(self.method, n, seconds))
+
+    def _micro_batches(self, step: int, micro_batch: int) -> tuple[list[Batch], list[Tensor]]:
+        batches, rows = [], []
+        for start in range(0, self.global_batch, micro_batch):
+            batch = self.load(step, start, start + micro_batch)
+            batches.append({name: value.to(self.device) for name, value in batch.items()})
+            rows.append(torch.arange(start, start + micro_batch, device=self.device))
+        return batches, rows
+
+    def _update(self, precision: Precision) -> Update:
+        optimizer = build_optimizer(self.method, self.optimizer)
+        set_learning_rate(optimizer, 1e-6)
+        return Update(
+            self.method, optimizer, clip_norm=self.optimizer.clip_norm, precision=precision, device=self.device, seed=self.seed, total_steps=1 << 30
+        )
+
+    def _time(self, phase: str, micro_batch: int, precision: Precision) -> float:
+        """Median seconds of one update, batches already on the device."""
+        self.method.train()
+        update = self._update(precision)
+        batches, rows = self._micro_batches(0, micro_batch)
+        times: list[float] = []
+        deadline: float | None = None
+        while deadline is None or len(times) < 3 or time.perf_counter() < deadline:
+            start = time.perf_counter()
+            update(batches, rows, len(times), phase)
+            self._wait()
+            if deadline is None:  # the first one pays for lazy initialisation
+                deadline = time.perf_counter() + self.seconds
+            else:
+                times.append(time.perf_counter() - start)
+            if len(times) >= 1 and sum(times) > 10 * self.seconds:  # a step of seconds is measured well by one
+                break
+        return statistics.median(times)
+
+    def _count(self, phase: str, micro_batch: int) -> int:
+        """Training FLOPs of one update: one micro-batch is counted and scaled, since they grow with the rows."""
+        rows = min(micro_batch, 4)
+        batch = {name: value.to(self.device) for name, value in self.load(0, 0, rows).items()}
+        context = Context(0, 1 << 30, phase, Rng.at(self.seed, 0, torch.arange(rows, device=self.device)), self.device)
+
+        def work() -> None:
+            self.method.loss(batch, context)["loss"].backward()
+
+        counted = count_flops(work)
+        self.method.zero_grad(set_to_none=True)
+        return round(counted / rows * self.global_batch)
+
+    def _choose_precision(self, wanted: str, micro_batch: int, phase: str) -> tuple[Precision, str]:
+        if wanted != "auto":
+            return ("bf16" if wanted == "bf16" else "fp32"), "asked for"
+        if self.device.type == "cuda":
+            return ("bf16", "bf16 on a GPU") if torch.cuda.is_bf16_supported() else ("fp32", "this GPU has no bf16")
+        slow, fast = self._time(phase, micro_batch, "fp32"), self._time(phase, micro_batch, "bf16")
+        reason = f"a step took {slow * 1e3:.0f} ms in fp32 and {fast * 1e3:.0f} ms in bf16"
+        return ("bf16" if fast < 0.95 * slow else "fp32"), reason
+
+    def _fit_memory(self, phase: str) -> tuple[int, str]:
+        """The largest divisor of the global batch that fits: found by trying on a GPU, by extrapolating the growth of one small micro-batch on a CPU."""
+        divisors = [d for d in range(self.global_batch, 0, -1) if self.global_batch % d == 0]
+        if self.device.type != "cuda":
+            small = min(self.global_batch, 4)
+            free = psutil.virtual_memory().available
+            per_row = max(1.0, self._held_bytes(phase, small) / small)
+            limit = PLENTY_OF_MEMORY * free / per_row
+            fit = next((d for d in divisors if d <= limit), 1)
+            return fit, f"about {per_row / 2**20:.0f} MiB a row, {free / 2**30:.1f} GiB free"
+        for micro_batch in divisors:
+            try:
+                self._time_once(phase, micro_batch)
+            except torch.OutOfMemoryError:
+                self.method.zero_grad(set_to_none=True)
+                gc.collect()
+                torch.cuda.empty_cache()
+                continue
+            return micro_batch, "the largest that fitted" if micro_batch < self.global_batch else "the whole batch fitted"
+        raise UsageError("Not even one row fits into the memory of this device.", "Take a smaller preset or shorter rows.")
+
+    def _held_bytes(self, phase: str, rows: int) -> float:
+        """Bytes that the forward pass of `rows` rows holds when the backward pass begins."""
+        batch = {name: value.to(self.device) for name, value in self.load(0, 0, rows).items()}
+        context = Context(0, 1 << 30, phase, Rng.at(self.seed, 0, torch.arange(rows, device=self.device)), self.device)
+        held = 0
+
+        def pack(tensor: Tensor) -> Tensor:
+            nonlocal held
+            held += tensor.numel() * tensor.element_size()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            self.method.loss(batch, context)
+        return float(held)
+
+    def _time_once(self, phase: str, micro_batch: int) -> None:
+        update = self._update("bf16" if torch.cuda.is_bf16_supported() else "fp32")
+        batch = {name: value.to(self.device) for name, value in self.load(0, 0, micro_batch).items()}
+        update([batch], [torch.arange(micro_batch, device=self.device)], 0, phase)
+        self._wait()
+
+    def _wait(self) -> None:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
+def decisions_from(recorded: dict[str, Any]) -> Decisions:
+    """What run.json recorded, for a resumed run."""
+    return Decisions(**{field.name: recorded[field.name] for field in dataclasses.fields(Decisions)})

@@ -1,0 +1,118 @@
+"""What `pretrain` takes: the same fields in Python, on the command line and in YAML."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from headstart.core.config import replace_nested
+from headstart.core.errors import UsageError
+from headstart.engine.budget import Budget
+from headstart.engine.method import Method
+from headstart.engine.optim import OptimizerConfig
+from headstart.engine.schedules import ScheduleConfig
+from headstart.engine.trainer import TrainerConfig
+
+SMOKE_RECORDS = 64
+SMOKE_STEPS = 8
+
+COMMON_FLAGS = (
+    "data", "out", "preset", "seed", "budget.steps", "budget.tokens", "budget.flops", "budget.minutes", "init", "batch", "device", "precision",
+    "smoke", "dry_run", "resume", "json", "debug",
+)  # fmt: skip
+"""The frozen list: a new flag goes under the prefix of its group."""
+
+
+@dataclass
+class ProbeConfig:
+    """A labelled set that the run measures itself on."""
+
+    labels: Path | None = None
+    """A .csv, .tsv, .jsonl or .parquet file with labelled records; the verdict at the end compares with a random start on it."""
+    text_field: str = "text"
+    """Its field with the text."""
+    label_field: str = "label"
+    """Its field with the class."""
+
+
+@dataclass
+class PretrainConfig:
+    """A pre-training run. `--text`, `--optimizer`, `--schedule`, `--trainer`, `--probe` and `--method` hold groups of settings."""
+
+    data: tuple[str, ...] = ()
+    """Files, folders, globs, prepared stores, or builtin:python-docs; several are mixed."""
+    out: Path | None = None
+    """The run folder; None: runs/METHOD-PRESET-SEED."""
+    preset: str = "tiny"
+    """Size of the model; `headstart show METHOD` lists them."""
+    seed: int = 0
+    """Decides initialisation, order and every random draw."""
+    budget: Budget = field(default_factory=Budget)
+    """When the run ends; give exactly one."""
+    init: Path | None = None
+    """A run, an export or a transformers folder to continue from."""
+    batch: int | None = None
+    """Global batch in rows; None: the preset's."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 on a GPU; on a CPU the faster of the two in a short trial."""
+    smoke: bool = False
+    """The whole path on 64 records and a few steps."""
+    dry_run: bool = False
+    """Print the plan, rehearse, stop."""
+    resume: Literal["auto", "never"] = "auto"
+    """auto: the same command continues; never: refuse a folder that holds a run."""
+    json: bool = False
+    """Print the result as JSON."""
+    debug: bool = False
+    """Show tracebacks."""
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    method: Any = None
+    """The method's own settings."""
+
+    @property
+    def data_config(self) -> Any:
+        """How the sources become a store: the group that the method names (`--text` for methods on text)."""
+        return getattr(self, self.data_group)
+
+    data_group: ClassVar[str]
+
+
+def config_class(method: type[Method]) -> type[PretrainConfig]:
+    """PretrainConfig with the method's own Config and the settings of its data, so that the command line knows their fields."""
+    return dataclasses.make_dataclass(
+        "PretrainConfig",
+        [
+            ("method", method.Config, field(default_factory=method.Config)),
+            (method.data_group, method.DataConfig, field(default_factory=method.DataConfig)),
+        ],
+        bases=(PretrainConfig,),
+        namespace={"__doc__": PretrainConfig.__doc__, "data_group": method.data_group},
+    )
+
+
+def preset_config(method: type[Method], preset: str) -> tuple[PretrainConfig, PretrainConfig]:
+    """(defaults, the preset on top of them).
+
+    Raises:
+        UsageError: the method has no such preset.
+    """
+    if preset not in method.presets:
+        raise UsageError(f"{method.card.slug} has no preset '{preset}'.", f"Its presets: {', '.join(method.presets)}.")
+    defaults = config_class(method)()
+    chosen = method.presets[preset]
+    return defaults, dataclasses.replace(
+        defaults,
+        preset=preset,
+        method=chosen.method,
+        batch=chosen.batch,
+        optimizer=dataclasses.replace(defaults.optimizer, **chosen.optimizer),
+        schedule=dataclasses.replace(defaults.schedule, **chosen.schedule),
+        **{method.data_group: replace_nested(defaults.data_config, chosen.data)},
+    )
