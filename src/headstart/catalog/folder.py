@@ -17,7 +17,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Any, Literal
 
 from headstart.catalog.card import Card
 from headstart.core.errors import BadInput
@@ -99,7 +99,7 @@ def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderCont
     dropped = [kind for kind in ("text", "records") if n_bytes[kind] < NOTABLE_SHARE * n_bytes["all"]]
     for kind in dropped:
         del kinds[kind]
-    aside = sum((passed_over[kind] for kind in ("", *dropped)), Counter())
+    aside = sum((passed_over[kind] for kind in ("", *dropped)), Counter[str]())
     return FolderContents(folder, {kind: n for kind, n in kinds.most_common() if n}, dict(aside.most_common()), complete)
 
 
@@ -204,13 +204,16 @@ def _field_names(path: Path, ending: str, compression: str) -> list[str]:
     return list(record)
 
 
-def _open(path: Path, compression: str) -> IO[bytes]:
+def _open(path: Path, compression: str) -> Any:
     if compression == ".zst":
         import pyarrow
 
         return pyarrow.input_stream(str(path), compression="zstd")
-    openers = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-    return openers[compression](path, "rb") if compression else path.open("rb")
+    if compression == ".gz":
+        return gzip.GzipFile(path)
+    if compression == ".bz2":
+        return bz2.BZ2File(path)
+    return lzma.LZMAFile(path) if compression == ".xz" else path.open("rb")
 
 
 def _tiff_bands(path: Path) -> int:
