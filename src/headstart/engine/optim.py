@@ -60,7 +60,7 @@ class OptimizerConfig:
     layer_decay: float = 1.0
     """Fine-tuning: each layer below the head learns this much slower. ELECTRA: 0.8, large 0.9."""
     official_llrd_gap: bool = False
-    """True leaves one empty depth below the head, as the official ELECTRA code does: its last layer has layer_decay^2 (google-research/electra#51)."""
+    """True leaves a depth empty below the head, as the official ELECTRA code does: its last layer has layer_decay^2 (google-research/electra#51)."""
     muon_momentum: float = 0.95
     """Muon's momentum."""
     fused: bool | None = None
