@@ -46,12 +46,13 @@ class FolderContents:
 
     `kinds` counts files (pairs count once) by key of `DATA_KINDS`; one file may be of several kinds. `passed_over` counts the files of no
     known kind, by ending; texts and records that are under a hundredth of all bytes go there too. `complete` is False when the walk stopped
-    at its limit.
+    at its limit, after `n_files` files.
     """
 
     folder: Path
     kinds: dict[str, int]
     passed_over: dict[str, int]
+    n_files: int
     complete: bool
 
 
@@ -100,7 +101,7 @@ def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderCont
     for kind in dropped:
         del kinds[kind]
     aside = sum((passed_over[kind] for kind in ("", *dropped)), Counter[str]())
-    return FolderContents(folder, {kind: n for kind, n in kinds.most_common() if n}, dict(aside.most_common()), complete)
+    return FolderContents(folder, {kind: n for kind, n in kinds.most_common() if n}, dict(aside.most_common()), len(paths), complete)
 
 
 def fitting(contents: FolderContents, candidates: Iterable[Card]) -> list[tuple[Card, list[str]]]:

@@ -93,7 +93,7 @@ def matmul_flops(device: str | torch.device, dtype: torch.dtype, seconds: float 
     Args:
         device: "cpu", "cuda", "cuda:1", ...
         dtype: of both factors and of the product.
-        seconds: how long to measure; a slow machine may take a few tenths longer.
+        seconds: how long to measure; a busy or slow machine may take a second longer.
     """
     import torch
 

@@ -1,0 +1,104 @@
+"""`headstart list`: the catalog by family; with `--data`, what lies in a folder and which methods fit it. Imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from headstart.catalog import BASELINES, Card, cards, implemented
+from headstart.catalog.card import DATA_KINDS
+from headstart.catalog.folder import FolderContents, fitting, what_lies_here
+
+HELP = "the methods, or those that fit a folder of yours"
+EXAMPLE = "headstart list --data docs/"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="say what lies in this folder and list the methods that fit")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    contents = what_lies_here(args.data) if args.data is not None else None
+    everything = [*BASELINES.values(), *cards()]
+    rows = [(card, [""]) for card in everything] if contents is None else fitting(contents, everything)
+    if args.json:
+        print(json.dumps(_as_json(rows, contents), indent=2))
+        return 0
+    if contents is not None:
+        print("\n".join(in_words(contents)), end="\n\n")
+    if not rows:
+        print("No method of the catalog asks for what lies here. The kinds of data that they ask for: " + ", ".join(DATA_KINDS) + ".")
+    elif sys.stdout.isatty():
+        _print_table(rows)
+    else:
+        print("method\truns\tfamily\tneeds")
+        for card, _ in rows:
+            print(f"{card.slug}\t{_runs(card)}\t{_family(card)}\t{card.needs}")
+    return 0
+
+
+def in_words(contents: FolderContents) -> list[str]:
+    """What lies in the folder, as lines for a person."""
+    if not contents.kinds:
+        lines = [f"{contents.folder}: nothing to pre-train on was recognised."]
+    else:
+        lines = [f"{contents.folder} holds"]
+        lines += [f"  {n:>7,} {'file' if n == 1 else 'files'} of {DATA_KINDS[kind]}" for kind, n in contents.kinds.items()]
+    if contents.passed_over:
+        most = list(contents.passed_over.items())[:5]
+        lines.append("  passed over: " + ", ".join(f"{n:,} {ending}" for ending, n in most) + (", ..." if len(contents.passed_over) > 5 else ""))
+    if not contents.complete:
+        lines.append(f"  (only the first {contents.n_files:,} files were looked at)")
+    return lines
+
+
+def _runs(card: Card) -> str:
+    return "yes" if implemented(card.slug) else "not yet"
+
+
+def _family(card: Card) -> str:
+    return "baseline" if card.slug in BASELINES else card.family
+
+
+def _as_json(rows: list[tuple[Card, list[str]]], contents: FolderContents | None) -> dict[str, object]:
+    methods = [
+        {**dataclasses.asdict(card), "baseline": card.slug in BASELINES, "implemented": implemented(card.slug)}
+        | ({} if contents is None else {"matched_kinds": kinds})
+        for card, kinds in rows
+    ]
+    if contents is None:
+        return {"methods": methods}
+    found: dict[str, object] = {"folder": str(contents.folder), "kinds": contents.kinds, "passed_over": contents.passed_over}
+    found |= {"n_files": contents.n_files, "complete": contents.complete}
+    return {"data": found, "methods": methods}
+
+
+def _print_table(rows: list[tuple[Card, list[str]]]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    wide = console.width >= 120
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("method", no_wrap=True)
+    table.add_column("runs", no_wrap=True)
+    table.add_column("needs")
+    if wide:
+        table.add_column("choose it when")
+    family = ""
+    for card, _ in rows:
+        if _family(card) != family:
+            family = _family(card)
+            if table.row_count:
+                table.add_section()
+            table.add_row(f"[bold cyan]{family}[/]")
+        runs = implemented(card.slug)
+        cells = [f"[{'bold' if runs else 'dim'}]{card.slug}[/]", "[green]yes[/]" if runs else "[dim]not yet[/]", card.needs]
+        table.add_row(*cells, *([card.choose_when] if wide else []))
+    console.print(table)
+    print("headstart show METHOD tells more.")
