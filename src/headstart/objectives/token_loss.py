@@ -32,14 +32,23 @@ def weighted_mean(values: Tensor, weights: Tensor | None, eps: float = 1e-6) -> 
     return (values * weights).sum() / (weights.sum() + eps)
 
 
+def token_nll(logits: Tensor, targets: Tensor) -> Tensor:
+    """float32 [...]: -log p(target) of each slot, in nats. One cast-and-softmax pass: bf16 logits are never copied to float32 first.
+
+    Args:
+        logits: [..., vocab], any precision; targets: int64 [...].
+    """
+    log_probs = F.log_softmax(logits, dim=-1, dtype=torch.float32)
+    return F.nll_loss(log_probs.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
+
+
 def masked_lm_loss(logits: Tensor, targets: Tensor, weights: Tensor | None, eps: float = 1e-6) -> Tensor:
     """Scalar: sum(w * -log p(target)) / (sum(w) + eps), over the slots of the whole batch, in nats.
 
     Args:
         logits: [..., vocab], any precision; targets: int64 [...]; weights: float [...] or None for all 1.
     """
-    loss = F.cross_entropy(logits.flatten(0, -2).float(), targets.flatten(), reduction="none")
-    return weighted_mean(loss, None if weights is None else weights.flatten(), eps)
+    return weighted_mean(token_nll(logits, targets), weights, eps)
 
 
 @torch.no_grad()
@@ -51,13 +60,13 @@ def sample_tokens(logits: Tensor, uniform: Tensor, temperature: float = 1.0, dis
         uniform: float32 [...] in [0, 1), one number a slot.
         disallow: int64 [...], an id a slot that must not be drawn (1000 is taken off its logit after the temperature, as the official code does).
     """
-    logits = logits.float()
     if temperature != 1.0:
-        logits = logits / temperature
+        logits = logits.float() / temperature
     if disallow is not None:
         ids = disallow[..., None]
+        logits = logits.float()
         logits = logits.scatter(-1, ids, logits.gather(-1, ids) - 1000.0)
-    cumulative = logits.softmax(-1).cumsum_(-1)
+    cumulative = logits.softmax(-1, dtype=torch.float32).cumsum_(-1)
     threshold = uniform[..., None] * cumulative[..., -1:]  # the last entry is 1 up to rounding
     index = torch.searchsorted(cumulative, threshold, right=True)  # the first entry above the threshold: never one of probability 0
     return index.squeeze(-1).clamp_(max=logits.shape[-1] - 1)
