@@ -1,0 +1,1 @@
+"""Formats of the field: what others wrote loads here, what we write loads there."""

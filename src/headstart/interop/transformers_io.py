@@ -1,0 +1,294 @@
+"""Folders of the transformers library: what we write loads with `AutoModel.from_pretrained`, and what others wrote loads here.
+
+- Reading checks that the weights really arrived: a network that starts random without a word is the commonest cause of "fine-tuning gives 50 %"
+  (richarddwang/electra_pytorch#34).
+- No code of a folder is ever run, and no pickle is trusted: safetensors, or torch's weights-only reader.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from tokenizers.processors import TemplateProcessing
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+
+from headstart.core.errors import BadInput, UsageError
+
+_WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
+_SPECIAL_NAMES = {  # the conventional spellings, the first one present in the vocabulary counts
+    "pad_token": ("[PAD]", "<pad>", "<|pad|>", "<|padding|>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]", "<s>", "<cls>"),
+    "sep_token": ("[SEP]", "</s>", "<sep>"),
+    "mask_token": ("[MASK]", "<mask>"),
+    "bos_token": ("[BOS]", "<s>", "<bos>", "<|endoftext|>", "[CLS]"),
+    "eos_token": ("[EOS]", "</s>", "<eos>", "<|endoftext|>", "[SEP]"),
+}
+
+
+@dataclass
+class Encoder:
+    """A network that turns token ids into hidden states, with what is needed to feed it."""
+
+    module: nn.Module
+    tokenizer: PreTrainedTokenizerFast
+    hidden_size: int
+    n_layers: int
+    causal: bool  # a position sees only what stands before it (measured, not read from a name)
+    max_length: int | None  # positions that the network has; None: no limit of its own
+    segments: bool  # whether it takes two kinds of `token_type_ids`
+
+    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None) -> Tensor:
+        """Token ids [batch, length] -> hidden states of the last layer [batch, length, hidden].
+
+        Args:
+            attention_mask: [batch, length], true where a token stands; None if no row is padded.
+            token_type_ids: [batch, length]; dropped if the network has no segments.
+        """
+        inputs = {"input_ids": input_ids}
+        if attention_mask is not None:
+            inputs["attention_mask"] = attention_mask
+        if token_type_ids is not None and self.segments:
+            inputs["token_type_ids"] = token_type_ids
+        return self.module(**inputs).last_hidden_state
+
+
+def save_model_folder(model: PreTrainedModel, tokenizer: Tokenizer | PreTrainedTokenizerFast, folder: str | Path) -> None:
+    """Writes config.json, model.safetensors, tokenizer.json and tokenizer_config.json: `AutoModel` and `AutoTokenizer` load the folder.
+
+    The files are written beside the folder and moved in one by one; other files (a README) stay. A tokenizer without a template gets the
+    one of its family, so that `tokenizer(text)` gives what the model was trained on: [CLS] A [SEP] (B [SEP]) for a bidirectional network, the begin
+    token alone for a causal one.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside, _quiet():
+        model.save_pretrained(beside)
+        _as_transformers_tokenizer(tokenizer, model).save_pretrained(beside)
+        for path in sorted(Path(beside).iterdir()):
+            path.replace(folder / path.name)
+
+
+def load_encoder(folder: str | Path, fresh: bool = False, seed: int = 0, dropout: float | None = None) -> Encoder:
+    """Any text model folder of transformers (BERT, ELECTRA, ModernBERT, RoBERTa, GPT-2, Llama, T5's encoder ...), in float32 on the CPU.
+
+    Args:
+        folder: a folder on this machine; nothing is downloaded.
+        fresh: the same architecture with its own random initialisation; the folder's weights are not read.
+        seed: for `fresh`; the state of the global generator is left as it was.
+        dropout: sets every dropout of the network; None keeps those of config.json.
+
+    Raises:
+        BadInput: a file is missing or broken, the folder needs code of its own, or weights are missing, left over or of another shape.
+    """
+    folder = Path(folder)
+    config = _read_config(folder)
+    tokenizer = _read_tokenizer(folder, config)
+    if dropout is not None:
+        set_dropout(config, dropout)
+    if fresh:
+        with torch.random.fork_rng(devices=[]), _quiet():
+            torch.manual_seed(seed)
+            model = AutoModel.from_config(config, dtype=torch.float32)
+    else:
+        model = _read_weights(folder, config)
+    if config.is_encoder_decoder:
+        model = model.get_encoder()
+    if getattr(model, "pooler", None) is not None:
+        model.pooler = None  # trained on next-sentence prediction or not at all; no task here uses it
+    if getattr(config, "use_cache", False):
+        config.use_cache = model.config.use_cache = False
+    model.eval()
+    return Encoder(
+        module=model,
+        tokenizer=tokenizer,
+        hidden_size=config.hidden_size,
+        n_layers=config.num_hidden_layers,
+        causal=_is_causal(model),
+        max_length=_max_length(model, config),
+        segments=(getattr(config, "type_vocab_size", 0) or 0) >= 2,
+    )
+
+
+def load_model(folder: str | Path, auto_class: Any = AutoModel) -> PreTrainedModel:
+    """A transformers folder as `auto_class` builds it (AutoModelForCausalLM, AutoModelForMaskedLM ...), in float32, to continue training it.
+
+    Raises:
+        BadInput: as `load_encoder`; a head that the folder does not hold is missing weights too.
+    """
+    folder = Path(folder)
+    return _read_weights(folder, _read_config(folder), auto_class)
+
+
+def set_dropout(config: Any, probability: float) -> None:
+    """Sets every dropout probability of a transformers config (they are named hidden_dropout_prob, attention_dropout, embd_pdrop, ...)."""
+    for name, value in vars(config).items():
+        if ("dropout" in name or name.endswith("pdrop")) and isinstance(value, int | float) and not isinstance(value, bool):
+            setattr(config, name, probability)
+
+
+def _read_config(folder: Path) -> Any:
+    path = folder / "config.json"
+    if not folder.is_dir():
+        raise BadInput("there is no such folder", "Give a folder that holds config.json, weights and a tokenizer.", file=folder)
+    if not path.is_file():
+        mend = "Give the export folder of a run, or a model saved with save_pretrained."
+        raise BadInput("config.json is missing, so this is no transformers folder", mend, file=folder)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise BadInput(f"is not valid JSON ({error})", "Save the model again.", file=path) from None
+    if not isinstance(raw, dict):
+        raise BadInput("is not a JSON object", "Save the model again.", file=path)
+    if "auto_map" in raw and raw.get("model_type") not in transformers.CONFIG_MAPPING:
+        mend = "Use an architecture that transformers itself holds."
+        raise BadInput("needs program code from its own folder, which is never run here", mend, file=path)
+    try:
+        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        what = f"names the architecture {raw.get('model_type')!r}, which transformers {transformers.__version__} cannot build ({_first_line(error)})"
+        raise BadInput(what, "Upgrade transformers, or use another model.", file=path) from None
+
+
+def _read_tokenizer(folder: Path, config: Any) -> PreTrainedTokenizerFast:
+    mend = "Put the tokenizer.json (or vocab.txt) that the network was trained with into the folder."
+    if not any((folder / name).is_file() for name in _TOKENIZER_FILES):  # transformers would make an empty one
+        raise BadInput(f"has no tokenizer (one of {', '.join(_TOKENIZER_FILES)})", mend, file=folder)
+    try:
+        with _quiet():
+            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except Exception as error:  # tokenizers raises bare Exception for a broken file
+        raise BadInput(f"has a tokenizer that cannot be read ({_first_line(error)})", mend, file=folder) from None
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise BadInput(f"has a slow tokenizer, {type(tokenizer).__name__}", "Convert it to a tokenizer.json with transformers.", file=folder)
+    if len(tokenizer) > config.vocab_size:
+        raise BadInput(f"the tokenizer has {len(tokenizer)} entries, the network {config.vocab_size}", mend, file=folder)
+    return tokenizer
+
+
+def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel) -> PreTrainedModel:
+    if not any((folder / name).is_file() for name in _WEIGHT_FILES):
+        raise BadInput(f"has no weights (one of {', '.join(_WEIGHT_FILES)})", "Export the model again, or ask for a random start.", file=folder)
+    try:
+        with _quiet(), torch.random.fork_rng(devices=[]):
+            model, info = auto_class.from_pretrained(
+                folder,
+                config=config,
+                dtype=torch.float32,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # reported below, in words
+                output_loading_info=True,
+            )
+    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        raise BadInput(f"the weights cannot be read ({_first_line(error)})", "Save the model again, as safetensors.", file=folder) from None
+    missing = sorted(name for name in info["missing_keys"] if not re.search(r"(?:^|\.)pooler\.", name))
+    left_over = sorted(name for name in info["unexpected_keys"] if re.search(r"\.\d+\..*\.weight$", name))
+    mismatched = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info["mismatched_keys"])
+    total = len(list(model.parameters()))
+    if missing:
+        raise BadInput(
+            f"{len(missing)} of the network's {total} weights are not in the file, for example {missing[0]}: they would start random",
+            "Check that config.json and the weights belong together, and that the names are those of transformers.",
+            file=folder,
+        )
+    if mismatched:
+        what = f"{len(mismatched)} weights have another shape than config.json says, for example {mismatched[0]}"
+        raise BadInput(what, "Use the config.json of these weights.", file=folder)
+    if left_over:
+        raise BadInput(
+            f"{len(left_over)} weights of the file have no place in the network of config.json, for example {left_over[0]}",
+            "Check that config.json (number of layers, model_type) belongs to these weights.",
+            file=folder,
+        )
+    return model
+
+
+@torch.no_grad()
+def _is_causal(model: Any) -> bool:
+    """Whether the first position stays as it is when the last token changes."""
+    config, was_training = model.config, model.training
+    if config.is_encoder_decoder:
+        return False
+    rows = torch.full((2, 4), config.vocab_size - 1, device=model.device)
+    rows[1, 3] = config.vocab_size - 2
+    first, second = model.eval()(input_ids=rows).last_hidden_state[:, 0]
+    model.train(was_training)
+    return torch.equal(first, second)
+
+
+def _max_length(model: nn.Module, config: Any) -> int | None:
+    positions = getattr(config, "max_position_embeddings", None)
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            return module.num_embeddings - module.padding_idx - 1  # RoBERTa counts positions from padding_idx + 1
+    return positions if isinstance(positions, int) and positions > 0 else None
+
+
+def _as_transformers_tokenizer(tokenizer: Tokenizer | PreTrainedTokenizerFast, model: PreTrainedModel) -> PreTrainedTokenizerFast:
+    config = model.config
+    limit = _max_length(model, config)
+    if isinstance(tokenizer, PreTrainedTokenizerFast):
+        return tokenizer
+    if tokenizer.get_vocab_size() > config.vocab_size:
+        what = f"The tokenizer has {tokenizer.get_vocab_size()} entries, the network {config.vocab_size}."
+        raise UsageError(what, "Save each model with its own tokenizer.")
+    vocabulary = tokenizer.get_vocab()
+    special = {role: present[0] for role, names in _SPECIAL_NAMES.items() if (present := [name for name in names if name in vocabulary])}
+    own = copy.deepcopy(tokenizer)
+    own.no_padding()
+    own.no_truncation()
+    if own.post_processor is None:
+        _add_template(own, special, causal=_is_causal(model.base_model))
+    inputs = ["input_ids", "attention_mask"]
+    if (getattr(config, "type_vocab_size", 0) or 0) >= 2:
+        inputs.insert(1, "token_type_ids")
+    wrapped = PreTrainedTokenizerFast(tokenizer_object=own, model_input_names=inputs, **special)
+    if limit is not None:
+        wrapped.model_max_length = limit
+    return wrapped
+
+
+def _add_template(tokenizer: Tokenizer, special: dict[str, str], causal: bool) -> None:
+    begin = special.get("bos_token") if causal else special.get("cls_token")
+    end = None if causal else special.get("sep_token")
+    if begin is None or (end is None and not causal):
+        return
+    ids = [(name, tokenizer.token_to_id(name)) for name in dict.fromkeys((begin, end)) if name is not None]
+    if causal:
+        tokenizer.post_processor = TemplateProcessing(single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=ids)
+    else:
+        tokenizer.post_processor = TemplateProcessing(single=f"{begin} $A {end}", pair=f"{begin} $A {end} $B:1 {end}:1", special_tokens=ids)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """transformers' bars and load reports off for a moment: what matters of them is raised or said by us."""
+    verbosity, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers.logging.set_verbosity(verbosity)
+        if bars:
+            transformers.logging.enable_progress_bar()
