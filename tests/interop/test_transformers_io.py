@@ -59,13 +59,29 @@ def test_a_saved_folder_loads_here_and_in_transformers_with_equal_outputs(kind: 
     assert encoder.segments == (kind in ("electra", "bert", "roberta"))
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "m")
-    ids = torch.tensor([tokenizer("the cats sat").input_ids])
+    ids = torch.tensor([tokenizer("the cats sat").input_ids, [*tokenizer("the dog on").input_ids, 0]])
+    mask = torch.ones_like(ids)
+    mask[1, -1] = 0
     theirs = transformers.AutoModel.from_pretrained(tmp_path / "m").eval()
     theirs = theirs.get_encoder() if kind == "t5" else theirs
+    base = model.get_encoder() if kind == "t5" else model.base_model
     with torch.no_grad():
-        assert torch.equal(encoder.hidden_states(ids), theirs(ids).last_hidden_state)
-        base = model.get_encoder() if kind == "t5" else model.base_model
-        assert torch.allclose(encoder.hidden_states(ids), base(ids).last_hidden_state, atol=1e-6)
+        mine = encoder.hidden_states({"input_ids": ids, "attention_mask": mask.bool()})
+        real = mask.bool()[..., None]
+        assert torch.allclose(mine * real, theirs(ids, attention_mask=mask).last_hidden_state * real, atol=1e-6)
+        assert torch.allclose(mine * real, base(ids, attention_mask=mask).last_hidden_state * real, atol=1e-6)
+        assert torch.allclose(encoder.hidden_states({"input_ids": ids[:1]}), mine[:1], atol=1e-6)
+
+
+def test_segments_reach_the_networks_that_have_them(tmp_path: Path) -> None:
+    for kind in ("electra", "gpt2"):
+        save_model_folder(tiny(kind), word_piece(), tmp_path / kind)
+        encoder = load_encoder(tmp_path / kind)
+        ids = torch.tensor([[2, 5, 3, 6, 3]])
+        with torch.no_grad():
+            plain = encoder.hidden_states({"input_ids": ids})
+            split = encoder.hidden_states({"input_ids": ids, "token_type_ids": torch.tensor([[0, 0, 0, 1, 1]])})
+        assert torch.allclose(plain, split) == (kind == "gpt2")
 
 
 def test_the_saved_tokenizer_adds_what_the_family_expects(tmp_path: Path) -> None:

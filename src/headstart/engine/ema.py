@@ -15,7 +15,7 @@ from headstart.core.errors import UsageError
 class Ema:
     """The average theta' = decay * theta' + (1 - decay) * theta of all parameters; buffers are the model's own.
 
-    `update` is one multi-tensor kernel on the device. The model's tensors keep their addresses, so a captured CUDA graph stays valid through `swapped`.
+    `update` is one multi-tensor kernel on the device. The model's tensors keep their addresses: a captured CUDA graph stays valid through `swapped`.
 
     Args:
         model: its parameters, shared ones once, are the first value of the average.

@@ -12,11 +12,11 @@ import json
 import pickle
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import transformers
@@ -26,6 +26,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from headstart.backbones.text import Architecture, encode
 from headstart.core.errors import BadInput, UsageError
 
 _WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
@@ -45,7 +46,7 @@ _SPECIAL_NAMES = {  # the conventional spellings, the first one present in the v
 class Encoder:
     """A network that turns token ids into hidden states, with what is needed to feed it."""
 
-    module: nn.Module
+    module: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     hidden_size: int
     n_layers: int
@@ -53,18 +54,20 @@ class Encoder:
     max_length: int | None  # positions that the network has; None: no limit of its own
     segments: bool  # whether it takes two kinds of `token_type_ids`
 
-    def hidden_states(self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None) -> Tensor:
-        """Token ids [batch, length] -> hidden states of the last layer [batch, length, hidden].
+    def hidden_states(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """Hidden states of the last layer, [batch, length, hidden].
 
         Args:
-            attention_mask: [batch, length], true where a token stands; None if no row is padded.
-            token_type_ids: [batch, length]; dropped if the network has no segments.
+            batch: `input_ids` int64 [batch, length]; `attention_mask` [batch, length], true where a token stands, if a row is padded (on the right);
+                `token_type_ids` [batch, length], which networks without segments do not get.
         """
-        inputs = {"input_ids": input_ids}
-        if attention_mask is not None:
-            inputs["attention_mask"] = attention_mask
-        if token_type_ids is not None and self.segments:
-            inputs["token_type_ids"] = token_type_ids
+        if self.module.config.model_type in get_args(Architecture):
+            return encode(self.module, batch)  # without the host syncs of transformers' own mask functions
+        inputs = {"input_ids": batch["input_ids"]}
+        if "attention_mask" in batch and not self.causal:  # a causal network never looks at padding on the right
+            inputs["attention_mask"] = batch["attention_mask"]
+        if "token_type_ids" in batch and self.segments:
+            inputs["token_type_ids"] = batch["token_type_ids"]
         return self.module(**inputs).last_hidden_state
 
 
