@@ -299,14 +299,14 @@ pages.jsonl         {"page": "pump/start", "title": "Starting the pump", "links"
 LANGUAGE_BASELINES: tuple[Card, ...] = (
     Card(
         slug="causal-lm",
-        title="Improving Language Understanding by Generative Pre-Training (causal language model, in GPT-2's shape)",
+        title="Improving Language Understanding by Generative Pre-Training (next-token prediction)",
         arxiv="",
         year=2018,
         venue="OpenAI report",
         family="language-model",
         data_kinds=("text", "code"),
         needs="plain text",
-        gives="a causal language model (GPT-2 folder); its hidden states also serve as an encoder",
+        gives="a causal language model (Llama or GPT-2 folder of transformers); its hidden states also serve as an encoder",
         claim="Next-token prediction is the baseline that every method of this library on text has to beat at equal compute.",
         expect="leaves the unigram plateau first, because every token is a target: the safest choice when only minutes are at hand",
         choose_when="you want a first result within minutes, or a model that writes",

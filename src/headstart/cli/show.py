@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     entry = card(args.slug)
     module = implementation(entry.slug)
-    presets = read_presets(entry, module) if module else {}
+    presets = read_presets(module) if module else {}
     results = claim_results(entry.slug)
     if args.json:
         found = {"implementation": module, "presets": presets, "claim_results": results}
@@ -38,16 +38,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_presets(entry: Card, module: str) -> dict[str, dict[str, Any]]:
-    """The presets of the Method class that a module holds, flattened to dotted field names. Imports the module (and so torch).
+def read_presets(module: str) -> dict[str, dict[str, Any]]:
+    """The presets of a module's METHOD, flattened to dotted field names. Imports the module (and so torch).
 
-    Empty for a module without a Method class, such as an intervention.
+    Empty for a module without METHOD, such as an intervention.
     """
-    for value in vars(importlib.import_module(module)).values():
-        if isinstance(value, type) and getattr(value, "card", None) == entry:
-            presets: dict[str, Any] = getattr(value, "presets", {})
-            return {name: flatten(dataclasses.asdict(preset)) for name, preset in presets.items()}
-    return {}
+    method = getattr(importlib.import_module(module), "METHOD", None)
+    return {} if method is None else {name: flatten(dataclasses.asdict(preset)) for name, preset in method.presets.items()}
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -98,7 +95,7 @@ def in_words(entry: Card, module: str | None, presets: dict[str, dict[str, Any]]
     lines += ["", _heading("claim"), *textwrap.wrap(entry.claim, WIDTH, initial_indent="  ", subsequent_indent="  ")]
     lines += [line for result in results for line in _result(result)] if results else ["  no result yet"]
     if presets:
-        lines += ["", _heading("presets (the fields in which they differ)"), *_presets(presets)]
+        lines += ["", _heading("presets" + (" (the fields in which they differ)" if len(presets) > 1 else "")), *_presets(presets)]
     return lines
 
 
@@ -121,7 +118,7 @@ def _result(result: dict[str, Any]) -> list[str]:
 
 def _presets(presets: dict[str, dict[str, Any]]) -> list[str]:
     names = sorted({name for fields in presets.values() for name in fields})
-    differing = [name for name in names if len({repr(fields.get(name)) for fields in presets.values()}) > 1]
-    rows = [["", *presets], *([name, *(str(fields.get(name, "-")) for fields in presets.values())] for name in differing)]
+    shown = [name for name in names if len(presets) == 1 or len({repr(fields.get(name)) for fields in presets.values()}) > 1]
+    rows = [["", *presets], *([name, *(str(fields.get(name, "-")) for fields in presets.values())] for name in shown)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
