@@ -1,0 +1,160 @@
+"""What lies in a folder: kinds by ending and by the first record, and the cards that fit."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from headstart.catalog import card, cards
+from headstart.catalog.folder import fitting, kinds_of_fields, what_lies_here
+from headstart.core.errors import BadInput
+
+
+def write(path: Path, content: bytes | str = b"x" * 1000) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def tiff(bands: int, order: str = "<") -> bytes:
+    """The header and first directory of a classic TIFF with one tag, SamplesPerPixel."""
+    mark = b"II" if order == "<" else b"MM"
+    return mark + struct.pack(f"{order}HIHHHIHH", 42, 8, 1, 277, 3, 1, bands, 0)
+
+
+@pytest.mark.parametrize(
+    ("record", "kinds"),
+    [
+        ({"text": ""}, ("text",)),
+        ({"Text": "", "label": 1}, ("text", "labelled text")),
+        ({"title": "", "text": "", "category": ""}, ("text", "records")),
+        ({"code": "", "doc": ""}, ("code",)),
+        ({"id": 1, "turns": []}, ("dialogue",)),
+        ({"url": "", "html": ""}, ("html",)),
+        ({"image": "", "captions": []}, ("captioned images",)),
+        ({"audio": "", "text": ""}, ("transcribed audio",)),
+        ({"audio": "", "text": "", "translation": ""}, ("transcribed audio", "translated audio")),
+        ({"page": "", "sections": []}, ("linked pages",)),
+        ({"N": 1, "D": 1, "loss_general": 1, "loss_domain": 1}, ("loss table",)),
+        ({"sequence": "", "value": 1}, ("scored objects",)),
+        ({"rating": 1, "city": ""}, ("records",)),
+        ({"n": 1}, ()),
+    ],
+)
+def test_field_names_tell_the_kind(record: dict[str, object], kinds: tuple[str, ...]) -> None:
+    assert kinds_of_fields(record) == kinds
+
+
+def test_tables_are_read_in_every_form(tmp_path: Path) -> None:
+    line = json.dumps({"code": "pass", "lang": "python"})
+    write(tmp_path / "a.jsonl", line + "\n" + "not json, never read\n")
+    write(tmp_path / "b.jsonl.gz", gzip.compress(line.encode()))
+    with pa.output_stream(str(tmp_path / "c.jsonl.zst"), compression="zstd") as stream:
+        stream.write(line.encode())
+    write(tmp_path / "d.csv", 'code,lang\n"a,b",python\n')
+    write(tmp_path / "e.tsv", "\ufeffcode\tlang\n")
+    write(tmp_path / "f.json", json.dumps([{"code": "pass", "lang": "python"}]))
+    pq.write_table(pa.table({"code": ["pass"], "lang": ["python"]}), tmp_path / "g.parquet")
+    assert what_lies_here(tmp_path).kinds == {"code": 7}
+
+
+def test_a_readme_does_not_make_a_corpus(tmp_path: Path) -> None:
+    write(tmp_path / "scan.png", b"x" * 200_000)
+    write(tmp_path / "README.md", "about the scan")
+    contents = what_lies_here(tmp_path)
+    assert contents.kinds == {"images": 1}
+    assert contents.passed_over == {".md": 1}
+
+
+def test_one_folder_per_class_is_labelled(tmp_path: Path) -> None:
+    for name in ("cats/1.jpg", "cats/2.jpg", "dogs/1.jpg"):
+        write(tmp_path / "train" / name)
+    assert what_lies_here(tmp_path).kinds == {"images": 3, "labelled images": 3}
+
+
+def test_a_single_folder_of_images_is_not_labelled(tmp_path: Path) -> None:
+    write(tmp_path / "images" / "1.jpg")
+    write(tmp_path / "images" / "2.jpg")
+    assert what_lies_here(tmp_path).kinds == {"images": 2}
+
+
+def test_images_beside_their_class_folders_are_not_labelled(tmp_path: Path) -> None:
+    for name in ("1.jpg", "a/1.jpg", "b/1.jpg"):
+        write(tmp_path / "all" / name)
+    assert what_lies_here(tmp_path).kinds == {"images": 3}
+
+
+def test_two_views_are_counted_as_pairs(tmp_path: Path) -> None:
+    for name in ("hall_1.jpg", "hall_2.jpg", "yard_left.png", "yard_right.png", "lone_1.jpg"):
+        write(tmp_path / name)
+    assert what_lies_here(tmp_path).kinds == {"images": 5, "image pairs": 2}
+
+
+def test_texts_beside_images_and_recordings_are_captions_and_transcripts(tmp_path: Path) -> None:
+    for name in ("1.jpg", "1.txt", "2.wav", "2.txt"):
+        write(tmp_path / name)
+    assert what_lies_here(tmp_path).kinds == {"images": 1, "captioned images": 1, "audio": 1, "transcribed audio": 1}
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_of_more_than_three_bands_is_multiband(tmp_path: Path, order: str) -> None:
+    write(tmp_path / "ten.tif", tiff(10, order))
+    write(tmp_path / "rgb.tif", tiff(3, order))
+    assert what_lies_here(tmp_path).kinds == {"multiband": 1, "images": 1}
+
+
+def test_array_names_of_an_npz_tell_the_kind(tmp_path: Path) -> None:
+    pixels, ones = np.zeros((2, 8, 8), np.uint8), np.ones(2)
+    np.savez(tmp_path / "medmnist.npz", train_images=pixels, train_labels=ones)
+    np.savez(tmp_path / "pixels.npz", images=pixels)
+    np.savez(tmp_path / "scene.npz", bands=pixels)
+    np.savez(tmp_path / "episode.npz", image=pixels, action=ones)
+    np.savez(tmp_path / "scan.npz", hu=pixels)
+    np.savez(tmp_path / "other.npz", weights=ones)
+    contents = what_lies_here(tmp_path)
+    assert contents.kinds == {"images": 2, "labelled images": 1, "multiband": 1, "trajectories": 1, "volumes": 1}
+    assert contents.passed_over == {".npz": 1}
+
+
+def test_damaged_files_are_passed_over(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "b.npz", "c.parquet", "d.jsonl.gz", "e.jsonl.zst", "f.json"):
+        write(tmp_path / name, b"\x00\xff damaged")
+    contents = what_lies_here(tmp_path)
+    assert contents.kinds == {}
+    assert sum(contents.passed_over.values()) == 6
+
+
+def test_the_walk_is_bounded_and_says_so(tmp_path: Path) -> None:
+    for index in range(5):
+        write(tmp_path / f"{index}.wav")
+    contents = what_lies_here(tmp_path, max_files=3)
+    assert (contents.kinds, contents.n_files, contents.complete) == ({"audio": 3}, 3, False)
+    assert what_lies_here(tmp_path, max_files=5).complete
+
+
+def test_hidden_files_and_folders_are_passed_by(tmp_path: Path) -> None:
+    for name in (".git/a.py", ".hidden.py", "b.py"):
+        write(tmp_path / name)
+    assert what_lies_here(tmp_path).n_files == 1
+
+
+def test_a_single_file_will_do(tmp_path: Path) -> None:
+    assert what_lies_here(write(tmp_path / "crawl.warc.gz")).kinds == {"html": 1}
+
+
+def test_a_missing_folder_is_bad_input(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="no such file or folder"):
+        what_lies_here(tmp_path / "nowhere")
+
+
+def test_the_cards_that_fit_name_the_kinds_that_matched(tmp_path: Path) -> None:
+    write(tmp_path / "a.wav")
+    matched = fitting(what_lies_here(tmp_path), cards())
+    assert matched == [(card("hykist"), ["audio"])]
