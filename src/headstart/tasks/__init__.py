@@ -1,0 +1,1 @@
+"""Downstream procedures, shared by all methods."""

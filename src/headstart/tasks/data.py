@@ -1,0 +1,387 @@
+"""Labelled files: classification and regression (csv, tsv, jsonl, parquet; also .gz and .zst), tagged words (CoNLL, jsonl), questions (SQuAD json).
+
+Nothing is guessed: a record that cannot be used stops the reading with its file and number, before any training time is spent. Questions for training
+whose answer is not at its offset are dropped, named and counted, as every SQuAD reader does; more than 5 % of them stop it after all.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headstart.core.errors import BadInput
+
+MAX_DROPPED_SHARE = 0.05
+
+
+@dataclass
+class TextData:
+    """Labelled texts, or pairs of texts."""
+
+    texts: list[str]
+    labels: list[int] | list[float]  # index into `classes`, or the number to predict
+    classes: list[str] = field(default_factory=list)  # empty for regression
+    seconds: list[str] | None = None  # the second text of each pair
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    def leak_texts(self) -> list[str]:
+        return self.texts if self.seconds is None else [f"{a}\n{b}" for a, b in zip(self.texts, self.seconds, strict=True)]
+
+
+@dataclass
+class TaggedData:
+    """Sentences as words, each with a tag."""
+
+    words: list[list[str]]
+    tags: list[list[str]]
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def leak_texts(self) -> list[str]:
+        return [" ".join(words) for words in self.words]
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question on one text."""
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[str, ...]  # accepted answers; empty if it cannot be answered
+    start: int  # character offset of the first answer in `context`; -1 if it cannot be answered
+    impossible: bool
+
+
+@dataclass
+class QuestionData:
+    """Questions, and the places of those that were dropped."""
+
+    questions: list[Question]
+    dropped: list[str] = field(default_factory=list)
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.questions)
+
+    def leak_texts(self) -> list[str]:
+        return [f"{question.question}\n{question.context}" for question in self.questions]
+
+
+def read_classification(
+    path: str | Path, text_field: str = "text", second_field: str | None = None, label_field: str = "label", classes: Sequence[str] | None = None
+) -> TextData:
+    """Texts with a class each.
+
+    Args:
+        second_field: the field with the second text of a pair.
+        classes: the class names; a label outside them is refused. None takes those found, sorted (as numbers if they are).
+
+    Raises:
+        BadInput: the file, a record or a label cannot be used; fewer than two classes.
+    """
+    texts, seconds, found = [], [], []
+    for number, record in records(path):
+        texts.append(_text(record, text_field, path, number))
+        if second_field is not None:
+            seconds.append(_text(record, second_field, path, number))
+        found.append(_class_name(_value(record, label_field, path, number), label_field, path, number))
+        if classes is not None and found[-1] not in classes:
+            raise BadInput(
+                f"the label {found[-1]!r} is not one of {_some(list(classes))}",
+                "Correct the label, or add an example of it to the training file.",
+                file=path,
+                record=number,
+            )
+    names = list(classes) if classes is not None else _sorted_classes(found)
+    if len(names) < 2:
+        raise BadInput(f"has only the class {names[0]!r}", "Classification needs records of at least two classes.", file=path)
+    index = {name: i for i, name in enumerate(names)}
+    return TextData(texts, [index[name] for name in found], names, seconds if second_field is not None else None, str(path))
+
+
+def read_regression(
+    path: str | Path,
+    text_field: str = "text",
+    second_field: str | None = None,
+    label_field: str = "label",
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> TextData:
+    """Texts with a number each.
+
+    Args:
+        minimum, maximum: a number outside them is refused.
+
+    Raises:
+        BadInput: the file or a record cannot be used.
+    """
+    texts, seconds, numbers = [], [], []
+    for number, record in records(path):
+        texts.append(_text(record, text_field, path, number))
+        if second_field is not None:
+            seconds.append(_text(record, second_field, path, number))
+        raw = _value(record, label_field, path, number)
+        try:
+            value = float("nan") if isinstance(raw, bool) else float(raw)
+        except (TypeError, ValueError):
+            value = float("nan")
+        if not math.isfinite(value):
+            what = f"the field {label_field!r} is {raw!r}, which is not a finite number"
+            raise BadInput(what, "Correct or remove the record.", file=path, record=number)
+        if (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
+            raise BadInput(f"the number {value:g} lies outside {minimum} to {maximum}", "Correct the record or the range.", file=path, record=number)
+        numbers.append(value)
+    return TextData(texts, numbers, [], seconds if second_field is not None else None, str(path))
+
+
+def read_tags(path: str | Path, tags: Sequence[str] | None = None) -> TaggedData:
+    """Words with a tag each: CoNLL columns (the word first, its tag last, blank lines between sentences, -DOCSTART- lines skipped), or jsonl with
+    `words` and `tags`, each a list or a string with spaces.
+
+    Args:
+        tags: the known tags; another one is refused.
+
+    Raises:
+        BadInput: the file or a record cannot be used; a word without a tag.
+    """
+    found = _read_jsonl_tags(path) if _suffix(path) in (".jsonl", ".json") else _read_conll(path)
+    words, labels, numbers = [], [], []
+    for number, sentence, sequence in found:
+        if tags is not None and (strange := [tag for tag in sequence if tag not in tags]):
+            what = f"the tag {strange[0]!r} does not occur in the training file"
+            raise BadInput(what, "Correct the tag, or add an example of it to the training file.", file=path, record=number)
+        words.append(sentence)
+        labels.append(sequence)
+        numbers.append(number)
+    if not words:
+        raise BadInput("holds no sentence", "Give a file with words and tags.", file=path)
+    return TaggedData(words, labels, str(path))
+
+
+def read_questions(path: str | Path, training: bool = False) -> QuestionData:
+    """SQuAD json, version 1.1 or 2.0.
+
+    Args:
+        training: drop questions whose answer does not stand at its offset; for testing the answer's text is enough.
+
+    Raises:
+        BadInput: no SQuAD file, a field is missing or wrong, or more than 5 % were dropped.
+    """
+    try:
+        raw = json.loads(_decoded(path))
+        entries = raw["data"]
+        paragraphs = [(entry.get("title", ""), paragraph) for entry in entries for paragraph in entry["paragraphs"]]
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise BadInput(f"is not valid JSON ({error})", "Give a SQuAD file.", file=path) from None
+    except (KeyError, TypeError, AttributeError):
+        what = "is no SQuAD file: it needs data, each with paragraphs, each with context and qas"
+        raise BadInput(what, "Bring it into that form.", file=path) from None
+    data = QuestionData([], source=str(path))
+    number = 0
+    for _, paragraph in paragraphs:
+        context = _json_text(paragraph, "context", path, number + 1)
+        for qa in paragraph.get("qas", []):
+            number += 1
+            question = _question(qa, context, path, number)
+            if training and not question.impossible and not context.startswith(question.answers[0], question.start):
+                data.dropped.append(f"question {number} (id {question.id}): answer {question.answers[0]!r} is not at character {question.start}")
+            else:
+                data.questions.append(question)
+    if not number:
+        raise BadInput("holds no question", "Give a SQuAD file with questions.", file=path)
+    if len(data.dropped) > MAX_DROPPED_SHARE * number:
+        what = f"{len(data.dropped)} of {number} questions have an answer that is not at its offset; the first: {data.dropped[0]}"
+        raise BadInput(what, "Offsets count characters (code points) of the context, from 0.", file=path)
+    return data
+
+
+def records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line or record number from 1, record) of a csv, tsv, jsonl or parquet file; csv, tsv and jsonl also with .gz or .zst."""
+    suffix = _suffix(path)
+    readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}
+    if suffix not in readers:
+        raise BadInput(f"is of a kind that is not read here ({suffix or 'no suffix'})", "Give a .csv, .tsv, .jsonl or .parquet file.", file=path)
+    empty = True
+    for number, record in readers[suffix](path):
+        empty = False
+        yield number, record
+    if empty:
+        raise BadInput("holds no record", "Give a file with labelled records.", file=path)
+
+
+def _suffix(path: str | Path) -> str:
+    path = Path(path)
+    return Path(path.stem).suffix.lower() if path.suffix.lower() in (".gz", ".zst") else path.suffix.lower()
+
+
+def _decoded(path: str | Path) -> str:
+    path = Path(path)
+    if not path.is_file():
+        raise BadInput("there is no such file", "Check the path.", file=path)
+    try:
+        with pa.input_stream(str(path), compression={".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower())) as stream:
+            data = stream.read()
+    except (OSError, pa.ArrowException, EOFError) as error:
+        raise BadInput(f"cannot be read ({error})", "Check the permissions; a truncated file must be copied again.", file=path) from None
+    if not data.strip():
+        raise BadInput("is empty", "Give a file with labelled records.", file=path)
+    if b"\0" in data:
+        line = data[: data.index(b"\0")].count(b"\n") + 1
+        raise BadInput("holds a NUL byte, so it is no text in UTF-8", "Save it as UTF-8.", file=path, record=line)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise BadInput(f"is not UTF-8 (byte 0x{data[error.start]:02x})", "Save it as UTF-8.", file=path, record=line) from None
+
+
+def _csv(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    csv.field_size_limit(2**31 - 1)  # the default of 128 KB refuses long documents
+    text = io.StringIO(_decoded(path), newline="")
+    if _suffix(path) == ".tsv":  # by convention a .tsv has no quoting: a lone quote is a character (GLUE)
+        reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
+    else:
+        reader = csv.reader(text, strict=True)
+    try:
+        header = next(reader)
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(header):
+                what = f"has {len(row)} columns, the header {len(header)}"
+                raise BadInput(what, "Quote fields that hold the separator.", file=path, record=reader.line_num)
+            yield reader.line_num, dict(zip(header, row, strict=True))
+    except csv.Error as error:
+        raise BadInput(f"is not valid CSV ({error})", "Check the quotes.", file=path, record=reader.line_num) from None
+
+
+def _jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    for number, line in enumerate(_decoded(path).split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise BadInput(f"is not valid JSON ({error})", "Each line must be one JSON object.", file=path, record=number) from None
+        if not isinstance(record, dict):
+            raise BadInput(f"is a {type(record).__name__}, not an object", "Each line must be one JSON object.", file=path, record=number)
+        yield number, record
+
+
+def _parquet(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    if not Path(path).is_file():
+        raise BadInput("there is no such file", "Check the path.", file=path)
+    try:
+        with pq.ParquetFile(path) as file:
+            number = 0
+            for batch in file.iter_batches():
+                for record in batch.to_pylist():
+                    number += 1
+                    yield number, record
+    except (OSError, pa.ArrowException) as error:
+        raise BadInput(f"is no readable parquet file ({str(error).splitlines()[0]})", "Write it again.", file=path) from None
+
+
+def _read_conll(path: str | Path) -> Iterator[tuple[int, list[str], list[str]]]:
+    words: list[str] = []
+    tags: list[str] = []
+    start = 1
+    for number, line in enumerate([*_decoded(path).split("\n"), ""], start=1):
+        columns = line.rstrip("\r").split("\t") if "\t" in line else line.split()
+        if not any(columns):
+            if words:
+                yield start, words, tags
+            words, tags, start = [], [], number + 1
+        elif columns[0] != "-DOCSTART-":
+            if len(columns) < 2 or not columns[-1].strip():
+                raise BadInput(f"the word {columns[0]!r} has no tag", "Each line needs a word and its tag.", file=path, record=number)
+            words.append(columns[0])
+            tags.append(columns[-1].strip())
+
+
+def _read_jsonl_tags(path: str | Path) -> Iterator[tuple[int, list[str], list[str]]]:
+    for number, record in _jsonl(path):
+        sequences = []
+        for name in ("words", "tags"):
+            value = _value(record, name, path, number)
+            value = value.split() if isinstance(value, str) else value
+            if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+                raise BadInput(f"the field {name!r} is neither a list of strings nor a string", "Correct the record.", file=path, record=number)
+            sequences.append(value)
+        words, tags = sequences
+        if len(words) != len(tags):
+            raise BadInput(f"has {len(words)} words but {len(tags)} tags", "Give each word one tag.", file=path, record=number)
+        yield number, words, tags
+
+
+def _question(qa: Any, context: str, path: str | Path, number: int) -> Question:
+    text = _json_text(qa, "question", path, number)
+    name = str(qa.get("id", number))
+    answers = qa.get("answers", [])
+    impossible = qa.get("is_impossible", False)
+    if impossible is True:
+        return Question(name, text, context, (), -1, True)
+    try:
+        found = tuple(str(answer["text"]) for answer in answers)
+        start = int(answers[0]["answer_start"])
+        if not all(found):
+            raise ValueError
+    except (KeyError, TypeError, ValueError, IndexError):
+        what = "question has no answer with text and answer_start, and is not marked is_impossible"
+        raise BadInput(what, "Correct or remove the question.", file=path, record=number) from None
+    return Question(name, text, context, found, start, False)
+
+
+def _value(record: dict[str, Any], name: str, path: str | Path, number: int) -> Any:
+    if name not in record:
+        raise BadInput(f"has no field {name!r}, only {_some(list(record))}", "Name the right field.", file=path, record=number)
+    return record[name]
+
+
+def _text(record: dict[str, Any], name: str, path: str | Path, number: int) -> str:
+    value = _value(record, name, path, number)
+    if not isinstance(value, str) or not value.strip():
+        what = f"the field {name!r} is {'empty' if isinstance(value, str) else type(value).__name__ + ', not text'}"
+        raise BadInput(what, "Correct or remove the record.", file=path, record=number)
+    return value
+
+
+def _json_text(holder: Any, name: str, path: str | Path, number: int) -> str:
+    value = holder.get(name) if isinstance(holder, dict) else None
+    if not isinstance(value, str) or not value.strip():
+        raise BadInput(f"question or paragraph without {name}", "Correct or remove it.", file=path, record=number)
+    return value
+
+
+def _class_name(value: Any, name: str, path: str | Path, number: int) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, str | int) and str(value).strip():
+        return str(value).strip()
+    raise BadInput(f"the field {name!r} is {value!r}, which names no class", "Correct or remove the record.", file=path, record=number)
+
+
+def _sorted_classes(found: Sequence[str]) -> list[str]:
+    names = set(found)
+    if all(name.removeprefix("-").isdecimal() for name in names):
+        return sorted(names, key=int)
+    return sorted(names)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(repr(name) for name in names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
