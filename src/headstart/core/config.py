@@ -177,8 +177,8 @@ def _yaml_lines(config: Any, depth: int) -> Iterator[str]:
             yield f"{indent}{field.name}:"
             yield from _yaml_lines(value, depth + 1)
         else:
-            dumped = yaml.safe_dump({field.name: plain(value)}, default_flow_style=None, width=10_000, allow_unicode=True).strip()
-            yield f"{indent}{dumped}"
+            as_list = yaml.safe_dump([plain(value)], default_flow_style=True, width=float("inf"), allow_unicode=True)  # "[value]"
+            yield f"{indent}{field.name}: {as_list.strip()[1:-1]}"
 
 
 def provenance(layers: list[tuple[str, Any]]) -> dict[str, str]:

@@ -6,10 +6,8 @@ pass runs attention in its unfused form, which is two ordinary products. A multi
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
-import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,19 +17,3 @@ def count_flops(work: Callable[[], object]) -> int:
     with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         work()
     return counter.get_total_flops()
-
-
-def matmul_peak(device: torch.device, dtype: torch.dtype, seconds: float = 0.15) -> float:
-    """FLOP/s of a large square matrix product on this device: the yardstick of model FLOPs utilisation (MFU)."""
-    size = 8192 if device.type == "cuda" else 1024
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    b = torch.randn(size, size, device=device, dtype=dtype)
-    best = 0.0
-    deadline = time.perf_counter() + seconds
-    while best == 0.0 or time.perf_counter() < deadline:
-        start = time.perf_counter()
-        a @ b
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        best = max(best, 2 * size**3 / (time.perf_counter() - start))
-    return best

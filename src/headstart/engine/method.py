@@ -94,6 +94,28 @@ class Method(nn.Module):
         """The training rows of a store: what a mixture is made of."""
         raise NotImplementedError
 
+    @classmethod
+    def open_store(cls, folder: Path) -> Any:
+        """A prepared store."""
+        raise NotImplementedError
+
+    @classmethod
+    def data_config_for(cls, data: Any, init: Path) -> Any:
+        """The data settings when training continues from the model in `init`: its own tokenizer, for example."""
+        return data
+
+    def reload(self, folder: Path) -> Method:
+        """A second network of this kind with the weights that `export` wrote into `folder`."""
+        raise NotImplementedError
+
+    def encode(self, records: Sequence[Any]) -> Batch:
+        """Downstream records (texts, images ...) as a batch for `embed`."""
+        raise NotImplementedError
+
+    def compile_parts(self) -> None:
+        """Compiles, in place, what repays it; by default the backbone."""
+        self.backbone().compile()
+
     def predicted_per_row(self) -> float:
         """About how many tokens one row predicts (only for methods with `predicts_tokens`)."""
         raise NotImplementedError
@@ -123,5 +145,5 @@ class Method(nn.Module):
         return []
 
     def export(self, folder: Path) -> None:
-        """Writes the backbone in the field's own format; `load(folder)` is the inverse."""
+        """Writes the model in the field's own format; `reload(folder)` is the inverse."""
         raise NotImplementedError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from headstart.data.text.config import TextConfig
 from headstart.data.text.rows import Rows, packed_rows
-from headstart.data.text.store import TextStore, prepare_text
+from headstart.data.text.store import TextStore, open_text_store, prepare_text
 from headstart.engine.method import Batch, Method
 
 
@@ -31,7 +32,7 @@ class TextMethod(Method):
     def __init__(self, config: Any, store: TextStore, init: Path | None = None) -> None:
         super().__init__()
         self.config = config
-        self.init = init
+        self.store = store
         self.tokenizer = store.tokenizer
         self.special_ids = dict(store.special_ids)
         self.vocab_size = store.vocab_size
@@ -46,6 +47,30 @@ class TextMethod(Method):
         """Fixed-length rows; by default documents packed whole, [CLS] text [SEP]."""
         ids = store.special_ids
         return packed_rows(store, config.sequence_length, split, begin=[ids["cls"]], end=[ids["sep"]])
+
+    @classmethod
+    def open_store(cls, folder: Path) -> TextStore:
+        return open_text_store(folder)
+
+    @classmethod
+    def data_config_for(cls, data: TextConfig, init: Path) -> TextConfig:
+        return data if data.tokenizer is not None else dataclasses.replace(data, tokenizer=str(model_folder(init)))
+
+    def reload(self, folder: Path) -> TextMethod:
+        return type(self)(self.config, self.store, init=folder)
+
+    def encode(self, texts: Sequence[str]) -> Batch:
+        """Texts as a batch of [CLS] text [SEP], cut at `sequence_length` and right-padded: for probes and embeddings."""
+        begin, end = special(self.store, "cls"), special(self.store, "sep")
+        room = self.config.sequence_length - len(begin) - len(end)
+        rows = [begin + encoding.ids[:room] + end for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        longest = max(map(len, rows))
+        ids = torch.full((len(rows), longest), self.special_ids.get("pad", 0))
+        mask = torch.zeros(len(rows), longest, dtype=torch.bool)
+        for i, row in enumerate(rows):
+            ids[i, : len(row)] = torch.tensor(row)
+            mask[i, : len(row)] = True
+        return {"input_ids": ids} if bool(mask.all()) else {"input_ids": ids, "attention_mask": mask}
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """[batch, length, hidden]: the backbone's last layer."""
@@ -63,7 +88,11 @@ def mean_pool(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
     return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
 
 
-def sdpa_mask(batch: Batch) -> Tensor | None:
-    """bool [batch, 1, 1, length] for scaled-dot-product attention, or None when no row is padded."""
-    mask = batch.get("attention_mask")
-    return None if mask is None else mask[:, None, None, :].to(torch.bool)
+def model_folder(export: Path) -> Path:
+    """Where in an export the backbone lies: a method that trains two networks exports each into a folder of its own."""
+    return export / "discriminator" if (export / "discriminator").is_dir() else export
+
+
+def special(store: TextStore, name: str) -> list[int]:
+    """The id of a special token as a list, empty when the tokenizer has none: what a row begins or ends with."""
+    return [store.special_ids[name]] if name in store.special_ids else []

@@ -20,7 +20,7 @@ from headstart.core.rng import Rng
 from headstart.core.run import RunFolder
 from headstart.data.loader import Loader, Prefetcher
 from headstart.engine.checkpoint import Checkpointer
-from headstart.engine.ema import EMA
+from headstart.engine.ema import Ema
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.metrics import Clock, MetricsLog, StepMetrics, live_line, memory_bytes, peak_memory_bytes
 from headstart.engine.optim import OptimizerConfig, build_optimizer, reset_moments, set_learning_rate
@@ -106,7 +106,7 @@ class Trainer:
         self.total_steps = decisions.total_steps
         self.spans = spans(method.phases(self.total_steps), self.total_steps)
         self.optimizer = build_optimizer(method, optimizer, cuda_graph=decisions.cuda_graph)
-        self.ema = EMA(method, config.ema_decay) if config.ema_decay is not None else None
+        self.ema = Ema(method, config.ema_decay) if config.ema_decay is not None else None
         self.update = Update(
             method,
             self.optimizer,
@@ -175,7 +175,7 @@ class Trainer:
     def count(self, phase: Phase, scalars: dict[str, Tensor]) -> None:
         self._metrics.add(scalars)
         if self.ema is not None:
-            self.ema.update(self.method)
+            self.ema.update()
         self.flops += self.decisions.flops_per_step[phase.name]
         self.tokens += self.loader.global_batch * self.loader.tokens_per_row
 
@@ -265,13 +265,17 @@ class Trainer:
 
     def averaged_weights(self) -> AbstractContextManager[Any]:
         """While it lasts, the method has its averaged weights, if there are any."""
-        return nullcontext() if self.ema is None else self.ema.swapped(self.method)
+        return nullcontext() if self.ema is None else self.ema.swapped()
 
-    def restore(self) -> None:
-        """Continues from the newest whole checkpoint, if there is one."""
+    def prepare_state(self) -> None:
+        """Starts the clocks and the running means."""
         self._started = time.perf_counter()
         self._metrics = StepMetrics()
         self._clock = Clock()
+
+    def restore(self) -> None:
+        """Continues from the newest whole checkpoint, if there is one."""
+        self.prepare_state()
         found = self.checkpointer.load_newest(self.say)
         if found is None:
             self.run.cut(0)

@@ -17,11 +17,12 @@ import psutil
 import torch
 from torch import Tensor
 
+from headstart.core import hardware
 from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.engine.budget import Budget, steps_within
 from headstart.engine.checkpoint import host_copy
-from headstart.engine.flops import count_flops, matmul_peak
+from headstart.engine.flops import count_flops
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.optim import OptimizerConfig, build_optimizer, set_learning_rate
 from headstart.engine.update import Precision, Update
@@ -154,7 +155,7 @@ class Trial:
             cuda_graph=graph,
             flops_per_step=flops,
             seconds_per_step=seconds,
-            peak_flops=matmul_peak(self.device, torch.bfloat16 if chosen == "bf16" else torch.float32),
+            peak_flops=hardware.matmul_flops(self.device.type, torch.bfloat16 if chosen == "bf16" else torch.float32, seconds=0.15),
             why=why,
         )
 

@@ -1,0 +1,39 @@
+# Two commands matter: `make demo` and `make test`. Both build the environment they need.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export TOKENIZERS_PARALLELISM ?= true
+
+.PHONY: demo test test-fast lint docs bench install clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[all]'
+	@touch $@
+
+demo: install ## from nothing to a measured head start, about six minutes on 2 cores
+	$(BIN)/headstart demo --out demo
+
+test: install ## everything, at most 25 minutes on 2 cores, no network
+	$(BIN)/python -m pytest tests
+
+test-fast: install ## the quick ones, at most 3 minutes
+	$(BIN)/python -m pytest tests -m 'not slow'
+
+lint: install
+	$(BIN)/ruff check src tests benchmarks examples tools
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/import_graph.py --check
+
+docs: install
+	$(BIN)/mkdocs build --strict
+
+bench: install ## ratios against named peers on this machine's CPU; writes benchmarks/results/*.json
+	for f in benchmarks/*.py; do $(BIN)/python $$f || exit 1; done
+
+clean:
+	rm -rf $(VENV) demo runs site .pytest_cache .mypy_cache .ruff_cache

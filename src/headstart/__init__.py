@@ -1,0 +1,24 @@
+"""headstart gives a model a head start on your own data. `headstart list` on the command line shows what is here.
+
+The verbs are the same in Python: `headstart.pretrain("causal-lm", data="docs/", **{"budget.minutes": 3})`. They are imported when first used, so that
+`import headstart` is instant.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_VERBS = {"pretrain": "headstart.verbs.pretrain", "finetune": "headstart.verbs.finetune", "peek": "headstart.verbs.peek", "sample": "headstart.verbs.sample"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _VERBS:
+        raise AttributeError(f"module 'headstart' has no attribute '{name}'")
+    import importlib
+
+    return getattr(importlib.import_module(_VERBS[name]), name)
+
+
+__all__ = ["__version__", *_VERBS]

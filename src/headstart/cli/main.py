@@ -1,0 +1,91 @@
+"""`headstart VERB ...`: finds the verb's module, imports it alone, and turns our errors into two lines and an exit code.
+
+A verb's module has HELP, EXAMPLE, `run(args) -> exit code`, and either `add_arguments(parser)` or, where flags come from dataclasses, `parse(argv)`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import traceback
+from typing import Any
+
+from headstart import __version__
+from headstart.core.errors import HeadstartError
+
+VERBS = {
+    "list": "the catalog: which methods there are, and which fit a folder",
+    "show": "one method: its card, presets, data format and measured claim",
+    "doctor": "what this machine has, what is missing, how fast it is",
+    "prepare": "raw text to a prepared store",
+    "peek": "look at the records of a prepared store",
+    "pretrain": "pre-train a method on your data; the same command continues",
+    "finetune": "train a downstream task beside a random start",
+    "sample": "see what a run has learned: completions, filled masks",
+    "demo": "the main job on this machine's own documentation: is a head start worth it?",
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command line; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help"):
+        print(overview())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"headstart {__version__}")
+        return 0
+    verb, rest = argv[0], argv[1:]
+    if verb not in VERBS:
+        print(f"headstart: there is no verb '{verb}'.\nThe verbs: {', '.join(VERBS)}. `headstart --help` explains them.", file=sys.stderr)
+        return 2
+    debug = "--debug" in rest
+    try:
+        module = importlib.import_module(f"headstart.cli.{verb}")
+        return int(module.run(parse(module, verb, rest)))
+    except HeadstartError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"headstart {verb}: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print(f"headstart {verb}: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `headstart list | head`
+        sys.stderr.close()
+        return 0
+    except ModuleNotFoundError as error:
+        if debug:
+            traceback.print_exc()
+        print(f"headstart {verb}: the package '{error.name}' is not installed.\n`headstart doctor` names what is missing and the pip line.", file=sys.stderr)
+        return 4
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        print(f"headstart {verb}: {type(error).__name__}: {error}\nThis is a bug; repeat with --debug and report what it prints.", file=sys.stderr)
+        return 1
+
+
+def parse(module: Any, verb: str, argv: list[str]) -> Any:
+    """The verb's arguments."""
+    if hasattr(module, "parse"):
+        return module.parse(argv)
+    parser = argparse.ArgumentParser(
+        prog=f"headstart {verb}", description=module.HELP, epilog=f"example: {module.EXAMPLE}", formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    module.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    return parser.parse_args(argv)
+
+
+def overview() -> str:
+    """What `headstart --help` prints."""
+    width = max(map(len, VERBS))
+    verbs = "\n".join(f"  {verb:<{width}}  {what}" for verb, what in VERBS.items())
+    return (
+        f"headstart {__version__}: pre-training on your own data - which method helps you, how much, at what cost.\n\n"
+        f"usage: headstart VERB ...   (headstart VERB --help explains one)\n\n{verbs}\n\n"
+        "example: headstart pretrain causal-lm --data my/texts --budget.minutes 3\n"
+        "exit codes: 0 good, 1 our bug, 2 wrong usage, 3 bad input, 4 something missing here, 5 diverged, 130 interrupted"
+    )

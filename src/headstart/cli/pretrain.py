@@ -1,0 +1,79 @@
+"""`headstart pretrain METHOD --data ...`: flags come from the dataclasses of `verbs.config` and of the method."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HELP = "pre-train a method on your data; the same command continues after a stop"
+EXAMPLE = "headstart pretrain causal-lm --data my/texts --preset tiny --budget.minutes 3"
+
+
+@dataclass
+class Arguments:
+    """What the command line said."""
+
+    slug: str
+    config: Any
+    origin: dict[str, str]
+    write_config: Path | None
+
+
+def parse(argv: list[str]) -> Arguments:
+    """METHOD, then flags: defaults < preset < --config FILE < flags."""
+    first = argparse.ArgumentParser(prog="headstart pretrain", description=HELP, epilog=f"example: {EXAMPLE}", add_help=False)
+    first.add_argument("slug", metavar="METHOD", help="a method, as `headstart list` names it")
+    if not argv or argv[0] in ("-h", "--help"):
+        first.add_argument("flags", nargs="*", metavar="--FLAG ...", help="`headstart pretrain METHOD --help` lists them")
+        first.print_help()
+        raise SystemExit(0 if argv else 2)
+    slug, flags = argv[0], argv[1:]
+    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    files.add_argument("--preset")
+    files.add_argument("--config", type=Path)
+    files.add_argument("--write-config", type=Path)
+    known, rest = files.parse_known_args(flags)
+
+    import tyro
+
+    from headstart import methods
+    from headstart.core.config import provenance, read_yaml, replace_nested
+    from headstart.verbs.config import preset_config
+
+    method = methods.load(slug)
+    values = read_yaml(known.config) if known.config is not None else {}
+    preset = known.preset or values.get("preset", "tiny")
+    defaults, chosen = preset_config(method, preset)
+    from_file = replace_nested(chosen, values, where=str(known.config)) if values else chosen
+    if known.preset:
+        from_file = replace_nested(from_file, {"preset": known.preset})
+    config = tyro.cli(
+        type(chosen),
+        args=rest,
+        default=from_file,
+        prog=f"headstart pretrain {slug}",
+        description=f"{method.card.title}. Also: --config FILE.yaml sets any of these (flags win), --write-config FILE writes them all, explained.\nexample: {EXAMPLE}",
+    )
+    return Arguments(slug, config, provenance([("default", defaults), ("preset", chosen), ("config", from_file), ("flag", config)]), known.write_config)
+
+
+def run(args: Arguments) -> int:
+    from headstart.core.config import to_yaml
+    from headstart.verbs.pretrain import pretrain
+
+    if args.write_config is not None:
+        args.write_config.write_text(to_yaml(args.config), encoding="utf-8")
+        print(f"Wrote every setting, explained, to {args.write_config}.")
+        return 0
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if args.config.json else sys.stdout, flush=True)
+
+    done = pretrain(args.slug, config=args.config, origin=args.origin, say=say)
+    if args.config.json:
+        print(json.dumps(done.info, indent=1))
+    return 0

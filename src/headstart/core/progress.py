@@ -1,0 +1,105 @@
+"""Progress of anything that takes over two seconds: a rich bar on a terminal, plain lines otherwise, on standard error.
+
+Standard output stays free for results (`--json` and pipes).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+SILENT_S = 2.0
+"""Work that ends within this time shows nothing."""
+LINE_EVERY_S = 5.0
+"""Plain lines come this often when standard error is not a terminal."""
+
+
+class Reporter:
+    """Shows how far a task is, its rate and the time left.
+
+    Args:
+        what: the task, for example "tokenise".
+        total: units to do, or None when unknown.
+        unit: the unit in the plural, for example "MB".
+        already: units done by an earlier, interrupted run; they do not count for the rate.
+
+    Use as a context manager and call `advance(n)`.
+    """
+
+    def __init__(self, what: str, total: float | None = None, unit: str = "", already: float = 0) -> None:
+        self.what, self.total, self.unit = what, total, unit
+        self.done = self.already = already
+        self.started = time.monotonic()
+        self._next_line = self.started + SILENT_S
+        self._bar: Any = None
+
+    def advance(self, amount: float = 1) -> None:
+        self.done += amount
+        now = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(0, completed=self.done, rate=self.rate(now))
+        elif now >= self._next_line:
+            if sys.stderr.isatty():
+                self._bar = self._start_bar()
+            else:
+                print(self.line(now), file=sys.stderr, flush=True)
+                self._next_line = now + LINE_EVERY_S
+
+    def rate(self, now: float) -> float:
+        """Units a second of this process, at monotonic time `now`."""
+        return (self.done - self.already) / max(now - self.started, 1e-9)
+
+    def line(self, now: float) -> str:
+        """The plain line at monotonic time `now`."""
+        rate = self.rate(now)
+        text = f"{self.what}: {self.done:,.0f}"
+        if self.total:
+            left = (self.total - self.done) / max(rate, 1e-9)
+            text += f" of {self.total:,.0f} {self.unit} ({100 * self.done / self.total:.0f} %), {rate:,.1f} {self.unit}/s, {_duration(left)} left"
+        else:
+            text += f" {self.unit}, {rate:,.1f} {self.unit}/s"
+        return text
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def __enter__(self) -> Reporter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _start_bar(self) -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        bar = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.1f} " + self.unit + "/s"), TimeRemainingColumn(),
+            console=Console(stderr=True), transient=True,
+        )
+        bar.start()
+        bar.add_task(self.what, total=self.total, completed=self.done, rate=0.0)
+        return bar
+
+
+def progress(iterable: Iterable[T], total: float | None = None, what: str = "", unit: str = "") -> Iterator[T]:
+    """Yield from `iterable` and show how far it is. `total` is taken from `len` where there is one."""
+    if total is None and hasattr(iterable, "__len__"):
+        total = len(iterable)
+    with Reporter(what, total, unit) as reporter:
+        for item in iterable:
+            yield item
+            reporter.advance()
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{max(seconds, 0):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

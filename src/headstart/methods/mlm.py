@@ -1,0 +1,196 @@
+"""mlm: masked language modelling (Devlin et al. 2019, BERT, arXiv 1810.04805), the baseline for encoders.
+
+- Masks are drawn on the device, anew each time (RoBERTa); vocabulary logits exist only at the masked positions.
+- Units to mask: single tokens, whole words (BERT's later release) or spans (SpanBERT, arXiv 1907.10529). The 80/10/10 rule can be off.
+- `causal_start`: the first steps train the same encoder as a causal language model, whose every token is a target. With few minutes it is worth more
+  than anything else: the encoder leaves the unigram plateau at once (docs/plateau.md). The presets tiny have it; the paper does not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import AutoModelForMaskedLM
+
+from headstart import catalog
+from headstart.backbones.text import Architecture, build_masked_lm, encode, mlm_logits
+from headstart.data.text.store import TextStore
+from headstart.engine.method import Batch, Context, Phase, Preset
+from headstart.engine.text_method import TextMethod
+from headstart.interop.transformers_io import load_model, save_model_folder
+from headstart.objectives.masking import apply_masking, choose_groups, choose_positions, masking_slots, span_groups, word_groups
+from headstart.objectives.token_loss import gather_positions, masked_lm_loss
+
+
+@dataclass
+class MLMConfig:
+    """Size of the encoder and what is masked."""
+
+    architecture: Architecture = "modernbert"
+    """modernbert: rotary positions, pre-norm, gated MLP; bert: learned positions, post-norm, as in the paper."""
+    hidden_size: int = 128
+    """Width."""
+    num_layers: int = 2
+    """Transformer blocks."""
+    num_heads: int = 2
+    """Attention heads."""
+    intermediate_size: int = 256
+    """Width of the MLP (modernbert: of each of its two gates)."""
+    sequence_length: int = 64
+    """Tokens of a training row."""
+    dropout: float = 0.0
+    """BERT: 0.1. A pass over fresh text needs none."""
+    mask_probability: float = 0.15
+    """Share of the tokens of a row that are predicted. BERT: 0.15."""
+    mask_unit: Literal["token", "whole-word", "span"] = "token"
+    """What is masked together."""
+    mask_share: float = 0.8
+    """Share of the chosen tokens that become [MASK]. BERT: 0.8; 1 turns the 80/10/10 rule off."""
+    random_share: float = 0.1
+    """Share of the chosen tokens that become a random token. BERT: 0.1; the rest stays as it is."""
+    causal_start: int = 0
+    """Steps of causal language modelling before masking begins, at most a third of the run. BERT: none."""
+
+
+class MLM(TextMethod):
+    """An encoder that predicts the tokens hidden from it."""
+
+    card = catalog.card("mlm")
+    Config = MLMConfig
+    plateau_metric = "mlm_loss"
+    presets = {
+        "tiny": Preset(
+            MLMConfig(mask_probability=0.25, causal_start=300),
+            batch=32,
+            optimizer={"learning_rate": 4e-3, "beta2": 0.99},
+            schedule={"name": "linear", "warmup_share": 0.06},
+            data={"vocab_size": 2048},
+        ),
+        "small": Preset(
+            MLMConfig("bert", hidden_size=512, num_layers=4, num_heads=8, intermediate_size=2048, sequence_length=128, dropout=0.1),
+            batch=256,
+            optimizer={"name": "adam-uncorrected", "learning_rate": 5e-4, "epsilon": 1e-6},
+            schedule={"name": "electra", "warmup_steps": 10_000},
+            data={"vocab_size": 30522},
+        ),
+        "base": Preset(  # BERT-base, google-research/bert run_pretraining.py: batch 256, 1e-4, 10,000 warm-up steps of 1,000,000
+            MLMConfig("bert", hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, sequence_length=512, dropout=0.1),
+            batch=256,
+            optimizer={"name": "adam-uncorrected", "learning_rate": 1e-4, "epsilon": 1e-6},
+            schedule={"name": "electra", "warmup_steps": 10_000},
+            data={"vocab_size": 30522},
+            steps=1_000_000,
+        ),
+    }
+
+    config: MLMConfig
+
+    def __init__(self, config: MLMConfig, store: TextStore, init: Path | None = None) -> None:
+        super().__init__(config, store, init)
+        if init is not None:
+            self.model = load_model(init, AutoModelForMaskedLM)
+        else:
+            self.model = build_masked_lm(
+                config.architecture,
+                vocab_size=store.vocab_size,
+                hidden_size=config.hidden_size,
+                num_layers=config.num_layers,
+                num_heads=config.num_heads,
+                intermediate_size=config.intermediate_size,
+                max_length=config.sequence_length,
+                dropout=config.dropout,
+                special_ids=store.special_ids,
+            )
+        store.require_specials("pad", "cls", "sep", "mask")
+        self.slots = max(1, masking_slots(config.mask_probability, config.sequence_length))
+        hidden = torch.zeros(store.vocab_size, dtype=torch.bool)
+        hidden[[store.special_ids[name] for name in ("pad", "cls", "sep", "mask")]] = True
+        self.register_buffer("never_masked", hidden, persistent=False)
+        self.register_buffer("continues_word", torch.from_numpy(store.continues_word.copy()), persistent=False)
+
+    def predicted_per_row(self) -> float:
+        return self.config.sequence_length * (1.0 if self.config.causal_start else self.config.mask_probability)
+
+    def phases(self, total_steps: int) -> list[Phase]:
+        start = min(self.config.causal_start, total_steps // 3)
+        return [Phase("causal", start), Phase("masked")] if start else [Phase("masked")]
+
+    def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+        """Mean -log p(token) over the masked tokens, in nats; in the phase "causal" over all tokens, from those before them."""
+        if ctx.phase == "causal":
+            return self.causal_loss(batch)
+        positions, weights = self.choose(batch, ctx)
+        masked = apply_masking(
+            batch["input_ids"],
+            positions,
+            weights,
+            self.special_ids["mask"],
+            ctx.rng,
+            self.config.mask_share,
+            self.config.random_share,
+            self.vocab_size,
+        )
+        loss = self.score(batch, masked, positions, weights)
+        return {"loss": loss, "mlm_loss": loss.detach(), "weight": weights.sum()}
+
+    def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+        """The loss with every slot shown as [MASK]: the usual rule lets some answers through, which flatters by up to a nat."""
+        positions, weights = self.choose(batch, ctx)
+        masked = apply_masking(batch["input_ids"], positions, weights, self.special_ids["mask"], ctx.rng, mask_share=1.0)
+        return {"mlm_loss": self.score(batch, masked, positions, weights)}
+
+    def choose(self, batch: Batch, ctx: Context) -> tuple[Tensor, Tensor]:
+        """Positions [batch, slots] and weights [batch, slots] of the tokens to predict."""
+        ids, mask, config = batch["input_ids"], batch.get("attention_mask"), self.config
+        candidates = ~self.never_masked[ids]
+        n_tokens = torch.full((len(ids),), ids.shape[1], device=ids.device) if mask is None else mask.sum(1)
+        if config.mask_unit == "token":
+            return choose_positions(ctx.rng, candidates, n_tokens, config.mask_probability, self.slots, replacement=False)
+        groups = word_groups(ids, self.continues_word)
+        if config.mask_unit == "span":
+            groups = span_groups(ctx.rng, groups)
+        return choose_groups(ctx.rng, groups, candidates, n_tokens, config.mask_probability, self.slots, cut_last=config.mask_unit == "span")
+
+    def score(self, batch: Batch, masked: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
+        hidden = encode(self.model.base_model, {**batch, "input_ids": masked})
+        logits = mlm_logits(self.model, gather_positions(hidden, positions))  # [batch, slots, vocab]
+        return masked_lm_loss(logits, batch["input_ids"].gather(1, positions), weights)
+
+    def causal_loss(self, batch: Batch) -> dict[str, Tensor]:
+        ids, mask = batch["input_ids"], batch.get("attention_mask")
+        logits = mlm_logits(self.model, encode(self.model.base_model, batch, causal=True)[:, :-1])
+        scored = torch.ones_like(ids[:, 1:], dtype=torch.float32) if mask is None else mask[:, 1:].float()
+        loss = masked_lm_loss(logits, ids[:, 1:], scored)
+        return {"loss": loss, "causal_loss": loss.detach(), "weight": scored.sum()}
+
+    def hidden_states(self, batch: Batch) -> Tensor:
+        return encode(self.model.base_model, batch)
+
+    def backbone(self) -> nn.Module:
+        return self.model.base_model
+
+    @torch.no_grad()
+    def show(self, batch: Batch, ctx: Context) -> list[str]:
+        """Held-out text with each hidden token as [guess|truth]."""
+        positions, weights = self.choose(batch, ctx)
+        masked = apply_masking(batch["input_ids"], positions, weights, self.special_ids["mask"], ctx.rng, mask_share=1.0)
+        logits = mlm_logits(self.model, gather_positions(encode(self.model.base_model, {**batch, "input_ids": masked}), positions))
+        guesses = logits.argmax(-1).tolist()
+        lines = []
+        for row, places, used, guessed in zip(batch["input_ids"].tolist(), positions.tolist(), weights.tolist(), guesses, strict=True):
+            pieces = [self.tokenizer.id_to_token(i) for i in row]
+            for place, weight, guess in zip(places, used, guessed, strict=True):
+                if weight:
+                    pieces[place] = f"[{self.tokenizer.id_to_token(guess)}|{pieces[place]}]"
+            lines.append(" ".join(pieces).replace(" ##", "").replace("[PAD]", "").strip())
+        return lines
+
+    def export(self, folder: Path) -> None:
+        save_model_folder(self.model, self.tokenizer, folder)
+
+
+METHOD = MLM

@@ -1,0 +1,83 @@
+"""The plan that a run prints before step 1: what it will do, for how long, what it can reach, and where each value comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headstart.core.config import flatten
+from headstart.data.loader import Loader
+from headstart.engine.method import Method
+from headstart.engine.metrics import duration
+from headstart.engine.plateau import steps_to_leave
+from headstart.engine.schedules import ScheduleConfig
+from headstart.engine.trial import Decisions, spans, total_cost
+from headstart.verbs.config import PretrainConfig
+
+EARLIEST_LEAVE = 0.6  # a run that leaves the plateau after this share of its steps has too little left to learn from
+
+
+def lines(
+    slug: str,
+    config: PretrainConfig,
+    origin: dict[str, str],
+    method: Method,
+    store: Any,
+    rows: Any,
+    loader: Loader,
+    decisions: Decisions,
+    device: torch.device,
+    out: Path,
+) -> list[str]:
+    """The plan as lines of text."""
+    steps = decisions.total_steps
+    parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    seconds = total_cost(method, steps, decisions.seconds_per_step)
+    flops = total_cost(method, steps, {name: float(n) for name, n in decisions.flops_per_step.items()})
+    tokens = steps * loader.global_batch * loader.tokens_per_row
+    warmup = warmup_steps(config.schedule, steps)
+    state_gb = parameters * 12 / 2**30  # weights and two moments in fp32
+    report = [
+        f"Plan: {slug} ({config.preset}) into {out}",
+        f"  data       {store.manifest['counts']['documents']:,} documents, {rows.n_tokens:,} training tokens in {len(rows):,} rows of {loader.tokens_per_row}"
+        f" ({describe_report(rows.report)})",
+        f"  model      {parameters / 1e6:.2f} M parameters, {len(store.special_ids)} special tokens, vocabulary {store.vocab_size:,}",
+        f"  length     {steps:,} steps of {loader.global_batch} rows = {tokens:,} tokens = {steps * loader.global_batch / len(rows):.2f} epochs; {flops:.3g} training FLOPs",
+        f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / steps:.1%}), peak rate {config.optimizer.learning_rate:g} ({config.optimizer.name})",
+        f"  phases     {', '.join(f'{p.name} {start}-{stop}' for p, start, stop in spans(method.phases(steps), steps))}",
+        f"  machine    {device}, {decisions.precision} ({decisions.why['precision']}), micro-batch {decisions.micro_batch} ({decisions.why['micro_batch']}),"
+        f" {decisions.threads} threads, compile {'on' if decisions.compile else 'off'}, CUDA graph {'on' if decisions.cuda_graph else 'off'}",
+        f"  cost       about {duration(seconds)} here; disk about {3 * state_gb + 0.01:.2f} GiB (two checkpoints and the export); memory for weights and optimiser {16 / 12 * state_gb:.2f} GiB",
+    ]
+    if method.predicts_tokens:
+        report += plateau_lines(method, loader, steps, seconds, store.unigram_entropy)
+    changed = [f"{name}={value} ({origin[name]})" for name, value in flatten(config).items() if origin.get(name, "default") != "default"]
+    if changed:
+        report.append("  settings   " + ", ".join(changed))
+    return report
+
+
+def describe_report(report: dict[str, Any]) -> str:
+    """padding 1.2 %, cropped 0.0 %"""
+    return ", ".join(f"{name.removesuffix('_share').replace('_', ' ')} {value:.2%}" for name, value in report.items() if name.endswith("_share"))
+
+
+def warmup_steps(schedule: ScheduleConfig, total_steps: int) -> float:
+    return schedule.warmup_share * total_steps if schedule.warmup_steps is None else schedule.warmup_steps
+
+
+def plateau_lines(method: Method, loader: Loader, steps: int, seconds: float, entropy: float) -> list[str]:
+    """Whether the budget can leave the unigram plateau; if not, the budget that could."""
+    leave = steps_to_leave(method.predicted_per_row() * loader.global_batch)
+    line = f"  plateau    the loss starts on the unigram entropy, {entropy:.2f} nats, and should leave it after about {leave:,} steps (docs/plateau.md)"
+    if leave <= EARLIEST_LEAVE * steps:
+        return [line]
+    needed = leave / EARLIEST_LEAVE
+    minutes = needed * seconds / steps / 60
+    return [
+        line,
+        f"  WARNING    this budget of {steps:,} steps probably does not suffice: a head start that stays on the plateau hurts."
+        f" Give --budget.steps {needed:.0f} (about {minutes:.1f} minutes here) or more, or take causal-lm, which predicts every token and leaves it first.",
+    ]

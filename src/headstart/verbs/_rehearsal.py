@@ -1,0 +1,83 @@
+"""The rehearsal: one evaluation, one probe, one checkpoint, one reload, one export, on real rows, before step 1. What would fail at the end fails now."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from headstart.core.errors import HeadstartError
+from headstart.engine.checkpoint import Checkpointer
+from headstart.engine.method import Batch, Method
+from headstart.engine.trainer import Trainer, evaluate
+from headstart.engine.update import autocast
+
+TOLERANCE = 1e-4  # of an export's outputs after reloading, fp32
+
+
+def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None:
+    """Runs the end of the run at its beginning; leaves no file and no changed weight.
+
+    Raises:
+        HeadstartError: what would have failed at the end.
+    """
+    began = time.perf_counter()
+    method = trainer.method
+    phase = trainer.spans[-1][0].name
+    trainer.prepare_state()
+    if trainer.held_out:
+        evaluate(method, trainer.held_out[:1], phase, trainer.decisions.precision, trainer.device, trainer.seed, trainer.total_steps)
+    method.eval()
+    with torch.no_grad(), autocast(trainer.device, trainer.decisions.precision):
+        for probe in trainer.probes.values():
+            probe(method)
+    method.train()
+    scratch = Path(tempfile.mkdtemp(prefix=".rehearsal-", dir=folder))
+    try:
+        checkpointer = Checkpointer(scratch / "checkpoints")
+        checkpointer.save(0, trainer.state())
+        checkpointer.close()
+        found = checkpointer.load_newest(say)
+        assert found is not None
+        method.load_state_dict(found[1]["method"])
+        export_and_check(trainer, scratch / "export", trainer.held_out)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    say(f"Rehearsal: evaluation, probes, checkpoint, reload and export passed in {time.perf_counter() - began:.1f} s.")
+
+
+def export_and_check(trainer: Trainer, folder: Path, held_out: list[Batch] | None) -> None:
+    """Writes the export beside its place, reloads it, compares its vectors with the live backbone's, and puts it in place.
+
+    Raises:
+        HeadstartError: the reloaded model answers differently.
+    """
+    beside = folder.with_name(f".{folder.name}-writing")
+    shutil.rmtree(beside, ignore_errors=True)
+    trainer.export(beside)
+    if held_out:
+        batch = {name: value[:4] for name, value in held_out[0].items()}
+        with trainer.averaged_weights():
+            live = vectors(trainer.method, batch, trainer.device)
+        reloaded = trainer.method.reload(beside).to(trainer.device)
+        again = vectors(reloaded, batch, trainer.device)
+        difference = float((live - again).abs().max() / live.abs().max().clamp(min=1e-6))
+        if not difference <= TOLERANCE:
+            raise HeadstartError(f"The export in {beside} answers differently from the trained model (by {difference:.1e} of its largest value).", "This is a bug: please report it.")
+    if folder.exists():
+        shutil.rmtree(folder)
+    beside.rename(folder)
+
+
+@torch.no_grad()
+def vectors(method: Method, batch: Batch, device: torch.device) -> Tensor:
+    was_training = method.training
+    method.eval()
+    result = method.embed({name: value.to(device) for name, value in batch.items()}).float().cpu()
+    method.train(was_training)
+    return result

@@ -1,0 +1,156 @@
+"""Probes during a run, and the verdict at its end: is the backbone better than the same network from a random start, and by how much?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import stats
+from torch import Tensor
+
+from headstart.core.run import RunFolder
+from headstart.engine.method import Batch, Method
+from headstart.engine.metrics import duration
+from headstart.engine.plateau import Plateau
+from headstart.engine.probes import knn_accuracy, linear_probe, rankme
+from headstart.engine.text_method import model_folder
+from headstart.engine.trainer import Totals
+from headstart.tasks.data import read_classification
+from headstart.verbs.config import ProbeConfig
+
+SPLITS = 5
+MAX_LABELLED = 2000
+PROBE_BATCH = 64
+
+
+@dataclasses.dataclass
+class Labelled:
+    """A labelled set as batches: what the probes measure on."""
+
+    batches: list[Batch]
+    labels: Tensor  # int64 [n]
+    classes: int
+
+
+def labelled(config: ProbeConfig, method: Method) -> Labelled | None:
+    """The labelled set of the probe settings, encoded as the method's batches; the first 2,000 records in file order after a seeded shuffle."""
+    if config.labels is None:
+        return None
+    records = read_classification(config.labels, text_field=config.text_field, label_field=config.label_field)
+    order = np.random.default_rng(0).permutation(len(records.texts))[:MAX_LABELLED]
+    texts = [records.texts[i] for i in order]
+    labels = torch.tensor([records.labels[i] for i in order])
+    batches = [method.encode(texts[start : start + PROBE_BATCH]) for start in range(0, len(texts), PROBE_BATCH)]
+    return Labelled(batches, labels, len(records.classes))
+
+
+@torch.no_grad()
+def features(method: Method, batches: list[Batch], device: torch.device) -> Tensor:
+    """float32 [n, dim] on the CPU: the backbone's vectors, dropout off."""
+    was_training = method.training
+    method.eval()
+    found = [method.embed({name: value.to(device) for name, value in batch.items()}).float().cpu() for batch in batches]
+    method.train(was_training)
+    return torch.cat(found)
+
+
+def split_half(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+    """A stratified random half for training, the other half for testing: two index tensors."""
+    generator = torch.Generator().manual_seed(seed)
+    train, test = [], []
+    for label in labels.unique():
+        members = (labels == label).nonzero().flatten()
+        members = members[torch.randperm(len(members), generator=generator)]
+        train.append(members[: (len(members) + 1) // 2])
+        test.append(members[(len(members) + 1) // 2 :])
+    return torch.cat(train), torch.cat(test)
+
+
+def probe_scores(vectors: Tensor, data: Labelled) -> list[float]:
+    """Linear-probe accuracy on each of five stratified halves."""
+    scores = []
+    for seed in range(SPLITS):
+        train, test = split_half(data.labels, seed)
+        scores.append(linear_probe(vectors[train], data.labels[train], vectors[test], data.labels[test]))
+    return scores
+
+
+def probes(method: Method, held_out: list[Batch], config: ProbeConfig, store: Any, device: torch.device) -> dict[str, Callable[[Method], float]]:
+    """Name -> measurement of the live method, run at each evaluation."""
+    data = labelled(config, method)
+    found: dict[str, Callable[[Method], float]] = {}
+    if held_out:
+        found["rankme"] = lambda live: rankme(features(live, held_out, device))
+    if data is not None:
+        train, test = split_half(data.labels, 0)
+
+        def accuracies(live: Method, which: Callable[..., float]) -> float:
+            vectors = features(live, data.batches, device)
+            return which(vectors[train], data.labels[train], vectors[test], data.labels[test])
+
+        found["knn_accuracy"] = lambda live: accuracies(live, knn_accuracy)
+        found["linear_probe_accuracy"] = lambda live: accuracies(live, linear_probe)
+    return found
+
+
+def random_start(method: Method, config: ProbeConfig, store: Any, device: torch.device) -> list[float] | None:
+    """The probe scores of the network as it was initialised, before any checkpoint is loaded; None without labels."""
+    data = labelled(config, method)
+    return None if data is None else probe_scores(features(method, data.batches, device), data)
+
+
+def verdict(method: Method, config: ProbeConfig, store: Any, device: torch.device, start: list[float] | None, plateau: Plateau | None) -> dict[str, Any]:
+    """What run.json keeps: plateau, and the gain over the random start with its 95 % interval over five splits."""
+    result: dict[str, Any] = {}
+    if plateau is not None:
+        result["plateau"] = plateau.verdict()
+        result["left_plateau_at"] = plateau.left_at
+    data = labelled(config, method)
+    if data is None or start is None:
+        return result
+    trained = probe_scores(features(method, data.batches, device), data)
+    gains = np.array(trained) - np.array(start)
+    margin = float(stats.t.ppf(0.975, SPLITS - 1) * gains.std(ddof=1) / math.sqrt(SPLITS))
+    mean = float(gains.mean())
+    low, high = mean - margin, mean + margin
+    word = "helps" if low > 0 else "hurts" if high < 0 else "makes no difference that five splits can show"
+    return result | {
+        "metric": "linear_probe_accuracy",
+        "random_start": float(np.mean(start)),
+        "trained": float(np.mean(trained)),
+        "gain": mean,
+        "ci95": [low, high],
+        "sentence": f"On {len(data.labels):,} labelled records a linear probe reaches {np.mean(trained):.3f}, from a random start {np.mean(start):.3f}:"
+        f" the head start {word} ({mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}).",
+    }
+
+
+def closing_lines(
+    slug: str, run: RunFolder | None, totals: Totals | None, verdict: dict[str, Any] | None, folder: Path | None = None, info: dict[str, Any] | None = None
+) -> list[str]:
+    """The last lines of a run: cost, verdict, how to load the export, the next commands."""
+    folder = run.folder if run is not None else folder
+    assert folder is not None
+    lines = []
+    if totals is not None:
+        lines.append(
+            f"Done: {totals.steps:,} steps, {totals.tokens:,} tokens, {totals.flops:.3g} FLOPs, {duration(totals.wall_s)}, peak memory {totals.peak_memory_bytes / 2**30:.2f} GiB."
+        )
+    verdict = verdict or {}
+    lines += [verdict[key] for key in ("plateau", "sentence") if key in verdict]
+    if "sentence" not in verdict:
+        lines.append("Whether it helps your task: give --probe.labels FILE, or fine-tune it beside a random start with the command below.")
+    export = folder / "export"
+    lines += [
+        f"Load it:   from transformers import AutoModel, AutoTokenizer; model = AutoModel.from_pretrained({str(model_folder(export))!r})",
+        f"Fine-tune: headstart finetune classification --init {shlex.quote(str(folder))} --train TRAIN.jsonl --test TEST.jsonl",
+        f"Look:      headstart sample {shlex.quote(str(folder))}",
+    ]
+    return lines
+

@@ -1,0 +1,331 @@
+"""`pretrain`: sources -> store -> plan -> rehearsal -> training -> export -> verdict. The same call again continues."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headstart import __version__, methods
+from headstart.core import hardware
+from headstart.core.config import differences, plain
+from headstart.core.errors import Interrupted, UsageError
+from headstart.core.run import RunFolder, now, read_run
+from headstart.data.loader import Loader
+from headstart.data.mixture import Mixture
+from headstart.engine.method import Batch, Method
+from headstart.engine.plateau import Plateau
+from headstart.engine.trainer import Trainer
+from headstart.engine.trial import Decisions, Trial, decisions_from
+from headstart.verbs import _plan, _rehearsal, _verdict
+from headstart.verbs.config import SMOKE_RECORDS, SMOKE_STEPS, PretrainConfig, preset_config
+
+MACHINE_FIELDS = {"out", "json", "debug", "dry_run", "resume", "device"}  # may change between a run and its continuation
+
+
+@dataclass
+class Run:
+    """A finished (or planned) run."""
+
+    folder: Path
+    info: dict[str, Any]
+
+    @property
+    def export(self) -> Path:
+        """The exported model."""
+        return self.folder / "export"
+
+
+def pretrain(
+    slug: str,
+    data: str | Path | list[str | Path] = (),  # type: ignore[assignment]
+    *,
+    preset: str = "tiny",
+    config: PretrainConfig | None = None,
+    say: Callable[[str], None] = print,
+    origin: dict[str, str] | None = None,
+    **settings: Any,
+) -> Run:
+    """Pre-trains a method on the user's data.
+
+    Args:
+        slug: the method, as `headstart list` names it.
+        data: files, folders, globs, prepared stores, or "builtin:python-docs".
+        preset: size of the model.
+        config: everything at once; otherwise `settings` are fields of `PretrainConfig`, nested ones with dots or as dictionaries:
+            `pretrain("electra", data="docs/", **{"budget.minutes": 3})`.
+        origin: dotted name -> where a setting comes from, for the plan.
+
+    Raises:
+        BadInput: the data cannot be used.
+        UsageError: a setting is wrong, or the run folder holds another run.
+        Diverged, Interrupted: see `Trainer.fit`.
+    """
+    from headstart.core.config import provenance, replace_nested
+
+    method_class = methods.load(slug)
+    if config is None:
+        entries = [data] if isinstance(data, str | Path) else list(data)
+        defaults, chosen = preset_config(method_class, preset)
+        config = replace_nested(chosen, {"data": tuple(map(str, entries)), **settings})
+        origin = provenance([("default", defaults), ("preset", chosen), ("argument", config)])
+    return _Pretraining(slug, method_class, config, origin or {}, say).run()
+
+
+class _Pretraining:
+    def __init__(self, slug: str, method_class: type[Method], config: PretrainConfig, origin: dict[str, str], say: Callable[[str], None]) -> None:
+        self.slug = slug
+        self.method_class = method_class
+        self.origin = origin
+        self.say = say
+        self.config = smoke(config) if config.smoke else config
+        name = f"{slug}-{config.preset}-{config.seed}" + ("-smoke" if config.smoke else "")
+        self.out = config.out or Path("runs") / name
+        self.device = resolve_device(config.device)
+
+    def run(self) -> Run:
+        if not self.config.data:
+            raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
+        self.config.budget.unit()
+        if done := self.finished():
+            return done
+        run = RunFolder(self.out)
+        try:
+            self.refuse_changes(run)
+            run.update(
+                status="running",
+                method=self.slug,
+                preset=self.config.preset,
+                command=sys.argv,
+                config=plain(self.config),
+                seed=self.config.seed,
+                versions=versions(),
+                hardware=hardware.describe(),
+                commit=git_commit(),
+                started=run.info.get("started", now()),
+                error=None,
+            )
+            return self.train(run)
+        except Interrupted as error:
+            run.update(status="stopped", error=str(error))
+            raise
+        except BaseException as error:
+            run.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            run.close()
+
+    def train(self, run: RunFolder) -> Run:
+        config, seed = self.config, self.config.seed
+        store = self.prepare()
+        rows = self.method_class.rows(store, config.method, "train")
+        held_out_rows = self.method_class.rows(store, config.method, "held_out")
+        torch.manual_seed(seed)
+        method = self.method_class(config.method, store, resolve_init(config.init)).to(self.device)
+        batch = config.batch or 32
+        loader = Loader(Mixture([rows], None, seed, by="rows"), batch)
+        held_out = held_out_batches(held_out_rows, batch, config.trainer.evaluate_rows)
+        plateau = Plateau(store.unigram_entropy, method.plateau_metric) if method.predicts_tokens else None
+        probes = _verdict.probes(method, held_out, config.probe, store, self.device)
+
+        decisions = self.decide(run, method, loader)
+        run.update(decisions=dataclasses.asdict(decisions), data=data_manifests(store))
+        for line in _plan.lines(self.slug, config, self.origin, method, store, rows, loader, decisions, self.device, self.out):
+            self.say(line)
+        trainer = Trainer(
+            method,
+            run,
+            loader,
+            held_out=held_out,
+            optimizer=config.optimizer,
+            schedule=config.schedule,
+            config=config.trainer,
+            decisions=decisions,
+            device=self.device,
+            seed=seed,
+            plateau=plateau,
+            probes=probes,
+            say=self.say,
+        )
+        start = _verdict.random_start(method, config.probe, store, self.device)
+        if not trainer.checkpointer.list():
+            _rehearsal.rehearse(trainer, run.folder, self.say)
+        if config.dry_run:
+            run.update(status="stopped", error=None)
+            self.say("Dry run: stopped before step 1.")
+            return Run(run.folder, run.info)
+        if decisions.compile:
+            method.compile_parts()
+        torch.set_num_threads(decisions.threads)
+        totals = trainer.fit()
+        _rehearsal.export_and_check(trainer, run.export, held_out)
+        verdict = _verdict.verdict(method, config.probe, store, self.device, start, plateau)
+        run.update(status="done", finished=now(), totals=dataclasses.asdict(totals), verdict=verdict)
+        for line in _verdict.closing_lines(self.slug, run, totals, verdict):
+            self.say(line)
+        return Run(run.folder, run.info)
+
+    # --- the steps of `train` ---------------------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> Any:
+        """The store of --data: one that is prepared already, or raw sources prepared once and cached beside the runs."""
+        entries = [str(entry) for entry in self.config.data]
+        if len(entries) == 1 and (Path(entries[0]) / "manifest.json").is_file():
+            return self.method_class.open_store(Path(entries[0]))
+        data_config = self.config.data_config
+        if self.config.init is not None:
+            data_config = self.method_class.data_config_for(data_config, resolve_init(self.config.init))
+        key = json.dumps([[os.path.abspath(e) if "://" not in e and not e.startswith("builtin:") else e for e in entries], plain(data_config)], sort_keys=True)
+        folder = self.out.parent / "stores" / f"{self.method_class.data_group}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+        return self.method_class.prepare(entries, folder, data_config)
+
+    def decide(self, run: RunFolder, method: Method, loader: Loader) -> Decisions:
+        if (recorded := run.info.get("decisions")) is not None and (self.out / "checkpoints").exists() and any((self.out / "checkpoints").glob("step-*")):
+            decisions = decisions_from(recorded)
+            torch.set_num_threads(decisions.threads)
+            return decisions
+        trial = Trial(
+            method,
+            self.config.optimizer,
+            global_batch=loader.global_batch,
+            load=lambda step, start, stop: loader.batch(step, start, stop),
+            device=self.device,
+            seed=self.config.seed,
+            tokens_per_row=loader.tokens_per_row,
+        )
+        settings = self.config.trainer
+        return trial.decide(
+            self.config.budget,
+            precision=self.config.precision,
+            micro_batch=settings.micro_batch,
+            compile=settings.compile,
+            cuda_graph=settings.cuda_graph,
+        )
+
+    def finished(self) -> Run | None:
+        """The run of an earlier call of the same command, if it is done."""
+        if not (self.out / "run.json").exists():
+            return None
+        info = read_run(self.out)
+        if self.config.resume == "never":
+            raise UsageError(f"{self.out} already holds a run, and --resume never was given.", "Choose another --out.")
+        if info.get("status") != "done" or self.changes(info):
+            return None
+        self.say(f"{self.out} is done: {info['totals']['steps']} steps. Nothing to do.")
+        for line in _verdict.closing_lines(self.slug, None, None, info.get("verdict"), folder=self.out, info=info):
+            self.say(line)
+        return Run(self.out, info)
+
+    def changes(self, info: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+        mine = plain(self.config)
+        return [c for c in differences(info.get("config", {}), mine) if c[0].split(".")[0] not in MACHINE_FIELDS]
+
+    def refuse_changes(self, run: RunFolder) -> None:
+        """A run continues with the settings that it began with.
+
+        Raises:
+            UsageError: some differ; the message lists each with its old and new value.
+        """
+        if "config" not in run.info or not any((self.out / "checkpoints").glob("step-*")):
+            return
+        if run.info.get("method") != self.slug:
+            raise UsageError(f"{self.out} holds a run of {run.info.get('method')}, not of {self.slug}.", "Choose another --out.")
+        if changed := self.changes(run.info):
+            listed = "; ".join(f"{name}: {old!r} -> {new!r}" for name, old, new in changed)
+            raise UsageError(
+                f"{self.out} holds a run with other settings ({listed}).",
+                f"Repeat its settings to continue it, or start a new one from its weights: --init {self.out} --out ANOTHER_FOLDER.",
+            )
+
+
+def smoke(config: PretrainConfig) -> PretrainConfig:
+    """The same settings on 64 records and a few steps."""
+    from headstart.engine.budget import Budget
+
+    data = dataclasses.replace(config.data_config, max_documents=SMOKE_RECORDS, vocab_size=min(config.data_config.vocab_size, 512))
+    trainer = dataclasses.replace(config.trainer, log_every=1, evaluate_every=4, checkpoint_every=4, evaluate_rows=8)
+    return dataclasses.replace(
+        config, **{config.data_group: data}, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=min(config.batch or 8, 8)
+    )
+
+
+def resolve_device(name: str) -> torch.device:
+    """The device of "auto", "cpu" or "cuda".
+
+    Raises:
+        UsageError: it is not there.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise UsageError("--device cuda was given, but torch sees no GPU here.", "`headstart doctor` shows what there is.")
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"There is no device '{name}'.", "Give auto, cpu or cuda.") from None
+
+
+def resolve_init(init: Path | None) -> Path | None:
+    """The model folder to start from: a run's export, or the folder itself."""
+    if init is None:
+        return None
+    if (init / "run.json").is_file():
+        if not (init / "export").is_dir():
+            raise UsageError(f"The run {init} has no export yet.", "Let it finish, or give one of its checkpoints/step-*/export folders.")
+        return init / "export"
+    if not init.is_dir():
+        raise UsageError(f"--init {init} is not a folder.", "Give a run, an export, or a transformers folder on this disk.")
+    return init
+
+
+def held_out_batches(rows: Any, batch: int, limit: int) -> list[Batch]:
+    """The first `limit` held-out rows as CPU batches."""
+    import numpy as np
+
+    count = min(len(rows), limit)
+    return [
+        {name: torch.as_tensor(value) for name, value in rows.batch(np.arange(start, min(start + batch, count))).items()}
+        for start in range(0, count, batch)
+    ]
+
+
+def versions() -> dict[str, str]:
+    """Versions that decide what a run computes."""
+    import tokenizers
+    import transformers
+
+    return {
+        "headstart": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+        "tokenizers": tokenizers.__version__,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the code, when it runs from a checkout."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except OSError:
+        return None
+    return done.stdout.strip() or None
+
+
+def data_manifests(store: Any) -> list[dict[str, Any]]:
+    """What run.json keeps of the data: enough to know it again."""
+    keep = ("kind", "format_version", "counts", "tokenizer_sha256", "unigram_entropy", "inputs")
+    return [{"store": str(store.folder), **{key: store.manifest[key] for key in keep if key in store.manifest}}]
+
