@@ -21,7 +21,7 @@ from headstart.core.rng import Rng
 
 def masking_slots(probability: float, length: int) -> int:
     """N, the number of slots of every row: 19 for 15 % of 128 tokens. The .005 is the official code's guard against rounding down."""
-    return int((probability + 0.005) * length)
+    return max(1, int((probability + 0.005) * length))
 
 
 def slot_counts(n_tokens: Tensor, probability: float, slots: int) -> Tensor:
