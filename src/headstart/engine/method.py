@@ -140,8 +140,8 @@ class Method(nn.Module):
         """[batch, dim]: one vector a row, from the backbone (probes, `headstart embed`)."""
         raise NotImplementedError
 
-    def show(self, batch: Batch, ctx: Context) -> list[str]:
-        """A few lines a person can look at: masks and guesses, completions, neighbours."""
+    def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
+        """A line a row for a person to look at: masks and guesses, completions, suspicions. `own_text`: the rows are what a person typed, complete as it is."""
         return []
 
     def export(self, folder: Path) -> None:

@@ -105,12 +105,17 @@ class CausalLM(TextMethod):
         return self.model.base_model
 
     @torch.no_grad()
-    def show(self, batch: Batch, ctx: Context) -> list[str]:
-        """Two completions of the beginnings of held-out rows, sampled at temperature 0.8."""
-        ids = batch["input_ids"][:2]
-        prompt = ids[:, : max(2, ids.shape[1] // 3)]
-        written = sample_continuation(self.model, prompt, ids.shape[1] - prompt.shape[1], ctx)
-        return [f"{self.tokenizer.decode(p.tolist())} >>> {self.tokenizer.decode(w.tolist())}" for p, w in zip(prompt, written, strict=True)]
+    def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
+        """Continuations, sampled at temperature 0.8, of a person's own texts or of the first thirds of held-out rows."""
+        lines = []
+        lengths = batch["attention_mask"].sum(1).tolist() if "attention_mask" in batch else [batch["input_ids"].shape[1]] * len(batch["input_ids"])
+        for i, (row, length) in enumerate(zip(batch["input_ids"], lengths, strict=True)):
+            kept = length - len(special(self.store, "sep")) if own_text else max(2, length // 3)  # `encode` closes a text with [SEP]
+            prompt = row[None, :kept]
+            uniform = ctx.rng.uniform("continuation", self.config.sequence_length)[i]
+            written = sample_continuation(self.model, prompt, uniform[: max(8, self.config.sequence_length - kept)])
+            lines.append(f"{self.tokenizer.decode(prompt[0].tolist())} >>> {self.tokenizer.decode(written.tolist())}")
+        return lines
 
     def export(self, folder: Path) -> None:
         save_model_folder(self.model, self.tokenizer, folder)
@@ -149,14 +154,14 @@ def build(config: CausalLMConfig, store: TextStore) -> Any:
     )
 
 
-def sample_continuation(model: Any, prompt: Tensor, n_tokens: int, ctx: Context, temperature: float = 0.8) -> Tensor:
-    """int64 [batch, n_tokens]: a sampled continuation of `prompt` [batch, length]."""
-    uniform = ctx.rng.uniform("continuation", n_tokens)
-    ids = prompt
-    for i in range(n_tokens):
-        logits = model(input_ids=ids, use_cache=False).logits[:, -1]
-        ids = torch.cat([ids, sample_tokens(logits, uniform[: len(ids), i], temperature)[:, None]], dim=1)
-    return ids[:, prompt.shape[1] :]
+def sample_continuation(model: Any, prompt: Tensor, uniform: Tensor, temperature: float = 0.8) -> Tensor:
+    """int64 [n]: a sampled continuation of `prompt` [1, length], one token for each number of `uniform` [n]."""
+    cache, ids, written = None, prompt, []
+    for draw in uniform:
+        out = model(input_ids=ids, past_key_values=cache, use_cache=True)
+        cache, ids = out.past_key_values, sample_tokens(out.logits[:, -1], draw[None], temperature)[:, None]
+        written.append(ids[0])
+    return torch.cat(written)
 
 
 METHOD = CausalLM

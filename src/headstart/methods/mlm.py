@@ -174,10 +174,15 @@ class MLM(TextMethod):
         return self.model.base_model
 
     @torch.no_grad()
-    def show(self, batch: Batch, ctx: Context) -> list[str]:
-        """Held-out text with each hidden token as [guess|truth]."""
-        positions, weights = self.choose(batch, ctx)
-        masked = apply_masking(batch["input_ids"], positions, weights, self.special_ids["mask"], ctx.rng, mask_share=1.0)
+    def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
+        """The text with each hidden token as [guess|truth]. A person's own [MASK] is filled; where there is none, tokens are hidden at random."""
+        mask_id = self.special_ids["mask"]
+        asked = batch["input_ids"] == mask_id
+        if own_text and bool(asked.any()):
+            weights, positions = asked.float().topk(int(asked.sum(1).max()), dim=1)
+        else:
+            positions, weights = self.choose(batch, ctx)
+        masked = apply_masking(batch["input_ids"], positions, weights, mask_id, ctx.rng, mask_share=1.0)
         logits = mlm_logits(self.model, gather_positions(encode(self.model.base_model, {**batch, "input_ids": masked}), positions))
         guesses = logits.argmax(-1).tolist()
         lines = []

@@ -1,0 +1,70 @@
+"""`sample`: what a run has learned, to look at: completions of a causal model, filled masks of a masked one, what a discriminator suspects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from headstart import methods
+from headstart.core.config import replace_nested
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.rng import Rng
+from headstart.core.run import read_run
+from headstart.engine.method import Context, Method
+from headstart.verbs.config import preset_config
+
+
+def sample(run: str | Path, texts: Sequence[str] = (), *, count: int = 4, seed: int = 0) -> list[str]:
+    """Lines to look at, from the exported model of a run.
+
+    Args:
+        run: a run folder that has an export, or whose checkpoints have one.
+        texts: the person's own beginnings (or texts with [MASK]); without any, held-out rows are used.
+        count: how many held-out rows.
+        seed: of the draws.
+
+    Raises:
+        BadInput: not a run; UsageError: it has nothing exported yet, or its store is gone.
+    """
+    method, store, info = load_run(Path(run))
+    if texts:
+        batch = method.encode(list(texts))
+    else:
+        rows = type(method).rows(store, method.config, "held_out")
+        if len(rows) == 0:
+            raise UsageError("The store of this run has no held-out rows.", "Give a text of your own: --text '...'.")
+        chosen = np.random.default_rng(seed).choice(len(rows), size=min(count, len(rows)), replace=False)
+        batch = {name: torch.as_tensor(value) for name, value in rows.batch(np.sort(chosen)).items()}
+    n = len(next(iter(batch.values())))
+    last_phase = next(phase.name for phase in method.phases(1 << 30) if phase.steps is None)
+    method.eval()
+    with torch.no_grad():
+        return method.show(batch, Context(0, 1, last_phase, Rng.at(seed, 0, torch.arange(n)), torch.device("cpu")), own_text=bool(texts))
+
+
+def load_run(folder: Path) -> tuple[Method, Any, dict[str, Any]]:
+    """(method with the trained weights, store, run.json) of a run, on the CPU."""
+    info = read_run(folder)
+    method_class = methods.load(info["method"])
+    export = newest_export(folder)
+    store_folder = Path(info["data"][0]["store"]) if info.get("data") else None
+    if store_folder is None or not store_folder.is_dir():
+        raise BadInput(f"its store {store_folder} is gone.", "Prepare the data again with the run's own command.", file=folder)
+    store = method_class.open_store(store_folder)
+    config = replace_nested(preset_config(method_class, info["preset"])[1].method, info["config"]["method"])
+    method = method_class(config, store, init=export)  # type: ignore[call-arg]
+    return method, store, info
+
+
+def newest_export(folder: Path) -> Path:
+    """The export of a run: the final one, or the one beside its newest checkpoint."""
+    if (folder / "export").is_dir():
+        return folder / "export"
+    beside = sorted((folder / "checkpoints").glob("step-*/export"))
+    if not beside:
+        raise UsageError(f"The run {folder} has no export yet.", "Let it reach its first checkpoint.")
+    return beside[-1]
