@@ -1,0 +1,362 @@
+"""ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators (Clark et al., ICLR 2020, arXiv 2003.10555).
+
+- A small generator fills masked positions with samples; the discriminator says for every token whether it is the original. Every position gives a
+  signal, not only the masked 15 %, so it learns more per FLOP than masked language modelling. Only the discriminator is kept.
+- The generator's head runs at the chosen positions only, one softmax serves loss and another the samples, and full rows carry no attention mask:
+  no [batch, length, vocab] tensor exists (all_tokens_mlm and the causal start apart, which predict every token by definition).
+- At small budgets joint training learns nothing: the generator sits on the unigram plateau, and a fresh discriminator only learns the base rate. The
+  `tiny` preset therefore starts causally, trains the generator alone, and copies it into the discriminator (docs/methods/electra.md).
+- Nothing in `loss` waits for the device or depends on the data's shape: the whole step can be captured in a CUDA graph.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Literal, NamedTuple
+
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+
+from headstart import catalog
+from headstart.backbones.text import encode, mlm_logits
+from headstart.core.errors import BadInput
+from headstart.core.rng import Rng
+from headstart.data.text.rows import Rows
+from headstart.data.text.store import TextStore
+from headstart.engine.method import Batch, Context, Phase
+from headstart.engine.text_method import TextMethod
+from headstart.interop.transformers_io import save_model_folder
+from headstart.methods.electra import arms, network
+from headstart.methods.electra.config import PRESETS, ElectraConfig, check, start_lengths
+from headstart.methods.electra.rows import electra_rows
+from headstart.objectives.masking import apply_masking, choose_positions, masking_slots, scatter
+from headstart.objectives.ranking import auc
+from headstart.objectives.token_loss import gather_positions, masked_lm_loss, sample_tokens, token_nll, weighted_mean
+
+logger = logging.getLogger(__name__)
+
+MASK_SHARE = 0.85
+"""Of the chosen positions so many show [MASK]; the others show the original. Never a random token."""
+_SETTINGS_FILE = "electra.json"
+_MEMORY = 0.98  # of the running means: about the last 50 steps
+
+
+class Masked(NamedTuple):
+    """A masked batch; N slots a row, those of weight 0 point to position 0."""
+
+    ids: Tensor  # int64 [batch, length]
+    positions: Tensor  # int64 [batch, N]
+    weights: Tensor  # float32 [batch, N]
+    targets: Tensor  # int64 [batch, N], the originals
+
+
+class Generated(NamedTuple):
+    """What the generator makes of a masked batch."""
+
+    losses: dict[str, Tensor]  # mlm_loss with gradient (but for the uniform generator), mlm_loss_hidden without
+    ids: Tensor  # int64 [batch, length], the corrupted text
+    written: Tensor  # bool [batch, length], positions that a sample was written to
+    sampled: Tensor  # int64 [batch, N]
+
+
+class Electra(TextMethod):
+    """Generator and discriminator, or the two networks of an ablation arm."""
+
+    card = catalog.card("electra")
+    Config = ElectraConfig
+    presets = PRESETS
+    plateau_metric = "mlm_loss_hidden"  # slots that show the original would let a copying generator look better than the plateau
+    backbone_folder = "discriminator"  # which part of the export downstream use loads
+
+    config: ElectraConfig
+
+    def __init__(self, config: ElectraConfig, store: TextStore, init: Path | None = None) -> None:
+        if init is not None:
+            config = network.config_of_folder(init, config, store.vocab_size)
+        check(config)
+        super().__init__(config, store, init)
+        _require_special(self.special_ids)
+        if init is None:
+            self.generator, self.main = network.build(config, self.vocab_size, self.special_ids)
+        else:
+            self.generator, self.main = network.load(init, config, self.vocab_size, self.special_ids)
+        self.copy_gate: nn.Linear | None = None
+        if config.arm == "all_tokens_mlm":
+            self.copy_gate = nn.Linear(config.hidden_size, 1)
+            nn.init.xavier_uniform_(self.copy_gate.weight)
+            nn.init.zeros_(self.copy_gate.bias)
+        self.mask_id = self.special_ids["mask"]
+        maskable = torch.ones(self.vocab_size, dtype=torch.bool)
+        maskable[[i for name, i in self.special_ids.items() if name != "unk"]] = False
+        self.register_buffer("maskable", maskable, persistent=False)
+        self.register_buffer("hidden_loss", torch.tensor(float(self.unigram_entropy)))  # running mean of mlm_loss_hidden
+        self.register_buffer("recall", torch.tensor(1.0))  # running mean of disc_recall
+        self.register_buffer("copied", torch.tensor(False))  # the generator's weights went into the main network
+
+    @classmethod
+    def rows(cls, store: TextStore, config: ElectraConfig, split: Literal["train", "held_out"] = "train") -> Rows:
+        return electra_rows(store, config, split)
+
+    def predicted_per_row(self) -> float:
+        return self.config.mask_ratio * self.config.sequence_length
+
+    # --- phases ---------------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def token_model(self) -> Any:
+        """The network with the vocabulary head that the start phases train."""
+        return self.main if self.generator is None else self.generator
+
+    @property
+    def starts_in_stages(self) -> bool:
+        return self.init is None and self.generator is not None and self.config.generator_start > 0
+
+    def phases(self, total_steps: int) -> list[Phase]:
+        """[causal] -> [generator alone] -> joint. A run that continues from trained weights is joint from its first step."""
+        causal, generator = (0, 0) if self.init is not None else start_lengths(self.config, total_steps)
+        if self.config.uniform_generator:
+            causal = 0
+        phases = [Phase("causal", causal)] if causal else []
+        if generator:
+            phases.append(Phase("generator", generator))
+        return [*phases, Phase("joint", on_start=self._start_joint if generator else None)]
+
+    def _start_joint(self) -> None:
+        margin = float(self.unigram_entropy - self.hidden_loss)
+        report = logger.info if margin >= self.config.plateau_margin else logger.warning
+        verdict = "off the plateau" if margin >= self.config.plateau_margin else "still on the plateau: a larger budget would help"
+        report("generator's loss %.2f, %.2f nats below the unigram entropy (%.2f wanted): %s", self.hidden_loss, margin, self.config.plateau_margin, verdict)
+        self._copy_generator()
+        self.copied.fill_(True)
+
+    def _copy_generator(self) -> None:
+        assert self.generator is not None
+        network.copy_encoder(self.generator.base_model, self.main.base_model)
+
+    # --- the loss ---------------------------------------------------------------------------------------------------------------------------------
+
+    def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+        """gen_weight * L_MLM + disc_weight * L_Disc (section 2), both means over the whole micro-batch as in the official code.
+
+        Scalars: loss; mlm_loss (over all slots) and mlm_loss_hidden (over the slots that show [MASK]); disc_loss, replaced_share, disc_accuracy,
+        disc_recall where there is a discriminator; main_loss in the arms whose main network predicts tokens; causal_loss in the causal phase.
+        """
+        if ctx.phase == "causal":
+            loss = self.causal_loss(batch)
+            return {"loss": loss, "causal_loss": loss.detach()}
+        masked = self.mask(batch, ctx.rng)
+        if self.config.arm == "mlm":
+            losses = self.mlm_losses(self.main, batch, masked)[0]
+            self._remember(losses)
+            return {"loss": losses["mlm_loss"], **_detached(losses)}
+        generated = self.generate(batch, masked, ctx.rng)
+        self._remember(generated.losses)
+        total = self.config.gen_weight * generated.losses["mlm_loss"]
+        if ctx.phase == "generator":
+            return {"loss": total, **_detached(generated.losses)}
+        main = self.main_losses(batch, masked, generated)
+        self._remember(main)
+        return {"loss": total + self._weighted(main), **_detached(generated.losses), **_detached(main)}
+
+    def causal_loss(self, batch: Batch) -> Tensor:
+        """Mean -log p(next token) over the tokens that are not padding."""
+        ids, model = batch["input_ids"], self.token_model
+        logits = mlm_logits(model, encode(model.base_model, batch, causal=True)[:, :-1])  # [batch, length - 1, vocab]
+        padding = batch.get("attention_mask")
+        return masked_lm_loss(logits, ids[:, 1:], None if padding is None else padding[:, 1:].float())
+
+    def mask(self, batch: Batch, rng: Rng, mask_share: float = MASK_SHARE) -> Masked:
+        """Chooses the positions and hides them."""
+        ids, padding = batch["input_ids"], batch.get("attention_mask")
+        candidates = self.maskable[ids]
+        if padding is None:
+            n_tokens = torch.full_like(ids[:, 0], ids.shape[1])
+        else:
+            candidates = candidates & padding
+            n_tokens = padding.sum(1)
+        ratio = self.config.mask_ratio
+        positions, weights = choose_positions(
+            rng, candidates, n_tokens, ratio, masking_slots(ratio, ids.shape[1]), self.config.mask_sampling == "with_replacement"
+        )
+        shown = apply_masking(ids, positions, weights, self.mask_id, rng, mask_share)
+        return Masked(shown, positions, weights, ids.gather(1, positions))
+
+    def mlm_losses(self, model: Any, batch: Batch, masked: Masked) -> tuple[dict[str, Tensor], Tensor]:
+        """L_MLM of a network on the masked text, and its logits [batch, N, vocab] (step 1 of the spec's corruption)."""
+        hidden = encode(model.base_model, batch | {"input_ids": masked.ids})
+        logits = mlm_logits(model, gather_positions(hidden, masked.positions))
+        nll = token_nll(logits, masked.targets)  # [batch, N]
+        shown_as_mask = masked.ids.gather(1, masked.positions) == self.mask_id
+        hidden_only = weighted_mean(nll.detach(), masked.weights * shown_as_mask)
+        return {"mlm_loss": weighted_mean(nll, masked.weights), "mlm_loss_hidden": hidden_only}, logits
+
+    def generate(self, batch: Batch, masked: Masked, rng: Rng) -> Generated:
+        """L_MLM, and the original text with a sample at every chosen position (steps 1 to 3)."""
+        slots = masked.positions.shape[1]
+        if self.generator is None:  # uniform: logits all 0
+            loss = torch.full((), self.vocab_size, dtype=torch.float32, device=masked.ids.device).log()
+            losses = {"mlm_loss": loss, "mlm_loss_hidden": loss}
+            if self.config.disallow_correct:
+                sampled = rng.integers("sample", self.vocab_size - 1, slots)
+                sampled = sampled + (sampled >= masked.targets)
+            else:
+                sampled = rng.integers("sample", self.vocab_size, slots)
+        else:
+            losses, logits = self.mlm_losses(self.generator, batch, masked)
+            disallow = masked.targets if self.config.disallow_correct else None
+            sampled = sample_tokens(logits.detach(), rng.uniform("sample", slots), self.config.temperature, disallow)
+        ids, written = scatter(batch["input_ids"], masked.positions, masked.weights, sampled, self.config.official_duplicate_mean)
+        return Generated(losses, ids, written, sampled)
+
+    def main_losses(self, batch: Batch, masked: Masked, generated: Generated, ranked: bool = False) -> dict[str, Tensor]:
+        """What the main network learns from the corrupted text (step 4, and the arms); `ranked` adds the discriminator's AUC."""
+        originals, padding = batch["input_ids"], batch.get("attention_mask")
+        hidden = encode(self.main.base_model, batch | {"input_ids": generated.ids})  # [batch, length, hidden]
+        if self.config.has_rtd_head:
+            logits = self.main.discriminator_predictions(hidden)  # [batch, length]
+            replaced = generated.written & (generated.ids != originals)  # a sample that equals the original is "original"
+            loss = arms.discriminator_loss(logits, replaced, generated.written, padding, only_written=self.config.arm == "electra_15")
+            ranking = {"disc_auc": auc(logits, replaced, padding)} if ranked else {}
+            return {"disc_loss": loss, **arms.detection_metrics(logits, replaced, padding), **ranking}
+        if self.config.arm == "replace_mlm":
+            logits = mlm_logits(self.main, gather_positions(hidden, masked.positions))
+            return {"main_loss": masked_lm_loss(logits, masked.targets, masked.weights)}
+        assert self.copy_gate is not None
+        logits = mlm_logits(self.main, hidden)  # [batch, length, vocab]: every token is predicted
+        return {"main_loss": arms.all_tokens_loss(logits, self.copy_gate(hidden).squeeze(-1), generated.ids, originals, padding)}
+
+    def _weighted(self, main: dict[str, Tensor]) -> Tensor:
+        return self.config.disc_weight * main["disc_loss"] if self.config.has_rtd_head else self.config.main_weight * main["main_loss"]
+
+    @torch.no_grad()
+    def _remember(self, scalars: dict[str, Tensor]) -> None:
+        if not self.training:
+            return
+        if "mlm_loss_hidden" in scalars:
+            self.hidden_loss.lerp_(scalars["mlm_loss_hidden"].detach().to(self.hidden_loss.dtype), 1 - _MEMORY)
+        if "disc_recall" in scalars:
+            self.recall.lerp_(scalars["disc_recall"], 1 - _MEMORY)
+
+    # --- looking at it ------------------------------------------------------------------------------------------------------------------------------
+
+    def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+        """The guard's figures: the MLM loss with **every** chosen slot shown as [MASK] (the 85 % rule leaves answers in sight), and, once it trains,
+        the AUC, recall and loss of the discriminator on text corrupted from there."""
+        if ctx.phase == "causal":
+            loss = self.causal_loss(batch)
+            return {"loss": loss, "causal_loss": loss}
+        masked = self.mask(batch, ctx.rng, mask_share=1.0)
+        if self.config.arm == "mlm":
+            losses = self.mlm_losses(self.main, batch, masked)[0]
+            return {"loss": losses["mlm_loss"], "mlm_loss_hidden": losses["mlm_loss_hidden"]}
+        generated = self.generate(batch, masked, ctx.rng)
+        result = {"loss": self.config.gen_weight * generated.losses["mlm_loss"], "mlm_loss_hidden": generated.losses["mlm_loss_hidden"]}
+        if ctx.phase == "generator":
+            return result
+        main = self.main_losses(batch, masked, generated, ranked=True)
+        return {**result, **main, "loss": result["loss"] + self._weighted(main)}
+
+    @torch.no_grad()
+    def show(self, batch: Batch, ctx: Context) -> list[str]:
+        """For two rows: the masked text, the generator's text, and the tokens that the discriminator suspects most, with their probabilities."""
+        batch = {name: value[:2] for name, value in batch.items()}
+        rng = Rng(ctx.rng.key, ctx.rng.rows[:2])
+        masked = self.mask(batch, rng, mask_share=1.0)
+        lines = [f"masked:   {text}" for text in self._decode(masked.ids, batch)]
+        if self.config.arm == "mlm" or ctx.phase == "causal":
+            logits = self.mlm_losses(self.token_model, batch, masked)[1]
+            guessed = scatter(batch["input_ids"], masked.positions, masked.weights, logits.argmax(-1))[0]
+            return _interleave(lines, [f"guessed:  {text}" for text in self._decode(guessed, batch)])
+        generated = self.generate(batch, masked, rng)
+        sampled = [f"sampled:  {text}" for text in self._decode(generated.ids, batch)]
+        if not self.config.has_rtd_head or ctx.phase == "generator":
+            return _interleave(lines, sampled)
+        logits = self.main.discriminator_predictions(encode(self.main.base_model, batch | {"input_ids": generated.ids}))
+        return _interleave(lines, sampled, [f"suspects: {text}" for text in self._suspects(logits.float().sigmoid(), generated.ids, batch)])
+
+    def _decode(self, ids: Tensor, batch: Batch) -> list[str]:
+        padding = batch.get("attention_mask")
+        rows = [row if padding is None else row[: int(padding[i].sum())] for i, row in enumerate(ids)]
+        return [self.tokenizer.decode(row.tolist(), skip_special_tokens=False) for row in rows]
+
+    def _suspects(self, probabilities: Tensor, ids: Tensor, batch: Batch, n: int = 5) -> list[str]:
+        result = []
+        for row, (p, tokens) in enumerate(zip(probabilities, ids, strict=True)):
+            top = p.topk(min(n, len(p))).indices.tolist()
+            marks = ["" if tokens[i] == batch["input_ids"][row, i] else ", replaced" for i in top]
+            result.append("  ".join(f"{self.tokenizer.id_to_token(int(tokens[i]))} ({p[i]:.2f}{mark})" for i, mark in zip(top, marks, strict=True)))
+        return result
+
+    def warnings(self) -> list[str]:
+        """What a person should know at the end of a run; reads the device."""
+        found = []
+        uniform = torch.tensor(float(self.vocab_size)).log()
+        if not self.config.uniform_generator and self.hidden_loss > uniform - 1:
+            found.append(f"The MLM loss {self.hidden_loss:.2f} is not below ln V - 1 = {uniform - 1:.2f}: the run has not left its start.")
+        if self.config.has_rtd_head and self.recall < 1e-3:
+            found.append("The discriminator finds no replaced token (recall 0): the run has not left its start.")
+        return found
+
+    # --- downstream -----------------------------------------------------------------------------------------------------------------------------------
+
+    def backbone(self) -> nn.Module:
+        """The main network's encoder; before the joint phase of a staged run, with the weights that the generator has so far."""
+        if self.starts_in_stages and not bool(self.copied):
+            self._copy_generator()  # nothing trained is lost: the joint phase begins with this copy anyway
+        return self.main.base_model
+
+    def hidden_states(self, batch: Batch) -> Tensor:
+        return encode(self.backbone(), batch)  # type: ignore[arg-type]
+
+    def export(self, folder: Path) -> None:
+        """`discriminator/` (ElectraForPreTraining, or ModernBertModel with the head beside it; a ForMaskedLM in the arms whose main network predicts
+        tokens) and `generator/` (a ForMaskedLM), each a transformers folder with its tokenizer; `load` is the inverse."""
+        self.backbone()
+        rotary = isinstance(self.main, network.RotaryDiscriminator)
+        save_model_folder(self.main.base_model if rotary else self.main, self.tokenizer, folder / self.backbone_folder)
+        if rotary:
+            network.save_rtd_head(self.main, folder / self.backbone_folder)
+        if self.generator is not None:
+            save_model_folder(self.generator, self.tokenizer, folder / "generator")
+        settings = {"config": asdict(self.config), "special_ids": self.special_ids, "unigram_entropy": float(self.unigram_entropy)}
+        (folder / _SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> Electra:
+        """The method of an export, without its store.
+
+        Raises:
+            BadInput: the folder is no export of ELECTRA.
+        """
+        path = folder / _SETTINGS_FILE
+        if not path.is_file():
+            raise BadInput(f"holds no {_SETTINGS_FILE}", "Give an export of this method; other folders load with --init.", file=folder)
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        tokenizer = Tokenizer.from_file(str(folder / cls.backbone_folder / "tokenizer.json"))
+        store: Any = SimpleNamespace(
+            tokenizer=tokenizer,
+            special_ids=saved["special_ids"],
+            vocab_size=json.loads((folder / cls.backbone_folder / "config.json").read_text(encoding="utf-8"))["vocab_size"],
+            unigram_entropy=saved["unigram_entropy"],
+        )
+        return cls(ElectraConfig(**saved["config"]), store, init=folder)
+
+
+def _require_special(special_ids: dict[str, int]) -> None:
+    for name in ("mask", "cls", "sep", "pad"):
+        if name not in special_ids:
+            raise BadInput(f"the tokenizer has no [{name.upper()}] token", "ELECTRA needs [MASK], [CLS], [SEP] and [PAD]; train a tokenizer that has them.")
+
+
+def _detached(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in scalars.items()}
+
+
+def _interleave(*columns: list[str]) -> list[str]:
+    return [line for row in zip(*columns, strict=True) for line in row]
+
