@@ -53,6 +53,7 @@ class Encoder:
     causal: bool  # a position sees only what stands before it (measured, not read from a name)
     max_length: int | None  # positions that the network has; None: no limit of its own
     segments: bool  # whether it takes two kinds of `token_type_ids`
+    whole: bool = True  # False: the encoder half of an encoder-decoder
 
     def hidden_states(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Hidden states of the last layer, [batch, length, hidden].
@@ -125,6 +126,7 @@ def load_encoder(folder: str | Path, fresh: bool = False, seed: int = 0, dropout
         causal=_is_causal(model),
         max_length=_max_length(model, config),
         segments=(getattr(config, "type_vocab_size", 0) or 0) >= 2,
+        whole=not config.is_encoder_decoder,
     )
 
 

@@ -30,7 +30,8 @@ class Overlap:
         if not self.normalised:
             return f"None of the {self.n_test} test records stands in {where}."
         which = ", ".join(map(str, self.examples)) + (" ..." if self.normalised > len(self.examples) else "")
-        return f"{self.normalised} of {self.n_test} test records ({100 * self.share:.1f} %) stand in {where}, {self.exact} of them exactly: records {which}."
+        part = f"{self.normalised} of {self.n_test} test records ({100 * self.share:.1f} %)"
+        return f"{part} stand in {where}, {self.exact} of them exactly: records {which}."
 
     def to_json(self) -> dict[str, Any]:
         return {"n_test": self.n_test, "exact": self.exact, "normalised": self.normalised, "examples": self.examples}
@@ -42,10 +43,13 @@ def normalise(text: str) -> str:
 
 
 def find_overlap(test: Sequence[str], others: Iterable[str]) -> Overlap:
-    """Which test texts occur among `others` as a whole text. `others` is read once as a stream; only hashes of the test texts are kept, so it may be a
-    pre-training corpus, given sentence by sentence."""
+    """Which test texts occur among `others` as a whole text.
+
+    Args:
+        others: read once, as a stream; only hashes of the test texts are kept. So it may be a pre-training corpus, given sentence by sentence.
+    """
     exact = {_key(text) for text in test}
-    loose = {_key(key) for text in test if (key := normalise(text))}
+    loose = {_key(plain) for text in test if (plain := normalise(text))}
     seen_exact: set[bytes] = set()
     seen_loose: set[bytes] = set()
     for text in others:

@@ -1,0 +1,83 @@
+"""Settings of fine-tuning, with the values of ELECTRA (Clark et al. 2020; google-research/electra, configure_finetuning.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+Pooling = Literal["auto", "cls", "mean", "last"]
+
+
+@dataclass
+class QuestionAnsweringConfig:
+    """Extractive question answering."""
+
+    max_query_length: int = 64
+    """Pieces of the question that are kept. ELECTRA: 64."""
+    document_stride: int = 128
+    """Pieces between the starts of two windows of a document. ELECTRA: 128."""
+    max_answer_length: int = 30
+    """Longest answer, in pieces. ELECTRA: 30."""
+    beam_size: int = 20
+    """Starts, and ends for each start, that are tried. ELECTRA: 20."""
+    n_best: int = 20
+    """Answers that are kept for each question. ELECTRA: 20."""
+    answerable_weight: float = 0.5
+    """Weight of the answerability loss, where some training questions have no answer. ELECTRA: 0.5."""
+    no_answer_threshold: float = -2.75
+    """Answer nothing where the logit of "has no answer" is above this. ELECTRA: -2.75 for the SQuAD 2.0 test."""
+
+
+@dataclass
+class FinetuneConfig:
+    """Fine-tuning of a whole network. The defaults are those of the official ELECTRA code at base size."""
+
+    learning_rate: float = 1e-4
+    """Peak learning rate. ELECTRA: 1e-4, large 5e-5, small 3e-4 in the paper."""
+    learning_rates: tuple[float, ...] = ()
+    """Rates to try; each arm takes its best on the dev file with the first seed. Empty: `learning_rate` alone."""
+    epochs: float = 3.0
+    """Passes over the training file. ELECTRA: 3; 10 for RTE and STS, 2 for SQuAD. With few labels 10 or more."""
+    batch: int = 32
+    """Examples (windows for question answering) a step. ELECTRA: 32."""
+    micro_batch: int | None = None
+    """Examples on the device at once; None: the whole batch."""
+    layer_decay: float = 0.8
+    """Each layer below the head learns this much slower. ELECTRA: 0.8, large 0.9."""
+    official_llrd_gap: bool = True
+    """The official code leaves an empty depth below the head (google-research/electra#51); False is what the paper means."""
+    loss_reduction: Literal["sum", "mean"] = "sum"
+    """Loss of a batch: ELECTRA sums over its examples, so that nearly every step is clipped to `clip_norm`."""
+    optimizer: Literal["adam-uncorrected", "adamw"] = "adam-uncorrected"
+    """ELECTRA: Adam without bias correction."""
+    weight_decay: float = 0.01
+    """ELECTRA: 0.01 in the code, 0 in the paper."""
+    clip_norm: float | None = 1.0
+    """Global norm of the gradients. ELECTRA: 1."""
+    warmup_share: float = 0.1
+    """Share of the steps in which the rate rises; not rounded to whole steps. ELECTRA: 0.1."""
+    max_length: int | None = None
+    """Pieces a row; None: 128, for question answering 512, and never more than the network has positions. ELECTRA: 128; 256 for chunking; 512."""
+    dropout: float = 0.1
+    """Dropout inside the network and before the head. ELECTRA: 0.1."""
+    pooling: Pooling = "auto"
+    """Vector of a text: cls, the first position (ELECTRA); mean over all positions; last position. auto: cls; mean if the network is causal or has
+    no [CLS]."""
+    double_unordered: bool = False
+    """Train on pairs in both orders. ELECTRA: for MRPC and STS."""
+    text_field: str = "text"
+    """Field with the text."""
+    second_field: str | None = None
+    """Field with the second text of a pair."""
+    label_field: str = "label"
+    """Field with the class or the number."""
+    minimum: float | None = None
+    """Regression: least possible number; None: the least of the training file."""
+    maximum: float | None = None
+    """Regression: greatest possible number; None: the greatest of the training file."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """auto: bf16 autocast on a GPU that has it, fp32 on a CPU."""
+    device: str = "auto"
+    """auto: a GPU if there is one."""
+    qa: QuestionAnsweringConfig = field(default_factory=QuestionAnsweringConfig)
+    """Question answering only."""

@@ -1,0 +1,180 @@
+"""Fine-tuning of a whole network on a labelled file, several seeds, always beside the same network from random initialisation.
+
+The procedure is ELECTRA's (Clark et al. 2020; google-research/electra, run_finetuning.py): Adam without bias correction, layer-wise rates, warm-up
+times linear decay, the loss summed over the batch and clipped. Where we differ: the order is new every epoch, rows of similar length come together, and
+the last, smaller batch is taken as it is.
+
+    result = finetune("classification", "runs/mlm-tiny-0/export", "train.jsonl", "test.jsonl")
+    print(*result.lines(), sep="\\n")
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from headstart.core.errors import UsageError
+from headstart.core.files import write_json
+from headstart.interop.transformers_io import Encoder, load_encoder
+from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.kinds import TASKS
+from headstart.tasks.leaks import find_overlap
+from headstart.tasks.result import PRETRAINED, RANDOM, Arm, Result, SeedRun
+from headstart.tasks.rows import Rows
+from headstart.tasks.saved import save_finetuned
+from headstart.tasks.task import Task
+from headstart.tasks.training import FineTuned, predict, resolve_device, train
+
+__all__ = ["FinetuneConfig", "Result", "finetune"]
+
+def finetune(
+    task: str,
+    model_folder: str | Path,
+    train: Any,
+    test: Any,
+    dev: Any = None,
+    config: FinetuneConfig | None = None,
+    seeds: int | Sequence[int] = 5,
+    baseline: bool = True,
+    report: Callable[[str], None] | None = None,
+    out: str | Path | None = None,
+) -> Result:
+    """Fine-tunes the network of a transformers folder and scores it on the test file.
+
+    Args:
+        task: classification, regression, tagging or question-answering.
+        model_folder: a folder that `load_encoder` reads.
+        train, test, dev: files, or data that a reader of `headstart.tasks.data` returned. `dev` is needed to try several learning rates.
+        seeds: how many (0, 1, ...), or which. A seed decides head, order, dropout and, for the baseline, the whole network.
+        baseline: also train the same network from random initialisation, on the same data with the same seeds.
+        report: called with lines of progress.
+        out: a folder for result.json and the fine-tuned model of the first seed.
+
+    Raises:
+        BadInput: a file or the folder cannot be used. UsageError: a setting is wrong. Diverged: a loss was not finite.
+    """
+    config = config or FinetuneConfig()
+    say = report or (lambda line: None)
+    _check(task, config, dev)
+    device = resolve_device(config.device)
+    seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not seed_list:
+        raise UsageError("There is no seed.", "Give at least one.")
+    job = TASKS[task](config, train)
+    data = {"train": job.train, "test": job.read(test)} | ({"dev": job.read(dev)} if dev is not None else {})
+    encoder = load_encoder(model_folder, dropout=config.dropout)
+    if out is not None and not encoder.whole:
+        raise UsageError("The encoder of an encoder-decoder cannot be saved as a folder of its own.", "Leave out the folder for the model.")
+    rows = {name: job.rows(part, encoder, training=name == "train") for name, part in data.items()}
+    bench = Bench(job, config, encoder, Path(model_folder), data, rows, device, say)
+    bench.total = len(seed_list) * (2 if baseline else 1) + max(len(config.learning_rates) - 1, 0) * (2 if baseline else 1)
+    arms = [bench.arm(PRETRAINED, seed_list)] + ([bench.arm(RANDOM, seed_list)] if baseline else [])
+    result = Result(
+        task,
+        job.metric,
+        str(model_folder),
+        arms,
+        {name: len(part) for name, part in data.items()} | {"dropped": getattr(job.train, "dropped", [])} | job.to_json(),
+        [find_overlap(data["test"].leak_texts(), data["train"].leak_texts()).sentence("the training file")],
+        _warnings(arms, job.train),
+        dataclasses.asdict(config),
+    )
+    if out is not None:
+        write_json(_folder(out) / "result.json", result.to_json())
+        assert bench.first is not None
+        save_finetuned(Path(out) / "model", job, encoder, bench.first)
+    return result
+
+
+@dataclasses.dataclass
+class Bench:
+    """Everything that the trainings of one `finetune` share."""
+
+    task: Task
+    config: FinetuneConfig
+    encoder: Encoder
+    folder: Path
+    data: dict[str, Any]
+    rows: dict[str, Rows]
+    device: torch.device
+    say: Callable[[str], None]
+    total: int = 0
+    done: int = 0
+    first: FineTuned | None = None  # the pretrained arm's model of the first seed, for `out`
+
+    def arm(self, name: str, seeds: list[int]) -> Arm:
+        """All trainings of an arm; with several learning rates the one that is best on dev with the first seed."""
+        rates = self.config.learning_rates or (self.config.learning_rate,)
+        trials = [self.run(name, seeds[0], rate) for rate in rates]
+        scores = [run.dev_metrics[self.task.metric] if run.dev_metrics else 0.0 for run, _ in trials]
+        best = int(np.argmax(scores))
+        first, model = trials[best]
+        if name == PRETRAINED:
+            self.first = model
+        runs = [first, *(self.run(name, seed, rates[best])[0] for seed in seeds[1:])]
+        tried = {f"{rate:g}": score for rate, score in zip(rates, scores, strict=True)} if len(rates) > 1 else {}
+        return Arm(name, rates[best], runs, tried)
+
+    def run(self, arm: str, seed: int, learning_rate: float) -> tuple[SeedRun, FineTuned]:
+        """One training and its scores."""
+        started = time.perf_counter()
+        if arm == PRETRAINED:
+            encoder = dataclasses.replace(self.encoder, module=copy.deepcopy(self.encoder.module))
+        else:
+            encoder = load_encoder(self.folder, fresh=True, seed=seed, dropout=self.config.dropout)
+        what = f"{arm}, seed {seed}" + (f", learning rate {learning_rate:g}" if len(self.config.learning_rates) > 1 else "")
+        say = lambda text: self.say(f"{what}: {text}")  # noqa: E731
+        model, loss, steps = train(self.task, encoder, self.rows["train"], self.config, learning_rate, seed, self.device, say)
+        found, stuck = {}, None
+        for part in ("dev", "test"):
+            if part in self.data:
+                predictions = predict(model, self.task, self.rows[part], self.data[part], encoder, self.config, self.device)
+                found[part] = self.task.score(predictions, self.data[part])
+                stuck = self.task.stuck(predictions)
+        wall_s = time.perf_counter() - started
+        self.done += 1
+        say(f"{self.task.metric} {found['test'][self.task.metric]:.4f}, loss {loss:.4f}, {wall_s:.1f} s ({self.done} of {self.total} runs)")
+        return SeedRun(seed, found["test"], found.get("dev"), loss, stuck, steps, wall_s), model
+
+
+def _folder(path: str | Path) -> Path:
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def _check(task: str, config: FinetuneConfig, dev: Any) -> None:
+    if task not in TASKS:
+        raise UsageError(f"There is no task '{task}'.", f"Choose one of: {', '.join(TASKS)}.")
+    if len(config.learning_rates) > 1 and dev is None:
+        raise UsageError("Several learning rates need a dev file.", "Give a dev file, or one learning rate: the test file is never chosen on.")
+    for name in ("epochs", "batch"):
+        if getattr(config, name) <= 0:
+            raise UsageError(f"{name} is {getattr(config, name)}.", "Give a number above 0.")
+    if config.micro_batch is not None and config.micro_batch < 1:
+        raise UsageError(f"micro_batch is {config.micro_batch}.", "Give a number above 0.")
+    if not 0.0 <= config.dropout < 1.0:
+        raise UsageError(f"dropout is {config.dropout}.", "Give a number from 0 up to, but not, 1.")
+
+
+def _warnings(arms: list[Arm], train_data: Any) -> list[str]:
+    found = []
+    for arm in arms:
+        stuck = [run for run in arm.runs if run.stuck]
+        if stuck:
+            which = ", ".join(str(run.seed) for run in stuck)
+            found.append(
+                f"{len(stuck)} of {len(arm.runs)} {arm.arm} runs are stuck (seed {which}): {stuck[0].stuck}."
+                " Try a lower learning rate, a longer warm-up or more epochs."
+            )
+    dropped = getattr(train_data, "dropped", [])
+    if dropped:
+        found.append(f"{len(dropped)} training questions were dropped; the first: {dropped[0]}.")
+    return found
