@@ -42,6 +42,7 @@ logger = logging.getLogger(__name__)
 
 MASK_SHARE = 0.85
 """Of the chosen positions so many show [MASK]; the others show the original. Never a random token."""
+_DISCRIMINATOR, _GENERATOR = "discriminator", "generator"  # folders of an export; downstream use loads the first
 _SETTINGS_FILE = "electra.json"
 _MEMORY = 0.98  # of the running means: about the last 50 steps
 
@@ -71,7 +72,6 @@ class Electra(TextMethod):
     Config = ElectraConfig
     presets = PRESETS
     plateau_metric = "mlm_loss_hidden"  # slots that show the original would let a copying generator look better than the plateau
-    backbone_folder = "discriminator"  # which part of the export downstream use loads
 
     config: ElectraConfig
 
@@ -80,6 +80,7 @@ class Electra(TextMethod):
             config = network.config_of_folder(init, config, store.vocab_size)
         check(config)
         super().__init__(config, store, init)
+        self.continues = init is not None
         _require_special(self.special_ids)
         if init is None:
             self.generator, self.main = network.build(config, self.vocab_size, self.special_ids)
@@ -114,11 +115,11 @@ class Electra(TextMethod):
 
     @property
     def starts_in_stages(self) -> bool:
-        return self.init is None and self.generator is not None and self.config.generator_start > 0
+        return not self.continues and self.generator is not None and self.config.generator_start > 0
 
     def phases(self, total_steps: int) -> list[Phase]:
         """[causal] -> [generator alone] -> joint. A run that continues from trained weights is joint from its first step."""
-        causal, generator = (0, 0) if self.init is not None else start_lengths(self.config, total_steps)
+        causal, generator = (0, 0) if self.continues else start_lengths(self.config, total_steps)
         if self.config.uniform_generator:
             causal = 0
         phases = [Phase("causal", causal)] if causal else []
@@ -318,11 +319,11 @@ class Electra(TextMethod):
         tokens) and `generator/` (a ForMaskedLM), each a transformers folder with its tokenizer; `load` is the inverse."""
         self.backbone()
         rotary = isinstance(self.main, network.RotaryDiscriminator)
-        save_model_folder(self.main.base_model if rotary else self.main, self.tokenizer, folder / self.backbone_folder)
+        save_model_folder(self.main.base_model if rotary else self.main, self.tokenizer, folder / _DISCRIMINATOR)
         if rotary:
-            network.save_rtd_head(self.main, folder / self.backbone_folder)
+            network.save_rtd_head(self.main, folder / _DISCRIMINATOR)
         if self.generator is not None:
-            save_model_folder(self.generator, self.tokenizer, folder / "generator")
+            save_model_folder(self.generator, self.tokenizer, folder / _GENERATOR)
         settings = {"config": asdict(self.config), "special_ids": self.special_ids, "unigram_entropy": float(self.unigram_entropy)}
         (folder / _SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
@@ -337,11 +338,11 @@ class Electra(TextMethod):
         if not path.is_file():
             raise BadInput(f"holds no {_SETTINGS_FILE}", "Give an export of this method; other folders load with --init.", file=folder)
         saved = json.loads(path.read_text(encoding="utf-8"))
-        tokenizer = Tokenizer.from_file(str(folder / cls.backbone_folder / "tokenizer.json"))
+        tokenizer = Tokenizer.from_file(str(folder / _DISCRIMINATOR / "tokenizer.json"))
         store: Any = SimpleNamespace(
             tokenizer=tokenizer,
             special_ids=saved["special_ids"],
-            vocab_size=json.loads((folder / cls.backbone_folder / "config.json").read_text(encoding="utf-8"))["vocab_size"],
+            vocab_size=json.loads((folder / _DISCRIMINATOR / "config.json").read_text(encoding="utf-8"))["vocab_size"],
             unigram_entropy=saved["unigram_entropy"],
         )
         return cls(ElectraConfig(**saved["config"]), store, init=folder)

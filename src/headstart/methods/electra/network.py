@@ -155,7 +155,7 @@ def config_of_folder(folder: Path, config: ElectraConfig, vocab_size: int) -> El
         embedding_size=getattr(found, "embedding_size", None),
         max_positions=found.max_position_embeddings,
     )
-    if generator_folder is not None and config.has_generator:
+    if generator_folder is not None and config.has_generator and config.untied_generator:
         generator = AutoConfig.from_pretrained(generator_folder)
         own_tables = getattr(generator, "embedding_size", generator.hidden_size) != getattr(found, "embedding_size", found.hidden_size)
         config = replace(
