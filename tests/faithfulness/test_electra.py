@@ -24,6 +24,10 @@ from headstart.methods.electra.config import PRESETS
 from headstart.methods.electra.examples import Example, ExampleBuilder
 from headstart.objectives.masking import apply_masking, choose_positions, masking_slots, scatter, slot_counts
 from headstart.objectives.token_loss import masked_lm_loss, rtd_loss, sample_tokens
+from headstart.tasks.metrics import to_bioes
+from headstart.tasks.question_answering import answer_mask, mask_logits
+from headstart.tasks.text_classification import regression_target
+from headstart.tasks.token_classification import NO_WORD, tagging_loss
 
 BERT_IDS = {"pad": 0, "unk": 100, "cls": 101, "sep": 102, "mask": 103}
 SMALL_IDS = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
@@ -472,6 +476,18 @@ def test_12_layer_wise_decay(layers: int, gap: bool, expected: dict[Any, float])
         matching = {scale[name] for name in names if part in name}
         assert len(matching) == 1, place
         assert matching.pop() == pytest.approx(value, abs=1e-7), place
+
+
+def test_13_heads() -> None:
+    assert regression_target(np.array([5.0, 1.0]), 1.0, 5.0).tolist() == [0.8, 0.0]
+    mask = answer_mask(torch.tensor([[1, 1, 1, 1, 1, 0]]), torch.tensor([[0, 0, 0, 1, 1, 0]]))
+    logits = mask_logits(torch.tensor([[0.0, 5, 5, 1, 2, 9]]), mask)
+    assert logits.softmax(-1)[0].tolist() == pytest.approx([0.0900, 0, 0, 0.2447, 0.6652, 0], abs=5e-5)
+    assert float(nn.functional.cross_entropy(logits, torch.tensor([3]))) == pytest.approx(1.407606, abs=1e-6)
+    assert to_bioes("O B-X I-X I-X O B-Y".split()) == "O B-X I-X E-X O S-Y".split()
+    tags = torch.full((2, 12), NO_WORD)
+    tags[0, 1:3], tags[1, 1:11] = 2, 4  # a two-word and a ten-word sentence
+    assert float(tagging_loss(torch.zeros(2, 12, 5), tags)) == pytest.approx(19.313255, abs=1e-5)
 
 
 def tf1_arrays(layers: int = 12, vocab: int = 200, e: int = 128, h: int = 256, g: int = 64, positions: int = 512) -> dict[str, np.ndarray]:
