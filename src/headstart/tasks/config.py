@@ -71,6 +71,8 @@ class FinetuneConfig:
     """Field with the second text of a pair."""
     label_field: str = "label"
     """Field with the class or the number."""
+    labels: tuple[str, ...] = ()
+    """The classes or tags that may occur; empty: those of the training file."""
     minimum: float | None = None
     """Regression: least possible number; None: the least of the training file."""
     maximum: float | None = None

@@ -1,7 +1,7 @@
 """Fine-tuning of a whole network on a labelled file, several seeds, always beside the same network from random initialisation.
 
 The procedure is ELECTRA's (Clark et al. 2020; google-research/electra, run_finetuning.py): Adam without bias correction, layer-wise rates, warm-up
-times linear decay, the loss summed over the batch and clipped. Where we differ: the order is new every epoch, rows of similar length come together, and
+times linear decay, the loss summed over the batch and clipped. Where we differ: the order is new every epoch, rows of like length come together, and
 the last, smaller batch is taken as it is.
 
     result = finetune("classification", "runs/mlm-tiny-0/export", "train.jsonl", "test.jsonl")
@@ -83,7 +83,7 @@ def finetune(
         arms,
         {name: len(part) for name, part in data.items()} | {"dropped": getattr(job.train, "dropped", [])} | job.to_json(),
         [find_overlap(data["test"].leak_texts(), data["train"].leak_texts()).sentence("the training file")],
-        _warnings(arms, job.train),
+        _warnings(arms, job, data["test"]),
         dataclasses.asdict(config),
     )
     if out is not None:
@@ -164,7 +164,7 @@ def _check(task: str, config: FinetuneConfig, dev: Any) -> None:
         raise UsageError(f"dropout is {config.dropout}.", "Give a number from 0 up to, but not, 1.")
 
 
-def _warnings(arms: list[Arm], train_data: Any) -> list[str]:
+def _warnings(arms: list[Arm], task: Task, test: Any) -> list[str]:
     found = []
     for arm in arms:
         stuck = [run for run in arm.runs if run.stuck]
@@ -174,7 +174,9 @@ def _warnings(arms: list[Arm], train_data: Any) -> list[str]:
                 f"{len(stuck)} of {len(arm.runs)} {arm.arm} runs are stuck (seed {which}): {stuck[0].stuck}."
                 " Try a lower learning rate, a longer warm-up or more epochs."
             )
-    dropped = getattr(train_data, "dropped", [])
+    if unseen := task.unseen(test):
+        found.append(unseen)
+    dropped = getattr(task.train, "dropped", [])
     if dropped:
         found.append(f"{len(dropped)} training questions were dropped; the first: {dropped[0]}.")
     return found

@@ -120,7 +120,7 @@ class QuestionAnswering(Task):
         return path if isinstance(path, QuestionData) else read_questions(path)
 
     def rows(self, data: QuestionData, encoder: Encoder, training: bool) -> Rows:
-        """Windows; on the host char_start, char_end, max_context of each piece; for each row its question and, for training, start, end, impossible."""
+        """Windows; on the host char_start, char_end, max_context of each piece; for each row question and, for training, start, end, impossible."""
         begin, middle, end = frame(encoder)
         tokenizer = plain_tokenizer(encoder)
         contexts = list(dict.fromkeys(question.context for question in data.questions))

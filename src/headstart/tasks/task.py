@@ -64,6 +64,10 @@ class Task(ABC):
     def stuck(self, predictions: list[Any]) -> str | None:
         """A sentence if the predictions are all the same, as of a run that never left its start."""
 
+    def unseen(self, data: Any) -> str | None:
+        """A sentence if the test data has labels that cannot be predicted."""
+        return None
+
     @abstractmethod
     def to_json(self) -> dict[str, Any]:
         """What was learned from the training data besides weights."""

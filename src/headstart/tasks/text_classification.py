@@ -101,7 +101,7 @@ class TextClassification(Task):
     def __init__(self, config: FinetuneConfig, train: Any = None, classes: list[str] | None = None) -> None:
         """`train`: the training file or data; or the `classes` themselves, for a saved model."""
         super().__init__(config)
-        self.classes: list[str] | None = classes
+        self.classes: list[str] | None = classes or list(config.labels) or None
         if classes is None:
             self.train = self.read(train)
             self.classes = self.train.classes

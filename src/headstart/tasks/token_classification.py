@@ -17,7 +17,7 @@ from headstart.core.errors import BadInput
 from headstart.interop.transformers_io import Encoder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.data import TaggedData, read_tags
-from headstart.tasks.metrics import is_span_scheme, span_metrics, spans, to_bioes
+from headstart.tasks.metrics import is_span_scheme, span_metrics, to_bioes
 from headstart.tasks.rows import Rows, make_rows
 from headstart.tasks.task import Head, Task, frame, linear, plain_tokenizer
 
@@ -60,12 +60,10 @@ class Tagging(Task):
     def __init__(self, config: FinetuneConfig, train: Any = None, tags: list[str] | None = None, span_scheme: bool = False) -> None:
         """`train`: the training file or data; or the `tags` themselves (BIOES if `span_scheme`), for a saved model."""
         super().__init__(config)
-        self._known: list[str] | None = None  # as written in the training file
         if tags is None:
             self.train = self.read(train)
-            found = sorted({tag for sentence in self.train.tags for tag in sentence})
+            found = sorted({tag for sentence in self.train.tags for tag in sentence} | set(config.labels))
             span_scheme = is_span_scheme(found)
-            self._known = _all_prefixes(found) if span_scheme else found
             tags = sorted({tag for sentence in self.train.tags for tag in to_bioes(sentence)} | {"O"}) if span_scheme else found
         if len(tags) < 2:
             raise BadInput(f"has only the tag {tags[0]!r}", "Tagging needs at least two tags.", file=self.train.source or None)
@@ -73,7 +71,17 @@ class Tagging(Task):
         self.metric = "f1" if span_scheme else "accuracy"
 
     def read(self, path: Any) -> TaggedData:
-        return path if isinstance(path, TaggedData) else read_tags(path, self._known)
+        """Tags that the training file lacks are no error: few labels rarely show all. They cannot be predicted, and the result says how many."""
+        return path if isinstance(path, TaggedData) else read_tags(path, self.config.labels or None)
+
+    def unseen(self, data: TaggedData) -> str | None:
+        known = set(self.tags)
+        coded = [to_bioes(sentence) for sentence in data.tags] if self.span_scheme else data.tags
+        strange = Counter(tag for sentence in coded for tag in sentence if tag not in known)
+        if not strange:
+            return None
+        names = ", ".join(strange)
+        return f"{strange.total()} words of the test file have a tag that training never showed ({names}); they count as wrong."
 
     def rows(self, data: TaggedData, encoder: Encoder, training: bool) -> Rows:
         """Windows of whole words. For each piece `tag`, and on the host `word`, its number in the sentence; both NO_WORD where no word is scored."""
@@ -92,7 +100,7 @@ class Tagging(Task):
                     marks[at] = word
                     row += part
                     row_words += marks
-                    tag = index.get(coded[number][word], index.get("O", 0))  # S-X that training never had: scoring reads the data itself
+                    tag = index.get(coded[number][word], 0)  # a tag that training never had: scoring reads the data itself
                     row_tags += [tag if mark != NO_WORD else NO_WORD for mark in marks]
                 row, row_tags, row_words = row + end, row_tags + [NO_WORD] * len(end), row_words + [NO_WORD] * len(end)
                 ids.append(row)
@@ -158,8 +166,3 @@ def windows(lengths: list[int], room: int) -> list[tuple[int, int]]:
             first, used = word, 0
         used += length
     return [*found, (first, len(lengths))]
-
-
-def _all_prefixes(tags: list[str]) -> list[str]:
-    kinds = {kind for tag in tags for _, _, kind in spans([tag])}
-    return ["O", *sorted(f"{prefix}-{kind}" for prefix in "BIES" for kind in kinds)]
