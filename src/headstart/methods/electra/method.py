@@ -28,6 +28,7 @@ from headstart.core.errors import BadInput
 from headstart.core.rng import Rng
 from headstart.data.text.rows import Rows
 from headstart.data.text.store import TextStore
+from headstart.data.text.tokenizer import require_specials
 from headstart.engine.method import Batch, Context, Phase
 from headstart.engine.text_method import TextMethod
 from headstart.interop.transformers_io import save_model_folder
@@ -81,7 +82,7 @@ class Electra(TextMethod):
         check(config)
         super().__init__(config, store, init)
         self.continues = init is not None
-        _require_special(self.special_ids)
+        require_specials(self.special_ids, ("pad", "cls", "sep", "mask"))
         if init is None:
             self.generator, self.main = network.build(config, self.vocab_size, self.special_ids)
         else:
@@ -346,12 +347,6 @@ class Electra(TextMethod):
             unigram_entropy=saved["unigram_entropy"],
         )
         return cls(ElectraConfig(**saved["config"]), store, init=folder)
-
-
-def _require_special(special_ids: dict[str, int]) -> None:
-    for name in ("mask", "cls", "sep", "pad"):
-        if name not in special_ids:
-            raise BadInput(f"the tokenizer has no [{name.upper()}] token", "ELECTRA needs [MASK], [CLS], [SEP] and [PAD]; train a tokenizer that has them.")
 
 
 def _detached(scalars: dict[str, Tensor]) -> dict[str, Tensor]:

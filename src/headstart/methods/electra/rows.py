@@ -1,13 +1,63 @@
-"""The training rows of ELECTRA: its examples, written once into the store."""
+"""The training rows of ELECTRA: its examples over a store of text, written once and memory-mapped."""
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Literal
 
-from headstart.data.text.rows import Rows
+import numpy as np
+
+from headstart.data.text.rows import Rows, write_rows
 from headstart.data.text.store import TextStore
 from headstart.methods.electra.config import ElectraConfig
+from headstart.methods.electra.examples import assemble, build_examples
+
+logger = logging.getLogger(__name__)
+
+BUILDER_VERSION = 1
+"""Part of the rows' key: raise it when the builder's output changes."""
 
 
 def electra_rows(store: TextStore, config: ElectraConfig, split: Literal["train", "held_out"] = "train") -> Rows:
-    raise NotImplementedError
+    """The rows `[CLS] A [SEP] B [SEP]` of a split, at most `config.sequence_length` tokens each; see `examples`."""
+    key = {
+        "builder": "electra",
+        "version": BUILDER_VERSION,
+        "seed": config.example_seed,
+        "blank_lines_separate_documents": config.blank_lines_separate_documents,
+    }
+    report: dict[str, int] = {}
+    rows = write_rows(store, key, split, config.sequence_length, _rows(store, config, split, report), report)
+    if skipped := rows.report.get("rows_without_maskable_token"):
+        logger.warning("%d rows had no maskable token and were left out", skipped)
+    return rows
+
+
+def _rows(store: TextStore, config: ElectraConfig, split: str, report: dict[str, int]) -> Iterator[tuple[np.ndarray, int]]:
+    """(ids, where segment B starts) of every example, files in order; counts what is left out into `report`."""
+    cls_id, sep_id = store.special_ids["cls"], store.special_ids["sep"]
+    maskable = np.ones(store.vocab_size, dtype=bool)
+    maskable[[i for name, i in store.special_ids.items() if name != "unk"]] = False
+    tokens = np.asarray(store.tokens)
+    report["rows_without_maskable_token"] = 0
+    for file, name in enumerate(store.file_names):
+        documents = sentence_bounds(store, split, file)
+        for example in build_examples(documents, config.sequence_length, config.example_seed, Path(name).name, config.blank_lines_separate_documents):
+            ids, second = assemble(example, tokens, cls_id, sep_id)
+            if not maskable[ids].any():  # the official code divides by zero on such a row
+                report["rows_without_maskable_token"] += 1
+                continue
+            yield ids, second
+
+
+def sentence_bounds(store: TextStore, split: str, file: int) -> Iterator[np.ndarray]:
+    """For each document of an input file that belongs to the split: its sentence boundaries in the token array, int64 [sentences + 1]."""
+    documents = store.documents(split)
+    first, last = np.searchsorted(documents, store.file_offsets[file : file + 2])
+    of_file = documents[first:last]
+    starts = np.searchsorted(store.sentence_offsets, store.document_offsets[of_file])
+    stops = np.searchsorted(store.sentence_offsets, store.document_offsets[of_file + 1])
+    for start, stop in zip(starts.tolist(), stops.tolist(), strict=True):
+        yield store.sentence_offsets[start : stop + 1]
