@@ -1,0 +1,1 @@
+"""Text: files -> documents (`sources`, `read`) -> token store (`tokenizer`, `encode`, `split`, `store`) -> training rows (`rows`)."""

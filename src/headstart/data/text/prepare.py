@@ -1,0 +1,311 @@
+"""Source -> store: find the files, train or take the tokenizer, encode in parts, split off the held-out documents, write the store.
+
+- Resumable: everything unfinished lies in STORE/.work; the same command reuses its parts. What was begun from other files or settings is begun anew.
+- The same files and settings give the same bytes, whatever the number of workers.
+- A finished store is opened at once if files and settings are unchanged, and refused with the differences if not.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from headstart import __version__
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import atomic_write, locked, read_json, sha256_file, sync_folder, write_json
+from headstart.core.hardware import cores
+from headstart.core.progress import Reporter
+from headstart.data.text import tokenizer as text_tokenizer
+from headstart.data.text.builtin import write_builtin
+from headstart.data.text.config import TextConfig
+from headstart.data.text.encode import Part, Tally, content_hash, encode_parts, read_part, split_sentences
+from headstart.data.text.read import Fault, Reading, bad_input
+from headstart.data.text.sources import InputFile, Inputs, find_inputs
+from headstart.data.text.split import held_out_documents, near_duplicates
+from headstart.data.text.store import ARRAYS, FORMAT_VERSION, KIND, TextStore
+
+CUT_LENGTHS = (64, 128, 512)
+"""The report says what share of the sentences is longer than these numbers of tokens."""
+
+
+def prepare_text(sources: Sequence[str | Path], out: Path, config: TextConfig) -> TextStore:
+    """Prepare `sources` into the store `out`, or open it if that was done.
+
+    Args:
+        sources: files, folders, globs, or "builtin:python-docs".
+        out: the store's folder; never inside a source folder.
+        config: see `TextConfig`.
+
+    Raises:
+        BadInput: a source or record cannot be used (see `config.on_bad_input`), or the corpus is empty.
+        UsageError: `out` holds something else, or a store of other inputs or settings.
+    """
+    inputs = find_inputs(sources)
+    _check_place(out, sources)
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / ".lock", "prepares this store"):
+        if (out / "manifest.json").exists():
+            store = TextStore(out)
+            differences = _differences(store, inputs, config)
+            if differences:
+                raise UsageError(
+                    f"the store {out} was made from other inputs or settings: {'; '.join(differences)}.",
+                    "Give another folder, or delete this one to build it again.",
+                )
+            return store
+        _build(sources, inputs, out, config)
+        return TextStore(out)
+
+
+def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: TextConfig) -> None:
+    work = out / ".work"
+    workers = config.workers or cores()
+    taken = text_tokenizer.load_tokenizer(config.tokenizer, config) if config.tokenizer is not None else None
+    plan = {
+        "format_version": FORMAT_VERSION,
+        "preparation": config.preparation(),
+        "on_bad_input": config.on_bad_input,
+        "inputs": [[file.name, file.size, file.mtime_ns, file.listing] for file in inputs.files],
+        "tokenizer": taken[0].to_str() if taken else None,
+    }
+    if work.exists() and not ((work / "plan.json").exists() and read_json(work / "plan.json") == plan):
+        shutil.rmtree(work)
+    work.mkdir(exist_ok=True)
+    write_json(work / "plan.json", plan)
+
+    files = [_written_out(file, work, index, workers) for index, file in enumerate(inputs.files)]
+    tokenizer_path = work / "tokenizer.json"
+    if not tokenizer_path.exists():
+        tokenizer = taken[0] if taken else text_tokenizer.train_tokenizer(_sample(files, config), config)
+        with atomic_write(tokenizer_path) as file:
+            file.write(tokenizer.to_str(pretty=True).encode())
+    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    parts = encode_parts(files, tokenizer, config, work / "parts", workers)
+    infos = [read_part(path)[0] for path in parts]
+    quarantined = _write_quarantine(out, files, infos)
+    tally = Tally()
+    for info in infos:
+        tally.add(info.tally)
+    records = tally.documents + tally.empty_documents + tally.bad_records
+    if tally.bad_records > config.max_bad_share * records:
+        raise BadInput(
+            f"{tally.bad_records:,} of {records:,} records are bad ({tally.bad_records / records:.1%}), more than --text.max-bad-share allows.",
+            f"{quarantined} names each: mend the files, or raise the share.",
+        )
+    if tally.documents == 0:
+        raise BadInput("the corpus has no document with text.", "Check the files, and --text.text-field.", file=", ".join(str(source) for source in sources))
+
+    arrays = _merge(parts, work, len(files), tally)
+    _split(arrays, config)
+    special_ids = text_tokenizer.special_ids(tokenizer, taken[1] if taken else None)
+    manifest = _manifest(arrays, tally, tokenizer, special_ids, config)
+    hashes = dict(entry for info in infos for entry in info.finished)
+    manifest["sources"] = [str(source) for source in sources]
+    manifest["inputs"] = [
+        {"name": file.name, "bytes": file.size, "mtime_ns": file.mtime_ns, "sha256": hashes[index]} | ({"listing": file.listing} if file.listing else {})
+        for index, file in enumerate(inputs.files)
+    ]
+    manifest["passed_over"] = dict(sorted(inputs.passed_over.items()))
+    manifest["tokenizer_sha256"] = sha256_file(tokenizer_path)
+    for name in ARRAYS:
+        path = work / f"{name}.npy"
+        if not isinstance(arrays[name], np.memmap):
+            with atomic_write(path) as file:
+                np.save(file, arrays[name], allow_pickle=False)
+        manifest["arrays"][name] = {"dtype": str(arrays[name].dtype), "shape": list(arrays[name].shape), "sha256": sha256_file(path)}
+    for name in [f"{name}.npy" for name in ARRAYS] + ["tokenizer.json"]:
+        (work / name).replace(out / name)
+    sync_folder(out)
+    write_json(out / "manifest.json", manifest)
+    shutil.rmtree(work)
+
+
+def _check_place(out: Path, sources: Sequence[str | Path]) -> None:
+    """Refuse to write into the user's data or over something that is not ours."""
+    place = os.path.realpath(out)
+    for source in sources:
+        if os.path.isdir(source) and os.path.commonpath([place, os.path.realpath(source)]) == os.path.realpath(source):
+            raise UsageError(f"the store {out} would lie inside the data folder {source}.", "Give a folder elsewhere: nothing is written into your data.")
+    ours = {"manifest.json", "tokenizer.json", "quarantine.jsonl", "rows", ".work", ".lock", *(f"{name}.npy" for name in ARRAYS)}
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir() if not path.name.endswith(".tmp")} - ours):
+        raise UsageError(f"{out} holds other files.", "Give a new folder for the store.")
+
+
+def _differences(store: TextStore, inputs: Inputs, config: TextConfig) -> list[str]:
+    """What of inputs and settings differs from those of the store. Sizes and times are compared; content is hashed only where a time or name changed."""
+    before, now = store.manifest["preparation"], config.preparation()
+    differences = [f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in sorted(before | now) if before.get(name) != now.get(name)]
+    if config.tokenizer is not None and not differences:
+        taken, _ = text_tokenizer.load_tokenizer(config.tokenizer, config)
+        if json.loads(taken.to_str()) != json.loads(store.tokenizer.to_str()):
+            differences.append(f"another tokenizer: {config.tokenizer}")
+    old = store.manifest["inputs"]
+    if len(old) != len(inputs.files):
+        known = {entry["name"] for entry in old}
+        there = {file.name for file in inputs.files}
+        examples = [f"new {name}" for name in sorted(there - known)[:3]] + [f"missing {name}" for name in sorted(known - there)[:3]]
+        return [*differences, f"{len(old)} -> {len(inputs.files)} input files ({', '.join(examples)})"]
+    changed = [file.name for entry, file in zip(old, inputs.files, strict=True) if not _same(entry, file)]
+    if changed:
+        differences.append(f"{len(changed)} changed input files ({', '.join(changed[:3])})")
+    return differences
+
+
+def _same(entry: dict[str, Any], file: InputFile) -> bool:
+    if file.listing or "listing" in entry:
+        return bool(entry.get("listing") == file.listing)
+    if entry["bytes"] != file.size:
+        return False
+    if entry["name"] == file.name and entry["mtime_ns"] == file.mtime_ns:
+        return True
+    return file.size >= 0 and bool(sha256_file(file.path) == entry["sha256"])
+
+
+def _written_out(file: InputFile, work: Path, index: int, workers: int) -> InputFile:
+    """The built-in corpus becomes a file, because it is read twice and costs more to collect than to tokenise; other files are themselves."""
+    if file.format != "builtin":
+        return file
+    path = work / f"builtin-{index}.jsonl"
+    if not path.exists():
+        write_builtin(file.name, path, workers)
+    status = path.stat()
+    return replace(file, path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def _sample(files: list[InputFile], config: TextConfig) -> list[str]:
+    """Sentences to train the tokenizer on: of documents chosen by their hash, so neither file order nor size of the corpus matters; never of held-out ones."""
+    wanted = config.tokenizer_sample_mb * 1e6
+    expected = sum(max(file.size, 0) * (4 if file.compression or file.format == "parquet" else 1) for file in files)
+    share = int(min(wanted / max(expected, 1), 1.0) * 2**32)
+    keep_line_ends = config.tokenizer_kind == "bpe" and config.falls_back_to_bytes
+    chosen: list[str] = []
+    held_out: list[str] = []
+    size = 0
+    with Reporter("read for the tokenizer", expected / 1e6, "MB") as reporter:
+        for file in files:
+            for item in Reading(file, config):
+                if isinstance(item, Fault):
+                    if config.on_bad_input == "stop":
+                        raise bad_input(file, item)
+                    continue
+                reporter.advance(len(item.data) / 1e6)
+                code = content_hash(item.data)
+                if code & 0xFFFFFFFF > share or size > 2 * wanted:
+                    continue
+                if code < config.held_out_share * 2.0**64:
+                    held_out += split_sentences(item.text, keep_line_ends)
+                    continue
+                chosen += split_sentences(item.text, keep_line_ends)
+                size += len(item.data)
+    if not chosen and not held_out:
+        raise BadInput("the corpus has no document with text.", "Check the files, and --text.text-field.")
+    return chosen or held_out  # a corpus so small that chance held out all of it
+
+
+def _write_quarantine(out: Path, files: list[InputFile], infos: list[Part]) -> Path:
+    path = out / "quarantine.jsonl"
+    lines = [
+        json.dumps({"file": files[index].name, "record": number, "what": what, "mend": mend}, ensure_ascii=False) + "\n"
+        for info in infos
+        for index, number, what, mend in info.faults
+    ]
+    if lines:
+        with atomic_write(path) as file:
+            file.write("".join(lines).encode())
+    return path
+
+
+def _merge(parts: list[Path], work: Path, n_files: int, tally: Tally) -> dict[str, np.ndarray]:
+    """Concatenate the parts. `tokens` goes to disk as it comes, the rest is small."""
+    dtype = read_part(parts[0], "tokens")[1].dtype
+    tokens = np.lib.format.open_memmap(work / "tokens.npy", mode="w+", dtype=dtype, shape=(tally.tokens,))
+    done = 0
+    for path in parts:
+        part = read_part(path, "tokens")[1]
+        tokens[done : done + len(part)] = part
+        done += len(part)
+    tokens.flush()
+    sentence_lengths = np.concatenate([read_part(path, "sentence_lengths")[1] for path in parts])
+    document_sentences = np.concatenate([read_part(path, "document_sentences")[1] for path in parts])
+    sentence_offsets = np.append(0, np.cumsum(sentence_lengths))
+    files = np.concatenate([read_part(path, "document_files")[1] for path in parts])
+    return {
+        "tokens": tokens,
+        "sentence_offsets": sentence_offsets,
+        "document_offsets": sentence_offsets[np.append(0, np.cumsum(document_sentences))],
+        "file_offsets": np.searchsorted(files, np.arange(n_files + 1)),
+        "hashes": np.concatenate([read_part(path, "document_hashes")[1] for path in parts]),
+    }
+
+
+def _split(arrays: dict[str, np.ndarray], config: TextConfig) -> None:
+    """Add `held_out` and `dropped`. An only document is cut in two at the end of a sentence."""
+    if config.held_out_share and len(arrays["hashes"]) == 1:
+        held_out = _cut_only_document(arrays, config.held_out_share)
+    else:
+        held_out = held_out_documents(arrays["hashes"], config.held_out_share)
+    if config.held_out_share and not held_out.any():
+        raise BadInput("all documents are equal, so none can be held out.", "Give more text, or --text.held-out-share 0.")
+    arrays["held_out"] = held_out
+    arrays["dropped"] = near_duplicates(arrays["tokens"], arrays["document_offsets"], held_out, config.near_duplicate_share)
+    if not (~held_out & ~arrays["dropped"]).any():
+        raise BadInput("every training document nearly repeats a held-out one.", "Give more varied text, or --text.held-out-share 0.")
+
+
+def _cut_only_document(arrays: dict[str, np.ndarray], share: float) -> np.ndarray:
+    sentences, (_, end) = arrays["sentence_offsets"], arrays["document_offsets"]
+    if len(sentences) < 3:
+        raise BadInput("the corpus is one document of one line, so nothing can be held out.", "Give more text or line ends, or --text.held-out-share 0.")
+    cut = sentences[1:-1][np.abs(sentences[1:-1] - end * (1 - share)).argmin()]
+    arrays["document_offsets"] = np.array([0, cut, end])
+    arrays["file_offsets"] = np.where(arrays["file_offsets"] > 0, 2, 0)
+    return np.array([False, True])
+
+
+def _manifest(arrays: dict[str, np.ndarray], tally: Tally, tokenizer: Tokenizer, special_ids: dict[str, int], config: TextConfig) -> dict[str, Any]:
+    lengths = np.diff(arrays["document_offsets"])
+    sentence_lengths = np.diff(arrays["sentence_offsets"])
+    held_out, dropped = arrays["held_out"], arrays["dropped"]
+    vocab_size = text_tokenizer.vocabulary_size(tokenizer)
+    frequencies = np.zeros(vocab_size, np.int64)
+    keep = np.repeat(~(held_out | dropped), lengths)
+    block = 2**24
+    for start in range(0, len(keep), block):
+        frequencies += np.bincount(arrays["tokens"][start : start + block][keep[start : start + block]], minlength=vocab_size)
+    counts = {name: value for name, value in asdict(tally).items() if name not in ("unknown_tokens", "bad_records")}
+    counts |= {
+        "documents": len(lengths),
+        "quarantined": tally.bad_records,
+        "held_out_documents": int(held_out.sum()),
+        "held_out_tokens": int(lengths[held_out].sum()),
+        "near_duplicate_documents": int(dropped.sum()),
+        "near_duplicate_tokens": int(lengths[dropped].sum()),
+        "training_tokens": int(frequencies.sum()),
+    }
+    return {
+        "kind": KIND,
+        "format_version": FORMAT_VERSION,
+        "library_version": __version__,
+        "counts": counts,
+        "unigram_entropy": unigram_entropy(frequencies),
+        "tokens_per_word": tally.tokens / max(tally.words, 1),
+        "unknown_share": tally.unknown_tokens / max(tally.tokens, 1),
+        "sentences_longer_than": {str(length): float((sentence_lengths > length).mean()) for length in CUT_LENGTHS},
+        "preparation": config.preparation(),
+        "tokenizer": {"model": type(tokenizer.model).__name__, "vocab_size": vocab_size, "special_ids": special_ids},
+        "arrays": {},
+    }
+
+
+def unigram_entropy(frequencies: np.ndarray) -> float:
+    """Entropy in nats of single tokens with these counts: the loss of a model that knows their frequencies and nothing else."""
+    shares = frequencies[frequencies > 0] / frequencies.sum()
+    return float(-(shares * np.log(shares)).sum())

@@ -1,0 +1,353 @@
+"""From one file to its records, in one streaming pass: memory is bounded by the largest document, never by the file.
+
+Nothing is guessed. A record that cannot be used becomes a `Fault` with its number, the reason and how to mend it; whoever reads decides whether that ends the work.
+Accepted without a word: a UTF-8 byte order mark, CRLF and CR line ends, blank lines between JSON records.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any, TypeAlias
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headstart.core.errors import BadInput
+from headstart.core.hardware import memory_total
+from headstart.data.text.config import DocumentSplit, TextConfig
+from headstart.data.text.sources import InputFile
+
+BLOCK = 2**20
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One document. `number` is its 1-based line (text, JSON, CSV) or row (parquet) in the file; `data` is `text` as UTF-8."""
+
+    number: int
+    text: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A record that cannot be used, and why."""
+
+    number: int
+    what: str
+    mend: str
+
+
+_Found: TypeAlias = tuple[int, str] | Fault
+
+
+class Reading:
+    """One pass over one file. Iterate over it once; afterwards `sha256` is the hash of the file's bytes.
+
+    Args:
+        file: what to read.
+        config: `text_field`, `document_split` and the document limit are used.
+
+    Raises (while iterating):
+        BadInput: the file changed while it was read. This is never quarantined: what was already taken may be half old, half new.
+    """
+
+    def __init__(self, file: InputFile, config: TextConfig) -> None:
+        self.file = file
+        self.field = "text" if file.format == "builtin" else config.text_field
+        self.split: DocumentSplit = config.document_split if file.format == "txt" else "file"
+        self.limit = document_limit(config)
+        self.sha256 = ""
+
+    def __iter__(self) -> Iterator[Record | Fault]:
+        try:
+            before = os.stat(self.file.path)
+            if not stat.S_ISREG(before.st_mode):  # opening a named pipe would wait for ever
+                yield Fault(0, "is not a regular file.", "Give a file; copy what a pipe or device holds into one.")
+                return
+            opened = open(self.file.path, "rb")  # noqa: SIM115 (closed below)
+        except OSError as error:
+            yield Fault(0, f"cannot be read ({error.strerror}).", "Check that it exists and its permissions.")
+            return
+        with opened as raw:
+            hashed = _HashedFile(raw)
+            if before.st_size == 0:
+                yield Fault(0, "is empty.", "Remove it, or copy it again if the copy was cut off.")
+            else:
+                for item in self._records(hashed):
+                    yield item if isinstance(item, Fault) else _checked(*item)
+            self.sha256, size = hashed.finish()
+            after = os.stat(self.file.path)
+        known = (self.file.size, self.file.mtime_ns)
+        if (after.st_size, after.st_mtime_ns, size) != (*known, known[0]) or (before.st_size, before.st_mtime_ns) != known:
+            raise BadInput(
+                f"the file changed while it was read ({known[0]:,} bytes before, {after.st_size:,} after).",
+                "Let its writer finish, then start the same command again.",
+                file=self.file.name,
+            )
+
+    def _records(self, hashed: _HashedFile) -> Iterator[_Found]:
+        if self.file.format == "parquet":
+            yield from _parquet(self.file, self.field, self.limit)
+            return
+        try:
+            stream: Any = hashed
+            if self.file.compression:
+                stream = pa.CompressedInputStream(pa.PythonFile(hashed, mode="r"), self.file.compression)
+            lines = _Lines(stream, self.limit)
+            match self.file.format:
+                case "jsonl" | "builtin":
+                    yield from _json_lines(lines, self.field)
+                case "csv" | "tsv":
+                    yield from _table(lines, self.field, "," if self.file.format == "csv" else "\t", self.limit)
+                case _:
+                    yield from _text(lines, self.split, self.limit)
+        except (pa.ArrowException, OSError) as error:
+            how = f"the {self.file.compression} data is damaged or cut off" if self.file.compression else "cannot be read"
+            yield Fault(lines.number + 1, f"{how} ({_first_line(error)}).", "Copy or download the file again.")
+
+
+def document_limit(config: TextConfig) -> int:
+    """Largest document in bytes: as configured, else a tenth of the memory."""
+    if config.max_document_mb is not None:
+        return int(config.max_document_mb * 1e6)
+    return (memory_total() or 2**33) // 10
+
+
+def bad_input(file: InputFile, fault: Fault) -> BadInput:
+    """The error that ends the work when bad input is not quarantined."""
+    return BadInput(fault.what, f"{fault.mend} Or go on without such records: --text.on-bad-input quarantine.", file=file.name, record=fault.number or None)
+
+
+def _checked(number: int, text: str) -> Record | Fault:
+    """NUL bytes and lone surrogates (JSON can spell them) are no text."""
+    mend = "Remove it; the file may be binary or of another encoding."
+    if "\0" in text:
+        return Fault(number, "holds a NUL byte.", mend)
+    try:
+        return Record(number, text, text.encode())
+    except UnicodeEncodeError as error:
+        return Fault(number, f"holds half of a surrogate pair (\\u{ord(text[error.start]):04x}).", mend)
+
+
+class _HashedFile:
+    """A file that hashes what is read from it, so that hashing costs no second pass."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self.raw = raw
+        self.digest = hashlib.sha256()
+        self.size = 0
+        self.closed = False
+
+    def read(self, size: int = -1) -> bytes:
+        data = self.raw.read(size)
+        self.digest.update(data)
+        self.size += len(data)
+        return data
+
+    def finish(self) -> tuple[str, int]:
+        """Read what nobody read (after a fault, or a parquet file) and return the hash and the number of bytes."""
+        while self.read(BLOCK):
+            pass
+        return self.digest.hexdigest(), self.size
+
+    def readable(self) -> bool:
+        return True
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class _Lines:
+    """Lines of a stream as bytes without their end, None for a line longer than `limit`. `number` is the last line's number, from 1."""
+
+    def __init__(self, stream: Any, limit: int) -> None:
+        self.stream = stream
+        self.limit = limit
+        self.number = 0
+        self.head = self._strip_mark(stream.read(BLOCK))
+
+    @staticmethod
+    def _strip_mark(head: bytes) -> bytes:
+        return head.removeprefix(BYTE_ORDER_MARK)
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        block, pending, pending_size = self.head, [], 0  # type: bytes, list[bytes], int
+        while block:
+            first, *rest = block.split(b"\n")
+            if pending_size <= self.limit:
+                pending.append(first)
+            pending_size += len(first)
+            if rest:
+                self.number += 1
+                yield b"".join(pending) if pending_size <= self.limit else None
+                for line in rest[:-1]:
+                    self.number += 1
+                    yield line
+                pending, pending_size = [rest[-1]], len(rest[-1])
+            block = self.stream.read(BLOCK)
+        if pending_size:
+            self.number += 1
+            yield b"".join(pending) if pending_size <= self.limit else None
+
+
+def _too_large(number: int, limit: int) -> Fault:
+    return Fault(
+        number,
+        f"the document is larger than {limit / 1e6:,.1f} MB.",
+        "Cut it into documents (--text.document-split blank-line or line for .txt), or raise --text.max-document-mb.",
+    )
+
+
+def _json_lines(lines: _Lines, field: str) -> Iterator[_Found]:
+    for line in lines:
+        number = lines.number
+        if line is None:
+            yield _too_large(number, lines.limit)
+            continue
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.decode())
+        except UnicodeDecodeError as error:
+            yield _not_utf8(number, error)
+        except (ValueError, RecursionError) as error:
+            yield Fault(number, f"is not valid JSON ({_first_line(error)}).", "Write one JSON object a line.")
+        else:
+            yield _field(number, record, field)
+
+
+def _field(number: int, record: Any, field: str) -> _Found:
+    if not isinstance(record, dict):
+        return Fault(number, f"is a JSON {type(record).__name__}, not an object.", f'Write one object a line, like {{"{field}": "..."}}.')
+    if field not in record:
+        there = ", ".join(repr(name) for name in list(record)[:8]) or "none"
+        return Fault(number, f"has no field {field!r} (its fields: {there}).", "Name the field that holds the text with --text.text-field.")
+    if not isinstance(record[field], str):
+        return Fault(number, f"field {field!r} is {json.dumps(record[field])[:40]}, not a string.", "Write the text as a JSON string.")
+    return number, record[field]
+
+
+def _table(lines: _Lines, field: str, delimiter: str, limit: int) -> Iterator[_Found]:
+    """CSV and TSV with a header line. Bytes that are not UTF-8 travel as surrogates until the record they belong to is known."""
+    csv.field_size_limit(limit)
+
+    def decoded() -> Iterator[str]:
+        for line in lines:
+            yield ("" if line is None else line.decode("utf-8", "surrogateescape")) + "\n"
+
+    rows = csv.reader(decoded(), delimiter=delimiter, strict=True)
+    header = next(rows, [])
+    if field not in header:
+        there = ", ".join(repr(name) for name in header[:8])
+        yield Fault(1, f"has no column {field!r} (its columns: {there}).", "Name the column that holds the text with --text.text-field; the first line must be a header.")
+        return
+    column = header.index(field)
+    while True:
+        number = rows.line_num + 1
+        try:
+            row = next(rows)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield Fault(number, f"is not valid {'CSV' if delimiter == ',' else 'TSV'} ({error}).", "Quote fields with double quotes and double the quotes inside.")
+            continue
+        if not row:
+            continue
+        if len(row) != len(header):
+            yield Fault(number, f"has {len(row)} fields, the header has {len(header)}.", "Quote fields that hold the delimiter or a line end.")
+        elif re.search("[\udc80-\udcff]", row[column]):
+            yield _not_utf8(number)
+        else:
+            yield number, row[column]
+
+
+def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
+    number = 0
+    try:
+        with pq.ParquetFile(file.path) as table:
+            schema = table.schema_arrow
+            if field not in schema.names:
+                there = ", ".join(repr(name) for name in schema.names[:8])
+                yield Fault(0, f"has no column {field!r} (its columns: {there}).", "Name the column that holds the text with --text.text-field.")
+                return
+            kind = schema.field(field).type
+            if pa.types.is_dictionary(kind):
+                kind = kind.value_type
+            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+                yield Fault(0, f"column {field!r} is of type {kind}, not string.", "Name the column that holds the text with --text.text-field.")
+                return
+            for batch in table.iter_batches(batch_size=256, columns=[field]):
+                for text in batch.column(0).to_pylist():
+                    number += 1
+                    if text is None:
+                        yield Fault(number, f"column {field!r} is null, not a string.", "Leave the row out, or write the text.")
+                    elif len(text) > limit:
+                        yield _too_large(number, limit)
+                    else:
+                        yield number, text
+    except UnicodeDecodeError as error:
+        yield _not_utf8(number + 1, error)
+    except (pa.ArrowException, OSError) as error:
+        yield Fault(number + 1, f"is damaged, cut off, or no parquet file ({_first_line(error)}).", "Copy or download the file again.")
+
+
+def _text(lines: _Lines, split: DocumentSplit, limit: int) -> Iterator[_Found]:
+    if split == "auto":
+        split = "blank-line" if blank_lines_separate(lines.head) else "file"
+    if split == "line":
+        for line in lines:
+            if line is None or line.strip():
+                yield _document(lines.number, [line], limit)
+        return
+    first, size, block = 1, 0, []  # type: int, int, list[bytes | None]
+    for line in lines:
+        if split == "blank-line" and line is not None and not line.strip():
+            if block:
+                yield _document(first, block, limit)
+            first, size, block = lines.number + 1, 0, []
+            continue
+        size += limit + 1 if line is None else len(line) + 1
+        block.append(line if size <= limit else None)
+        if size > limit:  # keep the mark that it is too large, not its bytes
+            del block[:-1]
+    if block:
+        yield _document(first, block, limit)
+
+
+def _document(first: int, block: list[bytes | None], limit: int) -> _Found:
+    if block[-1] is None:
+        return _too_large(first, limit)
+    data = b"\n".join(line for line in block if line is not None)
+    try:
+        return first, data.decode()
+    except UnicodeDecodeError as error:
+        return _not_utf8(first + data.count(b"\n", 0, error.start), error)
+
+
+def blank_lines_separate(head: bytes) -> bool:
+    """Whether blank lines end documents in a .txt file that begins with `head`: there are several blocks, and one of them has several lines.
+
+    One line a block is a text whose paragraphs are set apart, so one document; blocks of lines are documents of sentences (the format of BERT and ELECTRA).
+    """
+    blocks = [block for block in re.split(rb"\n(?:[ \t\r]*\n)+", head.strip()) if block]
+    return len(blocks) > 1 and any(b"\n" in block for block in blocks)
+
+
+def _not_utf8(number: int, error: UnicodeDecodeError | None = None) -> Fault:
+    where = f" (byte 0x{error.object[error.start]:02x})" if error else ""
+    if error and error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return Fault(number, "is UTF-16, not UTF-8.", "Convert it: iconv -f UTF-16 -t UTF-8.")
+    return Fault(number, f"is not UTF-8{where}.", "Convert the file, for example: iconv -f LATIN1 -t UTF-8.")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

@@ -1,0 +1,168 @@
+"""Which files are meant: files, folders (recursive, sorted), globs and the built-in corpus become one ordered list of input files.
+
+Order is by path, so it is the same on every machine. Files that are passed over (other suffixes, hidden files) are counted, never silently lost.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from headstart.core.errors import BadInput
+from headstart.data.text import builtin
+
+Format = Literal["txt", "document", "jsonl", "csv", "tsv", "parquet", "builtin"]
+Compression = Literal["gzip", "zstd"]
+
+FORMATS: dict[str, Format] = {
+    ".txt": "txt", ".text": "txt", ".md": "document", ".markdown": "document", ".rst": "document",
+    ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
+}  # fmt: skip
+COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file to read.
+
+    Attributes:
+        path: what is opened.
+        name: how it is called in messages and manifests; valid UTF-8 whatever the path holds.
+        format, compression: how it is read.
+        size, mtime_ns: as found when it was listed; -1 and 0 if it could not even be looked at.
+        listing: of a built-in corpus, the hash of the installed files that it is made of.
+    """
+
+    path: Path
+    name: str
+    format: Format
+    compression: Compression | None
+    size: int
+    mtime_ns: int
+    listing: str = ""
+
+
+@dataclass
+class Inputs:
+    """What the sources hold: the files to read, in order, and how many were passed over, by reason."""
+
+    files: list[InputFile] = field(default_factory=list)
+    passed_over: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def size(self) -> int:
+        """Bytes on disk."""
+        return sum(max(file.size, 0) for file in self.files)
+
+
+def find_inputs(sources: Sequence[str | Path]) -> Inputs:
+    """List the input files of `sources`. A file that is reached twice is read once.
+
+    Raises:
+        BadInput: a source does not exist, has an unknown suffix, or is a folder or glob without a single file that can be read.
+    """
+    inputs = Inputs()
+    seen: set[str] = set()
+    for source in sources:
+        found = Inputs()
+        if str(source).startswith(builtin.PREFIX):
+            packages = builtin.package_files(str(source))
+            size, listing = sum(file.size for file in packages), builtin.listing_sha256(packages)
+            found.files = [InputFile(Path(source), str(source), "builtin", None, size, 0, listing)]
+        else:
+            _find(str(source), found)
+        for file in found.files:
+            real = os.path.realpath(file.path)
+            if real in seen:
+                inputs.passed_over["reached twice"] += 1
+            else:
+                seen.add(real)
+                inputs.files.append(file)
+        inputs.passed_over += found.passed_over
+    if not inputs.files:
+        raise BadInput("no input files.", "Give at least one file, folder or glob with --data.")
+    return inputs
+
+
+def _find(source: str, found: Inputs) -> None:
+    if os.path.isdir(source):
+        for path in _walk(source):
+            _take(path, found)
+        mend = f"Put files with one of these suffixes there: {known_suffixes()}."
+    elif os.path.lexists(source):
+        if format_of(source) is None:
+            raise BadInput("unknown kind of text file.", f"Known suffixes: {known_suffixes()}.", file=readable(source))
+        _take(source, found)
+        mend = ""
+    elif glob.has_magic(source):
+        for path in sorted(glob.glob(source, recursive=True), key=os.fsencode):
+            if not os.path.isdir(path):
+                _take(path, found)
+        mend = f"Check the pattern; known suffixes: {known_suffixes()}."
+    else:
+        raise BadInput("does not exist.", "Check the path.", file=readable(source))
+    if not found.files:
+        others = ", ".join(f"{count} {reason}" for reason, count in found.passed_over.most_common(5)) or "nothing"
+        raise BadInput(f"no text files found (found {others}).", mend, file=readable(source))
+
+
+def _walk(folder: str) -> Iterator[str]:
+    """All files under `folder` by path. Links to folders are followed; a folder is visited once, so a loop of links ends."""
+    visited: set[tuple[int, int]] = set()
+
+    def failed(error: OSError) -> None:
+        raise BadInput(f"the folder cannot be listed ({error.strerror}).", "Check its permissions.", file=readable(error.filename)) from error
+
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=failed):
+        status = os.stat(here)
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
+        yield from (os.path.join(here, name) for name in sorted(files, key=os.fsencode))
+
+
+def _take(path: str, found: Inputs) -> None:
+    known = format_of(path)
+    if os.path.basename(path).startswith("."):
+        found.passed_over["hidden"] += 1
+    elif known is None:
+        found.passed_over[readable(os.path.splitext(path)[1]) or "without suffix"] += 1
+    else:
+        found.files.append(_describe(Path(path), readable(path), *known))
+
+
+def _describe(path: Path, name: str, format: Format, compression: Compression | None) -> InputFile:
+    try:
+        status = path.stat()
+        size, mtime_ns = status.st_size, status.st_mtime_ns
+    except OSError:  # a dangling link, a loop of links: the reader reports it as bad input, with the others
+        size, mtime_ns = -1, 0
+    return InputFile(path, name, format, compression, size, mtime_ns)
+
+
+def format_of(path: str) -> tuple[Format, Compression | None] | None:
+    """Format and compression by suffix, None if unknown. A compressed parquet file is unknown: parquet compresses inside."""
+    stem, suffix = os.path.splitext(path.lower())
+    compression = COMPRESSIONS.get(suffix)
+    if compression is not None:
+        suffix = os.path.splitext(stem)[1]
+    format = FORMATS.get(suffix)
+    if format is None or (compression and format == "parquet"):
+        return None
+    return format, compression
+
+
+def known_suffixes() -> str:
+    return " ".join(FORMATS) + " (each but .parquet also with .gz or .zst)"
+
+
+def readable(path: str | bytes) -> str:
+    """The path as valid text: bytes that are not UTF-8 become \\xNN, so that it can stand in JSON and on a terminal."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

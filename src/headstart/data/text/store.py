@@ -1,0 +1,207 @@
+"""The token store: all documents of a corpus as token ids, written once and memory-mapped.
+
+    STORE/manifest.json               counts, inputs with sizes and hashes, preparation, tokenizer; written last: its presence means "complete"
+    STORE/tokenizer.json
+    STORE/tokens.npy                  uint16 or uint32 [n_tokens], documents one after another, no special tokens
+    STORE/document_offsets.npy        int64 [n_documents + 1], into tokens
+    STORE/sentence_offsets.npy        int64 [n_sentences + 1], into tokens
+    STORE/file_offsets.npy            int64 [n_files + 1], into documents
+    STORE/held_out.npy, dropped.npy   bool [n_documents]
+    STORE/quarantine.jsonl            bad records, one JSON object a line
+    STORE/rows/KEY/                   training rows made from it (`rows.py`)
+
+A store may come from someone else: nothing in it is executed or unpickled, no path in its manifest is opened, and sizes are checked before anything is used.
+`prepare.py` writes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from headstart.core.errors import BadInput
+from headstart.core.files import read_json, sha256_file
+from headstart.data.text import tokenizer as text_tokenizer
+from headstart.data.text.config import TextConfig
+
+KIND = "text"
+FORMAT_VERSION = 1
+ARRAYS = ("tokens", "document_offsets", "sentence_offsets", "file_offsets", "held_out", "dropped")
+REBUILD = "The store is damaged or not ours; delete the folder and prepare it again."
+
+
+class TextStore:
+    """An opened store. Arrays are read-only and memory-mapped.
+
+    Attributes:
+        folder, manifest: where it lies, and what is known of it.
+        tokenizer: without padding and truncation.
+        vocab_size: one more than the largest token id.
+        special_ids: role ("pad", "unk", "cls", "sep", "mask", "bos", "eos") -> id, of those that the vocabulary has.
+        tokens: [n_tokens].
+        document_offsets: int64 [n_documents + 1]; document i is `tokens[document_offsets[i]:document_offsets[i + 1]]`.
+        sentence_offsets: int64 [n_sentences + 1]; a sentence is a line of the source text, is never empty and never crosses a document.
+        file_offsets: int64 [n_files + 1]; input file i holds documents `file_offsets[i]:file_offsets[i + 1]`.
+        held_out: bool [n_documents], kept for validation.
+        dropped: bool [n_documents], near-duplicates of held-out documents; neither trained nor validated on.
+        unigram_entropy: nats, of the training tokens.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = _checked_manifest(folder)
+        self.tokenizer = _open_tokenizer(folder)
+        self.vocab_size: int = self.manifest["tokenizer"]["vocab_size"]
+        self.special_ids: dict[str, int] = self.manifest["tokenizer"]["special_ids"]
+        self.unigram_entropy: float = self.manifest["unigram_entropy"]
+        self.tokens = self._array("tokens")
+        self.document_offsets = self._array("document_offsets")
+        self.sentence_offsets = self._array("sentence_offsets")
+        self.file_offsets = self._array("file_offsets")
+        self.held_out = self._array("held_out")
+        self.dropped = self._array("dropped")
+        self._check_arrays()
+
+    @cached_property
+    def continues_word(self) -> np.ndarray:
+        """bool [vocab_size]: the token continues the word of the token before it."""
+        return text_tokenizer.continues_word(self.tokenizer)
+
+    @property
+    def file_names(self) -> list[str]:
+        """Of the input files, in the order of `file_offsets`."""
+        return [entry["name"] for entry in self.manifest["inputs"]]
+
+    def documents(self, split: str) -> np.ndarray:
+        """int64: numbers of the documents of `split`, "train" or "held_out", in order."""
+        if split not in ("train", "held_out"):
+            raise ValueError(f"split is 'train' or 'held_out', not {split!r}")
+        return np.flatnonzero(self.held_out if split == "held_out" else ~(self.held_out | self.dropped))
+
+    def document(self, index: int) -> np.ndarray:
+        """Token ids of a document."""
+        return self.tokens[self.document_offsets[index] : self.document_offsets[index + 1]]
+
+    def sentences(self, index: int) -> list[np.ndarray]:
+        """Token ids of each sentence of a document."""
+        first, last = np.searchsorted(self.sentence_offsets, self.document_offsets[index : index + 2])
+        bounds = self.sentence_offsets[first : last + 1]
+        return [self.tokens[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+
+    def decode(self, ids: Sequence[int] | np.ndarray) -> str:
+        """Text of token ids, special tokens included."""
+        return self.tokenizer.decode([int(index) for index in ids], skip_special_tokens=False)
+
+    def require_specials(self, *roles: str) -> None:
+        """Raise BadInput naming the special tokens among `roles` that the vocabulary lacks."""
+        text_tokenizer.require_specials(self.special_ids, roles)
+
+    def verify(self) -> None:
+        """Read everything: hashes of all arrays and the tokenizer, token ids below the vocabulary size. Raises BadInput at the first difference."""
+        for name in ARRAYS:
+            if sha256_file(self.folder / f"{name}.npy") != self.manifest["arrays"][name]["sha256"]:
+                raise BadInput("differs from its hash in the manifest.", REBUILD, file=self.folder / f"{name}.npy")
+        if sha256_file(self.folder / "tokenizer.json") != self.manifest["tokenizer_sha256"]:
+            raise BadInput("differs from its hash in the manifest.", REBUILD, file=self.folder / "tokenizer.json")
+        if len(self.tokens) and int(self.tokens.max()) >= self.vocab_size:
+            raise BadInput(f"holds token ids beyond the vocabulary of {self.vocab_size}.", REBUILD, file=self.folder / "tokens.npy")
+
+    def report(self) -> list[str]:
+        """What a person wants to know of the corpus, as lines."""
+        counts, tokenizer = self.manifest["counts"], self.manifest["tokenizer"]
+        cut = ", ".join(f"{share:.1%} over {length}" for length, share in self.manifest["sentences_longer_than"].items())
+        lines = [
+            f"{counts['documents']:,} documents, {counts['sentences']:,} sentences, {counts['words']:,} words, {counts['tokens']:,} tokens",
+            f"vocabulary {self.vocab_size:,} ({tokenizer['model']}): {self.manifest['tokens_per_word']:.2f} tokens a word, "
+            f"{self.manifest['unknown_share']:.2%} unknown; sentences of too many tokens: {cut}",
+            f"held out {counts['held_out_documents']:,} documents ({counts['held_out_tokens']:,} tokens); "
+            f"{counts['near_duplicate_documents']:,} near-duplicates of them kept out of training",
+            f"unigram entropy {self.unigram_entropy:.3f} nats",
+        ]
+        if counts["quarantined"]:
+            lines.append(f"{counts['quarantined']:,} bad records in {self.folder / 'quarantine.jsonl'}")
+        if self.manifest["unknown_share"] > 0.05:
+            lines.append(f"WARNING: {self.manifest['unknown_share']:.1%} of the tokens are unknown; train a tokenizer on this corpus or use one with byte fallback")
+        return lines
+
+    def _array(self, name: str) -> np.ndarray:
+        path = self.folder / f"{name}.npy"
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:  # missing; cut off; a header that is too long, no array, or asks for pickle
+            raise BadInput(f"cannot be opened ({str(error).splitlines()[0]}).", REBUILD, file=path) from error
+        stated = self.manifest["arrays"][name]
+        if list(array.shape) != stated["shape"] or str(array.dtype) != stated["dtype"] or array.ndim != 1:
+            raise BadInput(f"is {array.dtype}{list(array.shape)}, the manifest says {stated['dtype']}{stated['shape']}.", REBUILD, file=path)
+        return array
+
+    def _check_arrays(self) -> None:
+        n_documents = len(self.document_offsets) - 1
+        checks = {
+            "tokens": self.tokens.dtype in (np.uint16, np.uint32),
+            "document_offsets": _are_offsets(self.document_offsets, len(self.tokens)),
+            "sentence_offsets": _are_offsets(self.sentence_offsets, len(self.tokens))
+            and bool(np.isin(self.document_offsets, self.sentence_offsets, assume_unique=False).all()),
+            "file_offsets": _are_offsets(self.file_offsets, n_documents, strict=False) and len(self.file_offsets) == len(self.manifest["inputs"]) + 1,
+            "held_out": self.held_out.dtype == bool and len(self.held_out) == n_documents,
+            "dropped": self.dropped.dtype == bool and len(self.dropped) == n_documents,
+        }
+        for name, holds in checks.items():
+            if not holds:
+                raise BadInput("does not fit the other arrays of the store.", REBUILD, file=self.folder / f"{name}.npy")
+
+
+def open_text_store(folder: str | Path) -> TextStore:
+    """Open a finished store. Raises BadInput if it is missing, unfinished, damaged or of another format version."""
+    return TextStore(Path(folder))
+
+
+def prepare_text(sources: Sequence[str | Path], out: str | Path, config: TextConfig | None = None) -> TextStore:
+    """Source -> store, see `prepare.prepare_text`."""
+    from headstart.data.text import prepare  # it writes what this module opens
+
+    return prepare.prepare_text(sources, Path(out), config or TextConfig())
+
+
+def _are_offsets(offsets: np.ndarray, end: int, strict: bool = True) -> bool:
+    """Whether `offsets` rises from 0 to `end`."""
+    if offsets.dtype != np.int64 or not len(offsets) or offsets[0] != 0 or offsets[-1] != end:
+        return False
+    steps = np.diff(offsets)
+    return bool((steps > 0).all() if strict else (steps >= 0).all())
+
+
+def _open_tokenizer(folder: Path) -> Tokenizer:
+    tokenizer, _ = text_tokenizer.load_tokenizer(folder / "tokenizer.json", TextConfig())
+    return tokenizer
+
+
+def _checked_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    if not path.is_file():
+        what = "its preparation was interrupted." if (folder / ".work").is_dir() else "is no store: it has no manifest.json."
+        raise BadInput(what, "Start the command that prepares it again.", file=folder)
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise BadInput("is not the manifest of a text store.", "Give the folder of a text store.", file=path)
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise BadInput(f"has store format {manifest.get('format_version')}, this version reads {FORMAT_VERSION}.", "Prepare the store again.", file=path)
+    try:
+        assert set(manifest["arrays"]) == set(ARRAYS)
+        assert all(isinstance(entry["shape"], list) and isinstance(entry["dtype"], str) and isinstance(entry["sha256"], str) for entry in manifest["arrays"].values())
+        vocab_size = manifest["tokenizer"]["vocab_size"]
+        assert isinstance(vocab_size, int)
+        assert vocab_size > 0
+        assert all(isinstance(index, int) and 0 <= index < vocab_size for index in manifest["tokenizer"]["special_ids"].values())
+        assert isinstance(manifest["unigram_entropy"], float)
+        assert isinstance(manifest["tokenizer_sha256"], str)
+        assert all(isinstance(entry["name"], str) for entry in manifest["inputs"])
+        assert isinstance(manifest["counts"], dict)
+    except (AssertionError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"lacks or spoils an entry ({error}).", REBUILD, file=path) from error
+    return manifest

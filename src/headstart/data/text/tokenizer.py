@@ -1,0 +1,282 @@
+"""Tokenizers: trained on the corpus with the `tokenizers` library, or taken as they are.
+
+What is special:
+- Training gives the same vocabulary, with the same ids, on every run. The library alone does not: WordPiece numbers its `##x` pieces in the order of a hash map,
+  Unigram gives rare characters almost equal scores in such an order (both seen in tokenizers 0.23). `_train_wordpiece` and `_canonical_unigram` mend that.
+- Our own vocabularies begin with [PAD] [UNK] [CLS] [SEP] [MASK] = 0..4, whatever the kind, so every method works with every tokenizer.
+- Text that spells a special token ("[MASK]") is encoded as ordinary text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from headstart.core.errors import BadInput
+from headstart.core.files import read_json
+from headstart.data.text.config import TextConfig
+
+SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+"""Ids 0..4 of every vocabulary that we train."""
+
+MAX_WORD_CHARACTERS = 200
+"""A longer word is [UNK] (WordPiece; google-research/electra model/tokenization.py)."""
+
+SENTENCE_END = "\0"
+"""Marks the end of a sentence while encoding. NUL is not allowed in text, so it cannot be confused with any."""
+
+_ROLES = {  # role -> the key in transformers' tokenizer_config.json, then spellings to look for
+    "pad": ("pad_token", "[PAD]", "<pad>"),
+    "unk": ("unk_token", "[UNK]", "<unk>"),
+    "cls": ("cls_token", "[CLS]", "<s>"),
+    "sep": ("sep_token", "[SEP]", "</s>"),
+    "mask": ("mask_token", "[MASK]", "<mask>"),
+    "bos": ("bos_token", "<s>", "<|begin_of_text|>", "<|endoftext|>", "<bos>", "[CLS]"),
+    "eos": ("eos_token", "</s>", "<|end_of_text|>", "<|endoftext|>", "<eos>", "[SEP]"),
+}
+
+
+def train_tokenizer(sentences: Sequence[str], config: TextConfig) -> Tokenizer:
+    """Train a tokenizer of `config.tokenizer_kind` with at most `config.vocab_size` entries. The same sentences give the same tokenizer.
+
+    Raises BadInput when the vocabulary is too small for the characters that bytes or specials need.
+    """
+    smallest = len(SPECIAL_TOKENS) + (256 if config.falls_back_to_bytes else 1)
+    if config.vocab_size <= smallest:
+        raise BadInput(f"a vocabulary of {config.vocab_size} has no room for its {smallest} fixed entries.", "Give a larger --text.vocab-size.")
+    train = {"wordpiece": _train_wordpiece, "bpe": _train_bpe, "unigram": _train_unigram}[config.tokenizer_kind]
+    tokenizer = train(sentences, config)
+    _register_specials(tokenizer)
+    return tokenizer
+
+
+def _register_specials(tokenizer: Tokenizer) -> None:
+    tokenizer.add_special_tokens(SPECIAL_TOKENS)
+    cls, sep = SPECIAL_TOKENS.index("[CLS]"), SPECIAL_TOKENS.index("[SEP]")
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1", special_tokens=[("[CLS]", cls), ("[SEP]", sep)]
+    )
+
+
+def bert_tokenizer(vocabulary: dict[str, int], config: TextConfig) -> Tokenizer:
+    """WordPiece with BERT's normaliser and splitting: control characters removed, CJK characters and punctuation split, greedy longest match."""
+    tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=config.folds_case, strip_accents=config.strips_accents)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    return tokenizer
+
+
+def _train_wordpiece(sentences: Sequence[str], config: TextConfig) -> Tokenizer:
+    # The trainer numbers the `##x` pieces as a hash map yields them, and merges of equal count by these numbers. So the pieces are collected first (no merges),
+    # then given to the real training in sorted order as special tokens. The finished vocabulary goes into a fresh model in which they are ordinary.
+    blank = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
+    tokenizer = bert_tokenizer(blank, config)
+    alphabet = _alphabet(sentences, tokenizer, config.vocab_size)
+    limits: dict[str, Any] = {"initial_alphabet": alphabet, "limit_alphabet": len(alphabet), "show_progress": False}
+    tokenizer.train_from_iterator(sentences, trainers.WordPieceTrainer(vocab_size=0, special_tokens=SPECIAL_TOKENS, **limits))
+    continuations = sorted(token for token in tokenizer.get_vocab() if len(token) == 3 and token.startswith("##"))
+    tokenizer = bert_tokenizer(blank, config)
+    tokenizer.train_from_iterator(
+        sentences, trainers.WordPieceTrainer(vocab_size=config.vocab_size, special_tokens=SPECIAL_TOKENS + continuations, **limits)
+    )
+    return bert_tokenizer(tokenizer.get_vocab(), config)
+
+
+def _train_bpe(sentences: Sequence[str], config: TextConfig) -> Tokenizer:
+    if config.falls_back_to_bytes:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.normalizer = _normalizer(config, spaces=False)
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    else:
+        tokenizer = Tokenizer(models.BPE(unk_token="[UNK]", fuse_unk=False))
+        tokenizer.normalizer = _normalizer(config, spaces=True)
+        tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+        tokenizer.decoder = decoders.Metaspace()
+        alphabet = _alphabet(sentences, tokenizer, config.vocab_size)
+    trainer = trainers.BpeTrainer(
+        vocab_size=config.vocab_size, special_tokens=SPECIAL_TOKENS, initial_alphabet=alphabet, limit_alphabet=len(alphabet), show_progress=False
+    )
+    tokenizer.train_from_iterator(sentences, trainer)
+    return tokenizer
+
+
+def _train_unigram(sentences: Sequence[str], config: TextConfig) -> Tokenizer:
+    byte_pieces = [f"<0x{byte:02X}>" for byte in range(256)] if config.falls_back_to_bytes else []
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = _normalizer(config, spaces=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    alphabet = _alphabet(sentences, tokenizer, config.vocab_size)
+    if len(alphabet) >= config.vocab_size // 4:  # the trainer keeps every character it sees, whatever the vocabulary size: show it only those that we keep
+        others = re.compile(f"[^{re.escape(''.join(alphabet))}]+")
+        sentences = [others.sub(" ", tokenizer.normalizer.normalize_str(sentence)) for sentence in sentences]
+    trainer = trainers.UnigramTrainer(
+        vocab_size=config.vocab_size - len(byte_pieces), special_tokens=SPECIAL_TOKENS, unk_token="[UNK]", show_progress=False
+    )
+    tokenizer.train_from_iterator(sentences, trainer)
+    pieces = _canonical_unigram(json.loads(tokenizer.to_str())["model"]["vocab"], byte_pieces)
+    tokenizer.model = models.Unigram(pieces, unk_id=SPECIAL_TOKENS.index("[UNK]"), byte_fallback=bool(byte_pieces))
+    tokenizer.decoder = decoders.Sequence([decoders.ByteFallback(), decoders.Metaspace()]) if byte_pieces else decoders.Metaspace()
+    return tokenizer
+
+
+def _canonical_unigram(pieces: list[tuple[str, float]], byte_pieces: list[str]) -> list[tuple[str, float]]:
+    """Specials, bytes, then the pieces by falling score.
+
+    The trainer appends characters that pruning removed with scores of minimum + 0.0001 k, k in the order of a hash map: all of them get the minimum. Sums over
+    threads differ in the last digits: scores are rounded to 9.
+    """
+    ordinary = [(piece, round(score, 9)) for piece, score in pieces if piece not in SPECIAL_TOKENS]
+    lowest = min(score for _, score in ordinary)
+    appended = lowest + 1e-4 * (len(ordinary) + 1)
+    ordinary = [(piece, lowest if len(piece) == 1 and score < appended else score) for piece, score in ordinary]
+    ordinary.sort(key=lambda entry: (-entry[1], entry[0]))
+    return [(token, 0.0) for token in SPECIAL_TOKENS] + [(piece, lowest) for piece in byte_pieces] + ordinary
+
+
+def _normalizer(config: TextConfig, spaces: bool) -> Any:
+    """Unicode normalisation for bpe and unigram. With `spaces` every white space becomes one space, as sentencepiece does."""
+    steps: list[Any] = [normalizers.NFKC() if spaces else normalizers.NFC()]
+    if config.strips_accents:
+        steps += [normalizers.NFD(), normalizers.StripAccents()]
+    if config.folds_case:
+        steps.append(normalizers.Lowercase())
+    if spaces:
+        steps.append(normalizers.Replace(Regex(r"\s+"), " "))
+    return normalizers.Sequence(steps)
+
+
+def _alphabet(sentences: Sequence[str], tokenizer: Tokenizer, vocab_size: int) -> list[str]:
+    """The characters to keep, sorted: the most frequent after normalising, at most a quarter of the vocabulary (ties by code point).
+
+    Without a limit a multilingual corpus fills the vocabulary with single characters; the trainer's own limit breaks ties in the order of a hash map.
+    """
+    counts = np.zeros(0x110000, np.int64)
+    for start in range(0, len(sentences), 1000):
+        block = [tokenizer.normalizer.normalize_str(sentence) for sentence in sentences[start : start + 1000]]
+        counts += np.bincount(np.frombuffer("\n".join(block).encode("utf-32-le"), np.uint32), minlength=len(counts))
+    characters = [int(code) for code in np.flatnonzero(counts) if not chr(int(code)).isspace()]
+    if isinstance(tokenizer.pre_tokenizer, pre_tokenizers.Metaspace):
+        characters.append(ord("▁"))
+        counts[ord("▁")] = counts.max() + 1
+    characters.sort(key=lambda code: (-counts[code], code))
+    return sorted(chr(code) for code in characters[: max(vocab_size // 4, 1)])
+
+
+def load_tokenizer(path: str | Path, config: TextConfig) -> tuple[Tokenizer, dict[str, str]]:
+    """A tokenizer.json, a vocab.txt or a folder of transformers, and the special tokens that the folder's tokenizer_config.json names.
+
+    Raises BadInput when there is none, or it cannot be read.
+    """
+    path = Path(path)
+    names: dict[str, str] = {}
+    folder = path if path.is_dir() else path.parent
+    if (folder / "tokenizer_config.json").is_file():
+        stated = read_json(folder / "tokenizer_config.json")
+        for role, (key, *_) in _ROLES.items():
+            value = stated.get(key)
+            value = value.get("content") if isinstance(value, dict) else value
+            if isinstance(value, str):
+                names[role] = value
+    if path.is_dir():
+        candidates = [path / "tokenizer.json", path / "vocab.txt"]
+        path = next((candidate for candidate in candidates if candidate.is_file()), path)
+    if path.is_dir():
+        return _load_from_transformers(path), names
+    try:
+        if path.suffix == ".txt":
+            vocabulary = {token: index for index, token in enumerate(path.read_text(encoding="utf-8").splitlines())}
+            if "[UNK]" not in vocabulary:
+                raise BadInput("has no [UNK], so it is no WordPiece vocabulary.", "Give a vocab.txt of BERT's form, one token a line.", file=path)
+            tokenizer = bert_tokenizer(vocabulary, config)
+            tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token in vocabulary])
+        else:
+            tokenizer = Tokenizer.from_file(str(path))
+    except BadInput:
+        raise
+    except Exception as error:  # tokenizers raises bare Exception
+        raise BadInput(f"is no tokenizer ({error}).", "Give a tokenizer.json, a vocab.txt, or a folder of transformers that holds one.", file=path) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer, names
+
+
+def _load_from_transformers(folder: Path) -> Tokenizer:
+    from transformers import AutoTokenizer  # heavy, and needed only for folders without tokenizer.json
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+        tokenizer = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
+    except Exception as error:
+        raise BadInput(f"holds no tokenizer that can be loaded ({error}).", "Give a folder with a tokenizer.json.", file=folder) from error
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def special_ids(tokenizer: Tokenizer, names: dict[str, str] | None = None) -> dict[str, int]:
+    """Role ("pad", "unk", "cls", "sep", "mask", "bos", "eos") -> id, of those that the vocabulary has. `names` (role -> token) comes first."""
+    found = {}
+    for role, (_, *spellings) in _ROLES.items():
+        for token in ([names[role]] if names and role in names else []) + spellings:
+            index = tokenizer.token_to_id(token)
+            if index is not None:
+                found[role] = index
+                break
+    return found
+
+
+def require_specials(ids: dict[str, int], names: Iterable[str]) -> None:
+    """Raise BadInput naming the special tokens among `names` that the vocabulary lacks."""
+    missing = [name for name in names if name not in ids]
+    if missing:
+        tokens = ", ".join({"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}.get(name, name) for name in missing)
+        raise BadInput(f"the tokenizer has no {tokens} token, which this method needs.", "Take another tokenizer, or leave --text.tokenizer out to train one.")
+
+
+def vocabulary_size(tokenizer: Tokenizer) -> int:
+    """One more than the largest id: a vocabulary may have gaps, and an embedding table needs a row for every id up to the last."""
+    return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+
+def sentence_encoder(tokenizer: Tokenizer) -> tuple[Tokenizer, int]:
+    """A copy that encodes text with `SENTENCE_END` marks, and the id of a mark.
+
+    One string for a document is a third faster than one a sentence (benchmarks/tokenize.py), and gives the same ids: the mark splits before normalising.
+    """
+    encoder = Tokenizer.from_str(tokenizer.to_str())
+    encoder.no_padding()
+    encoder.no_truncation()
+    encoder.encode_special_tokens = True
+    encoder.add_tokens([AddedToken(SENTENCE_END, normalized=False, special=False)])
+    return encoder, encoder.token_to_id(SENTENCE_END)
+
+
+def keeps_line_ends(tokenizer: Tokenizer) -> bool:
+    """Whether a line end survives encoding and decoding (byte-level BPE does that, BERT's WordPiece does not)."""
+    return "\n" in tokenizer.decode(tokenizer.encode("a\nb", add_special_tokens=False).ids, skip_special_tokens=False)
+
+
+def continues_word(tokenizer: Tokenizer) -> np.ndarray:
+    """bool [vocab_size]: the token continues the word of the token before it.
+
+    WordPiece marks continuations ("##x"); sentencepiece and byte-level vocabularies mark the beginnings ("▁x", "Ġx"). Special tokens never continue.
+    """
+    vocabulary = tokenizer.get_vocab(with_added_tokens=True)
+    flags = np.zeros(vocabulary_size(tokenizer), bool)
+    special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+    starts = Counter(token[:1] for token in vocabulary)
+    word_starts = ("▁", "Ġ", "Ċ", "ĉ", "č") if isinstance(tokenizer.model, models.Unigram) or starts["▁"] or starts["Ġ"] else None
+    for token, index in vocabulary.items():
+        if index not in special:
+            flags[index] = not token.startswith(word_starts) if word_starts and not isinstance(tokenizer.model, models.WordPiece) else token.startswith("##")
+    return flags
