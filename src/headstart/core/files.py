@@ -25,7 +25,8 @@ MAX_JSON_BYTES = 256 * 2**20
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """A binary file that appears at `path` when the block ends without an error, and not at all otherwise.
 
-    The temporary file lies in the same folder (a rename is atomic only within one file system) and carries the process id, so that two writers never share one.
+    The temporary file lies in the same folder (a rename is atomic only within one file system) and carries the process id, so that two writers
+    never share one.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -42,7 +43,8 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def locked(path: str | Path, work: str) -> Iterator[None]:
-    """Hold the lock file `path` (made with its folder): one process at a time, the others wait and say for what. The lock ends with its process, however that ends."""
+    """Hold the lock file `path` (made with its folder): one process at a time, the others wait and say for what. The lock ends with its process,
+    however that ends."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:

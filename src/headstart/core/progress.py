@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -80,18 +80,17 @@ class Reporter:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        bar = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]:,.1f} " + self.unit + "/s"), TimeRemainingColumn(),
-            console=Console(stderr=True), transient=True,
-        )
+        rate = TextColumn("{task.fields[rate]:,.1f} " + self.unit + "/s")
+        columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), rate, TimeRemainingColumn()
+        bar = Progress(*columns, console=Console(stderr=True), transient=True)
         bar.start()
-        bar.add_task(self.what, total=self.total, completed=self.done, rate=0.0)
+        bar.add_task(self.what, total=self.total, completed=int(self.done), rate=0.0)
         return bar
 
 
 def progress(iterable: Iterable[T], total: float | None = None, what: str = "", unit: str = "") -> Iterator[T]:
     """Yield from `iterable` and show how far it is. `total` is taken from `len` where there is one."""
-    if total is None and hasattr(iterable, "__len__"):
+    if total is None and isinstance(iterable, Sized):
         total = len(iterable)
     with Reporter(what, total, unit) as reporter:
         for item in iterable:

@@ -1,7 +1,7 @@
 """From a mixture to batches: the batch of a step is a function of (seed, step), nothing else.
 
-So there is no state to save or to skip through: a run continues at step n by asking for batch n, and ranks and micro-batches only choose which rows of the global batch
-they ask for. Why rows are memory-mapped and gathered, and no worker processes are used: docs/decisions/0002-loader.md.
+So there is no state to save or to skip through: a run continues at step n by asking for batch n, and ranks and micro-batches only choose which rows
+of the global batch they ask for. Why rows are memory-mapped and gathered, and no worker processes are used: docs/decisions/0002-loader.md.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import numpy as np
 import torch
@@ -60,7 +60,8 @@ class Loader:
         return max(self.mixture.epochs(step * self.global_batch))
 
     def _mixed(self, parts: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Rows of several parts in the order of the samples. A key that only some parts give is filled with what its absence means: attend to all, segment 0."""
+        """Rows of several parts in the order of the samples. A key that only some parts give is filled with what its absence means: attend to all,
+        segment 0."""
         batch: dict[str, np.ndarray] = {}
         for index in np.unique(parts):
             mine = parts == index
@@ -104,7 +105,7 @@ class Prefetcher(Generic[T]):
             kind, value = self._ready.get()
             self.waited += time.perf_counter() - start
             if kind == "batch":
-                return value  # type: ignore[no-any-return]
+                return cast(T, value)
             self._ended = kind, value
         kind, value = self._ended
         if kind == "error":

@@ -1,9 +1,9 @@
 """Weighted parts in exact proportions over every window, each part in a fresh random order every epoch, without any state.
 
-- Which part a sample comes from follows a fixed pattern of at most 65,536 samples. In every run of consecutive samples, however short and wherever it begins,
-  each part has its share to within 2 samples (most often 1). Drawing parts at random would be off by the square root of the window.
-- Which row of the part: the part's own count of samples so far gives epoch and position, a keyed permutation (`permute.py`) the row. Every row of a part comes
-  once before any comes twice; a part with a large weight simply begins its next epoch earlier (up-sampling).
+- Which part a sample comes from follows a fixed pattern of at most 65,536 samples. In every run of consecutive samples, however short and wherever
+  it begins, each part has its share to within 2 samples (most often 1). Drawing parts at random would be off by the square root of the window.
+- Which row of the part: the part's own count of samples so far gives epoch and position, a keyed permutation (`permute.py`) the row. Every row of a
+  part comes once before any comes twice; a part with a large weight simply begins its next epoch earlier (up-sampling).
 """
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ class Mixture:
         parts: `Rows` or anything with `__len__` and `batch`; none may be empty.
         weights: one a part, positive; None: each part as large as it is.
         seed: decides the order of rows.
-        by: what the weights count. "rows": samples; "tokens": tokens that are not padding (parts need `n_tokens`); "documents": (parts need `n_documents`).
+        by: what the weights count. "rows": samples; "tokens": tokens that are not padding (parts need `n_tokens`); "documents": (parts need
+            `n_documents`).
 
     Attributes:
-        shares: Fraction of each part in the samples; the pattern keeps these exactly. They are the wanted shares themselves if those have a common denominator up to
-            65,536, else within 1 / 65,536 of them.
+        shares: Fraction of each part in the samples; the pattern keeps these exactly. They are the wanted shares themselves if those have a common
+            denominator up to 65,536, else within 1 / 65,536 of them.
 
     Raises UsageError for weights that make no sense.
     """
@@ -94,7 +95,8 @@ def _per_row(part: Part, by: str) -> Fraction:
 
 
 def _period_counts(weights: list[Fraction]) -> list[int]:
-    """Whole numbers in the ratio of `weights` with a sum of at most MAX_PERIOD: exact if that is possible, else rounded (largest remainders), at least 1 each."""
+    """Whole numbers in the ratio of `weights` with a sum of at most MAX_PERIOD: exact if that is possible, else rounded (largest remainders), at
+    least 1 each."""
     total = sum(weights)
     shares = [weight / total for weight in weights]
     period = 1
@@ -113,8 +115,9 @@ def _period_counts(weights: list[Fraction]) -> list[int]:
 def _even_pattern(counts: list[int]) -> np.ndarray:
     """int64 [sum(counts)]: part i occurs counts[i] times, and after n samples floor or ceil(n * share) times, whatever n.
 
-    This is the "proportionate fair" schedule (Baruah et al. 1996; Tijdeman 1980): the k-th turn of a part may not come before floor((k - 1) / share) and must come
-    before ceil(k / share); taking the turn with the earliest deadline among those released meets all of them. A window is the difference of two such counts.
+    This is the "proportionate fair" schedule (Baruah et al. 1996; Tijdeman 1980): the k-th turn of a part may not come before floor((k - 1) /
+    share) and must come before ceil(k / share); taking the turn with the earliest deadline among those released meets all of them. A window is the
+    difference of two such counts.
     """
     period = sum(counts)
     pattern = np.empty(period, np.int64)

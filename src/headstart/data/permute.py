@@ -1,7 +1,8 @@
 """Permutations without storage: a keyed bijection of 0..n-1, evaluated for any positions at once.
 
-A Feistel network is a permutation of all numbers of b bits whatever its round function; positions that land outside 0..n-1 are sent through again ("cycle walking",
-Black and Rogaway 2002), fewer than 2 rounds on average since 2^(b-1) < n. So the order of an epoch of any size has no state and costs nothing to continue in the middle.
+A Feistel network is a permutation of all numbers of b bits whatever its round function; positions that land outside 0..n-1 are sent through again
+("cycle walking", Black and Rogaway 2002), fewer than 2 rounds on average since 2^(b-1) < n. So the order of an epoch of any size has no state and
+costs nothing to continue in the middle.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """The built-in corpus: the documentation of the packages in the user's own Python. Nothing is downloaded, and no package is imported.
 
-`builtin:python-docs` means every docstring (read with `ast`) and every .rst, .md and .txt file under the site-packages folders of `sys.path`, about 40 MB beside
-torch and transformers. One document is one module or one file, in path order, so equal installations give equal bytes.
+`builtin:python-docs` means every docstring (read with `ast`) and every .rst, .md and .txt file under the site-packages folders of `sys.path`, about
+40 MB beside torch and transformers. One document is one module or one file, in path order, so equal installations give equal bytes.
 
     builtin:python-docs?exclude=FILE     leaves out the modules named in FILE, one a line (`docstring_task` writes such a file)
 
-Parsing a scientific installation takes about 25 s on one core, so it is spread over processes: `python -m headstart.data.text.builtin START STOP` prints a slice.
+Parsing a scientific installation takes about 25 s on one core, so it is spread over processes: `python -m headstart.data.text.builtin START STOP`
+prints a slice.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def package_files(spec: str = SPEC) -> list[PackageFile]:
     for root in _site_packages():
         for here, folders, names in os.walk(root):
             top = here == str(root)
-            folders[:] = sorted(name for name in folders if not name.startswith((".", "__pycache__")) and not name.endswith((".dist-info", ".egg-info")))
+            folders[:] = sorted(name for name in folders if not name.startswith((".", "__")) and not name.endswith((".dist-info", ".egg-info")))
             for name in sorted(names):
                 if not name.endswith((".py", *DOCUMENT_SUFFIXES)) or name == "CMakeLists.txt":
                     continue
@@ -173,7 +174,8 @@ def read_document(file: PackageFile) -> Document | None:
 
 
 def docstrings(source: bytes) -> str:
-    """All docstrings of a module, cleaned of their indentation, in order, with a blank line between them. Only statements are visited: docstrings stand nowhere else."""
+    """All docstrings of a module, cleaned of their indentation, in order, with a blank line between them. Only statements are visited: docstrings
+    stand nowhere else."""
     found: list[str] = []
     stack: list[ast.AST] = [ast.parse(source)]
     while stack:

@@ -20,8 +20,8 @@ class TextConfig:
     """Field of .jsonl records, column of .csv, .tsv and .parquet files, that holds the text."""
 
     document_split: DocumentSplit = "auto"
-    """Where a document ends in .txt files. auto: at blank lines if the first MiB has blocks of several lines between blank lines, else one document a file.
-    .md and .rst files are one document each, records of other formats too."""
+    """Where a document ends in .txt files. auto: at blank lines if the first MiB has blocks of several lines between blank lines, else one document
+    a file. .md and .rst files are one document each, records of other formats too."""
 
     tokenizer: str | None = None
     """A tokenizer to take as it is: a tokenizer.json, a vocab.txt (WordPiece) or a folder of transformers. None: train one on the corpus."""

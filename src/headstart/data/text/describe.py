@@ -76,7 +76,7 @@ def draw(population: int, n: int, seed: int) -> np.ndarray:
 def _document(store: TextStore, index: int, max_pieces: int) -> PeekedDocument:
     file = int(np.searchsorted(store.file_offsets, index, side="right")) - 1
     split: Any = "held_out" if store.held_out[index] else "dropped" if store.dropped[index] else "train"
-    pieces = [store.tokenizer.id_to_token(int(token)) for token in store.document(index)[:max_pieces]]
+    pieces = [store.tokenizer.id_to_token(int(token)) or "" for token in store.document(index)[:max_pieces]]
     return PeekedDocument(index, store.file_names[file], split, [store.decode(ids) for ids in store.sentences(index)], pieces)
 
 

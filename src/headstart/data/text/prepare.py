@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -101,7 +100,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
             f"{quarantined} names each: mend the files, or raise the share.",
         )
     if tally.documents == 0:
-        raise BadInput("the corpus has no document with text.", "Check the files, and --text.text-field.", file=", ".join(str(source) for source in sources))
+        raise no_text(sources)
 
     arrays = _merge(parts, work, len(files), tally)
     _split(arrays, config)
@@ -110,7 +109,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
     hashes = dict(entry for info in infos for entry in info.finished)
     manifest["sources"] = [str(source) for source in sources]
     manifest["inputs"] = [
-        {"name": file.name, "bytes": file.size, "mtime_ns": file.mtime_ns, "sha256": hashes[index]} | ({"listing": file.listing} if file.listing else {})
+        {"name": file.name, "bytes": file.size, "mtime_ns": file.mtime_ns, "listing": file.listing, "sha256": hashes[index]}
         for index, file in enumerate(inputs.files)
     ]
     manifest["passed_over"] = dict(sorted(inputs.passed_over.items()))
@@ -128,19 +127,26 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
     shutil.rmtree(work)
 
 
+def no_text(sources: Sequence[str | Path]) -> BadInput:
+    names = ", ".join(str(source) for source in sources[:3])
+    return BadInput("the corpus has no document with text.", "Check the files, and --text.text-field.", file=names)
+
+
 def _check_place(out: Path, sources: Sequence[str | Path]) -> None:
     """Refuse to write into the user's data or over something that is not ours."""
-    place = os.path.realpath(out)
+    place = out.resolve()
     for source in sources:
-        if os.path.isdir(source) and os.path.commonpath([place, os.path.realpath(source)]) == os.path.realpath(source):
-            raise UsageError(f"the store {out} would lie inside the data folder {source}.", "Give a folder elsewhere: nothing is written into your data.")
+        if Path(source).is_dir() and place.is_relative_to(Path(source).resolve()):
+            mend = "Give a folder elsewhere: nothing is written into your data."
+            raise UsageError(f"the store {out} would lie inside the data folder {source}.", mend)
     ours = {"manifest.json", "tokenizer.json", "quarantine.jsonl", "rows", ".work", ".lock", *(f"{name}.npy" for name in ARRAYS)}
     if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir() if not path.name.endswith(".tmp")} - ours):
         raise UsageError(f"{out} holds other files.", "Give a new folder for the store.")
 
 
 def _differences(store: TextStore, inputs: Inputs, config: TextConfig) -> list[str]:
-    """What of inputs and settings differs from those of the store. Sizes and times are compared; content is hashed only where a time or name changed."""
+    """What of inputs and settings differs from those of the store. Sizes and times are compared; content is hashed only where a time or name
+    changed."""
     before, now = store.manifest["preparation"], config.preparation()
     differences = [f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in sorted(before | now) if before.get(name) != now.get(name)]
     if config.tokenizer is not None and not differences:
@@ -160,8 +166,8 @@ def _differences(store: TextStore, inputs: Inputs, config: TextConfig) -> list[s
 
 
 def _same(entry: dict[str, Any], file: InputFile) -> bool:
-    if file.listing or "listing" in entry:
-        return bool(entry.get("listing") == file.listing)
+    if file.listing or entry["listing"]:
+        return bool(entry["listing"] == file.listing)
     if entry["bytes"] != file.size:
         return False
     if entry["name"] == file.name and entry["mtime_ns"] == file.mtime_ns:
@@ -181,7 +187,8 @@ def _written_out(file: InputFile, work: Path, index: int, workers: int) -> Input
 
 
 def _sample(files: list[InputFile], config: TextConfig) -> list[str]:
-    """Sentences to train the tokenizer on: of documents chosen by their hash, so neither file order nor size of the corpus matters; never of held-out ones."""
+    """Sentences to train the tokenizer on: of documents chosen by their hash, so neither file order nor size of the corpus matters; never of
+    held-out ones."""
     wanted = config.tokenizer_sample_mb * 1e6
     expected = sum(max(file.size, 0) * (4 if file.compression or file.format == "parquet" else 1) for file in files)
     share = int(min(wanted / max(expected, 1), 1.0) * 2**32)
@@ -206,7 +213,7 @@ def _sample(files: list[InputFile], config: TextConfig) -> list[str]:
                 chosen += split_sentences(item.text, keep_line_ends)
                 size += len(item.data)
     if not chosen and not held_out:
-        raise BadInput("the corpus has no document with text.", "Check the files, and --text.text-field.")
+        raise no_text([file.name for file in files])
     return chosen or held_out  # a corpus so small that chance held out all of it
 
 
@@ -263,7 +270,8 @@ def _split(arrays: dict[str, np.ndarray], config: TextConfig) -> None:
 def _cut_only_document(arrays: dict[str, np.ndarray], share: float) -> np.ndarray:
     sentences, (_, end) = arrays["sentence_offsets"], arrays["document_offsets"]
     if len(sentences) < 3:
-        raise BadInput("the corpus is one document of one line, so nothing can be held out.", "Give more text or line ends, or --text.held-out-share 0.")
+        mend = "Give more text or line ends, or --text.held-out-share 0."
+        raise BadInput("the corpus is one document of one line, so nothing can be held out.", mend)
     cut = sentences[1:-1][np.abs(sentences[1:-1] - end * (1 - share)).argmin()]
     arrays["document_offsets"] = np.array([0, cut, end])
     arrays["file_offsets"] = np.where(arrays["file_offsets"] > 0, 2, 0)

@@ -1,6 +1,7 @@
 """From one file to its records, in one streaming pass: memory is bounded by the largest document, never by the file.
 
-Nothing is guessed. A record that cannot be used becomes a `Fault` with its number, the reason and how to mend it; whoever reads decides whether that ends the work.
+Nothing is guessed. A record that cannot be used becomes a `Fault` with its number, the reason and how to mend it; whoever reads decides whether
+that ends the work.
 Accepted without a word: a UTF-8 byte order mark, CRLF and CR line ends, blank lines between JSON records.
 """
 
@@ -9,7 +10,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 import re
 import stat
 from collections.abc import Iterator
@@ -25,6 +25,7 @@ from headstart.data.text.config import DocumentSplit, TextConfig
 from headstart.data.text.sources import InputFile
 
 BLOCK = 2**20
+NAME_COLUMN = "Name the column that holds the text with --text.text-field."
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -69,11 +70,11 @@ class Reading:
 
     def __iter__(self) -> Iterator[Record | Fault]:
         try:
-            before = os.stat(self.file.path)
+            before = self.file.path.stat()
             if not stat.S_ISREG(before.st_mode):  # opening a named pipe would wait for ever
                 yield Fault(0, "is not a regular file.", "Give a file; copy what a pipe or device holds into one.")
                 return
-            opened = open(self.file.path, "rb")  # noqa: SIM115 (closed below)
+            opened = self.file.path.open("rb")
         except OSError as error:
             yield Fault(0, f"cannot be read ({error.strerror}).", "Check that it exists and its permissions.")
             return
@@ -85,7 +86,7 @@ class Reading:
                 for item in self._records(hashed):
                     yield item if isinstance(item, Fault) else _checked(*item)
             self.sha256, size = hashed.finish()
-            after = os.stat(self.file.path)
+            after = self.file.path.stat()
         known = (self.file.size, self.file.mtime_ns)
         if (after.st_size, after.st_mtime_ns, size) != (*known, known[0]) or (before.st_size, before.st_mtime_ns) != known:
             raise BadInput(
@@ -124,7 +125,8 @@ def document_limit(config: TextConfig) -> int:
 
 def bad_input(file: InputFile, fault: Fault) -> BadInput:
     """The error that ends the work when bad input is not quarantined."""
-    return BadInput(fault.what, f"{fault.mend} Or go on without such records: --text.on-bad-input quarantine.", file=file.name, record=fault.number or None)
+    mend = f"{fault.mend} Or go on without such records: --text.on-bad-input quarantine."
+    return BadInput(fault.what, mend, file=file.name, record=fault.number or None)
 
 
 def _checked(number: int, text: str) -> Record | Fault:
@@ -248,7 +250,7 @@ def _table(lines: _Lines, field: str, delimiter: str, limit: int) -> Iterator[_F
     header = next(rows, [])
     if field not in header:
         there = ", ".join(repr(name) for name in header[:8])
-        yield Fault(1, f"has no column {field!r} (its columns: {there}).", "Name the column that holds the text with --text.text-field; the first line must be a header.")
+        yield Fault(1, f"has no column {field!r} (its columns: {there}).", f"{NAME_COLUMN} The first line must be a header.")
         return
     column = header.index(field)
     while True:
@@ -258,7 +260,8 @@ def _table(lines: _Lines, field: str, delimiter: str, limit: int) -> Iterator[_F
         except StopIteration:
             return
         except csv.Error as error:
-            yield Fault(number, f"is not valid {'CSV' if delimiter == ',' else 'TSV'} ({error}).", "Quote fields with double quotes and double the quotes inside.")
+            kind = "CSV" if delimiter == "," else "TSV"
+            yield Fault(number, f"is not valid {kind} ({error}).", "Quote fields with double quotes and double the quotes inside.")
             continue
         if not row:
             continue
@@ -277,13 +280,13 @@ def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
             schema = table.schema_arrow
             if field not in schema.names:
                 there = ", ".join(repr(name) for name in schema.names[:8])
-                yield Fault(0, f"has no column {field!r} (its columns: {there}).", "Name the column that holds the text with --text.text-field.")
+                yield Fault(0, f"has no column {field!r} (its columns: {there}).", NAME_COLUMN)
                 return
             kind = schema.field(field).type
             if pa.types.is_dictionary(kind):
                 kind = kind.value_type
             if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                yield Fault(0, f"column {field!r} is of type {kind}, not string.", "Name the column that holds the text with --text.text-field.")
+                yield Fault(0, f"column {field!r} is of type {kind}, not string.", NAME_COLUMN)
                 return
             for batch in table.iter_batches(batch_size=256, columns=[field]):
                 for text in batch.column(0).to_pylist():
@@ -336,7 +339,8 @@ def _document(first: int, block: list[bytes | None], limit: int) -> _Found:
 def blank_lines_separate(head: bytes) -> bool:
     """Whether blank lines end documents in a .txt file that begins with `head`: there are several blocks, and one of them has several lines.
 
-    One line a block is a text whose paragraphs are set apart, so one document; blocks of lines are documents of sentences (the format of BERT and ELECTRA).
+    One line a block is a text whose paragraphs are set apart, so one document; blocks of lines are documents of sentences (the format of BERT and
+    ELECTRA).
     """
     blocks = [block for block in re.split(rb"\n(?:[ \t\r]*\n)+", head.strip()) if block]
     return len(blocks) > 1 and any(b"\n" in block for block in blocks)

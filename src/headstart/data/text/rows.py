@@ -66,8 +66,8 @@ class Rows:
         return len(self.lengths)
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """The rows with these numbers: `input_ids` int64 [batch, length]; `attention_mask` bool only if one of them is padded; `token_type_ids` int64 only if the
-        rows have two segments."""
+        """The rows with these numbers: `input_ids` int64 [batch, length]; `attention_mask` bool only if one of them is padded; `token_type_ids`
+        int64 only if the rows have two segments."""
         batch = {"input_ids": self.ids[rows].astype(np.int64)}
         lengths = self.lengths[rows]
         if (lengths < self.length).any():
@@ -153,7 +153,8 @@ def write_rows(
 
 
 def rows_folder(store: TextStore, key: dict[str, Any], split: str, length: int) -> Path:
-    identity = json.dumps([FORMAT_VERSION, key, split, length, store.manifest["arrays"]["tokens"]["sha256"], store.special_ids.get("pad", 0)], sort_keys=True)
+    made_from = [FORMAT_VERSION, key, split, length, store.manifest["arrays"]["tokens"]["sha256"], store.special_ids.get("pad", 0)]
+    identity = json.dumps(made_from, sort_keys=True)
     return store.folder / "rows" / f"{split}-{length}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
 
 
@@ -184,7 +185,8 @@ class RowsWriter:
     def append(self, ids: np.ndarray, lengths: np.ndarray, second: np.ndarray) -> None:
         """Rows [n, length] with their lengths and second segments, int [n]."""
         if int(ids.max(initial=0)) >= self.vocab_size:
-            raise BadInput(f"the store holds token ids beyond its vocabulary of {self.vocab_size}.", "It is damaged; prepare it again.", file=self.folder.parent.parent)
+            what = f"the store holds token ids beyond its vocabulary of {self.vocab_size}."
+            raise BadInput(what, "It is damaged; prepare it again.", file=self.folder.parent.parent)
         for name, values in (("ids", ids), ("lengths", lengths), ("second", second)):
             self.files[name].write(np.ascontiguousarray(values, self.shapes[name][0]).tobytes())
         self.n_rows += len(ids)
@@ -209,7 +211,8 @@ class RowsWriter:
         dtype, shape = self.shapes[name]
         file = self.files[name]
         file.seek(0)
-        np.lib.format.write_array_header_1_0(file, {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (self.n_rows, *shape)})
+        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": (self.n_rows, *shape)}
+        np.lib.format.write_array_header_1_0(file, header)
         file.seek(0, 2)
 
 
@@ -242,7 +245,8 @@ class _Pieces:
         self.n_documents = len(documents)
         self.cut_share = float((counts > 1).mean()) if len(documents) else 0.0
         row, self.n_rows = best_fit(self.sizes, length)
-        # Rows in the order of their first documents (bins come by size: the first held-out rows would all be long documents); pieces in document order.
+        # Rows in the order of their first documents (bins come by size: the first held-out rows would all be long documents); pieces in document
+        # order.
         first = np.full(self.n_rows, len(row))
         np.minimum.at(first, row, np.arange(len(row)))
         rank = np.empty(self.n_rows, np.int64)

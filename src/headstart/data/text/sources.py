@@ -90,28 +90,29 @@ def find_inputs(sources: Sequence[str | Path]) -> Inputs:
 
 
 def _find(source: str, found: Inputs) -> None:
-    if os.path.isdir(source):
-        for path in _walk(source):
-            _take(path, found)
+    path = Path(source)
+    if path.is_dir():
+        for file in _walk(path):
+            _take(file, found)
         mend = f"Put files with one of these suffixes there: {known_suffixes()}."
-    elif os.path.lexists(source):
-        if format_of(source) is None:
-            raise BadInput("unknown kind of text file.", f"Known suffixes: {known_suffixes()}.", file=readable(source))
-        _take(source, found)
+    elif os.path.lexists(path):
+        if format_of(path) is None:
+            raise BadInput("unknown kind of text file.", f"Known suffixes: {known_suffixes()}.", file=readable(path))
+        _take(path, found)
         mend = ""
     elif glob.has_magic(source):
-        for path in sorted(glob.glob(source, recursive=True), key=os.fsencode):
-            if not os.path.isdir(path):
-                _take(path, found)
+        for name in sorted(glob.glob(source, recursive=True), key=os.fsencode):  # noqa: PTH207 (pathlib takes no absolute pattern)
+            if not Path(name).is_dir():
+                _take(Path(name), found)
         mend = f"Check the pattern; known suffixes: {known_suffixes()}."
     else:
-        raise BadInput("does not exist.", "Check the path.", file=readable(source))
+        raise BadInput("does not exist.", "Check the path.", file=readable(path))
     if not found.files:
         others = ", ".join(f"{count} {reason}" for reason, count in found.passed_over.most_common(5)) or "nothing"
-        raise BadInput(f"no text files found (found {others}).", mend, file=readable(source))
+        raise BadInput(f"no text files found (found {others}).", mend, file=readable(path))
 
 
-def _walk(folder: str) -> Iterator[str]:
+def _walk(folder: Path) -> Iterator[Path]:
     """All files under `folder` by path. Links to folders are followed; a folder is visited once, so a loop of links ends."""
     visited: set[tuple[int, int]] = set()
 
@@ -119,41 +120,41 @@ def _walk(folder: str) -> Iterator[str]:
         raise BadInput(f"the folder cannot be listed ({error.strerror}).", "Check its permissions.", file=readable(error.filename)) from error
 
     for here, folders, files in os.walk(folder, followlinks=True, onerror=failed):
-        status = os.stat(here)
+        status = Path(here).stat()
         if (status.st_dev, status.st_ino) in visited:
             folders.clear()
             continue
         visited.add((status.st_dev, status.st_ino))
+        hidden = [Path(here, name) for name in folders if name.startswith(".")]
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
-        yield from (os.path.join(here, name) for name in sorted(files, key=os.fsencode))
+        yield from (Path(here, name) for name in sorted(files, key=os.fsencode))
+        yield from hidden  # counted, not read
 
 
-def _take(path: str, found: Inputs) -> None:
+def _take(path: Path, found: Inputs) -> None:
     known = format_of(path)
-    if os.path.basename(path).startswith("."):
+    if path.name.startswith("."):
         found.passed_over["hidden"] += 1
     elif known is None:
-        found.passed_over[readable(os.path.splitext(path)[1]) or "without suffix"] += 1
+        found.passed_over[readable(path.suffix) or "without suffix"] += 1
     else:
-        found.files.append(_describe(Path(path), readable(path), *known))
+        found.files.append(_describe(path, *known))
 
 
-def _describe(path: Path, name: str, format: Format, compression: Compression | None) -> InputFile:
+def _describe(path: Path, format: Format, compression: Compression | None) -> InputFile:
     try:
         status = path.stat()
         size, mtime_ns = status.st_size, status.st_mtime_ns
     except OSError:  # a dangling link, a loop of links: the reader reports it as bad input, with the others
         size, mtime_ns = -1, 0
-    return InputFile(path, name, format, compression, size, mtime_ns)
+    return InputFile(path, readable(path), format, compression, size, mtime_ns)
 
 
-def format_of(path: str) -> tuple[Format, Compression | None] | None:
+def format_of(path: Path) -> tuple[Format, Compression | None] | None:
     """Format and compression by suffix, None if unknown. A compressed parquet file is unknown: parquet compresses inside."""
-    stem, suffix = os.path.splitext(path.lower())
-    compression = COMPRESSIONS.get(suffix)
-    if compression is not None:
-        suffix = os.path.splitext(stem)[1]
-    format = FORMATS.get(suffix)
+    *_, before, last = ["", "", *(suffix.lower() for suffix in path.suffixes)]
+    compression = COMPRESSIONS.get(last)
+    format = FORMATS.get(before if compression else last)
     if format is None or (compression and format == "parquet"):
         return None
     return format, compression
@@ -163,6 +164,6 @@ def known_suffixes() -> str:
     return " ".join(FORMATS) + " (each but .parquet also with .gz or .zst)"
 
 
-def readable(path: str | bytes) -> str:
+def readable(path: str | bytes | Path) -> str:
     """The path as valid text: bytes that are not UTF-8 become \\xNN, so that it can stand in JSON and on a terminal."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

@@ -1,9 +1,10 @@
 """Held-out documents, and training documents that nearly repeat one of them.
 
-- A document is held out if the hash of its text falls below the share: independent of file order, stable when files are added, and exact copies fall on one side.
-- Near-duplicates are found by spans of 8 tokens, hashed over the memory-mapped tokens in blocks: time is linear in the corpus, memory is set by the held-out part.
-  A training document is dropped when at least `near_duplicate_share` (default half) of its spans occur in held-out documents (it is contained in them),
-  or that share of one held-out document's spans occurs in it (it contains one). Documents shorter than 8 tokens must be equal.
+- A document is held out if the hash of its text falls below the share: independent of file order, stable when files are added, and exact copies
+  fall on one side.
+- Near-duplicates are found by spans of 8 tokens, hashed over the memory-mapped tokens in blocks: time is linear in the corpus, memory is set by the
+  held-out part. A training document is dropped when at least `near_duplicate_share` (default half) of its spans occur in held-out documents (it is
+  contained in them), or that share of one held-out document's spans occurs in it (it contains one). Documents shorter than 8 tokens must be equal.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ import numpy as np
 from headstart.data.permute import mix
 
 SPAN = 8
-"""Tokens in a span. Lee et al. 2021 (arXiv 2107.06499) deduplicate training text by exact spans too (of 50 tokens); shorter ones catch edited copies."""
+"""Tokens in a span. Lee et al. 2021 (arXiv 2107.06499) deduplicate training text by exact spans too (of 50 tokens); shorter ones catch edited
+copies."""
 
 BLOCK_TOKENS = 2**22
 COMMON = 16
@@ -23,7 +25,8 @@ COMMON = 16
 
 
 def held_out_documents(hashes: np.ndarray, share: float) -> np.ndarray:
-    """bool [n_documents]: the documents with the smallest content hashes. At least one is held out and one is not, if there are two different documents.
+    """bool [n_documents]: the documents with the smallest content hashes. At least one is held out and one is not, if there are two different
+    documents.
 
     Args:
         hashes: uint64 [n_documents], content hashes.
@@ -107,7 +110,8 @@ class _HeldOut:
 
 
 def _spans(tokens: np.ndarray, offsets: np.ndarray, wanted: np.ndarray) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Blocks of whole documents: (number of the first, document of each span counted from it, span hashes uint64), for the documents among `wanted`."""
+    """Blocks of whole documents: (number of the first, document of each span counted from it, span hashes uint64), for the documents among
+    `wanted`."""
     first = 0
     while first < len(wanted):
         last = max(int(np.searchsorted(offsets, offsets[first] + BLOCK_TOKENS, side="right")) - 1, first + 1)

@@ -10,14 +10,15 @@
     STORE/quarantine.jsonl            bad records, one JSON object a line
     STORE/rows/KEY/                   training rows made from it (`rows.py`)
 
-A store may come from someone else: nothing in it is executed or unpickled, no path in its manifest is opened, and sizes are checked before anything is used.
-`prepare.py` writes it.
+A store may come from someone else: nothing in it is executed or unpickled, no path in its manifest is opened, and sizes are checked before anything
+is used. `prepare.py` writes it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class TextStore:
         """Token ids of each sentence of a document."""
         first, last = np.searchsorted(self.sentence_offsets, self.document_offsets[index : index + 2])
         bounds = self.sentence_offsets[first : last + 1]
-        return [self.tokens[start:stop] for start, stop in zip(bounds[:-1], bounds[1:], strict=True)]
+        return [self.tokens[start:stop] for start, stop in pairwise(bounds)]
 
     def decode(self, ids: Sequence[int] | np.ndarray) -> str:
         """Text of token ids, special tokens included."""
@@ -126,7 +127,8 @@ class TextStore:
         if counts["quarantined"]:
             lines.append(f"{counts['quarantined']:,} bad records in {self.folder / 'quarantine.jsonl'}")
         if self.manifest["unknown_share"] > 0.05:
-            lines.append(f"WARNING: {self.manifest['unknown_share']:.1%} of the tokens are unknown; train a tokenizer on this corpus or use one with byte fallback")
+            advice = "train a tokenizer on this corpus, or use one with byte fallback"
+            lines.append(f"WARNING: {self.manifest['unknown_share']:.1%} of the tokens are unknown; {advice}")
         return lines
 
     def _array(self, name: str) -> np.ndarray:
@@ -190,18 +192,27 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise BadInput("is not the manifest of a text store.", "Give the folder of a text store.", file=path)
     if manifest.get("format_version") != FORMAT_VERSION:
-        raise BadInput(f"has store format {manifest.get('format_version')}, this version reads {FORMAT_VERSION}.", "Prepare the store again.", file=path)
-    try:
-        assert set(manifest["arrays"]) == set(ARRAYS)
-        assert all(isinstance(entry["shape"], list) and isinstance(entry["dtype"], str) and isinstance(entry["sha256"], str) for entry in manifest["arrays"].values())
-        vocab_size = manifest["tokenizer"]["vocab_size"]
-        assert isinstance(vocab_size, int)
-        assert vocab_size > 0
-        assert all(isinstance(index, int) and 0 <= index < vocab_size for index in manifest["tokenizer"]["special_ids"].values())
-        assert isinstance(manifest["unigram_entropy"], float)
-        assert isinstance(manifest["tokenizer_sha256"], str)
-        assert all(isinstance(entry["name"], str) for entry in manifest["inputs"])
-        assert isinstance(manifest["counts"], dict)
-    except (AssertionError, KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"lacks or spoils an entry ({error}).", REBUILD, file=path) from error
+        what = f"has store format {manifest.get('format_version')}, this version reads {FORMAT_VERSION}."
+        raise BadInput(what, "Prepare the store again.", file=path)
+    if not _is_sound(manifest):
+        raise BadInput("lacks or spoils an entry.", REBUILD, file=path)
     return manifest
+
+
+def _is_sound(manifest: dict[str, Any]) -> bool:
+    """Whether what is read of a manifest has the types that it is read as."""
+    try:
+        arrays, tokenizer = manifest["arrays"], manifest["tokenizer"]
+        entries: list[tuple[Any, type]] = [entry for array in arrays.values() for entry in ((array["shape"], list), (array["dtype"], str), (array["sha256"], str))]
+        entries += [(tokenizer["vocab_size"], int), (tokenizer["model"], str), (manifest["tokenizer_sha256"], str)]
+        entries += [(manifest[name], float) for name in ("unigram_entropy", "tokens_per_word", "unknown_share")]
+        entries += [(entry["name"], str) for entry in manifest["inputs"]]
+        entries += [(manifest["preparation"], dict), *((count, int) for count in manifest["counts"].values())]
+        specials = tokenizer["special_ids"].values()
+        return (
+            set(arrays) == set(ARRAYS)
+            and all(isinstance(value, kind) for value, kind in entries)
+            and all(isinstance(index, int) and 0 <= index < tokenizer["vocab_size"] for index in specials)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False

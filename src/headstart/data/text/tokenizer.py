@@ -1,8 +1,9 @@
 """Tokenizers: trained on the corpus with the `tokenizers` library, or taken as they are.
 
 What is special:
-- Training gives the same vocabulary, with the same ids, on every run. The library alone does not: WordPiece numbers its `##x` pieces in the order of a hash map,
-  Unigram gives rare characters almost equal scores in such an order (both seen in tokenizers 0.23). `_train_wordpiece` and `_canonical_unigram` mend that.
+- Training gives the same vocabulary, with the same ids, on every run. The library alone does not: WordPiece numbers its `##x` pieces in the order
+  of a hash map, Unigram gives rare characters almost equal scores in such an order (both seen in tokenizers 0.23). `_train_wordpiece` and
+  `_canonical_unigram` mend that.
 - Our own vocabularies begin with [PAD] [UNK] [CLS] [SEP] [MASK] = 0..4, whatever the kind, so every method works with every tokenizer.
 - Text that spells a special token ("[MASK]") is encoded as ordinary text.
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,8 +75,9 @@ def bert_tokenizer(vocabulary: dict[str, int], config: TextConfig) -> Tokenizer:
 
 
 def _train_wordpiece(sentences: Sequence[str], config: TextConfig) -> Tokenizer:
-    # The trainer numbers the `##x` pieces as a hash map yields them, and merges of equal count by these numbers. So the pieces are collected first (no merges),
-    # then given to the real training in sorted order as special tokens. The finished vocabulary goes into a fresh model in which they are ordinary.
+    # The trainer numbers the `##x` pieces as a hash map yields them, and merges of equal count by these numbers. So the pieces are collected first
+    # (no merges), then given to the real training in sorted order as special tokens. The finished vocabulary goes into a fresh model in which they
+    # are ordinary.
     blank = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
     tokenizer = bert_tokenizer(blank, config)
     alphabet = _alphabet(sentences, tokenizer, config.vocab_size)
@@ -116,7 +117,8 @@ def _train_unigram(sentences: Sequence[str], config: TextConfig) -> Tokenizer:
     tokenizer.normalizer = _normalizer(config, spaces=True)
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
     alphabet = _alphabet(sentences, tokenizer, config.vocab_size)
-    if len(alphabet) >= config.vocab_size // 4:  # the trainer keeps every character it sees, whatever the vocabulary size: show it only those that we keep
+    if len(alphabet) >= config.vocab_size // 4:
+        # The trainer keeps every character it sees, whatever the vocabulary size: show it only those that we keep.
         others = re.compile(f"[^{re.escape(''.join(alphabet))}]+")
         sentences = [others.sub(" ", tokenizer.normalizer.normalize_str(sentence)) for sentence in sentences]
     trainer = trainers.UnigramTrainer(
@@ -132,7 +134,8 @@ def _train_unigram(sentences: Sequence[str], config: TextConfig) -> Tokenizer:
 def _canonical_unigram(pieces: list[tuple[str, float]], byte_pieces: list[str]) -> list[tuple[str, float]]:
     """Specials, bytes, then the pieces by falling score.
 
-    The trainer appends characters that pruning removed with scores of minimum + 0.0001 k, k in the order of a hash map: all of them get the minimum. Sums over
+    The trainer appends characters that pruning removed with scores of minimum + 0.0001 k, k in the order of a hash map: all of them get the
+    minimum. Sums over
     threads differ in the last digits: scores are rounded to 9.
     """
     ordinary = [(piece, round(score, 9)) for piece, score in pieces if piece not in SPECIAL_TOKENS]
@@ -204,7 +207,8 @@ def load_tokenizer(path: str | Path, config: TextConfig) -> tuple[Tokenizer, dic
     except BadInput:
         raise
     except Exception as error:  # tokenizers raises bare Exception
-        raise BadInput(f"is no tokenizer ({error}).", "Give a tokenizer.json, a vocab.txt, or a folder of transformers that holds one.", file=path) from error
+        mend = "Give a tokenizer.json, a vocab.txt, or a folder of transformers that holds one."
+        raise BadInput(f"is no tokenizer ({error}).", mend, file=path) from error
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return tokenizer, names
@@ -239,8 +243,9 @@ def require_specials(ids: dict[str, int], names: Iterable[str]) -> None:
     """Raise BadInput naming the special tokens among `names` that the vocabulary lacks."""
     missing = [name for name in names if name not in ids]
     if missing:
-        tokens = ", ".join({"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]"}.get(name, name) for name in missing)
-        raise BadInput(f"the tokenizer has no {tokens} token, which this method needs.", "Take another tokenizer, or leave --text.tokenizer out to train one.")
+        tokens = ", ".join(f"[{name.upper()}]" for name in missing)
+        mend = "Take another tokenizer, or leave --text.tokenizer out to train one."
+        raise BadInput(f"the tokenizer has no {tokens} token, which this method needs.", mend)
 
 
 def vocabulary_size(tokenizer: Tokenizer) -> int:
@@ -251,14 +256,17 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
 def sentence_encoder(tokenizer: Tokenizer) -> tuple[Tokenizer, int]:
     """A copy that encodes text with `SENTENCE_END` marks, and the id of a mark.
 
-    One string for a document is a third faster than one a sentence (benchmarks/tokenize.py), and gives the same ids: the mark splits before normalising.
+    One string for a document is a third faster than one a sentence (benchmarks/tokenize.py), and gives the same ids: the mark splits before
+    normalising.
     """
     encoder = Tokenizer.from_str(tokenizer.to_str())
     encoder.no_padding()
     encoder.no_truncation()
     encoder.encode_special_tokens = True
     encoder.add_tokens([AddedToken(SENTENCE_END, normalized=False, special=False)])
-    return encoder, encoder.token_to_id(SENTENCE_END)
+    mark = encoder.token_to_id(SENTENCE_END)
+    assert mark is not None
+    return encoder, mark
 
 
 def keeps_line_ends(tokenizer: Tokenizer) -> bool:
@@ -274,9 +282,8 @@ def continues_word(tokenizer: Tokenizer) -> np.ndarray:
     vocabulary = tokenizer.get_vocab(with_added_tokens=True)
     flags = np.zeros(vocabulary_size(tokenizer), bool)
     special = {index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-    starts = Counter(token[:1] for token in vocabulary)
-    word_starts = ("▁", "Ġ", "Ċ", "ĉ", "č") if isinstance(tokenizer.model, models.Unigram) or starts["▁"] or starts["Ġ"] else None
+    marks_starts = not isinstance(tokenizer.model, models.WordPiece) and any(token.startswith(("▁", "Ġ")) for token in vocabulary)
     for token, index in vocabulary.items():
         if index not in special:
-            flags[index] = not token.startswith(word_starts) if word_starts and not isinstance(tokenizer.model, models.WordPiece) else token.startswith("##")
+            flags[index] = not token.startswith(("▁", "Ġ", "Ċ", "ĉ", "č")) if marks_starts else token.startswith("##")
     return flags
