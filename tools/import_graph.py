@@ -26,13 +26,13 @@ Graph = dict[str, set[str]]  # floor -> the floors it imports
 
 
 def read_floors(pyproject: Path) -> dict[str, int]:
-    """Floor -> height; 0 is the lowest. Floors that share a line of the layers share a height."""
+    """Floor -> height; 0 is the lowest. Floors that share a line of the layers share a height; brackets mark those that may be missing."""
     contracts = tomllib.loads(pyproject.read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     heights: dict[str, int] = {}
     for height, line in enumerate(reversed(layers)):
         for name in line.replace("|", ":").split(":"):
-            heights[name.strip().removeprefix(f"{PACKAGE}.")] = height
+            heights[name.strip(" ()").removeprefix(f"{PACKAGE}.")] = height
     return heights
 
 

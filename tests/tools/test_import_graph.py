@@ -21,7 +21,7 @@ def house(tmp_path: Path) -> Path:
     """A checkout of three heights: cli above engine, engine above data and core side by side."""
     (tmp_path / "pyproject.toml").write_text(
         '[tool.importlinter]\n[[tool.importlinter.contracts]]\ntype = "layers"\n'
-        'layers = ["headstart.cli", "headstart.engine", "headstart.data | headstart.core"]\n'
+        'layers = ["headstart.cli", "(headstart.engine)", "headstart.data | headstart.core"]\n'
     )
     sources = {
         "__init__.py": "",

@@ -65,11 +65,9 @@ def claim_results(slug: str, folder: Path | None = None) -> list[dict[str, Any]]
     results = []
     for path in sorted(folder.glob(f"{slug}-*.json")):
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
+            results.append(json.loads(path.read_text(encoding="utf-8")))
         except ValueError as error:
             raise BadInput(f"not a JSON file ({error})", f"Run it again: headstart claim {slug}", file=path) from error
-        if result["slug"] == slug:
-            results.append(result)
     return results
 
 
