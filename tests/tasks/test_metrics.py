@@ -1,0 +1,103 @@
+"""Metrics by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from headstart.tasks.metrics import (
+    answer_metrics,
+    classification_metrics,
+    exact_match,
+    is_span_scheme,
+    paired_difference,
+    regression_metrics,
+    span_metrics,
+    spans,
+    standard_error,
+    to_bioes,
+    token_f1,
+)
+
+
+def test_accuracy_and_macro_f1() -> None:
+    truth, predicted = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 1, 1, 2, 0])
+    found = classification_metrics(predicted, truth, 4)  # class 3 occurs nowhere and does not count
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert found["macro_f1"] == pytest.approx((2 * 2 / 6 + 2 * 1 / 3 + 2 * 1 / 3) / 3)
+
+
+def test_correlations() -> None:
+    truth = np.array([1.0, 2.0, 3.0, 4.0])
+    found = regression_metrics(np.array([1.0, 2.0, 3.0, 40.0]), truth)
+    assert found["spearman"] == pytest.approx(1.0)
+    assert found["pearson"] == pytest.approx(59 / math.sqrt(1085 * 5))  # deviations -10.5 -9.5 -8.5 28.5 and -1.5 -.5 .5 1.5
+    assert regression_metrics(np.ones(4), truth) == {"pearson": 0.0, "spearman": 0.0}
+
+
+def test_13_spans_become_bioes() -> None:
+    assert to_bioes(["O", "B-X", "I-X", "I-X", "O", "B-Y"]) == ["O", "B-X", "I-X", "E-X", "O", "S-Y"]
+
+
+@pytest.mark.parametrize(
+    ("tags", "expected"),
+    [
+        ("B-X I-X B-X", [(0, 1, "X"), (2, 2, "X")]),
+        ("I-X I-X O I-Y", [(0, 1, "X"), (3, 3, "Y")]),  # IOB1
+        ("B-X I-Y", [(0, 0, "X"), (1, 1, "Y")]),
+        ("S-X S-X", [(0, 0, "X"), (1, 1, "X")]),
+        ("B-X E-X E-X", [(0, 1, "X"), (2, 2, "X")]),
+        ("B-X I-X", [(0, 1, "X")]),
+        ("B-a-b I-a-b O", [(0, 1, "a-b")]),
+        ("O O", []),
+    ],
+)
+def test_spans_of_every_scheme(tags: str, expected: list) -> None:
+    assert spans(tags.split()) == expected
+    assert spans(to_bioes(tags.split())) == expected
+
+
+def test_span_schemes_are_told_from_plain_tags() -> None:
+    assert is_span_scheme(["O", "B-X", "I-X"])
+    assert not is_span_scheme(["NN", "VB", "O"])
+    assert not is_span_scheme(["B-X", "NN"])
+    assert not is_span_scheme(["O"])
+
+
+def test_entity_f1_counts_whole_spans_with_their_type() -> None:
+    truth = [["B-X", "I-X", "O", "B-Y"], ["B-X", "O"]]
+    predicted = [["B-X", "I-X", "O", "B-X"], ["O", "O"]]
+    found = span_metrics(predicted, truth)
+    assert (found["precision"], found["recall"]) == (pytest.approx(1 / 2), pytest.approx(1 / 3))
+    assert found["f1"] == pytest.approx(2 * 1 / 5)
+    assert found["accuracy"] == pytest.approx(4 / 6)
+    assert span_metrics([["O"]], [["O"]])["f1"] == 1.0
+    assert span_metrics([["B-X", "O"]], [["B-X", "I-X"]])["f1"] == 0.0
+
+
+def test_squad_scores() -> None:
+    assert exact_match("The Mill.", "mill") == 1.0
+    assert exact_match("mill", "mills") == 0.0
+    assert token_f1("anna berg of oslo", "Anna Berg") == pytest.approx(2 * 2 / 6)
+    assert token_f1("berg berg", "berg") == pytest.approx(2 / 3)
+    assert token_f1("", "") == 1.0
+    assert token_f1("the", "") == 1.0  # an article alone is nothing after normalisation
+    assert token_f1("", "x") == 0.0
+
+
+def test_the_best_accepted_answer_counts_and_silence_is_right_without_one() -> None:
+    found = answer_metrics(["berg", "", "x"], [("Anna Berg", "Berg"), (), ()])
+    assert found == {"exact_match": pytest.approx(2 / 3), "f1": pytest.approx(2 / 3)}
+
+
+def test_paired_difference() -> None:
+    """Differences 1, 2, 3: mean 2, standard deviation 1, t(.975, 2) = 4.302653."""
+    mean, interval = paired_difference([2, 4, 6], [1, 2, 3])
+    assert mean == 2.0
+    assert interval == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-5)
+    assert paired_difference([2.0], [1.0]) == (1.0, None)
+
+
+def test_standard_error() -> None:
+    assert standard_error([1.0, 3.0]) == pytest.approx(1.0)
+    assert standard_error([1.0]) is None
