@@ -93,7 +93,7 @@ def in_words(entry: Card, module: str | None, presets: dict[str, dict[str, Any]]
     lines += ["", _heading("claim"), *textwrap.wrap(entry.claim, WIDTH, initial_indent="  ", subsequent_indent="  ")]
     lines += [line for result in results for line in _result(result)] if results else ["  no result yet"]
     if presets:
-        lines += ["", _heading("presets" + (" (the fields in which they differ)" if len(presets) > 1 else "")), *_presets(presets)]
+        lines += ["", _heading("presets" + (" (where they differ; - is the default)" if len(presets) > 1 else "")), *_presets(presets)]
     return lines
 
 
