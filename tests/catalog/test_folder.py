@@ -79,6 +79,13 @@ def test_one_folder_per_class_is_labelled(tmp_path: Path) -> None:
     assert what_lies_here(tmp_path).kinds == {"images": 3, "labelled images": 3}
 
 
+def test_arrays_of_images_in_two_folders_are_not_class_folders(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / "sets" / name).mkdir(parents=True)
+        np.savez(tmp_path / "sets" / name / "a.npz", images=np.zeros((2, 8, 8), np.uint8))
+    assert what_lies_here(tmp_path).kinds == {"images": 2}
+
+
 def test_a_single_folder_of_images_is_not_labelled(tmp_path: Path) -> None:
     write(tmp_path / "images" / "1.jpg")
     write(tmp_path / "images" / "2.jpg")

@@ -87,7 +87,7 @@ def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderCont
             found = ("images", "captioned images")
         if found == ("audio",) and "text" in beside:
             found = ("audio", "transcribed audio")
-        if "images" in found:
+        if "images" in found and ending in ENDINGS:  # an array of images is no member of a class folder
             images_in[path.parent].append(path.stem)
         kinds.update(found)
         n_bytes["all"] += (size := path.stat().st_size)
