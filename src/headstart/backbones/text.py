@@ -106,10 +106,11 @@ def build_masked_lm(architecture: Architecture, **settings: Any) -> PreTrainedMo
 
 def build_encoder(architecture: Architecture, **settings: Any) -> PreTrainedModel:
     """The encoder alone, without pooler or head; arguments as `encoder_config`."""
-    return build_masked_lm(architecture, **settings).base_model
+    model: Any = build_masked_lm(architecture, **settings)
+    return model.base_model
 
 
-def mlm_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
+def mlm_logits(model: Any, hidden: Tensor) -> Tensor:
     """[..., hidden] -> [..., vocab] through the head of a transformers ForMaskedLM: give it gathered positions, not whole rows."""
     if hasattr(model, "cls"):  # BERT
         return model.cls(hidden)
@@ -122,7 +123,7 @@ def mlm_logits(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     raise BadInput(f"{type(model).__name__} has no masked-language-model head known here", "use a BERT, ELECTRA, RoBERTa or ModernBERT model")
 
 
-def word_embeddings(model: PreTrainedModel) -> nn.Embedding:
+def word_embeddings(model: Any) -> nn.Embedding:
     """The word table of any transformers text model."""
     table = model.get_input_embeddings()
     assert isinstance(table, nn.Embedding)

@@ -95,6 +95,11 @@ class Method(nn.Module):
         raise NotImplementedError
 
     @classmethod
+    def smoke_source(cls, sources: Sequence[str | Path], folder: Path, data: Any, records: int) -> tuple[list[str], Any]:
+        """The first `records` records of the sources, written into `folder`, and data settings that suit so few."""
+        raise NotImplementedError
+
+    @classmethod
     def open_store(cls, folder: Path) -> Any:
         """A prepared store."""
         raise NotImplementedError

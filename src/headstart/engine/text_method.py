@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from headstart.data.text.config import TextConfig
+from headstart.data.text.head import write_first_documents
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
 from headstart.engine.method import Batch, Method
@@ -47,6 +48,11 @@ class TextMethod(Method):
         """Fixed-length rows; by default documents packed whole, [CLS] text [SEP]."""
         ids = store.special_ids
         return packed_rows(store, config.sequence_length, split, begin=[ids["cls"]], end=[ids["sep"]])
+
+    @classmethod
+    def smoke_source(cls, sources: Sequence[str | Path], folder: Path, data: TextConfig, records: int) -> tuple[list[str], TextConfig]:
+        write_first_documents(sources, folder / "documents.jsonl", data, records)
+        return [str(folder / "documents.jsonl")], dataclasses.replace(data, text_field="text", vocab_size=min(data.vocab_size, 512), held_out_share=0.1)
 
     @classmethod
     def open_store(cls, folder: Path) -> TextStore:

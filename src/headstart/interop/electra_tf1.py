@@ -16,6 +16,7 @@ from torch import Tensor
 
 from headstart.core.errors import BadInput
 
+_GIVE = "Give the arrays of a google-research/electra checkpoint."
 _SKIPPED = re.compile(r"(^global_step$)|(/adam_[mv]$)")  # optimiser state
 _TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 _SUFFIXES = {"gamma": "weight", "beta": "bias", "kernel": "weight", "bias": "bias"}
@@ -39,7 +40,7 @@ def from_tf1(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor], dict[
         BadInput: a variable that belongs to no ELECTRA, or no word table.
     """
     if "electra/embeddings/word_embeddings" not in arrays:
-        raise BadInput("the checkpoint has no variable electra/embeddings/word_embeddings", "Give the arrays of a google-research/electra checkpoint.")
+        raise BadInput("the checkpoint has no variable electra/embeddings/word_embeddings", _GIVE)
     discriminator: dict[str, Tensor] = {}
     generator: dict[str, Tensor] = {}
     for name, array in arrays.items():
@@ -56,7 +57,7 @@ def from_tf1(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor], dict[
         elif scope in ("discriminator_predictions", "generator_predictions"):
             (discriminator if scope.startswith("disc") else generator)[_head_name(name)] = tensor
         else:
-            raise BadInput(f"the checkpoint has a variable {name}, which no ELECTRA network has", "Give the arrays of a google-research/electra checkpoint.")
+            raise BadInput(f"the checkpoint has a variable {name}, which no ELECTRA network has", _GIVE)
     if generator:
         for name, tensor in discriminator.items():
             if name.startswith("electra.embeddings."):
@@ -87,14 +88,14 @@ def _encoder_name(tf1: str) -> str:
     if parts[-1] in _TABLES:
         return ".".join([*parts, "weight"])
     if parts[-1] not in _SUFFIXES:
-        raise BadInput(f"the checkpoint has a variable {tf1}, which no ELECTRA network has", "Give the arrays of a google-research/electra checkpoint.")
+        raise BadInput(f"the checkpoint has a variable {tf1}, which no ELECTRA network has", _GIVE)
     return ".".join([*parts[:-1], _SUFFIXES[parts[-1]]])
 
 
 def _head_name(tf1: str) -> str:
     scope, _, suffix = tf1.rpartition("/")
     if scope not in _HEADS or suffix not in _SUFFIXES:
-        raise BadInput(f"the checkpoint has a variable {tf1}, which no ELECTRA network has", "Give the arrays of a google-research/electra checkpoint.")
+        raise BadInput(f"the checkpoint has a variable {tf1}, which no ELECTRA network has", _GIVE)
     return f"{_HEADS[scope]}.{_SUFFIXES[suffix]}"
 
 

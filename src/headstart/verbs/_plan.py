@@ -79,5 +79,6 @@ def plateau_lines(method: Method, loader: Loader, steps: int, seconds: float, en
     return [
         line,
         f"  WARNING    this budget of {steps:,} steps probably does not suffice: a head start that stays on the plateau hurts."
-        f" Give --budget.steps {needed:.0f} (about {minutes:.1f} minutes here) or more, or take causal-lm, which predicts every token and leaves it first.",
+        f" Give --budget.steps {needed:.0f} (about {minutes:.1f} minutes here) or more"
+        + ("." if method.card.slug == "causal-lm" else ", or take causal-lm, which predicts every token and leaves it first."),
     ]

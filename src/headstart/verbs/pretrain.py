@@ -23,6 +23,7 @@ from headstart.core.errors import Interrupted, UsageError
 from headstart.core.run import RunFolder, now, read_run
 from headstart.data.loader import Loader
 from headstart.data.mixture import Mixture
+from headstart.engine.budget import Budget
 from headstart.engine.method import Batch, Method
 from headstart.engine.plateau import Plateau
 from headstart.engine.trainer import Trainer
@@ -180,6 +181,9 @@ class _Pretraining:
     def prepare(self) -> Any:
         """The store of --data: one that is prepared already, or raw sources prepared once and cached beside the runs."""
         entries = [str(entry) for entry in self.config.data]
+        if self.config.smoke:
+            entries, smoke_config = self.method_class.smoke_source(entries, self.out / "smoke", self.config.data_config, SMOKE_RECORDS)
+            return self.method_class.prepare(entries, self.out / "smoke" / "store", smoke_config)
         if len(entries) == 1 and (Path(entries[0]) / "manifest.json").is_file():
             return self.method_class.open_store(Path(entries[0]))
         data_config = self.config.data_config
@@ -250,13 +254,8 @@ class _Pretraining:
 
 def smoke(config: PretrainConfig) -> PretrainConfig:
     """The same settings on 64 records and a few steps."""
-    from headstart.engine.budget import Budget
-
-    data = dataclasses.replace(config.data_config, max_documents=SMOKE_RECORDS, vocab_size=min(config.data_config.vocab_size, 512))
     trainer = dataclasses.replace(config.trainer, log_every=1, evaluate_every=4, checkpoint_every=4, evaluate_rows=8)
-    return dataclasses.replace(
-        config, **{config.data_group: data}, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=min(config.batch or 8, 8)
-    )
+    return dataclasses.replace(config, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=min(config.batch or 8, 8))
 
 
 def resolve_device(name: str) -> torch.device:

@@ -41,7 +41,7 @@ class TextConfig:
     byte_fallback: bool | None = None
     """Unknown characters become bytes, so nothing is unknown. None: yes for bpe, no otherwise. wordpiece cannot."""
 
-    tokenizer_sample_mb: float = 64.0
+    tokenizer_sample_mb: float = 32.0
     """Train the tokenizer on about this much text (MB), drawn by document hash over the whole corpus. Held-out documents are never used."""
 
     held_out_share: float = 0.02

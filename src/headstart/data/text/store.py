@@ -203,7 +203,8 @@ def _is_sound(manifest: dict[str, Any]) -> bool:
     """Whether what is read of a manifest has the types that it is read as."""
     try:
         arrays, tokenizer = manifest["arrays"], manifest["tokenizer"]
-        entries: list[tuple[Any, type]] = [entry for array in arrays.values() for entry in ((array["shape"], list), (array["dtype"], str), (array["sha256"], str))]
+        entries: list[tuple[Any, type]] = [(array[name], str) for array in arrays.values() for name in ("dtype", "sha256")]
+        entries += [(array["shape"], list) for array in arrays.values()]
         entries += [(tokenizer["vocab_size"], int), (tokenizer["model"], str), (manifest["tokenizer_sha256"], str)]
         entries += [(manifest[name], float) for name in ("unigram_entropy", "tokens_per_word", "unknown_share")]
         entries += [(entry["name"], str) for entry in manifest["inputs"]]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -75,19 +76,22 @@ def bert_tokenizer(vocabulary: dict[str, int], config: TextConfig) -> Tokenizer:
 
 
 def _train_wordpiece(sentences: Sequence[str], config: TextConfig) -> Tokenizer:
-    # The trainer numbers the `##x` pieces as a hash map yields them, and merges of equal count by these numbers. So the pieces are collected first
-    # (no merges), then given to the real training in sorted order as special tokens. The finished vocabulary goes into a fresh model in which they
-    # are ordinary.
+    # The trainer numbers the `##x` pieces of single characters as a hash map yields them, and merges of equal count by these numbers. So they are
+    # collected before and given to it in sorted order, as special tokens. The finished vocabulary goes into a fresh model in which they are
+    # ordinary.
     blank = {token: index for index, token in enumerate(SPECIAL_TOKENS)}
     tokenizer = bert_tokenizer(blank, config)
-    alphabet = _alphabet(sentences, tokenizer, config.vocab_size)
-    limits: dict[str, Any] = {"initial_alphabet": alphabet, "limit_alphabet": len(alphabet), "show_progress": False}
-    tokenizer.train_from_iterator(sentences, trainers.WordPieceTrainer(vocab_size=0, special_tokens=SPECIAL_TOKENS, **limits))
-    continuations = sorted(token for token in tokenizer.get_vocab() if len(token) == 3 and token.startswith("##"))
-    tokenizer = bert_tokenizer(blank, config)
-    tokenizer.train_from_iterator(
-        sentences, trainers.WordPieceTrainer(vocab_size=config.vocab_size, special_tokens=SPECIAL_TOKENS + continuations, **limits)
+    counts, inside = _characters(sentences, tokenizer)
+    alphabet = _most_frequent(counts, config.vocab_size)
+    continuations = [f"##{character}" for character in alphabet if inside[ord(character)]]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=config.vocab_size,
+        special_tokens=SPECIAL_TOKENS + continuations,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
     )
+    tokenizer.train_from_iterator(sentences, trainer)
     return bert_tokenizer(tokenizer.get_vocab(), config)
 
 
@@ -158,21 +162,41 @@ def _normalizer(config: TextConfig, spaces: bool) -> Any:
     return normalizers.Sequence(steps)
 
 
-def _alphabet(sentences: Sequence[str], tokenizer: Tokenizer, vocab_size: int) -> list[str]:
-    """The characters to keep, sorted: the most frequent after normalising, at most a quarter of the vocabulary (ties by code point).
+def _characters(sentences: Sequence[str], tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray]:
+    """Of every code point, after normalising: how often it occurs, and whether it occurs inside a word of BERT's splitting (neither first, nor
+    punctuation)."""
+    counts = np.zeros(0x110000, np.int64)
+    inside = np.zeros(0x110000, bool)
+    is_word = np.array([not (chr(code).isspace() or _is_punctuation(chr(code))) for code in range(0x110000)])
+    for start in range(0, len(sentences), 1000):
+        text = tokenizer.normalizer.normalize_str("\n".join(sentences[start : start + 1000]))
+        codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        counts += np.bincount(codes, minlength=len(counts))
+        in_word = is_word[codes]
+        inside[codes[1:][in_word[1:] & in_word[:-1]]] = True
+    return counts, inside
+
+
+def _is_punctuation(character: str) -> bool:
+    """BERT's definition: all ASCII that is neither letter, digit nor space, and Unicode's P classes."""
+    return (33 <= ord(character) <= 126 and not character.isalnum()) or unicodedata.category(character).startswith("P")
+
+
+def _most_frequent(counts: np.ndarray, vocab_size: int) -> list[str]:
+    """The characters to keep, sorted: the most frequent, at most a quarter of the vocabulary (ties by code point).
 
     Without a limit a multilingual corpus fills the vocabulary with single characters; the trainer's own limit breaks ties in the order of a hash map.
     """
-    counts = np.zeros(0x110000, np.int64)
-    for start in range(0, len(sentences), 1000):
-        block = [tokenizer.normalizer.normalize_str(sentence) for sentence in sentences[start : start + 1000]]
-        counts += np.bincount(np.frombuffer("\n".join(block).encode("utf-32-le"), np.uint32), minlength=len(counts))
     characters = [int(code) for code in np.flatnonzero(counts) if not chr(int(code)).isspace()]
-    if isinstance(tokenizer.pre_tokenizer, pre_tokenizers.Metaspace):
-        characters.append(ord("▁"))
-        counts[ord("▁")] = counts.max() + 1
     characters.sort(key=lambda code: (-counts[code], code))
     return sorted(chr(code) for code in characters[: max(vocab_size // 4, 1)])
+
+
+def _alphabet(sentences: Sequence[str], tokenizer: Tokenizer, vocab_size: int) -> list[str]:
+    """Characters for a vocabulary of sentencepiece's form, the word mark among them."""
+    counts, _ = _characters(sentences, tokenizer)
+    counts[ord("▁")] = counts.max() + 1
+    return _most_frequent(counts, vocab_size)
 
 
 def load_tokenizer(path: str | Path, config: TextConfig) -> tuple[Tokenizer, dict[str, str]]:

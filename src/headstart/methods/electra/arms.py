@@ -1,4 +1,4 @@
-"""What the main network is trained on: ELECTRA's loss and the ablations of section 3.4. Every function takes [batch, length] or [batch, N] tensors."""
+"""What the main network is trained on: ELECTRA's loss and the ablations of section 3.4. """
 
 from __future__ import annotations
 

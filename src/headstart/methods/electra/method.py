@@ -75,6 +75,12 @@ class Electra(TextMethod):
     plateau_metric = "mlm_loss_hidden"  # slots that show the original would let a copying generator look better than the plateau
 
     config: ElectraConfig
+    generator: Any  # a transformers ForMaskedLM, or None
+    main: Any  # what is kept: a discriminator, or a ForMaskedLM in the arms whose main network predicts tokens
+    maskable: Tensor
+    hidden_loss: Tensor
+    recall: Tensor
+    copied: Tensor
 
     def __init__(self, config: ElectraConfig, store: TextStore, init: Path | None = None) -> None:
         if init is not None:
@@ -107,7 +113,7 @@ class Electra(TextMethod):
     def predicted_per_row(self) -> float:
         return self.config.mask_ratio * self.config.sequence_length
 
-    # --- phases ---------------------------------------------------------------------------------------------------------------------------------
+    # --- phases --------------------------------------------------------------------------------------------------------
 
     @property
     def token_model(self) -> Any:
@@ -129,18 +135,23 @@ class Electra(TextMethod):
         return [*phases, Phase("joint", on_start=self._start_joint if generator else None)]
 
     def _start_joint(self) -> None:
-        margin = float(self.unigram_entropy - self.hidden_loss)
-        report = logger.info if margin >= self.config.plateau_margin else logger.warning
-        verdict = "off the plateau" if margin >= self.config.plateau_margin else "still on the plateau: a larger budget would help"
-        report("generator's loss %.2f, %.2f nats below the unigram entropy (%.2f wanted): %s", self.hidden_loss, margin, self.config.plateau_margin, verdict)
+        margin = self.unigram_entropy - float(self.hidden_loss)
+        left = margin >= self.config.plateau_margin
+        logger.log(
+            logging.INFO if left else logging.WARNING,
+            "generator's loss %.2f, %.2f nats below the unigram entropy (%.2f wanted): %s",
+            float(self.hidden_loss),
+            margin,
+            self.config.plateau_margin,
+            "off the plateau" if left else "still on the plateau: a larger budget would help",
+        )
         self._copy_generator()
         self.copied.fill_(True)
 
     def _copy_generator(self) -> None:
-        assert self.generator is not None
         network.copy_encoder(self.generator.base_model, self.main.base_model)
 
-    # --- the loss ---------------------------------------------------------------------------------------------------------------------------------
+    # --- the loss ------------------------------------------------------------------------------------------------------
 
     def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """gen_weight * L_MLM + disc_weight * L_Disc (section 2), both means over the whole micro-batch as in the official code.
@@ -244,7 +255,7 @@ class Electra(TextMethod):
         if "disc_recall" in scalars:
             self.recall.lerp_(scalars["disc_recall"], 1 - _MEMORY)
 
-    # --- looking at it ------------------------------------------------------------------------------------------------------------------------------
+    # --- looking at it -------------------------------------------------------------------------------------------------
 
     def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """The guard's figures: the MLM loss with **every** chosen slot shown as [MASK] (the 85 % rule leaves answers in sight), and, once it trains,
@@ -264,22 +275,33 @@ class Electra(TextMethod):
         return {**result, **main, "loss": result["loss"] + self._weighted(main)}
 
     @torch.no_grad()
-    def show(self, batch: Batch, ctx: Context) -> list[str]:
-        """For two rows: the masked text, the generator's text, and the tokens that the discriminator suspects most, with their probabilities."""
-        batch = {name: value[:2] for name, value in batch.items()}
-        rng = Rng(ctx.rng.key, ctx.rng.rows[:2])
+    def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
+        """For each row: the masked text, the generator's text, and the tokens that the discriminator suspects most, with their probabilities.
+        Of a person's own text: guesses for its [MASK]s, and the suspects of the text as it stands."""
+        rng = Rng(ctx.rng.key, ctx.rng.rows[: len(batch["input_ids"])])
         masked = self.mask(batch, rng, mask_share=1.0)
-        lines = [f"masked:   {text}" for text in self._decode(masked.ids, batch)]
-        if self.config.arm == "mlm" or ctx.phase == "causal":
-            logits = self.mlm_losses(self.token_model, batch, masked)[1]
-            guessed = scatter(batch["input_ids"], masked.positions, masked.weights, logits.argmax(-1))[0]
-            return _interleave(lines, [f"guessed:  {text}" for text in self._decode(guessed, batch)])
-        generated = self.generate(batch, masked, rng)
-        sampled = [f"sampled:  {text}" for text in self._decode(generated.ids, batch)]
-        if not self.config.has_rtd_head or ctx.phase == "generator":
-            return _interleave(lines, sampled)
-        logits = self.main.discriminator_predictions(encode(self.main.base_model, batch | {"input_ids": generated.ids}))
-        return _interleave(lines, sampled, [f"suspects: {text}" for text in self._suspects(logits.float().sigmoid(), generated.ids, batch)])
+        parts = {}
+        if own_text:
+            shown = self._fill(batch) if self.generator is not None or self.config.arm == "mlm" else batch["input_ids"]
+            parts["text"] = self._decode(shown, batch)
+        elif self.config.arm == "mlm" or ctx.phase == "causal":
+            parts["masked"] = self._decode(masked.ids, batch)
+            guesses = self.mlm_losses(self.token_model, batch, masked)[1].argmax(-1)
+            parts["guessed"] = self._decode(scatter(batch["input_ids"], masked.positions, masked.weights, guesses)[0], batch)
+        else:
+            parts["masked"] = self._decode(masked.ids, batch)
+            shown = self.generate(batch, masked, rng).ids
+            parts["sampled"] = self._decode(shown, batch)
+        if self.config.has_rtd_head and ctx.phase == "joint":
+            logits = self.main.discriminator_predictions(encode(self.main.base_model, batch | {"input_ids": shown}))
+            parts["suspects"] = self._suspects(logits.float().sigmoid(), shown, batch)
+        return ["\n  ".join(f"{name}: {texts[row]}" for name, texts in parts.items()) for row in range(len(batch["input_ids"]))]
+
+    def _fill(self, batch: Batch) -> Tensor:
+        """The ids with the best guess at every [MASK]."""
+        ids = batch["input_ids"]
+        guesses = mlm_logits(self.token_model, encode(self.token_model.base_model, batch)).argmax(-1)
+        return torch.where(ids == self.mask_id, guesses, ids)
 
     def _decode(self, ids: Tensor, batch: Batch) -> list[str]:
         padding = batch.get("attention_mask")
@@ -287,12 +309,14 @@ class Electra(TextMethod):
         return [self.tokenizer.decode(row.tolist(), skip_special_tokens=False) for row in rows]
 
     def _suspects(self, probabilities: Tensor, ids: Tensor, batch: Batch, n: int = 5) -> list[str]:
-        result = []
-        for row, (p, tokens) in enumerate(zip(probabilities, ids, strict=True)):
-            top = p.topk(min(n, len(p))).indices.tolist()
-            marks = ["" if tokens[i] == batch["input_ids"][row, i] else ", replaced" for i in top]
-            result.append("  ".join(f"{self.tokenizer.id_to_token(int(tokens[i]))} ({p[i]:.2f}{mark})" for i, mark in zip(top, marks, strict=True)))
-        return result
+        if "attention_mask" in batch:
+            probabilities = probabilities.masked_fill(~batch["attention_mask"], -1.0)
+        found = []
+        for p, row, originals in zip(probabilities, ids, batch["input_ids"], strict=True):
+            top = [i for i in p.topk(min(n, len(p))).indices.tolist() if p[i] >= 0]
+            words = [f"{self.tokenizer.id_to_token(int(row[i]))} ({p[i]:.2f}{', replaced' if row[i] != originals[i] else ''})" for i in top]
+            found.append("  ".join(words))
+        return found
 
     def warnings(self) -> list[str]:
         """What a person should know at the end of a run; reads the device."""
@@ -304,7 +328,12 @@ class Electra(TextMethod):
             found.append("The discriminator finds no replaced token (recall 0): the run has not left its start.")
         return found
 
-    # --- downstream -----------------------------------------------------------------------------------------------------------------------------------
+    def compile_parts(self) -> None:
+        for model in (self.generator, self.main):
+            if model is not None:
+                model.base_model.compile()
+
+    # --- downstream ----------------------------------------------------------------------------------------------------
 
     def backbone(self) -> nn.Module:
         """The main network's encoder; before the joint phase of a staged run, with the weights that the generator has so far."""
@@ -313,11 +342,12 @@ class Electra(TextMethod):
         return self.main.base_model
 
     def hidden_states(self, batch: Batch) -> Tensor:
-        return encode(self.backbone(), batch)  # type: ignore[arg-type]
+        self.backbone()
+        return encode(self.main.base_model, batch)
 
     def export(self, folder: Path) -> None:
         """`discriminator/` (ElectraForPreTraining, or ModernBertModel with the head beside it; a ForMaskedLM in the arms whose main network predicts
-        tokens) and `generator/` (a ForMaskedLM), each a transformers folder with its tokenizer; `load` is the inverse."""
+        tokens) and `generator/` (a ForMaskedLM), each a transformers folder with its tokenizer; `reload` and `load` are the inverse."""
         self.backbone()
         rotary = isinstance(self.main, network.RotaryDiscriminator)
         save_model_folder(self.main.base_model if rotary else self.main, self.tokenizer, folder / _DISCRIMINATOR)
@@ -330,7 +360,7 @@ class Electra(TextMethod):
 
     @classmethod
     def load(cls, folder: Path) -> Electra:
-        """The method of an export, without its store.
+        """The method of an export, without the store that it was trained on.
 
         Raises:
             BadInput: the folder is no export of ELECTRA.
@@ -351,8 +381,4 @@ class Electra(TextMethod):
 
 def _detached(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in scalars.items()}
-
-
-def _interleave(*columns: list[str]) -> list[str]:
-    return [line for row in zip(*columns, strict=True) for line in row]
 

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, ElectraForMaskedLM, ElectraForPreTraining, ModernBertForMaskedLM, ModernBertModel, PreTrainedModel
+from transformers import AutoConfig, ElectraForPreTraining, ModernBertModel, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from headstart.backbones.text import build_encoder, build_masked_lm, encoder_config, word_embeddings
@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 RTD_HEAD_FILE = "rtd_head.safetensors"
 _STD = 0.02
 _OUTPUT = ("generator_lm_head.weight", "decoder.weight")  # the word table under the name of the output layer
+_HEADS = ("discriminator_predictions.", "generator_predictions.", "generator_lm_head.", "head.", "decoder.")  # what a folder may lack
 _GLOROT = ("embeddings_project", "dense_prediction", "copy_gate")  # layers that the official code makes without an initialiser
 
 
@@ -56,7 +57,7 @@ class RotaryDiscriminator(nn.Module):
         return self.model
 
 
-def build(config: ElectraConfig, vocab_size: int, special_ids: Mapping[str, int]) -> tuple[PreTrainedModel | None, Any]:
+def build(config: ElectraConfig, vocab_size: int, special_ids: Mapping[str, int]) -> tuple[Any, Any]:
     """(generator, main network), initialised and with shared weights.
 
     The generator is a ForMaskedLM, or None where there is none. The main network is what is kept: a discriminator (`base_model` and
@@ -67,7 +68,7 @@ def build(config: ElectraConfig, vocab_size: int, special_ids: Mapping[str, int]
     if not config.has_rtd_head:
         main = build_masked_lm(config.architecture, **settings)
     elif config.architecture == "electra":
-        main = ElectraForPreTraining(encoder_config("electra", **settings))
+        main = _electra_discriminator(settings)
     else:
         main = RotaryDiscriminator(build_encoder("modernbert", **settings))
     generator = build_masked_lm(config.architecture, **_generator_settings(config, settings)) if config.has_generator else None
@@ -78,13 +79,13 @@ def build(config: ElectraConfig, vocab_size: int, special_ids: Mapping[str, int]
     return generator, main
 
 
-def share(config: ElectraConfig, generator: PreTrainedModel | None, main: Any) -> None:
+def share(config: ElectraConfig, generator: Any, main: Any) -> None:
     """Makes the weights one that the config ties; needed again after weights were loaded into separate modules."""
     for network in (main, generator):
         if network is not None:
             # The official code trains the [PAD] row like any other; transformers would give it no gradient from the look-up.
             word_embeddings(network.base_model).padding_idx = None
-    if isinstance(main, PreTrainedModel) and not config.has_rtd_head:
+    if not config.has_rtd_head:
         _tie_output(main)
     if generator is None:
         return
@@ -96,7 +97,7 @@ def share(config: ElectraConfig, generator: PreTrainedModel | None, main: Any) -
 
 
 def initialise(network: nn.Module) -> None:
-    """The official initialisation: normal of standard deviation .02, redrawn outside two deviations; Glorot uniform where TensorFlow's default applied."""
+    """The official initialisation: normal with deviation .02, redrawn outside two deviations; Glorot uniform where TensorFlow's default applied."""
     for name, module in network.named_modules():
         if isinstance(module, nn.Linear):
             if name.rsplit(".", 1)[-1] in _GLOROT:
@@ -114,7 +115,7 @@ def initialise(network: nn.Module) -> None:
 
 
 @torch.no_grad()
-def copy_encoder(source: PreTrainedModel, target: PreTrainedModel) -> None:
+def copy_encoder(source: nn.Module, target: nn.Module) -> None:
     """Copies all weights of one encoder into another of the same shape, in place."""
     target.load_state_dict(source.state_dict())
 
@@ -137,7 +138,9 @@ def config_of_folder(folder: Path, config: ElectraConfig, vocab_size: int) -> El
         raise BadInput(f"holds a model of type '{found.model_type}'", "ELECTRA continues from ELECTRA or ModernBERT folders.", file=main_folder)
     if found.vocab_size != vocab_size:
         raise BadInput(
-            f"its vocabulary has {found.vocab_size} entries, the prepared text {vocab_size}", "Prepare the text with the model's own tokenizer.", file=main_folder
+            f"its vocabulary has {found.vocab_size} entries, the prepared text {vocab_size}",
+            "Prepare the text with the model's own tokenizer.",
+            file=main_folder,
         )
     if config.has_rtd_head and any("MaskedLM" in name for name in found.architectures or []):
         raise BadInput(
@@ -167,7 +170,7 @@ def config_of_folder(folder: Path, config: ElectraConfig, vocab_size: int) -> El
     return config
 
 
-def load(folder: Path, config: ElectraConfig, vocab_size: int, special_ids: Mapping[str, int]) -> tuple[PreTrainedModel | None, Any]:
+def load(folder: Path, config: ElectraConfig, vocab_size: int, special_ids: Mapping[str, int]) -> tuple[Any, Any]:
     """(generator, main network) with the weights of a folder; what it lacks (a generator, a head) starts fresh, and the log says so.
 
     Args:
@@ -179,20 +182,16 @@ def load(folder: Path, config: ElectraConfig, vocab_size: int, special_ids: Mapp
     generator, main = build(config, vocab_size, special_ids)
     main_folder, generator_folder = _folders(folder)
     settings = _settings(config, vocab_size, special_ids)
-    if config.architecture == "electra":
-        kind = ElectraForPreTraining if config.has_rtd_head else ElectraForMaskedLM
-        head = "discriminator_predictions" if config.has_rtd_head else "generator_"
-        main.load_state_dict(_weights(kind, main_folder, encoder_config("electra", **settings), may_lack=head), strict=False)
-    else:
-        kind = ModernBertModel if config.has_rtd_head else ModernBertForMaskedLM
-        network = main.base_model if config.has_rtd_head else main
-        network.load_state_dict(_weights(kind, main_folder, encoder_config("modernbert", **settings), may_lack=("head.", "decoder.")), strict=False)
-        if config.has_rtd_head and (main_folder / RTD_HEAD_FILE).is_file():
+    wanted = encoder_config(config.architecture, **settings)
+    if isinstance(main, RotaryDiscriminator):
+        main.model.load_state_dict(_weights(ModernBertModel, main_folder, wanted))
+        if (main_folder / RTD_HEAD_FILE).is_file():
             main.discriminator_predictions.load_state_dict(load_file(main_folder / RTD_HEAD_FILE))
+    else:
+        main.load_state_dict(_weights(type(main), main_folder, wanted, may_lack=_HEADS), strict=False)
     if generator is not None and generator_folder is not None:
-        kind = ElectraForMaskedLM if config.architecture == "electra" else ModernBertForMaskedLM
         wanted = encoder_config(config.architecture, **_generator_settings(config, settings))
-        weights = _weights(kind, generator_folder, wanted)
+        weights = _weights(type(generator), generator_folder, wanted)
         if not config.untied_generator_embeddings:
             if not _same_tables(weights, generator):
                 logger.warning("%s: the generator's embeddings differ from the discriminator's; shared again, the discriminator's are kept", folder)
@@ -206,13 +205,14 @@ def load(folder: Path, config: ElectraConfig, vocab_size: int, special_ids: Mapp
 
 def save_rtd_head(main: Any, folder: Path) -> None:
     """Writes the replaced-token head beside a ModernBERT folder, which has no place for it."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in main.discriminator_predictions.state_dict().items()}, folder / RTD_HEAD_FILE)
+    weights = main.discriminator_predictions.state_dict()
+    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, folder / RTD_HEAD_FILE)
 
 
 def _folders(folder: Path) -> tuple[Path, Path | None]:
     main = folder / "discriminator" if (folder / "discriminator" / "config.json").is_file() else folder
     if not (main / "config.json").is_file():
-        raise BadInput("holds no config.json, nor a folder discriminator/ with one", "Give an export of this library or a transformers folder.", file=folder)
+        raise BadInput("holds no config.json, nor a folder discriminator/ with one", "Give an export or a transformers folder.", file=folder)
     generator = folder / "generator"
     return main, generator if (generator / "config.json").is_file() else None
 
@@ -245,27 +245,30 @@ def _generator_settings(config: ElectraConfig, settings: dict[str, Any]) -> dict
     return settings | own
 
 
-def _tie_output(model: PreTrainedModel) -> None:
-    output = model.get_output_embeddings()
-    output.weight = word_embeddings(model.base_model).weight
+def _electra_discriminator(settings: dict[str, Any]) -> ElectraForPreTraining:
+    shape: Any = encoder_config("electra", **settings)
+    return ElectraForPreTraining(shape)
 
 
-def _weights(kind: type[PreTrainedModel], folder: Path, wanted: Any, may_lack: str | tuple[str, ...] = ()) -> dict[str, Tensor]:
+def _weights(kind: Any, folder: Path, wanted: Any, may_lack: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """The state dict of a folder as `kind` names it; of the heads in `may_lack` only what the folder has."""
     try:
         model, info = kind.from_pretrained(folder, config=wanted, dtype=torch.float32, output_loading_info=True, local_files_only=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise BadInput(f"its weights cannot be loaded: {str(error).splitlines()[0]}", "Export the model again.", file=folder) from error
     missing = set(info["missing_keys"])
-    allowed = tuple(may_lack) if isinstance(may_lack, tuple) else (may_lack,)
-    if lost := sorted(name for name in missing if not (may_lack and name.startswith(allowed))):
-        raise BadInput(f"it lacks {len(lost)} weights of the encoder, for example {lost[0]}", "Check that config.json belongs to these weights.", file=folder)
+    if lost := sorted(name for name in missing if not name.startswith(may_lack)):
+        what = f"it lacks {len(lost)} weights of the encoder, for example {lost[0]}"
+        raise BadInput(what, "Check that config.json belongs to these weights.", file=folder)
     if missing:
         logger.warning("%s has no %s: the head starts fresh", folder, sorted(missing)[0].split(".")[0])
     return {name: value for name, value in model.state_dict().items() if name not in missing}
 
 
-def _same_tables(weights: Mapping[str, Tensor], generator: PreTrainedModel) -> bool:
+def _same_tables(weights: Mapping[str, Tensor], generator: Any) -> bool:
     own = generator.state_dict()
     return all(torch.equal(value, own[name].cpu()) for name, value in weights.items() if ".embeddings." in name)
 
+
+def _tie_output(model: Any) -> None:
+    model.get_output_embeddings().weight = word_embeddings(model.base_model).weight

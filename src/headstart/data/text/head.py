@@ -1,0 +1,41 @@
+"""The first documents of some sources, for a smoke run: read without reading the rest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+from headstart.core.files import atomic_write
+from headstart.data.text import builtin
+from headstart.data.text.config import TextConfig
+from headstart.data.text.read import Fault, Reading, bad_input
+from headstart.data.text.sources import find_inputs
+
+
+def write_first_documents(sources: Sequence[str | Path], path: Path, config: TextConfig, count: int) -> None:
+    """Writes the first `count` documents as .jsonl with the field `text`.
+
+    Raises:
+        BadInput: a record among them cannot be used, whatever `on_bad_input` says.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as file:
+        for text in islice(_documents(sources, config), count):
+            file.write(json.dumps({"text": text}).encode() + b"\n")
+
+
+def _documents(sources: Sequence[str | Path], config: TextConfig) -> Iterator[str]:
+    for source in sources:
+        if str(source).startswith(builtin.PREFIX):
+            for package_file in builtin.package_files(str(source)):
+                document = builtin.read_document(package_file)
+                if document is not None:
+                    yield document.text
+            continue
+        for file in find_inputs([source]).files:
+            for record in Reading(file, config):
+                if isinstance(record, Fault):
+                    raise bad_input(file, record)
+                yield record.text
