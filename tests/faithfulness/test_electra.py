@@ -41,8 +41,8 @@ def facts(vocab_size: int = VOCAB, special_ids: dict[str, int] | None = None) ->
 
 def small(**changes: Any) -> ElectraConfig:
     settings: dict[str, Any] = {
-        "num_layers": 2, "hidden_size": 32, "num_heads": 2, "embedding_size": 16, "generator_hidden_size": 0.5, "max_positions": 24, "sequence_length": 24,
-        "dropout": 0.0, "mask_ratio": 0.25,
+        "num_layers": 2, "hidden_size": 32, "num_heads": 2, "embedding_size": 16, "generator_hidden_size": 0.5,
+        "max_positions": 24, "sequence_length": 24, "dropout": 0.0, "mask_ratio": 0.25,
     }  # fmt: skip
     return ElectraConfig(**settings | changes)
 
@@ -396,7 +396,8 @@ def test_09_sizes_of_the_other_tying_rules() -> None:
     assert untied != tied
     one, _, _, _ = sizes(ElectraConfig(untied_generator=False), 30522)
     with torch.device("meta"):
-        alone = sum(p.numel() for p in ElectraForPreTraining(encoder_config("electra", **network._settings(ElectraConfig(), 30522, BERT_IDS))).parameters())
+        discriminator = ElectraForPreTraining(encoder_config("electra", **network._settings(ElectraConfig(), 30522, BERT_IDS)))
+    alone = sum(p.numel() for p in discriminator.parameters())
     assert one - alone == 256 * 128 + 128 + 2 * 128 + 30522  # dense, LayerNorm, output bias: the MLM head alone
 
 
@@ -484,7 +485,7 @@ def test_13_heads() -> None:
     logits = mask_logits(torch.tensor([[0.0, 5, 5, 1, 2, 9]]), mask)
     assert logits.softmax(-1)[0].tolist() == pytest.approx([0.0900, 0, 0, 0.2447, 0.6652, 0], abs=5e-5)
     assert float(nn.functional.cross_entropy(logits, torch.tensor([3]))) == pytest.approx(1.407606, abs=1e-6)
-    assert to_bioes("O B-X I-X I-X O B-Y".split()) == "O B-X I-X E-X O S-Y".split()
+    assert to_bioes(["O", "B-X", "I-X", "I-X", "O", "B-Y"]) == ["O", "B-X", "I-X", "E-X", "O", "S-Y"]
     tags = torch.full((2, 12), NO_WORD)
     tags[0, 1:3], tags[1, 1:11] = 2, 4  # a two-word and a ten-word sentence
     assert float(tagging_loss(torch.zeros(2, 12, 5), tags)) == pytest.approx(19.313255, abs=1e-5)
@@ -506,8 +507,9 @@ def tf1_arrays(layers: int = 12, vocab: int = 200, e: int = 128, h: int = 256, g
             at = f"{scope}/encoder/layer_{layer}"
             for name in ("query", "key", "value"):
                 shapes |= {f"{at}/attention/self/{name}/kernel": (width, width), f"{at}/attention/self/{name}/bias": (width,)}
-            for name, (i, o) in {"attention/output/dense": (width, width), "intermediate/dense": (width, 4 * width), "output/dense": (4 * width, width)}.items():
-                shapes |= {f"{at}/{name}/kernel": (i, o), f"{at}/{name}/bias": (o,)}
+            dense = {"attention/output/dense": (width, width), "intermediate/dense": (width, 4 * width), "output/dense": (4 * width, width)}
+            for name, shape in dense.items():
+                shapes |= {f"{at}/{name}/kernel": shape, f"{at}/{name}/bias": shape[1:]}
             for name in ("attention/output", "output"):
                 shapes |= {f"{at}/{name}/LayerNorm/gamma": (width,), f"{at}/{name}/LayerNorm/beta": (width,)}
     random = np.random.default_rng(0)
@@ -517,8 +519,8 @@ def tf1_arrays(layers: int = 12, vocab: int = 200, e: int = 128, h: int = 256, g
 def test_14_names() -> None:
     arrays = tf1_arrays()
     assert sum(name.startswith("electra/encoder") for name in arrays) == 12 * 16
-    noise = {"global_step": np.int64(5), "electra/encoder/layer_0/output/dense/kernel/adam_m": np.zeros(1), "generator_predictions/output_bias/adam_v": np.zeros(1)}
-    discriminator, generator = from_tf1(arrays | noise)
+    optimiser = ("global_step", "electra/encoder/layer_0/output/dense/kernel/adam_m", "generator_predictions/output_bias/adam_v")
+    discriminator, generator = from_tf1(arrays | {name: np.zeros(1) for name in optimiser})
 
     settings = network._settings(ElectraConfig(), 200, SMALL_IDS)
     disc = ElectraForPreTraining(encoder_config("electra", **settings)).eval()
@@ -533,14 +535,15 @@ def test_14_names() -> None:
     ours.generator.load_state_dict(generator)
     ids = batch_of(rows=2, length=32, vocab=200)["input_ids"]
     with torch.no_grad():
-        torch.testing.assert_close(ours.main.discriminator_predictions(encode(ours.main.electra, {"input_ids": ids})), disc(ids).logits, rtol=0, atol=1e-5)
-        torch.testing.assert_close(mlm_logits(ours.generator, encode(ours.generator.electra, {"input_ids": ids})), gen(ids).logits, rtol=0, atol=1e-5)
+        judged = ours.main.discriminator_predictions(encode(ours.main.electra, {"input_ids": ids}))
+        torch.testing.assert_close(judged, disc(ids).logits, rtol=0, atol=1e-5)
+        guessed = mlm_logits(ours.generator, encode(ours.generator.electra, {"input_ids": ids}))
+        torch.testing.assert_close(guessed, gen(ids).logits, rtol=0, atol=1e-5)
         assert float(disc(ids).logits.std()) > 1e-3  # the weights arrived
         # one layer by hand, in TensorFlow's orientation: x @ kernel + bias
         x = torch.randn(3, 256)
-        by_hand = x @ torch.from_numpy(arrays["electra/encoder/layer_3/intermediate/dense/kernel"]) + torch.from_numpy(
-            arrays["electra/encoder/layer_3/intermediate/dense/bias"]
-        )
+        kernel, bias = (torch.from_numpy(arrays[f"electra/encoder/layer_3/intermediate/dense/{name}"]) for name in ("kernel", "bias"))
+        by_hand = x @ kernel + bias
         torch.testing.assert_close(disc.electra.encoder.layer[3].intermediate.dense(x), by_hand)
 
     back = to_tf1(disc.state_dict(), gen.state_dict())
@@ -553,7 +556,8 @@ def test_14_names_of_untied_embeddings() -> None:
     arrays = tf1_arrays(layers=1)
     del arrays["generator/embeddings_project/kernel"], arrays["generator/embeddings_project/bias"]
     for name in ("word_embeddings", "position_embeddings", "token_type_embeddings", "LayerNorm/gamma", "LayerNorm/beta"):
-        arrays[f"generator/embeddings/{name}"] = np.random.default_rng(1).normal(size=arrays[f"electra/embeddings/{name}"].shape[:-1] + (64,)).astype(np.float32)
+        shape = (*arrays[f"electra/embeddings/{name}"].shape[:-1], 64)
+        arrays[f"generator/embeddings/{name}"] = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     discriminator, generator = from_tf1(arrays)
     assert generator["electra.embeddings.word_embeddings.weight"].shape == (200, 64)
     assert discriminator["electra.embeddings.word_embeddings.weight"].shape == (200, 128)

@@ -43,9 +43,12 @@ def facts(vocab_size: int = VOCAB) -> Any:
     return SimpleNamespace(tokenizer=tokenizer(), special_ids=SPECIAL, vocab_size=vocab_size, unigram_entropy=math.log(vocab_size))
 
 
-PAPER: dict[str, Any] = {"num_layers": 2, "hidden_size": 32, "num_heads": 2, "embedding_size": 16, "generator_hidden_size": 0.5, "max_positions": LENGTH}
+PAPER: dict[str, Any] = {
+    "num_layers": 2, "hidden_size": 32, "num_heads": 2, "embedding_size": 16, "generator_hidden_size": 0.5, "max_positions": LENGTH,
+}  # fmt: skip
 ROTARY: dict[str, Any] = {
-    "architecture": "modernbert", "num_layers": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48, "embedding_size": None, "generator_hidden_size": 1.0,
+    "architecture": "modernbert", "num_layers": 2, "hidden_size": 32, "num_heads": 2, "intermediate_size": 48, "embedding_size": None,
+    "generator_hidden_size": 1.0,
 }  # fmt: skip
 
 
@@ -70,7 +73,7 @@ def context(rows: Tensor | None = None, phase: str = "joint", step: int = 0) -> 
 
 @pytest.mark.parametrize("form", [PAPER, ROTARY], ids=["paper", "rotary"])
 def test_rows_have_the_same_masks_and_loss_in_any_micro_batch_and_order(form: dict[str, Any]) -> None:
-    """Exactly, because full rows have equal weights; with padding the micro-batches' means weigh rows differently (as the official code's TPU cores)."""
+    """Full rows have equal weights. With padding, the micro-batches' means weigh rows differently, as the official code's TPU cores do."""
     model, batch = method(form), batch_of(8)
     rows = torch.arange(8)
     whole = model.loss(batch, context(rows))
@@ -136,9 +139,12 @@ def test_a_step_never_waits_for_the_device(form: dict[str, Any], phase: str, pad
 def test_sampling_and_masks_need_no_attention_mask_on_full_rows() -> None:
     model = method()
     seen: list[Any] = []
+
+    def note(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
+        seen.append(args[1] if len(args) > 1 else kwargs.get("attention_mask"))
+
     for network in (model.generator, model.main):
-        attention = network.base_model.encoder.layer[0].attention
-        attention.register_forward_hook(lambda module, args, kwargs, out: seen.append(kwargs.get("attention_mask", args[1] if len(args) > 1 else None)), with_kwargs=True)
+        network.base_model.encoder.layer[0].attention.register_forward_hook(note, with_kwargs=True)
     model.loss(batch_of(), context())
     assert seen == [None, None]
     seen.clear()
@@ -232,17 +238,34 @@ def test_evaluation_hides_every_slot_and_ranks() -> None:
     assert set(method(arm="mlm").eval().evaluate(batch_of(), context())) == {"loss", "mlm_loss_hidden"}
 
 
-@pytest.mark.parametrize("arm", ["electra", "mlm", "all_tokens_mlm"])
-def test_show_is_text_a_person_can_read(arm: str) -> None:
-    lines = method(arm=arm).eval().show(batch_of(padded=True), context())
-    assert lines[0].startswith("masked:")
-    assert "[MASK]" in lines[0]
-    assert "[PAD]" not in " ".join(lines)
-    assert any(line.startswith("suspects:") for line in lines) is (arm == "electra")
-    assert len(lines) == (6 if arm == "electra" else 4)
+@pytest.mark.parametrize(
+    ("arm", "parts"),
+    [("electra", ["masked", "sampled", "suspects"]), ("mlm", ["masked", "guessed"]), ("all_tokens_mlm", ["masked", "sampled"])],
+)
+def test_show_is_text_a_person_can_read(arm: str, parts: list[str]) -> None:
+    shown = method(arm=arm).eval().show(batch_of(padded=True), context())
+    assert len(shown) == 4  # one a row
+    for text in shown:
+        assert [line.split(":")[0].strip() for line in text.splitlines()] == parts
+        assert "[MASK]" in text
+        assert "[PAD]" not in text
 
 
-@pytest.mark.parametrize("form", [PAPER, ROTARY, PAPER | {"untied_generator_embeddings": True}, PAPER | {"untied_generator": False}], ids=["paper", "rotary", "untied", "one"])
+def test_show_fills_a_persons_masks_and_suspects_their_words() -> None:
+    batch = batch_of(2)
+    batch["input_ids"][:, 4] = SPECIAL["mask"]
+    (text, _) = method().eval().show(batch, context(torch.arange(2)), own_text=True)
+    first, second = text.splitlines()
+    assert first.startswith("text: [CLS]")
+    assert "[MASK]" not in first
+    assert second.strip().startswith("suspects: ")
+    assert len(first.split()) == 1 + LENGTH
+
+
+FORMS = {"paper": PAPER, "rotary": ROTARY, "untied": PAPER | {"untied_generator_embeddings": True}, "one": PAPER | {"untied_generator": False}}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 def test_export_loads_in_transformers_and_here(form: dict[str, Any], tmp_path: Path) -> None:
     model = method(form).eval()
     with torch.no_grad():
@@ -261,7 +284,8 @@ def test_export_loads_in_transformers_and_here(form: dict[str, Any], tmp_path: P
         torch.testing.assert_close(full(**batch).logits, model.main(**batch).logits, rtol=0, atol=1e-5)
 
     again = Electra.load(tmp_path)
-    assert (again.config.untied_generator, again.config.untied_generator_embeddings) == (model.config.untied_generator, model.config.untied_generator_embeddings)
+    for name in ("untied_generator", "untied_generator_embeddings", "mask_ratio", "arm"):
+        assert getattr(again.config, name) == getattr(model.config, name)
     assert [p.shape for p in again.parameters()] == [p.shape for p in model.parameters()]  # nothing shared came apart
     for name, value in model.state_dict().items():
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0, msg=name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from headstart.methods.electra.config import ElectraConfig
 from headstart.methods.electra.examples import build_examples
 from headstart.methods.electra.rows import electra_rows, sentence_bounds
 
-WORDS = "the pump was switched off at noon and pressure fell within two minutes so a second valve opened slowly".split()
+WORDS = ["the", "pump", "was", "switched", "off", "at", "noon", "and", "pressure", "fell", "within", "two", "minutes", "so", "a", "valve", "opened"]
 
 
 @pytest.fixture(scope="module")
