@@ -5,8 +5,8 @@
 
     builtin:python-docs?exclude=FILE     leaves out the modules named in FILE, one a line (`docstring_task` writes such a file)
 
-Parsing a scientific installation takes about 25 s on one core, so it is spread over processes: `python -m headstart.data.text.builtin START STOP`
-prints a slice.
+Parsing a scientific installation takes about 25 s on one core, so it is spread over processes: `python -m headstart.data.text.builtin SPEC START
+STOP` prints a slice.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from headstart.core.errors import BadInput, HeadstartError, UsageError
+from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import atomic_write
 from headstart.core.hardware import cores
 from headstart.core.progress import Reporter
@@ -119,30 +120,20 @@ def write_builtin(spec: str, path: Path, workers: int | None = None) -> None:
     if not files:
         raise BadInput("no packages are installed in this Python.", "Give your own files with --data.", file=spec)
     workers = workers or cores()
-    bounds = _equal_slices([file.size for file in files], 4 * workers)
+    slices = _equal_slices([file.size for file in files], 2 * workers)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
-    pending = list(range(len(bounds)))
-    with tempfile.TemporaryDirectory() as folder, Reporter("read docstrings", sum(file.size for file in files) / 1e6, "MB") as reporter:
-        running: dict[int, subprocess.Popen[bytes]] = {}
-        try:
-            while pending or running:
-                while pending and len(running) < workers:
-                    index = pending.pop(0)
-                    with Path(folder, str(index)).open("wb") as output:
-                        command = [sys.executable, "-m", __name__, spec, *map(str, bounds[index])]
-                        running[index] = subprocess.Popen(command, stdout=output, env=environment)
-                index, process = next(iter(running.items()))
-                if process.wait() != 0:
-                    raise HeadstartError(f"reading docstrings failed in a helper process (exit {process.returncode}); its message is above.")
-                del running[index]
-                reporter.advance(sum(file.size for file in files[slice(*bounds[index])]) / 1e6)
-        finally:
-            for process in running.values():
-                process.kill()
-                process.wait()
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool, Reporter("read docstrings", len(files), "files") as reporter:
+
+        def print_slice(bounds: tuple[int, int]) -> Path:
+            output = Path(folder, str(bounds[0]))
+            with output.open("wb") as file:
+                subprocess.run([sys.executable, "-m", __name__, spec, *map(str, bounds)], stdout=file, env=environment, check=True)
+            return output
+
         with atomic_write(path) as whole:
-            for index in range(len(bounds)):
-                whole.write(Path(folder, str(index)).read_bytes())
+            for bounds, output in zip(slices, pool.map(print_slice, slices), strict=True):
+                whole.write(output.read_bytes())
+                reporter.advance(bounds[1] - bounds[0])
 
 
 def _equal_slices(sizes: list[int], count: int) -> list[tuple[int, int]]:

@@ -1,7 +1,7 @@
 """A labelled task that every Python installation carries: which package does a docstring sentence come from?
 
-- Classes: the packages with the most usable sentences. A sentence is usable if it has 6 to 40 words, reads as prose, does not hold the name of its own package,
-  and occurs in that package only (packages carry copies of each other).
+- Classes: the packages with the most usable sentences. A sentence is usable if it has 6 to 40 words, reads as prose, does not hold the name of its
+  own package, and occurs in that package only (packages carry copies of each other).
 - Split by module: no module gives both training and test sentences, and no test sentence occurs in any other module.
 - Test modules are named in keep_out.txt: pre-train on `builtin:python-docs?exclude=.../keep_out.txt` and nothing of the test text was seen.
 """
