@@ -169,7 +169,7 @@ PRESETS: dict[str, Preset] = {
             architecture="modernbert",
             num_layers=2,
             hidden_size=128,
-            intermediate_size=384,
+            intermediate_size=256,
             embedding_size=None,
             max_positions=512,
             dropout=0.0,
@@ -182,7 +182,7 @@ PRESETS: dict[str, Preset] = {
         batch=32,
         optimizer=_ADAM | {"name": "adamw", "learning_rate": 3e-3},
         schedule={"name": "electra", "warmup_share": 0.1},
-        data={"tokenizer_kind": "wordpiece", "vocab_size": 4096, "lowercase": True},
+        data={"vocab_size": 2048},  # as the tiny presets of mlm and causal-lm, so that one store serves all three
     ),
     # The paper's form at the smallest size: E != H in the discriminator, E == H in the generator, so both branches of the projection are built.
     "tiny-paper": Preset(
