@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Sequence
 from fractions import Fraction
 from typing import Literal, Protocol
@@ -54,9 +55,9 @@ class Mixture:
         if not self.parts or (self.sizes == 0).any():
             raise UsageError("a mixture needs at least one part, and none may be empty.", "Leave empty stores out.")
         per_row = [Fraction(1) if weights is None else _per_row(part, by) for part in self.parts]
+        if weights is not None and (len(weights) != len(self.parts) or not all(0 < weight < math.inf for weight in weights)):
+            raise UsageError(f"weights {list(weights)} for {len(self.parts)} parts.", "Give one positive number a part.")
         wanted = [Fraction(int(size)) for size in self.sizes] if weights is None else [Fraction(str(weight)) for weight in weights]
-        if len(wanted) != len(self.parts) or min(wanted) <= 0:
-            raise UsageError(f"{len(wanted)} weights for {len(self.parts)} parts, or one that is not positive.", "Give one positive weight a part.")
         counts = _period_counts([weight / amount for weight, amount in zip(wanted, per_row, strict=True)])
         self.period = sum(counts)
         self.shares = [Fraction(count, self.period) for count in counts]
@@ -101,9 +102,9 @@ def _period_counts(weights: list[Fraction]) -> list[int]:
     shares = [weight / total for weight in weights]
     period = 1
     for share in shares:
-        period = period * share.denominator // np.gcd(period, share.denominator) if period <= MAX_PERIOD else period
+        period = math.lcm(period, share.denominator) if period <= MAX_PERIOD else period
     if period <= MAX_PERIOD:
-        return [int(share * int(period)) for share in shares]
+        return [int(share * period) for share in shares]
     ideal = [share * MAX_PERIOD for share in shares]
     counts = [max(1, int(amount)) for amount in ideal]
     by_remainder = sorted(range(len(counts)), key=lambda index: counts[index] - ideal[index])
