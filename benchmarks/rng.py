@@ -1,6 +1,7 @@
-"""What the counter-based generator costs: against Philox in the same tensor arithmetic, against torch's own generator with state, and as a share of a training step.
+"""What the counter-based generator costs: against Philox in the same tensor arithmetic, against torch's own generator with state, and as a share
+of a training step.
 
-    python benchmarks/rng.py [--device cuda] [--out benchmarks/results/rng.json]
+python benchmarks/rng.py [--device cuda] [--out benchmarks/results/rng.json]
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def step_ms(device: str) -> float:
     """One forward and backward pass of a BERT of width 128 with two layers, 32 x 64 tokens: the smallest step that the tiny presets run."""
     from transformers import BertConfig, BertModel
 
-    model = BertModel(BertConfig(vocab_size=2048, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512), add_pooling_layer=False)
+    model = BertModel(
+        BertConfig(vocab_size=2048, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512), add_pooling_layer=False
+    )
     model.to(device)
     ids = torch.randint(0, 2048, (32, 64), device=device)
 
@@ -94,7 +97,10 @@ def main() -> None:
     }
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(f"ours {ours:.3f} ms, Philox {philox:.3f} ms ({philox / ours:.1f} x), torch.rand {stateful:.3f} ms; two draws are {2 * ours / step:.2%} of a tiny step of {step:.1f} ms")
+    print(
+        f"ours {ours:.3f} ms, Philox {philox:.3f} ms ({philox / ours:.1f} x), torch.rand {stateful:.3f} ms;"
+        f" two draws are {2 * ours / step:.2%} of a tiny step of {step:.1f} ms"
+    )
 
 
 if __name__ == "__main__":

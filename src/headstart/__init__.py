@@ -10,7 +10,12 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_VERBS = {"pretrain": "headstart.verbs.pretrain", "finetune": "headstart.verbs.finetune", "peek": "headstart.verbs.peek", "sample": "headstart.verbs.sample"}
+_VERBS = {
+    "pretrain": "headstart.verbs.pretrain",
+    "finetune": "headstart.verbs.finetune",
+    "peek": "headstart.verbs.peek",
+    "sample": "headstart.verbs.sample",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -13,7 +13,9 @@ EXAMPLE = "headstart demo --out demo"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder for the store, the runs and result.json")
-    parser.add_argument("--minutes", type=float, default=1.5, help="pre-training minutes of the causal language model; mlm gets the same counted FLOPs")
+    parser.add_argument(
+        "--minutes", type=float, default=1.5, help="pre-training minutes of the causal language model; mlm gets the same counted FLOPs"
+    )
     parser.add_argument("--seeds", type=int, default=5, help="fine-tuning seeds")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -21,7 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from headstart.verbs.demo import demo
 
-    result = demo(args.out, minutes=args.minutes, seeds=args.seeds, say=lambda line: print(line, file=sys.stderr if args.json else sys.stdout, flush=True))
+    result = demo(
+        args.out, minutes=args.minutes, seeds=args.seeds, say=lambda line: print(line, file=sys.stderr if args.json else sys.stdout, flush=True)
+    )
     if args.json:
         print(json.dumps(result, indent=1))
     return 0

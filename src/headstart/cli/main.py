@@ -58,7 +58,10 @@ def main(argv: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if debug:
             traceback.print_exc()
-        print(f"headstart {verb}: the package '{error.name}' is not installed.\n`headstart doctor` names what is missing and the pip line.", file=sys.stderr)
+        print(
+            f"headstart {verb}: the package '{error.name}' is not installed.\n`headstart doctor` names what is missing and the pip line.",
+            file=sys.stderr,
+        )
         return 4
     except Exception as error:
         if debug:

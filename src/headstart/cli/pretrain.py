@@ -56,9 +56,12 @@ def parse(argv: list[str]) -> Arguments:
         args=rest,
         default=from_file,
         prog=f"headstart pretrain {slug}",
-        description=f"{method.card.title}. Also: --config FILE.yaml sets any of these (flags win), --write-config FILE writes them all, explained.\nexample: {EXAMPLE}",
+        description=f"{method.card.title}. Also: --config FILE.yaml sets any of these (flags win), --write-config FILE writes them all,"
+        f" explained.\nexample: {EXAMPLE}",
     )
-    return Arguments(slug, config, provenance([("default", defaults), ("preset", chosen), ("config", from_file), ("flag", config)]), known.write_config)
+    return Arguments(
+        slug, config, provenance([("default", defaults), ("preset", chosen), ("config", from_file), ("flag", config)]), known.write_config
+    )
 
 
 def run(args: Arguments) -> int:

@@ -14,6 +14,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -36,7 +37,7 @@ def field_docs(cls: type) -> dict[str, str]:
         except (OSError, TypeError):  # made by make_dataclass: no source
             continue
         body = typing.cast(ast.ClassDef, tree.body[0]).body
-        for statement, following in zip(body, body[1:], strict=False):
+        for statement, following in pairwise(body):
             if isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and isinstance(following, ast.Expr):
                 text = getattr(following.value, "value", None)
                 if isinstance(text, str):
@@ -168,7 +169,8 @@ def to_yaml(config: Any) -> str:
 
 def _yaml_lines(config: Any, depth: int) -> Iterator[str]:
     indent = "  " * depth
-    docs = field_docs(type(config))
+    cls: type = type(config)
+    docs = field_docs(cls)
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         for line in docs.get(field.name, "").splitlines():
@@ -183,8 +185,8 @@ def _yaml_lines(config: Any, depth: int) -> Iterator[str]:
 
 def provenance(layers: list[tuple[str, Any]]) -> dict[str, str]:
     """Dotted name -> the last layer that changed it. `layers` is a list of (name, config) from the defaults to the final configuration."""
-    origin = {name: layers[0][0] for name in flatten(layers[0][1])}
-    for (_, before), (label, after) in zip(layers, layers[1:], strict=False):
+    origin = dict.fromkeys(flatten(layers[0][1]), layers[0][0])
+    for (_, before), (label, after) in pairwise(layers):
         old = flatten(before)
         for name, value in flatten(after).items():
             if name not in old or old[name] != value:

@@ -1,6 +1,7 @@
 """The run folder: one training, one folder, everything about it is in there (docs/architecture.md shows the files).
 
-`run.json` is rewritten as a whole (beside and renamed); `metrics.jsonl` and `probes.jsonl` are only appended to, and a resumed run cuts the lines past its checkpoint.
+`run.json` is rewritten as a whole (beside and renamed); `metrics.jsonl` and `probes.jsonl` are only appended to, and a resumed run cuts the lines
+past its checkpoint.
 """
 
 from __future__ import annotations

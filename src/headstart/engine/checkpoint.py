@@ -1,7 +1,9 @@
 """Checkpoints: every tensor in safetensors files, everything else in JSON; no pickle anywhere.
 
-A checkpoint is written into a hidden folder beside its place, flushed to disk, and renamed: a kill at any moment leaves either the whole checkpoint or none. Its manifest
-holds a hash of every file; a damaged newest checkpoint falls back to the one before. The training loop pays only for the copy to host memory: hashing and writing happen in a thread.
+A checkpoint is written into a hidden folder beside its place, flushed to disk, and renamed: a kill at any moment leaves either the whole
+checkpoint or none. Its manifest
+holds a hash of every file; a damaged newest checkpoint falls back to the one before. The training loop pays only for the copy to host memory:
+hashing and writing happen in a thread.
 """
 
 from __future__ import annotations

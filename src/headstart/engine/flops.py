@@ -1,7 +1,9 @@
 """Training FLOPs, counted on the real step.
 
-torch's counter sees every matrix product and convolution but not the fused attention kernel of the CPU (an MAE-base image: 56.3 instead of 58.7 GFLOP), so the counted
-pass runs attention in its unfused form, which is two ordinary products. A multiply-add is two operations; embedding look-ups, norms and activations are free.
+torch's counter sees every matrix product and convolution but not the fused attention kernel of the CPU (an MAE-base image: 56.3 instead of 58.7
+GFLOP), so the counted
+pass runs attention in its unfused form, which is two ordinary products. A multiply-add is two operations; embedding look-ups, norms and
+activations are free.
 """
 
 from __future__ import annotations

@@ -146,7 +146,9 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
-        """A line a row for a person to look at: masks and guesses, completions, suspicions. `own_text`: the rows are what a person typed, complete as it is."""
+        """A line a row for a person to look at: masks and guesses, completions, suspicions. `own_text`: the rows are what a person typed, complete
+        as it is.
+        """
         return []
 
     def export(self, folder: Path) -> None:

@@ -113,7 +113,9 @@ class MetricsLog:
         self._board.close()
 
 
-def live_line(step: int, total: int, values: dict[str, float], *, tokens_per_second: float, mfu: float, waiting: float, memory: int, left: float) -> str:
+def live_line(
+    step: int, total: int, values: dict[str, float], *, tokens_per_second: float, mfu: float, waiting: float, memory: int, left: float
+) -> str:
     """One line: loss, tokens/s, MFU, data-wait share, memory, time left."""
     width = len(str(total))
     scores = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name in ("loss", "gradient_norm") or name.endswith("_loss"))
@@ -135,5 +137,3 @@ def duration(seconds: float) -> str:
     seconds = max(0, round(seconds))
     hours, minutes = divmod(seconds // 60, 60)
     return f"{hours}:{minutes:02}:{seconds % 60:02}" if hours else f"{minutes}:{seconds % 60:02}"
-
-

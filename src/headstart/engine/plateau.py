@@ -1,7 +1,9 @@
 """The plateau line: token prediction sits on the unigram entropy of the corpus until the network looks at context.
 
-Until the loss has left it, pre-training hurts: the network forgets its useful random features and has learned nothing. Measured here on two corpora and five recipes
-(docs/plateau.md), leaving it took about 300,000 predicted tokens: causal LM predicts every token and leaves first, MLM at 15 % needs seven times the steps.
+Until the loss has left it, pre-training hurts: the network forgets its useful random features and has learned nothing. Measured here on two
+corpora and five recipes
+(docs/plateau.md), leaving it took about 300,000 predicted tokens: causal LM predicts every token and leaves first, MLM at 15 % needs seven times
+the steps.
 """
 
 from __future__ import annotations
@@ -40,14 +42,18 @@ class Plateau:
         return True
 
     def left_line(self) -> str:
-        return f"step {self.left_at}: {self.metric} is {self.smoothed:.2f}, {MARGIN} nats below the unigram entropy {self.entropy:.2f}: off the plateau."
+        return (
+            f"step {self.left_at}: {self.metric} is {self.smoothed:.2f}, {MARGIN} nats below the unigram entropy {self.entropy:.2f}: off the plateau."
+        )
 
     def verdict(self) -> str:
         """One sentence for the end of the run."""
         if self.left_at is not None:
             return f"{self.metric} left the unigram plateau ({self.entropy:.2f} nats) at step {self.left_at}."
         seen = "it was never logged" if self.smoothed is None else f"it ended at {self.smoothed:.2f}"
-        return f"{self.metric} never left the unigram plateau ({self.entropy:.2f} nats; {seen}): the budget was too small, and this head start may hurt."
+        return (
+            f"{self.metric} never left the unigram plateau ({self.entropy:.2f} nats; {seen}): the budget was too small, and this head start may hurt."
+        )
 
     def state_dict(self) -> dict[str, Any]:
         return {"smoothed": self.smoothed, "left_at": self.left_at}

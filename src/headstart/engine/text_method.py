@@ -52,7 +52,9 @@ class TextMethod(Method):
     @classmethod
     def smoke_source(cls, sources: Sequence[str | Path], folder: Path, data: TextConfig, records: int) -> tuple[list[str], TextConfig]:
         write_first_documents(sources, folder / "documents.jsonl", data, records)
-        return [str(folder / "documents.jsonl")], dataclasses.replace(data, text_field="text", vocab_size=min(data.vocab_size, 512), held_out_share=0.1)
+        return [str(folder / "documents.jsonl")], dataclasses.replace(
+            data, text_field="text", vocab_size=min(data.vocab_size, 512), held_out_share=0.1
+        )
 
     @classmethod
     def open_store(cls, folder: Path) -> TextStore:

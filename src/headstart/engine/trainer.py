@@ -153,7 +153,9 @@ class Trainer:
                         self.save()
                     if self.stop_requested.is_set() and self.step < self.total_steps:
                         self.checkpointer.wait()
-                        raise Interrupted(f"Stopped after step {self.step} of {self.total_steps}; a checkpoint is written.", "The same command continues.")
+                        raise Interrupted(
+                            f"Stopped after step {self.step} of {self.total_steps}; a checkpoint is written.", "The same command continues."
+                        )
         self.checkpointer.close()
         return self.totals()
 
@@ -201,7 +203,12 @@ class Trainer:
         rate = self.learning_rate * multiplier(self.step - 1, self.total_steps, self.schedule)
         record: dict[str, Any] = {"step": self.step, "tokens": self.tokens, "flops": self.flops, "wall_s": round(wall, 3), **values}
         record |= {"learning_rate": rate, "phase": self._phase_name}
-        mfu = speed * self.decisions.flops_per_step[self._phase_name] / (self.loader.global_batch * self.loader.tokens_per_row) / self.decisions.peak_flops
+        mfu = (
+            speed
+            * self.decisions.flops_per_step[self._phase_name]
+            / (self.loader.global_batch * self.loader.tokens_per_row)
+            / self.decisions.peak_flops
+        )
         log.write(
             record | {"tokens_per_second": round(speed, 1), "mfu": round(mfu, 4), "data_wait_share": round(waiting, 5)},
             live_line(
@@ -240,7 +247,9 @@ class Trainer:
         for name, value in results.items():
             log.probe(self.step, name, value)
         if results and self.due(max(self.evaluate_every, self.total_steps // 5)):
-            self.say("  held out at step " + str(self.step) + ": " + "  ".join(f"{name.split('/')[-1]} {value:.4g}" for name, value in results.items()))
+            self.say(
+                "  held out at step " + str(self.step) + ": " + "  ".join(f"{name.split('/')[-1]} {value:.4g}" for name, value in results.items())
+            )
         return results
 
     # --- state ------------------------------------------------------------------------------------------------------------------------------------
@@ -297,7 +306,7 @@ class Trainer:
         wall = self.wall_s + time.perf_counter() - self._started
         return Totals(self.step, self.tokens, self.flops, wall, peak_memory_bytes(self.device))
 
-    # --- surroundings ---------------------------------------------------------------------------------------------------------------------------------
+    # --- surroundings --------------------------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def batches(self) -> Iterator[DeviceBatches]:

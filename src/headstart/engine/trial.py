@@ -1,6 +1,7 @@
 """What a short trial of the real step decides before step 1: precision, micro-batch, FLOPs and seconds a step, and so the number of steps.
 
-The trial trains for a moment, then puts the weights back. What it decided is recorded in run.json and reused on resume, so a resumed run computes the same numbers.
+The trial trains for a moment, then puts the weights back. What it decided is recorded in run.json and reused on resume, so a resumed run computes
+the same numbers.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ def spans(phases: Sequence[Phase], total_steps: int) -> list[tuple[Phase, int, i
         raise UsageError(f"A method needs exactly one phase without a fixed length; here are {len(open_phases)}.")
     if fixed >= total_steps:
         lengths = ", ".join(f"{phase.name} {phase.steps}" for phase in phases if phase.steps is not None)
-        raise UsageError(f"The run has {total_steps} steps, but its first phases alone take {fixed} ({lengths}).", "Give a larger budget or shorter phases.")
+        raise UsageError(
+            f"The run has {total_steps} steps, but its first phases alone take {fixed} ({lengths}).", "Give a larger budget or shorter phases."
+        )
     result, start = [], 0
     for phase in phases:
         stop = start + (total_steps - fixed if phase.steps is None else phase.steps)
@@ -125,7 +128,7 @@ class Trial:
         """Everything that the budget and this machine decide. The method's weights are the same afterwards."""
         unit = budget.unit()
         before = host_copy(self.method.state_dict())
-        why: dict[str, str] = {}
+        why: dict[str, str] = {"micro_batch": "asked for"}
         last_phase = next(phase.name for phase in self.method.phases(1 << 30) if phase.steps is None)
         if micro_batch is None:
             micro_batch, why["micro_batch"] = self._fit_memory(last_phase)
@@ -143,7 +146,11 @@ class Trial:
         saves = minutes * 60 * (1 - 1 / COMPILE_GAIN)
         compiled = compile == "on" or (compile == "auto" and on_gpu and not graph and saves > 2 * COMPILE_SECONDS)
         why["cuda_graph"] = f"{parameters / 1e6:.1f} M parameters, {total} steps" if on_gpu else "only on a GPU"
-        why["compile"] = f"would save about {saves:.0f} s of {minutes:.1f} min and cost about {COMPILE_SECONDS:.0f} s" if on_gpu else "measured no gain that repays it on a CPU"
+        why["compile"] = (
+            f"would save about {saves:.0f} s of {minutes:.1f} min and cost about {COMPILE_SECONDS:.0f} s"
+            if on_gpu
+            else "measured no gain that repays it on a CPU"
+        )
         self.method.load_state_dict(before)
         self.method.zero_grad(set_to_none=True)
         return Decisions(
@@ -226,7 +233,9 @@ class Trial:
         return ("bf16" if fast < 0.95 * slow else "fp32"), reason
 
     def _fit_memory(self, phase: str) -> tuple[int, str]:
-        """The largest divisor of the global batch that fits: found by trying on a GPU, by extrapolating the growth of one small micro-batch on a CPU."""
+        """The largest divisor of the global batch that fits: found by trying on a GPU, by extrapolating the growth of one small micro-batch on a
+        CPU.
+        """
         divisors = [d for d in range(self.global_batch, 0, -1) if self.global_batch % d == 0]
         if self.device.type != "cuda":
             small = min(self.global_batch, 4)

@@ -31,7 +31,8 @@ def seed_dropout(seed: int, step: int, micro_step: int, rank: int) -> None:
 class Update:
     """The update of one step, as a call.
 
-    `method.loss` may return "weight", the number of items that its loss is the mean over (tokens predicted in this micro-batch): then the update uses the mean
+    `method.loss` may return "weight", the number of items that its loss is the mean over (tokens predicted in this micro-batch): then the update
+    uses the mean
     over the whole global batch however it is cut. Without it, micro-batches count by their rows.
 
     Args:

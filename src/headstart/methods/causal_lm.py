@@ -1,6 +1,7 @@
 """causal-lm: next-token prediction, the baseline that everything else is compared with.
 
-- Every token is a target, so it leaves the unigram plateau after fewer steps than any masked objective: in minutes on a CPU it is the head start to beat.
+- Every token is a target, so it leaves the unigram plateau after fewer steps than any masked objective: in minutes on a CPU it is the head start
+  to beat.
 - GPT-2 (Radford et al. 2019) or Llama (Touvron et al. 2023, arXiv 2302.13971) from transformers; the export is a transformers folder.
 - Rows are right-padded, and a causal model never looks right: no attention mask is needed, so the fused causal kernel always runs.
 - Documents packed into one row see each other, as in GPT-2 and GPT-3.
@@ -47,34 +48,37 @@ class CausalLMConfig:
     """One table for input and output."""
 
 
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(
+        CausalLMConfig(),
+        batch=32,
+        optimizer={"learning_rate": 4e-3, "weight_decay": 0.01, "beta2": 0.99},
+        schedule={"name": "linear", "warmup_share": 0.06},
+        data={"vocab_size": 2048},
+    ),
+    "small": Preset(
+        CausalLMConfig(hidden_size=512, num_layers=8, num_heads=8, intermediate_size=1408, sequence_length=512),
+        batch=128,
+        optimizer={"learning_rate": 6e-4, "weight_decay": 0.1, "beta2": 0.95},
+        schedule={"name": "cosine", "warmup_share": 0.02, "minimum_share": 0.1},
+        data={"vocab_size": 16384, "tokenizer_kind": "bpe", "lowercase": False},
+    ),
+    "base": Preset(  # GPT-2 124M, with the optimiser of GPT-3 125M (Brown et al. 2020, table 2.1)
+        CausalLMConfig("gpt2", hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, sequence_length=1024),
+        batch=512,
+        optimizer={"learning_rate": 6e-4, "weight_decay": 0.1, "beta2": 0.95},
+        schedule={"name": "cosine", "warmup_share": 0.01, "minimum_share": 0.1},
+        data={"vocab_size": 50257, "tokenizer_kind": "bpe", "lowercase": False},
+    ),
+}
+
+
 class CausalLM(TextMethod):
     """A decoder that predicts the next token of every position."""
 
     card = catalog.card("causal-lm")
     Config = CausalLMConfig
-    presets = {
-        "tiny": Preset(
-            CausalLMConfig(),
-            batch=32,
-            optimizer={"learning_rate": 4e-3, "weight_decay": 0.01, "beta2": 0.99},
-            schedule={"name": "linear", "warmup_share": 0.06},
-            data={"vocab_size": 2048},
-        ),
-        "small": Preset(
-            CausalLMConfig(hidden_size=512, num_layers=8, num_heads=8, intermediate_size=1408, sequence_length=512),
-            batch=128,
-            optimizer={"learning_rate": 6e-4, "weight_decay": 0.1, "beta2": 0.95},
-            schedule={"name": "cosine", "warmup_share": 0.02, "minimum_share": 0.1},
-            data={"vocab_size": 16384, "tokenizer_kind": "bpe", "lowercase": False},
-        ),
-        "base": Preset(  # GPT-2 124M, with the optimiser of GPT-3 125M (Brown et al. 2020, table 2.1)
-            CausalLMConfig("gpt2", hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, sequence_length=1024),
-            batch=512,
-            optimizer={"learning_rate": 6e-4, "weight_decay": 0.1, "beta2": 0.95},
-            schedule={"name": "cosine", "warmup_share": 0.01, "minimum_share": 0.1},
-            data={"vocab_size": 50257, "tokenizer_kind": "bpe", "lowercase": False},
-        ),
-    }
+    presets = PRESETS
 
     config: CausalLMConfig
 

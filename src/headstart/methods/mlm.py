@@ -10,11 +10,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForMaskedLM
+from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from headstart import catalog
 from headstart.backbones.text import Architecture, build_masked_lm, encode, mlm_logits
@@ -56,43 +56,48 @@ class MLMConfig:
     """Steps of causal language modelling before masking begins, at most a third of the run. BERT: none."""
 
 
+PRESETS: dict[str, Preset] = {
+    "tiny": Preset(
+        MLMConfig(mask_probability=0.25, causal_start=300),
+        batch=32,
+        optimizer={"learning_rate": 4e-3, "beta2": 0.99},
+        schedule={"name": "linear", "warmup_share": 0.06},
+        data={"vocab_size": 2048},
+    ),
+    "small": Preset(
+        MLMConfig("bert", hidden_size=512, num_layers=4, num_heads=8, intermediate_size=2048, sequence_length=128, dropout=0.1),
+        batch=256,
+        optimizer={"name": "adam-uncorrected", "learning_rate": 5e-4, "epsilon": 1e-6},
+        schedule={"name": "electra", "warmup_steps": 10_000},
+        data={"vocab_size": 30522},
+    ),
+    "base": Preset(  # BERT-base, google-research/bert run_pretraining.py: batch 256, 1e-4, 10,000 warm-up steps of 1,000,000
+        MLMConfig("bert", hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, sequence_length=512, dropout=0.1),
+        batch=256,
+        optimizer={"name": "adam-uncorrected", "learning_rate": 1e-4, "epsilon": 1e-6},
+        schedule={"name": "electra", "warmup_steps": 10_000},
+        data={"vocab_size": 30522},
+        steps=1_000_000,
+    ),
+}
+
+
 class MLM(TextMethod):
     """An encoder that predicts the tokens hidden from it."""
 
     card = catalog.card("mlm")
     Config = MLMConfig
     plateau_metric = "mlm_loss"
-    presets = {
-        "tiny": Preset(
-            MLMConfig(mask_probability=0.25, causal_start=300),
-            batch=32,
-            optimizer={"learning_rate": 4e-3, "beta2": 0.99},
-            schedule={"name": "linear", "warmup_share": 0.06},
-            data={"vocab_size": 2048},
-        ),
-        "small": Preset(
-            MLMConfig("bert", hidden_size=512, num_layers=4, num_heads=8, intermediate_size=2048, sequence_length=128, dropout=0.1),
-            batch=256,
-            optimizer={"name": "adam-uncorrected", "learning_rate": 5e-4, "epsilon": 1e-6},
-            schedule={"name": "electra", "warmup_steps": 10_000},
-            data={"vocab_size": 30522},
-        ),
-        "base": Preset(  # BERT-base, google-research/bert run_pretraining.py: batch 256, 1e-4, 10,000 warm-up steps of 1,000,000
-            MLMConfig("bert", hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, sequence_length=512, dropout=0.1),
-            batch=256,
-            optimizer={"name": "adam-uncorrected", "learning_rate": 1e-4, "epsilon": 1e-6},
-            schedule={"name": "electra", "warmup_steps": 10_000},
-            data={"vocab_size": 30522},
-            steps=1_000_000,
-        ),
-    }
+    presets = PRESETS
 
     config: MLMConfig
+    never_masked: Tensor  # bool [vocab]
+    continues_word: Tensor  # bool [vocab]
 
     def __init__(self, config: MLMConfig, store: TextStore, init: Path | None = None) -> None:
         super().__init__(config, store, init)
         if init is not None:
-            self.model = load_model(init, AutoModelForMaskedLM)
+            self.model: PreTrainedModel = load_model(init, AutoModelForMaskedLM)
         else:
             self.model = build_masked_lm(
                 config.architecture,
@@ -156,22 +161,26 @@ class MLM(TextMethod):
         return choose_groups(ctx.rng, groups, candidates, n_tokens, config.mask_probability, self.slots, cut_last=config.mask_unit == "span")
 
     def score(self, batch: Batch, masked: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
-        hidden = encode(self.model.base_model, {**batch, "input_ids": masked})
+        hidden = encode(self.encoder, {**batch, "input_ids": masked})
         logits = mlm_logits(self.model, gather_positions(hidden, positions))  # [batch, slots, vocab]
         return masked_lm_loss(logits, batch["input_ids"].gather(1, positions), weights)
 
     def causal_loss(self, batch: Batch) -> dict[str, Tensor]:
         ids, mask = batch["input_ids"], batch.get("attention_mask")
-        logits = mlm_logits(self.model, encode(self.model.base_model, batch, causal=True)[:, :-1])
+        logits = mlm_logits(self.model, encode(self.encoder, batch, causal=True)[:, :-1])
         scored = torch.ones_like(ids[:, 1:], dtype=torch.float32) if mask is None else mask[:, 1:].float()
         loss = masked_lm_loss(logits, ids[:, 1:], scored)
         return {"loss": loss, "causal_loss": loss.detach(), "weight": scored.sum()}
 
+    @property
+    def encoder(self) -> PreTrainedModel:
+        return cast(PreTrainedModel, self.model.base_model)
+
     def hidden_states(self, batch: Batch) -> Tensor:
-        return encode(self.model.base_model, batch)
+        return encode(self.encoder, batch)
 
     def backbone(self) -> nn.Module:
-        return self.model.base_model
+        return self.encoder
 
     @torch.no_grad()
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
@@ -183,11 +192,11 @@ class MLM(TextMethod):
         else:
             positions, weights = self.choose(batch, ctx)
         masked = apply_masking(batch["input_ids"], positions, weights, mask_id, ctx.rng, mask_share=1.0)
-        logits = mlm_logits(self.model, gather_positions(encode(self.model.base_model, {**batch, "input_ids": masked}), positions))
+        logits = mlm_logits(self.model, gather_positions(encode(self.encoder, {**batch, "input_ids": masked}), positions))
         guesses = logits.argmax(-1).tolist()
         lines = []
         for row, places, used, guessed in zip(batch["input_ids"].tolist(), positions.tolist(), weights.tolist(), guesses, strict=True):
-            pieces = [self.tokenizer.id_to_token(i) for i in row]
+            pieces = [str(self.tokenizer.id_to_token(i)) for i in row]
             for place, weight, guess in zip(places, used, guessed, strict=True):
                 if weight:
                     pieces[place] = f"[{self.tokenizer.id_to_token(guess)}|{pieces[place]}]"

@@ -39,17 +39,23 @@ def lines(
     tokens = steps * loader.global_batch * loader.tokens_per_row
     warmup = warmup_steps(config.schedule, steps)
     state_gb = parameters * 12 / 2**30  # weights and two moments in fp32
+    settings = decisions.why
+    phases = ", ".join(f"{phase.name} {start}-{stop}" for phase, start, stop in spans(method.phases(steps), steps))
     report = [
         f"Plan: {slug} ({config.preset}) into {out}",
-        f"  data       {store.manifest['counts']['documents']:,} documents, {rows.n_tokens:,} training tokens in {len(rows):,} rows of {loader.tokens_per_row}"
-        f" ({describe_report(rows.report)})",
-        f"  model      {parameters / 1e6:.2f} M parameters, {len(store.special_ids)} special tokens, vocabulary {store.vocab_size:,}",
-        f"  length     {steps:,} steps of {loader.global_batch} rows = {tokens:,} tokens = {steps * loader.global_batch / len(rows):.2f} epochs; {flops:.3g} training FLOPs",
-        f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / steps:.1%}), peak rate {config.optimizer.learning_rate:g} ({config.optimizer.name})",
-        f"  phases     {', '.join(f'{p.name} {start}-{stop}' for p, start, stop in spans(method.phases(steps), steps))}",
-        f"  machine    {device}, {decisions.precision} ({decisions.why['precision']}), micro-batch {decisions.micro_batch} ({decisions.why['micro_batch']}),"
-        f" {decisions.threads} threads, compile {'on' if decisions.compile else 'off'}, CUDA graph {'on' if decisions.cuda_graph else 'off'}",
-        f"  cost       about {duration(seconds)} here; disk about {3 * state_gb + 0.01:.2f} GiB (two checkpoints and the export); memory for weights and optimiser {16 / 12 * state_gb:.2f} GiB",
+        f"  data       {store.manifest['counts']['documents']:,} documents, {rows.n_tokens:,} training tokens in {len(rows):,} rows of"
+        f" {loader.tokens_per_row} ({describe_report(rows.report)})",
+        f"  model      {parameters / 1e6:.2f} M parameters, vocabulary {store.vocab_size:,}",
+        f"  length     {steps:,} steps of {loader.global_batch} rows = {tokens:,} tokens = {loader.epoch(steps):.2f} epochs;"
+        f" {flops:.3g} training FLOPs",
+        f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / steps:.1%}), peak rate {config.optimizer.learning_rate:g}"
+        f" ({config.optimizer.name})",
+        f"  phases     {phases}",
+        f"  machine    {device}, {decisions.threads} threads, compile {'on' if decisions.compile else 'off'} ({settings['compile']}),"
+        f" CUDA graph {'on' if decisions.cuda_graph else 'off'} ({settings['cuda_graph']})",
+        f"  precision  {decisions.precision}: {settings['precision']}",
+        f"  memory     micro-batch {decisions.micro_batch}: {settings['micro_batch']}; weights and optimiser {4 / 3 * state_gb:.2f} GiB",
+        f"  cost       about {duration(seconds)} here; disk about {3 * state_gb + 0.01:.2f} GiB (two checkpoints and the export)",
     ]
     if method.predicts_tokens:
         report += plateau_lines(method, loader, steps, seconds, store.unigram_entropy)
@@ -71,7 +77,9 @@ def warmup_steps(schedule: ScheduleConfig, total_steps: int) -> float:
 def plateau_lines(method: Method, loader: Loader, steps: int, seconds: float, entropy: float) -> list[str]:
     """Whether the budget can leave the unigram plateau; if not, the budget that could."""
     leave = steps_to_leave(method.predicted_per_row() * loader.global_batch)
-    line = f"  plateau    the loss starts on the unigram entropy, {entropy:.2f} nats, and should leave it after about {leave:,} steps (docs/plateau.md)"
+    line = (
+        f"  plateau    the loss starts on the unigram entropy, {entropy:.2f} nats, and should leave it after about {leave:,} steps (docs/plateau.md)"
+    )
     if leave <= EARLIEST_LEAVE * steps:
         return [line]
     needed = leave / EARLIEST_LEAVE

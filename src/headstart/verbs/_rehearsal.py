@@ -1,4 +1,6 @@
-"""The rehearsal: one evaluation, one probe, one checkpoint, one reload, one export, on real rows, before step 1. What would fail at the end fails now."""
+"""The rehearsal: one evaluation, one probe, one checkpoint, one reload, one export, on real rows, before step 1. What would fail at the end fails
+now.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,10 @@ def export_and_check(trainer: Trainer, folder: Path, held_out: list[Batch] | Non
         again = vectors(reloaded, batch, trainer.device)
         difference = float((live - again).abs().max() / live.abs().max().clamp(min=1e-6))
         if not difference <= TOLERANCE:
-            raise HeadstartError(f"The export in {beside} answers differently from the trained model (by {difference:.1e} of its largest value).", "This is a bug: please report it.")
+            raise HeadstartError(
+                f"The export in {beside} answers differently from the trained model (by {difference:.1e} of its largest value).",
+                "This is a bug: please report it.",
+            )
     if folder.exists():
         shutil.rmtree(folder)
     beside.rename(folder)

@@ -105,7 +105,9 @@ def random_start(method: Method, config: ProbeConfig, store: Any, device: torch.
     return None if data is None else probe_scores(features(method, data.batches, device), data)
 
 
-def verdict(method: Method, config: ProbeConfig, store: Any, device: torch.device, start: list[float] | None, plateau: Plateau | None) -> dict[str, Any]:
+def verdict(
+    method: Method, config: ProbeConfig, store: Any, device: torch.device, start: list[float] | None, plateau: Plateau | None
+) -> dict[str, Any]:
     """What run.json keeps: plateau, and the gain over the random start with its 95 % interval over five splits."""
     result: dict[str, Any] = {}
     if plateau is not None:
@@ -126,13 +128,18 @@ def verdict(method: Method, config: ProbeConfig, store: Any, device: torch.devic
         "trained": float(np.mean(trained)),
         "gain": mean,
         "ci95": [low, high],
-        "sentence": f"On {len(data.labels):,} labelled records a linear probe reaches {np.mean(trained):.3f}, from a random start {np.mean(start):.3f}:"
-        f" the head start {word} ({mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}).",
+        "sentence": f"On {len(data.labels):,} labelled records a linear probe reaches {np.mean(trained):.3f}, from a random start"
+        f" {np.mean(start):.3f}: the head start {word} ({mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}).",
     }
 
 
 def closing_lines(
-    slug: str, run: RunFolder | None, totals: Totals | None, verdict: dict[str, Any] | None, folder: Path | None = None, info: dict[str, Any] | None = None
+    slug: str,
+    run: RunFolder | None,
+    totals: Totals | None,
+    verdict: dict[str, Any] | None,
+    folder: Path | None = None,
+    info: dict[str, Any] | None = None,
 ) -> list[str]:
     """The last lines of a run: cost, verdict, how to load the export, the next commands."""
     folder = run.folder if run is not None else folder
@@ -140,7 +147,8 @@ def closing_lines(
     lines = []
     if totals is not None:
         lines.append(
-            f"Done: {totals.steps:,} steps, {totals.tokens:,} tokens, {totals.flops:.3g} FLOPs, {duration(totals.wall_s)}, peak memory {totals.peak_memory_bytes / 2**30:.2f} GiB."
+            f"Done: {totals.steps:,} steps, {totals.tokens:,} tokens, {totals.flops:.3g} FLOPs, {duration(totals.wall_s)},"
+            f" peak memory {totals.peak_memory_bytes / 2**30:.2f} GiB."
         )
     verdict = verdict or {}
     lines += [verdict[key] for key in ("plateau", "sentence") if key in verdict]
@@ -153,4 +161,3 @@ def closing_lines(
         f"Look:      headstart sample {shlex.quote(str(folder))}",
     ]
     return lines
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -188,13 +187,21 @@ class _Pretraining:
             return self.method_class.open_store(Path(entries[0]))
         data_config = self.config.data_config
         if self.config.init is not None:
-            data_config = self.method_class.data_config_for(data_config, resolve_init(self.config.init))
-        key = json.dumps([[os.path.abspath(e) if "://" not in e and not e.startswith("builtin:") else e for e in entries], plain(data_config)], sort_keys=True)
+            init = resolve_init(self.config.init)
+            assert init is not None
+            data_config = self.method_class.data_config_for(data_config, init)
+        key = json.dumps(
+            [[str(Path(e).absolute()) if "://" not in e and not e.startswith("builtin:") else e for e in entries], plain(data_config)], sort_keys=True
+        )
         folder = self.out.parent / "stores" / f"{self.method_class.data_group}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
         return self.method_class.prepare(entries, folder, data_config)
 
     def decide(self, run: RunFolder, method: Method, loader: Loader) -> Decisions:
-        if (recorded := run.info.get("decisions")) is not None and (self.out / "checkpoints").exists() and any((self.out / "checkpoints").glob("step-*")):
+        if (
+            (recorded := run.info.get("decisions")) is not None
+            and (self.out / "checkpoints").exists()
+            and any((self.out / "checkpoints").glob("step-*"))
+        ):
             decisions = decisions_from(recorded)
             torch.set_num_threads(decisions.threads)
             return decisions
@@ -315,9 +322,7 @@ def versions() -> dict[str, str]:
 def git_commit() -> str | None:
     """The commit of the code, when it runs from a checkout."""
     try:
-        done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
-        )
+        done = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
     except OSError:
         return None
     return done.stdout.strip() or None
@@ -327,4 +332,3 @@ def data_manifests(store: Any) -> list[dict[str, Any]]:
     """What run.json keeps of the data: enough to know it again."""
     keep = ("kind", "format_version", "counts", "tokenizer_sha256", "unigram_entropy", "inputs")
     return [{"store": str(store.folder), **{key: store.manifest[key] for key in keep if key in store.manifest}}]
-

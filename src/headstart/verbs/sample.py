@@ -30,7 +30,7 @@ def sample(run: str | Path, texts: Sequence[str] = (), *, count: int = 4, seed: 
     Raises:
         BadInput: not a run; UsageError: it has nothing exported yet, or its store is gone.
     """
-    method, store, info = load_run(Path(run))
+    method, store, _ = load_run(Path(run))
     if texts:
         batch = method.encode(list(texts))
     else:
@@ -56,7 +56,7 @@ def load_run(folder: Path) -> tuple[Method, Any, dict[str, Any]]:
         raise BadInput(f"its store {store_folder} is gone.", "Prepare the data again with the run's own command.", file=folder)
     store = method_class.open_store(store_folder)
     config = replace_nested(preset_config(method_class, info["preset"])[1].method, info["config"]["method"])
-    method = method_class(config, store, init=export)  # type: ignore[call-arg]
+    method = method_class(config, store, init=export)
     return method, store, info
 
 

@@ -163,18 +163,14 @@ class Electra(TextMethod):
             loss = self.causal_loss(batch)
             return {"loss": loss, "causal_loss": loss.detach()}
         masked = self.mask(batch, ctx.rng)
-        if self.config.arm == "mlm":
-            losses = self.mlm_losses(self.main, batch, masked)[0]
+        if self.config.arm == "mlm" or ctx.phase == "generator":
+            losses = self.mlm_losses(self.token_model, batch, masked)[0]
             self._remember(losses)
-            return {"loss": losses["mlm_loss"], **_detached(losses)}
+            return {"loss": self.config.gen_weight * losses["mlm_loss"], **_detached(losses)}
         generated = self.generate(batch, masked, ctx.rng)
-        self._remember(generated.losses)
-        total = self.config.gen_weight * generated.losses["mlm_loss"]
-        if ctx.phase == "generator":
-            return {"loss": total, **_detached(generated.losses)}
-        main = self.main_losses(batch, masked, generated)
-        self._remember(main)
-        return {"loss": total + self._weighted(main), **_detached(generated.losses), **_detached(main)}
+        losses = generated.losses | self.main_losses(batch, masked, generated)
+        self._remember(losses)
+        return {"loss": self._total(losses), **_detached(losses)}
 
     def causal_loss(self, batch: Batch) -> Tensor:
         """Mean -log p(next token) over the tokens that are not padding."""
@@ -243,8 +239,10 @@ class Electra(TextMethod):
         logits = mlm_logits(self.main, hidden)  # [batch, length, vocab]: every token is predicted
         return {"main_loss": arms.all_tokens_loss(logits, self.copy_gate(hidden).squeeze(-1), generated.ids, originals, padding)}
 
-    def _weighted(self, main: dict[str, Tensor]) -> Tensor:
-        return self.config.disc_weight * main["disc_loss"] if self.config.has_rtd_head else self.config.main_weight * main["main_loss"]
+    def _total(self, losses: dict[str, Tensor]) -> Tensor:
+        config = self.config
+        main = config.disc_weight * losses["disc_loss"] if config.has_rtd_head else config.main_weight * losses["main_loss"]
+        return config.gen_weight * losses["mlm_loss"] + main
 
     @torch.no_grad()
     def _remember(self, scalars: dict[str, Tensor]) -> None:
@@ -264,15 +262,14 @@ class Electra(TextMethod):
             loss = self.causal_loss(batch)
             return {"loss": loss, "causal_loss": loss}
         masked = self.mask(batch, ctx.rng, mask_share=1.0)
-        if self.config.arm == "mlm":
-            losses = self.mlm_losses(self.main, batch, masked)[0]
-            return {"loss": losses["mlm_loss"], "mlm_loss_hidden": losses["mlm_loss_hidden"]}
+        if self.config.arm == "mlm" or ctx.phase == "generator":
+            losses = self.mlm_losses(self.token_model, batch, masked)[0]
+            return {"loss": self.config.gen_weight * losses["mlm_loss"], "mlm_loss_hidden": losses["mlm_loss_hidden"]}
         generated = self.generate(batch, masked, ctx.rng)
-        result = {"loss": self.config.gen_weight * generated.losses["mlm_loss"], "mlm_loss_hidden": generated.losses["mlm_loss_hidden"]}
-        if ctx.phase == "generator":
-            return result
-        main = self.main_losses(batch, masked, generated, ranked=True)
-        return {**result, **main, "loss": result["loss"] + self._weighted(main)}
+        losses = generated.losses | self.main_losses(batch, masked, generated, ranked=True)
+        total = self._total(losses)
+        del losses["mlm_loss"]  # all slots are hidden: the same figure twice
+        return {"loss": total, **losses}
 
     @torch.no_grad()
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
