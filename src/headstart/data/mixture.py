@@ -108,7 +108,7 @@ def _period_counts(weights: list[Fraction]) -> list[int]:
     ideal = [share * MAX_PERIOD for share in shares]
     counts = [max(1, int(amount)) for amount in ideal]
     by_remainder = sorted(range(len(counts)), key=lambda index: counts[index] - ideal[index])
-    for index in by_remainder[: MAX_PERIOD - sum(counts)]:
+    for index in by_remainder[: max(0, MAX_PERIOD - sum(counts))]:
         counts[index] += 1
     return counts
 

@@ -14,6 +14,7 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
@@ -110,7 +111,7 @@ class Reading:
                 case "csv" | "tsv":
                     yield from _table(lines, self.field, "," if self.file.format == "csv" else "\t", self.limit)
                 case _:
-                    yield from _text(lines, self.split, self.limit)
+                    yield from _text(lines, self.split, self.limit, 0 if self.file.compression else self.file.size)
         except (pa.ArrowException, OSError) as error:
             how = f"the {self.file.compression} data is damaged or cut off" if self.file.compression else "cannot be read"
             yield Fault(lines.number + 1, f"{how} ({_first_line(error)}).", "Copy or download the file again.")
@@ -175,11 +176,12 @@ class _Lines:
         self.stream = stream
         self.limit = limit
         self.number = 0
-        self.head = self._strip_mark(stream.read(BLOCK))
 
-    @staticmethod
-    def _strip_mark(head: bytes) -> bytes:
-        return head.removeprefix(BYTE_ORDER_MARK)
+    @cached_property
+    def head(self) -> bytes:
+        """The first block, without a byte order mark."""
+        data: bytes = self.stream.read(BLOCK)
+        return data.removeprefix(BYTE_ORDER_MARK)
 
     def __iter__(self) -> Iterator[bytes | None]:
         block, pending, pending_size = self.head, [], 0  # type: bytes, list[bytes], int
@@ -303,9 +305,12 @@ def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
         yield Fault(number + 1, f"is damaged, cut off, or no parquet file ({_first_line(error)}).", "Copy or download the file again.")
 
 
-def _text(lines: _Lines, split: DocumentSplit, limit: int) -> Iterator[_Found]:
+def _text(lines: _Lines, split: DocumentSplit, limit: int, known_size: int) -> Iterator[_Found]:
     if split == "auto":
         split = "blank-line" if blank_lines_separate(lines.head) else "file"
+    if split == "file" and known_size > limit:  # no need to read it
+        yield _too_large(1, limit)
+        return
     if split == "line":
         for line in lines:
             if line is None or line.strip():
