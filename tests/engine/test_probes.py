@@ -10,11 +10,11 @@ from headstart.engine.probes import embed_all, fit_linear_probe, knn_accuracy, l
 
 
 def test_knn_counts_direction_not_length() -> None:
-    train = torch.tensor([[1.0, 0.0], [0.0, 1.0]])
-    test = torch.tensor([[100.0, 1.0], [0.1, 5.0], [3.0, 0.0], [0.0, -1.0]])
+    train = torch.tensor([[10.0, 0.0], [0.0, 1.0]])
+    test = torch.tensor([[100.0, 1.0], [0.6, 0.8], [3.0, 0.0]])
     labels = torch.tensor([0, 1])
-    assert knn_accuracy(train, labels, test[:3], torch.tensor([0, 1, 0]), k=1) == 1.0
-    assert knn_accuracy(train, labels, test[:3], torch.tensor([1, 1, 0]), k=1) == pytest.approx(2 / 3)
+    assert knn_accuracy(train, labels, test, torch.tensor([0, 1, 0]), k=1) == 1.0
+    assert knn_accuracy(train, labels, test, torch.tensor([1, 1, 0]), k=1) == pytest.approx(2 / 3)
 
 
 def test_knn_takes_the_vote_of_k_neighbours() -> None:

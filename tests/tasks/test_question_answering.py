@@ -51,7 +51,8 @@ def test_a_piece_counts_in_the_window_that_shows_most_around_it() -> None:
     """The official example: "bought", piece 7 of "the man went to the store and bought a gallon of", ends one window and is second in the next."""
     assert max_context(11, [(0, 5), (3, 8), (6, 11)])[7] == 2
     assert max_context(10, [(0, 6), (4, 10)]).tolist() == [0, 0, 0, 0, 0, 1, 1, 1, 1, 1]  # 4: 1 against 0 around it; 5: 0 against 1
-    assert max_context(10, [(0, 7), (4, 10)])[5] == 0  # 1 and 1: the longer window
+    assert max_context(12, [(0, 6), (3, 12)])[4] == 1  # 1 and 1: the longer window
+    assert max_context(10, [(0, 6), (3, 9), (9, 10)])[4] == 0  # 1 and 1, equally long: the first
 
 
 def test_answers_are_mapped_to_the_pieces_that_touch_them() -> None:
