@@ -81,7 +81,7 @@ def save_model_folder(model: PreTrainedModel, tokenizer: Tokenizer | PreTrainedT
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside, _quiet():
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside, quiet():
         model.save_pretrained(beside)
         _as_transformers_tokenizer(tokenizer, model).save_pretrained(beside)
         for path in sorted(Path(beside).iterdir()):
@@ -106,7 +106,7 @@ def load_encoder(folder: str | Path, fresh: bool = False, seed: int = 0, dropout
     if dropout is not None:
         set_dropout(config, dropout)
     if fresh:
-        with torch.random.fork_rng(devices=[]), _quiet():
+        with torch.random.fork_rng(devices=[]), quiet():
             torch.manual_seed(seed)
             model = AutoModel.from_config(config, dtype=torch.float32)
     else:
@@ -175,7 +175,7 @@ def _read_tokenizer(folder: Path, config: Any) -> PreTrainedTokenizerFast:
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):  # transformers would make an empty one
         raise BadInput(f"has no tokenizer (one of {', '.join(_TOKENIZER_FILES)})", mend, file=folder)
     try:
-        with _quiet():
+        with quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     except Exception as error:  # tokenizers raises bare Exception for a broken file
         raise BadInput(f"has a tokenizer that cannot be read ({_first_line(error)})", mend, file=folder) from None
@@ -190,7 +190,7 @@ def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel) -> Pre
     if not any((folder / name).is_file() for name in _WEIGHT_FILES):
         raise BadInput(f"has no weights (one of {', '.join(_WEIGHT_FILES)})", "Export the model again, or ask for a random start.", file=folder)
     try:
-        with _quiet(), torch.random.fork_rng(devices=[]):
+        with quiet(), torch.random.fork_rng(devices=[]):
             model, info = auto_class.from_pretrained(
                 folder,
                 config=config,
@@ -286,7 +286,7 @@ def _first_line(error: BaseException) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """transformers' bars and load reports off for a moment: what matters of them is raised or said by us."""
     verbosity, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()
