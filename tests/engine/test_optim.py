@@ -299,3 +299,42 @@ def test_impossible_settings_are_refused(config: OptimizerConfig) -> None:
 def test_a_frozen_model_has_nothing_to_optimise() -> None:
     with pytest.raises(UsageError, match="no trainable parameter"):
         build_optimizer(Net().requires_grad_(False), OptimizerConfig())
+
+
+if torch.cuda.is_available():
+
+    @pytest.mark.parametrize("name", ["adamw", "adam-uncorrected", "muon"])
+    def test_a_captured_update_reads_the_rate_of_each_step(name: str) -> None:
+        """Ten updates replayed from one CUDA graph equal ten plain ones, under a rate that changes every step."""
+        finals = []
+        for graphed in (False, True):
+            torch.manual_seed(0)
+            model = Net().cuda()
+            optimizer = build_optimizer(model, OptimizerConfig(name=name, layer_decay=0.9), cuda_graph=graphed)
+            ids = torch.arange(8, device="cuda")
+
+            def update(model: Net = model, optimizer: torch.optim.Optimizer = optimizer, ids: Tensor = ids) -> None:
+                optimizer.zero_grad(set_to_none=True)
+                model(ids).logsumexp(-1).square().sum().backward()
+                clip_gradients(model.parameters(), 1.0)
+                optimizer.step()
+
+            side = torch.cuda.Stream()
+            with torch.cuda.stream(side):
+                for step in range(3):
+                    set_learning_rate(optimizer, 1e-2 / (1 + step))
+                    update()
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            if graphed:
+                with torch.cuda.graph(graph):
+                    update()
+            for step in range(3, 13):
+                set_learning_rate(optimizer, 1e-2 / (1 + step))
+                if graphed:
+                    graph.replay()
+                else:
+                    update()
+            torch.cuda.synchronize()
+            finals.append([parameter.detach().clone() for parameter in model.parameters()])
+        assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(*finals, strict=True))
