@@ -293,6 +293,18 @@ def test_export_loads_in_transformers_and_here(form: dict[str, Any], tmp_path: P
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("arm", ["mlm", "replace_mlm", "all_tokens_mlm", "electra_15"])
+@pytest.mark.parametrize("form", [PAPER, ROTARY], ids=["paper", "rotary"])
+def test_every_arm_reloads_as_it_was(arm: str, form: dict[str, Any], tmp_path: Path) -> None:
+    model = method(form, arm=arm).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.05)
+    model.export(tmp_path)
+    again = Electra.load(tmp_path).eval()
+    torch.testing.assert_close(again.loss(batch_of(), context())["loss"], model.loss(batch_of(), context())["loss"])
+
+
 def test_continuing_from_an_export_is_joint_from_the_start(tmp_path: Path) -> None:
     method(ROTARY, generator_start=2).export(tmp_path)
     again = method(ROTARY, tmp_path, generator_start=2)

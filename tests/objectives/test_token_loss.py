@@ -47,9 +47,10 @@ def test_samples_never_have_probability_zero() -> None:
 
 
 def test_auc_counts_pairs() -> None:
-    scores = torch.randn(300, generator=generator()).round(decimals=1)  # many ties
-    labels = torch.rand(300, generator=generator()) < 0.2
-    weights = torch.rand(300, generator=generator()) < 0.7
+    random = generator()
+    scores = torch.randn(300, generator=random).round(decimals=1)  # many ties
+    labels = torch.rand(300, generator=random) < 0.2
+    weights = torch.rand(300, generator=random) < 0.7
     positive, negative = scores[labels & weights], scores[~labels & weights]
     pairs = (positive[:, None] > negative).double() + 0.5 * (positive[:, None] == negative)
     torch.testing.assert_close(auc(scores, labels, weights), pairs.mean().float())

@@ -98,6 +98,8 @@ class Electra(TextMethod):
             self.copy_gate = nn.Linear(config.hidden_size, 1)
             nn.init.xavier_uniform_(self.copy_gate.weight)
             nn.init.zeros_(self.copy_gate.bias)
+            if init is not None:
+                network.load_beside(self.copy_gate, init / network.COPY_GATE_FILE)
         self.mask_id = self.special_ids["mask"]
         maskable = torch.ones(self.vocab_size, dtype=torch.bool)
         maskable[[i for name, i in self.special_ids.items() if name != "unk"]] = False
@@ -111,7 +113,8 @@ class Electra(TextMethod):
         return electra_rows(store, config, split)
 
     def predicted_per_row(self) -> float:
-        return self.config.mask_ratio * self.config.sequence_length
+        """Of the causal phase where there is one: it decides when the plateau is left."""
+        return (1.0 if self.config.causal_start else self.config.mask_ratio) * self.config.sequence_length
 
     # --- phases --------------------------------------------------------------------------------------------------------
 
@@ -349,7 +352,9 @@ class Electra(TextMethod):
         rotary = isinstance(self.main, network.RotaryDiscriminator)
         save_model_folder(self.main.base_model if rotary else self.main, self.tokenizer, folder / _DISCRIMINATOR)
         if rotary:
-            network.save_rtd_head(self.main, folder / _DISCRIMINATOR)
+            network.save_beside(self.main.discriminator_predictions, folder / _DISCRIMINATOR / network.RTD_HEAD_FILE)
+        if self.copy_gate is not None:
+            network.save_beside(self.copy_gate, folder / network.COPY_GATE_FILE)
         if self.generator is not None:
             save_model_folder(self.generator, self.tokenizer, folder / _GENERATOR)
         settings = {"config": asdict(self.config), "special_ids": self.special_ids, "unigram_entropy": float(self.unigram_entropy)}

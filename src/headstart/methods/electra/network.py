@@ -20,15 +20,17 @@ from transformers.activations import ACT2FN
 
 from headstart.backbones.text import build_encoder, build_masked_lm, encoder_config, word_embeddings
 from headstart.core.errors import BadInput
+from headstart.interop.transformers_io import quiet
 from headstart.methods.electra.config import ElectraConfig
 
 logger = logging.getLogger(__name__)
 
 RTD_HEAD_FILE = "rtd_head.safetensors"
+COPY_GATE_FILE = "copy_gate.safetensors"
 _STD = 0.02
 _OUTPUT = ("generator_lm_head.weight", "decoder.weight")  # the word table under the name of the output layer
 _HEADS = ("discriminator_predictions.", "generator_predictions.", "generator_lm_head.", "head.", "decoder.")  # what a folder may lack
-_GLOROT = ("embeddings_project", "dense_prediction", "copy_gate")  # layers that the official code makes without an initialiser
+_GLOROT = ("embeddings_project", "dense_prediction")  # layers that the official code makes without an initialiser
 
 
 class RTDHead(nn.Module):
@@ -185,8 +187,7 @@ def load(folder: Path, config: ElectraConfig, vocab_size: int, special_ids: Mapp
     wanted = encoder_config(config.architecture, **settings)
     if isinstance(main, RotaryDiscriminator):
         main.model.load_state_dict(_weights(ModernBertModel, main_folder, wanted))
-        if (main_folder / RTD_HEAD_FILE).is_file():
-            main.discriminator_predictions.load_state_dict(load_file(main_folder / RTD_HEAD_FILE))
+        load_beside(main.discriminator_predictions, main_folder / RTD_HEAD_FILE)
     else:
         main.load_state_dict(_weights(type(main), main_folder, wanted, may_lack=_HEADS), strict=False)
     if generator is not None and generator_folder is not None:
@@ -203,10 +204,15 @@ def load(folder: Path, config: ElectraConfig, vocab_size: int, special_ids: Mapp
     return generator, main
 
 
-def save_rtd_head(main: Any, folder: Path) -> None:
-    """Writes the replaced-token head beside a ModernBERT folder, which has no place for it."""
-    weights = main.discriminator_predictions.state_dict()
-    save_file({name: value.detach().cpu().contiguous() for name, value in weights.items()}, folder / RTD_HEAD_FILE)
+def save_beside(head: nn.Module, path: Path) -> None:
+    """Writes a head that the transformers folder has no place for."""
+    save_file({name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}, path)
+
+
+def load_beside(head: nn.Module, path: Path) -> None:
+    """Reads what `save_beside` wrote, if it is there."""
+    if path.is_file():
+        head.load_state_dict(load_file(path))
 
 
 def _folders(folder: Path) -> tuple[Path, Path | None]:
@@ -253,7 +259,8 @@ def _electra_discriminator(settings: dict[str, Any]) -> ElectraForPreTraining:
 def _weights(kind: Any, folder: Path, wanted: Any, may_lack: tuple[str, ...] = ()) -> dict[str, Tensor]:
     """The state dict of a folder as `kind` names it; of the heads in `may_lack` only what the folder has."""
     try:
-        model, info = kind.from_pretrained(folder, config=wanted, dtype=torch.float32, output_loading_info=True, local_files_only=True)
+        with quiet():
+            model, info = kind.from_pretrained(folder, config=wanted, dtype=torch.float32, output_loading_info=True, local_files_only=True)
     except (OSError, RuntimeError, ValueError) as error:
         raise BadInput(f"its weights cannot be loaded: {str(error).splitlines()[0]}", "Export the model again.", file=folder) from error
     missing = set(info["missing_keys"])
