@@ -69,7 +69,7 @@ def test_full_rows_give_input_ids_only() -> None:
 def test_rows_past_the_global_batch_do_not_exist() -> None:
     loader = Loader(Mixture([Numbers(10)]), 4)
     assert len(loader.batch(0, 2, 99)["input_ids"]) == 2
-    with pytest.raises(ValueError, match="rows 4..4"):
+    with pytest.raises(ValueError, match=r"rows 4\.\.4"):
         loader.batch(0, 4)
     with pytest.raises(UsageError):
         Loader(Mixture([Numbers(10)]), 0)
@@ -97,11 +97,12 @@ def test_prefetcher_measures_the_time_it_waited() -> None:
 
     with Prefetcher(slow, 0, 4) as batches:
         list(batches)
-        assert 0.15 <= batches.waited < 2
+        assert batches.waited >= 0.15
+        waited_for_slow = batches.waited
     with Prefetcher(int, 0, 4) as batches:
         time.sleep(0.2)
         list(batches)
-        assert batches.waited < 0.1
+        assert batches.waited < waited_for_slow
 
 
 def test_an_error_in_the_thread_reaches_the_consumer_again_and_again() -> None:

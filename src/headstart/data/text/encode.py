@@ -2,7 +2,7 @@
 
 One reader walks through all files in order and hands small batches of documents to threads; the tokenizer works outside Python's lock, so threads
 scale like processes without copying text between them (benchmarks/tokenize.py). Results are taken back in order, so the bytes do not depend on the
-number of threads. Every 16 MB of text a part is written beside and renamed, with the place where reading goes on; a restarted run reuses the parts.
+number of threads. Every 64th of the input is a part, written beside and renamed, with the place where reading goes on; a restarted run reuses the parts.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from headstart.data.text.tokenizer import SENTENCE_END, keeps_line_ends, sentenc
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-PART_BYTES = 16 * 2**20
-"""Text in a part, UTF-8. A kill loses at most this much work."""
+MIN_PART_BYTES, MAX_PART_BYTES = 2**20, 2**26
+"""Text in a part: a 64th of the input within these bounds. A kill loses at most one part's work."""
 BATCH_BYTES = 2**18
 """Text handed to a thread at a time."""
 
@@ -138,6 +138,7 @@ def encode_parts(files: list[InputFile], tokenizer: Tokenizer, config: TextConfi
     encoder, mark = sentence_encoder(tokenizer)
     unknown = special_ids(tokenizer).get("unk", -1)
     dtype = token_dtype(vocabulary_size(tokenizer))
+    part_bytes = min(max(sum(file.size for file in files) // 64, MIN_PART_BYTES), MAX_PART_BYTES)
 
     def encode(batch: _Batch) -> tuple[_Batch, dict[str, np.ndarray]]:
         return batch, _encode(batch, encoder, mark, unknown, dtype)
@@ -152,7 +153,7 @@ def encode_parts(files: list[InputFile], tokenizer: Tokenizer, config: TextConfi
             part.finished += batch.part.finished
             part.file, part.record = batch.part.file, batch.part.record
             reporter.advance(batch.part.tally.text_bytes / 1e6)
-            if part.tally.text_bytes >= PART_BYTES or part.file == len(files):
+            if part.tally.text_bytes >= part_bytes or part.file == len(files):
                 paths.append(_write_part(folder / f"{len(paths):06d}.safetensors", part, arrays))
                 part, arrays = Part(part.file, part.record), []
     return paths

@@ -21,7 +21,9 @@ def best_fit(sizes: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
     Returns:
         The bin of each piece, int64 [n], and the number of bins. Pieces of equal size go in their order.
     """
-    if len(sizes) and not 1 <= sizes.min() <= sizes.max() <= capacity:
+    if len(sizes) == 0:
+        return np.empty(0, np.int64), 0
+    if not 1 <= sizes.min() <= sizes.max() <= capacity:
         raise ValueError(f"sizes must lie in 1..{capacity}")
     bin_of = np.empty(len(sizes), np.int64)
     order = np.argsort(-sizes, kind="stable")

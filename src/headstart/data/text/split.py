@@ -129,7 +129,7 @@ def _hash_spans(tokens: np.ndarray, document: np.ndarray) -> tuple[np.ndarray, n
     remaining = np.repeat(starts + lengths, lengths) - np.arange(len(document))  # tokens from here to the document's end
     mixed = mix(tokens.astype(np.uint64) + np.uint64(1))
     hashes = np.zeros(len(tokens), np.uint64)
-    for place in range(SPAN):
+    for place in range(min(SPAN, len(tokens))):
         factor = np.uint64(pow(0x9E3779B97F4A7C15, place + 1, 2**64))
         inside = remaining[: len(mixed) - place] > place
         hashes[: len(inside)] += np.where(inside, mixed[place:] * factor, np.uint64(0))
