@@ -78,13 +78,14 @@ class Update:
         self.key.fill_(step_key(self.seed, step))
         if not self.graph:
             return self._run(batches, rows, step, phase)
+        seed_dropout(self.seed, step, 0, self.rank)  # once an update: inside a graph nothing can be seeded, and its first updates run plainly
         signature = (phase, tuple(tuple((name, value.shape) for name, value in sorted(batch.items())) for batch in batches))
         self._seen[signature] = self._seen.get(signature, 0) + 1
         if signature not in self._graphs:
             if self._seen[signature] <= GRAPH_AFTER or len(self._graphs) == MAX_GRAPHS:
                 return self._run(batches, rows, step, phase)
             self._graphs[signature] = _Graph(self, batches, rows, step, phase)
-        return self._graphs[signature].replay(batches, step)
+        return self._graphs[signature].replay(batches)
 
     def context(self, step: int, phase: str, rows: Tensor) -> Context:
         return Context(step, self.total_steps, phase, Rng(self.key, rows), self.device)
@@ -95,7 +96,7 @@ class Update:
         parts: list[dict[str, Tensor]] = []
         weights: list[Tensor | float] = []
         for micro_step, (batch, positions) in enumerate(zip(batches, rows, strict=True)):
-            if not self.graph:  # a captured graph is seeded once a replay
+            if not self.graph:
                 seed_dropout(self.seed, step, micro_step, self.rank)
             with autocast(self.device, self.precision):
                 scalars = dict(self.method.loss(batch, self.context(step, phase, positions)))
@@ -130,10 +131,9 @@ class _Graph:
         with torch.cuda.graph(self.graph):
             self.scalars = update._run(self.batches, self.rows, step, phase)
 
-    def replay(self, batches: Sequence[Batch], step: int) -> dict[str, Tensor]:
+    def replay(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         for mine, given in zip(self.batches, batches, strict=True):
             for name, value in given.items():
                 mine[name].copy_(value, non_blocking=True)
-        seed_dropout(self.update.seed, step, 0, self.update.rank)
         self.graph.replay()
         return {name: value.clone() for name, value in self.scalars.items()}

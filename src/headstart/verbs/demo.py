@@ -7,6 +7,8 @@ class, split by module, the test modules never seen in pre-training). Whatever c
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import math
 import time
 from collections.abc import Callable
@@ -15,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from headstart.core.files import write_json
+from headstart.core import hardware
+from headstart.core.files import atomic_write, write_json
 from headstart.core.run import now
 from headstart.data.text.builtin import SPEC, builtin_documents
 from headstart.data.text.docstring_task import DocstringTask, docstring_task
@@ -52,8 +55,7 @@ def demo(out: Path, *, minutes: float, seeds: int, say: Callable[[str], None] = 
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     say("1/3  Data: the documentation of the packages in this Python, and a labelled task from it.")
-    files = docstring_task(builtin_documents(SPEC), out / "task", train_per_class=LABELLED_PER_CLASS, n_seeds=seeds)
-    corpus = f"{SPEC}?exclude={files.keep_out}"
+    files, corpus = task_and_corpus(out, seeds)
 
     say(f"2/3  Pre-training: {METHODS[0]} for {minutes:g} minutes, then {METHODS[1]} for the same counted FLOPs.")
     runs: dict[str, Run] = {}
@@ -70,6 +72,7 @@ def demo(out: Path, *, minutes: float, seeds: int, say: Callable[[str], None] = 
         "arms": arms,
         "sentence": sentence(arms),
         "wall_s": round(time.perf_counter() - began, 1),
+        "hardware": hardware.describe(),
         "versions": versions(),
         "date": now(),
     }
@@ -77,6 +80,19 @@ def demo(out: Path, *, minutes: float, seeds: int, say: Callable[[str], None] = 
     for line in closing(result, out):
         say(line)
     return result
+
+
+def task_and_corpus(out: Path, seeds: int) -> tuple[DocstringTask, Path]:
+    """The labelled task, and the documentation without the modules of its test sentences, from one pass over the packages."""
+    documents = list(builtin_documents(SPEC))
+    files = docstring_task(documents, out / "task", train_per_class=LABELLED_PER_CLASS, n_seeds=seeds)
+    kept_out = set(files.keep_out.read_text(encoding="utf-8").split())
+    corpus = out / "corpus.jsonl"
+    with atomic_write(corpus) as file:
+        for document in documents:
+            if document.module not in kept_out:
+                file.write(json.dumps(dataclasses.asdict(document), ensure_ascii=False).encode() + b"\n")
+    return files, corpus
 
 
 def fine_tuned(slug: str, run: Run, files: DocstringTask, say: Callable[[str], None]) -> list[dict[str, Any]]:
@@ -97,7 +113,8 @@ def fine_tuned(slug: str, run: Run, files: DocstringTask, say: Callable[[str], N
 
 def sentence(arms: list[dict[str, Any]]) -> str:
     """Which head start helped, and by how much."""
-    best, start = (max((arm for arm in arms if arm["pretrained"] is pretrained), key=lambda arm: np.mean(arm["accuracy"])) for pretrained in (True, False))
+    mean = lambda arm: float(np.mean(arm["accuracy"]))  # noqa: E731
+    best, start = (max((arm for arm in arms if arm["pretrained"] is kind), key=mean) for kind in (True, False))
     gain, interval = paired_difference(best["accuracy"], start["accuracy"])
     against = f"{best['arm']} reaches {np.mean(best['accuracy']):.3f}, the better random start {np.mean(start['accuracy']):.3f}"
     if interval is None:
@@ -110,15 +127,21 @@ def sentence(arms: list[dict[str, Any]]) -> str:
     return f"No head start helped beyond noise: {within}."
 
 
-def closing(result: dict[str, Any], out: Path) -> list[str]:
-    """Table, sentence, and what to type next."""
-    lines = ["", f"{'arm':<34}{'accuracy':>18}{'pre-training':>16}{'FLOPs':>10}"]
-    for arm in result["arms"]:
+def table_lines(arms: list[dict[str, Any]]) -> list[str]:
+    """One line an arm: accuracy with its standard error over draws, pre-training time and counted FLOPs."""
+    lines = [f"{'arm':<34}{'accuracy':>16}{'pre-training':>15}{'FLOPs':>10}{'steps':>8}"]
+    for arm in arms:
         values = np.array(arm["accuracy"])
         error = f" ± {values.std(ddof=1) / math.sqrt(len(values)):.3f}" if len(values) > 1 else ""
-        lines.append(f"{arm['arm']:<34}{f'{values.mean():.3f}{error}':>18}{duration(arm['seconds']):>16}{arm['flops']:>10.2g}")
+        lines.append(f"{arm['arm']:<34}{f'{values.mean():.3f}{error}':>16}{duration(arm['seconds']):>15}{arm['flops']:>10.2g}{arm['steps']:>8,}")
+    return lines
+
+
+def closing(result: dict[str, Any], out: Path) -> list[str]:
+    """Table, sentence, and what to type next."""
     return [
-        *lines,
+        "",
+        *table_lines(result["arms"]),
         "",
         result["sentence"],
         f"All of it took {duration(result['wall_s'])}; figures in {out / 'result.json'}.",
