@@ -14,7 +14,7 @@ from headstart.data.text.store import TextStore
 CLS, SEP, PAD = 2, 3, 0
 
 
-@pytest.fixture()
+@pytest.fixture
 def fresh(store: TextStore, tmp_path: Path) -> TextStore:
     shutil.copytree(store.folder, tmp_path / "store", ignore=shutil.ignore_patterns("rows"))
     return TextStore(tmp_path / "store")
@@ -47,7 +47,7 @@ def test_every_token_of_the_split_is_in_one_row_once(fresh: TextStore, split: Li
 
 def test_documents_cut_for_a_causal_model_have_no_end_inside(fresh: TextStore) -> None:
     rows = packed_rows(fresh, 50, "train", [CLS], [SEP], wrap="document")
-    whole = [tuple([CLS, *fresh.document(index).tolist(), SEP]) for index in fresh.documents("train")]
+    whole = [(CLS, *fresh.document(index).tolist(), SEP) for index in fresh.documents("train")]
     ids = [tuple(row[:length]) for row, length in zip(rows.ids.tolist(), rows.lengths.tolist(), strict=True)]
     assert sum(row.count(CLS) for row in ids) == sum(row.count(SEP) for row in ids) == len(whole)
     assert rows.n_tokens == sum(map(len, whole))

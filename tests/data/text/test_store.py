@@ -277,8 +277,8 @@ def test_nothing_to_hold_out_is_said(tmp_path: Path) -> None:
         prepare_text([write_jsonl(tmp_path / "a.jsonl", ["only one line of text here"])], tmp_path / "store", SMALL)
     with pytest.raises(BadInput, match="all documents are equal"):
         prepare_text([write_jsonl(tmp_path / "b.jsonl", ["the same text"] * 4)], tmp_path / "store2", SMALL)
+    texts = [f"the same long text of more than eight words for everybody number {i}" for i in range(4)]
     with pytest.raises(BadInput, match="nearly repeats a held-out one"):
-        texts = [f"the same long text of more than eight words for everybody number {i}" for i in range(4)]
         prepare_text([write_jsonl(tmp_path / "c.jsonl", texts)], tmp_path / "store3", SMALL)
     store = prepare_text([tmp_path / "b.jsonl"], tmp_path / "store4", TextConfig(vocab_size=300, held_out_share=0))
     assert not store.held_out.any()
@@ -287,7 +287,7 @@ def test_nothing_to_hold_out_is_said(tmp_path: Path) -> None:
 # --- damaged and hostile stores -----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture()
+@pytest.fixture
 def copy(store: TextStore, tmp_path: Path) -> Path:
     shutil.copytree(store.folder, tmp_path / "copy", ignore=shutil.ignore_patterns("rows"))
     return tmp_path / "copy"
