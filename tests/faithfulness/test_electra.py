@@ -121,9 +121,9 @@ def test_02_counts_and_candidates() -> None:
         model = method(mask_sampling=sampling)
         batch = batch_of(rows=64, seed=1)
         batch["input_ids"][:, 5] = SMALL_IDS["mask"]
+        batch["input_ids"][:, 6] = SMALL_IDS["pad"]
         batch["input_ids"][:, 7] = SMALL_IDS["sep"]
         batch["attention_mask"] = torch.arange(24) < torch.randint(9, 25, (64, 1), generator=torch.Generator().manual_seed(2))
-        batch["input_ids"] = batch["input_ids"].masked_fill(~batch["attention_mask"], 0)
         seen = []
         for step in range(20):
             masked = model.mask(batch, Rng.at(0, step, torch.arange(64)))
@@ -190,6 +190,19 @@ def test_04_labels_of_the_method() -> None:
     assert torch.equal(generated.ids, expected)
     assert torch.equal(generated.written, written)
     assert not bool((generated.ids == SMALL_IDS["mask"]).logical_and(~written).any())  # the originals are back
+
+
+def test_04_a_sample_that_equals_the_original_is_real() -> None:
+    model, batch = method(), batch_of(rows=16)
+    rng = Rng.at(0, 3, torch.arange(16))
+    masked = model.mask(batch, rng)
+    generated = model.generate(batch, masked, rng)
+    assert float(model.main_losses(batch, masked, generated)["replaced_share"]) > 0.1
+    lucky = generated._replace(ids=batch["input_ids"])  # the generator guessed every token
+    losses = model.main_losses(batch, masked, lucky)
+    assert float(losses["replaced_share"]) == 0
+    logits = model.main.discriminator_predictions(encode(model.main.base_model, batch))
+    torch.testing.assert_close(losses["disc_loss"], nn.functional.softplus(logits).mean())
 
 
 def frequencies(temperature: float, disallow: bool) -> Tensor:
@@ -382,6 +395,7 @@ def test_09_sizes(preset: str, vocab: int, joint: int, encoder: int, generator: 
     assert found[1] == encoder
     assert generator is None or found[2] == generator
     assert (found[3].config.hidden_size, found[3].config.num_attention_heads) == (width, heads)
+    assert PRESETS[preset].method.heads == {"tiny-paper": 2, "small": 4, "base": 12, "large": 16}[preset]
 
 
 def test_09_sizes_of_the_other_tying_rules() -> None:

@@ -17,7 +17,8 @@ def test_a_checkpoint_of_another_model_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["cls/predictions/output_bias", "electra/pooler/dense/weights", "discriminator_predictions/extra/kernel", "generator_predictions/dense/alpha"]
+    "name",
+    ["cls/predictions/output_bias", "electra/pooler/dense/weights", "discriminator_predictions/extra/kernel", "generator_predictions/dense/alpha"],
 )
 def test_unknown_variables_are_named(name: str) -> None:
     with pytest.raises(BadInput, match=name):

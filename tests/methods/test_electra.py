@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
@@ -25,6 +26,7 @@ from headstart.core.rng import Rng
 from headstart.engine.method import Context
 from headstart.methods.electra import Electra, ElectraConfig
 from headstart.methods.electra.config import PRESETS, check, start_lengths
+from headstart.objectives.token_loss import token_nll
 
 VOCAB = 211  # a prime, so that no other dimension is mistaken for it
 LENGTH = 24
@@ -228,6 +230,8 @@ def test_evaluation_hides_every_slot_and_ranks() -> None:
     masked = model.mask(batch_of(padded=True), context().rng, mask_share=1.0)
     assert bool((masked.ids.gather(1, masked.positions)[masked.weights > 0] == SPECIAL["mask"]).all())
     with torch.no_grad():
+        nll = token_nll(model.mlm_losses(model.generator, batch_of(padded=True), masked)[1], masked.targets)
+        torch.testing.assert_close(result["mlm_loss_hidden"], nll[masked.weights > 0].mean())
         generated = model.generate(batch_of(padded=True), masked, context().rng)
         scores = model.main.discriminator_predictions(encode(model.main.base_model, batch_of(padded=True) | {"input_ids": generated.ids}))
     real = batch_of(padded=True)["attention_mask"]
@@ -321,6 +325,17 @@ def test_a_discriminator_folder_alone_gets_a_fresh_generator_on_its_embeddings(t
     assert "no generator" in caplog.text
     assert again.generator.base_model.embeddings is again.main.base_model.embeddings
     torch.testing.assert_close(again.main.state_dict(), model.main.state_dict())
+
+
+def test_embeddings_that_came_apart_become_one_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = method()
+    model.export(tmp_path)
+    weights = load_file(tmp_path / "generator" / "model.safetensors")
+    weights["electra.embeddings.word_embeddings.weight"] += 1.0
+    save_file(weights, tmp_path / "generator" / "model.safetensors", metadata={"format": "pt"})
+    again = Electra.load(tmp_path)
+    assert "shared again" in caplog.text
+    torch.testing.assert_close(again.state_dict(), model.state_dict())
 
 
 def test_any_electra_model_folder_loads_and_its_head_starts_fresh(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
