@@ -164,6 +164,11 @@ def test_phases_fit_any_budget() -> None:
     assert [phase.name for phase in method().phases(100)] == ["joint"]
 
 
+def test_a_causal_start_predicts_every_token() -> None:
+    assert method().predicted_per_row() == 0.25 * LENGTH
+    assert method(ROTARY, causal_start=3, generator_start=4).predicted_per_row() == LENGTH
+
+
 def test_each_phase_trains_its_part() -> None:
     model = method(ROTARY, causal_start=1, generator_start=1)
     for phase, main_moves in (("causal", False), ("generator", False), ("joint", True)):
