@@ -10,6 +10,7 @@ import fcntl
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,26 +21,37 @@ from headstart.core.files import read_json, write_json
 
 Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
 FORMAT_VERSION = 1
+LEFTOVERS = (".rehearsal-*", ".export-writing", "..export-writing.*", ".run.json.*.tmp", ".*.jsonl.tmp")
+"""What a killed process may leave half-written in a run folder."""
 
 
 class RunFolder:
     """A run on disk, opened for writing by one process at a time.
 
     Args:
-        folder: created when missing.
+        folder: created when missing. What a killed process left half-written in it is removed.
 
     Raises:
-        UsageError: another process is writing to it.
+        UsageError: it cannot be made, holds other files, or another process is writing to it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (folder / ".lock").open("a")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (folder / ".lock").open("a")
+        except OSError as error:
+            raise UsageError(f"The run folder {folder} cannot be made: {error.strerror}.", "Choose another --out.") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock.close()
             raise UsageError(f"Another process is writing to the run {folder}.", "Wait for it, or choose another --out.") from None
+        if not (folder / "run.json").exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
+            self._lock.close()
+            raise UsageError(f"{folder} holds other files.", "Give a new folder for the run.")
+        for leftover in (path for pattern in LEFTOVERS for path in folder.glob(pattern)):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         self.info: dict[str, Any] = read_run(folder) if (folder / "run.json").exists() else {"format_version": FORMAT_VERSION}
 
     @property
@@ -67,7 +79,7 @@ class RunFolder:
             if not path.exists():
                 continue
             kept = [record for record in read_lines(path) if record["step"] <= step]
-            beside = path.with_suffix(".tmp")
+            beside = path.with_name(f".{path.name}.tmp")
             with beside.open("w", encoding="utf-8") as file:
                 file.writelines(json.dumps(record) + "\n" for record in kept)
                 file.flush()

@@ -72,7 +72,6 @@ class Checkpointer:
         self.keep = keep
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[Path] | None = None
-        folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.glob(".writing-*"):  # of a killed process; the run folder's lock says that it is dead
             shutil.rmtree(leftover)
 
@@ -83,7 +82,7 @@ class Checkpointer:
         """
         self.wait()
         beside = self.folder / f".writing-{step:08d}"
-        beside.mkdir()
+        beside.mkdir(parents=True)
         if export is not None:
             export(beside / "export")
         tensors: dict[str, Tensor] = {}

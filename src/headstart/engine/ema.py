@@ -36,6 +36,15 @@ class Ema:
         torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1.0 - self.decay)
 
     @contextmanager
+    def following(self) -> Iterator[None]:
+        """Parameters that the block replaces (a phase copies weights into place) begin their average anew, with what was put there."""
+        before = [parameter.detach().clone() for parameter in self.parameters]
+        yield
+        for average, parameter, old in zip(self.average, self.parameters, before, strict=True):
+            if not torch.equal(parameter, old):
+                average.copy_(parameter.detach())
+
+    @contextmanager
     def swapped(self) -> Iterator[None]:
         """Within the block the model computes with the average; after it, also after an error, with its own weights again."""
         own = [parameter.detach().clone() for parameter in self.parameters]

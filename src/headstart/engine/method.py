@@ -28,6 +28,11 @@ class Context:
     phase: str
     rng: Rng  # keyed on (seed, step, global row, name)
     device: torch.device
+    shares: Mapping[str, Tensor] | None = None  # see `Method.items`; None: the batch is whole
+
+    def share(self, name: str) -> Tensor | float:
+        """This micro-batch's share of the items `name` of the global batch."""
+        return 1.0 if self.shares is None else self.shares[name]
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,10 @@ class Method(nn.Module):
         """The data settings when training continues from the model in `init`: its own tokenizer, for example."""
         return data
 
+    @classmethod
+    def refuse_init(cls, store: Any, init: Path) -> None:
+        """Raises UsageError when the model in `init` cannot continue on this store (it knows other token ids, for example)."""
+
     def reload(self, folder: Path) -> Method:
         """A second network of this kind with the weights that `export` wrote into `folder`."""
         raise NotImplementedError
@@ -132,6 +141,14 @@ class Method(nn.Module):
     def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """Scores one batch: {"loss": scalar with gradient, more scalars to log}. The only place that sees a batch."""
         raise NotImplementedError
+
+    def items(self, batch: Batch, ctx: Context) -> dict[str, Tensor] | None:
+        """For a loss that sums means over different items: how many of each this batch has, without running the network.
+
+        Where the global batch is cut into micro-batches, `loss` then multiplies each mean with `ctx.share(name)`, so that the micro-batches' losses
+        add up to that of the whole. A loss that is one mean returns its number of items as "weight" instead.
+        """
+        return None
 
     def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """The scalars of one held-out batch; by default those of `loss`. Called with dropout off and fixed draws."""

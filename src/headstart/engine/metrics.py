@@ -30,12 +30,14 @@ class StepMetrics:
         self._count += 1
 
     def means(self) -> dict[str, float]:
-        """The means since the last call; the one place where the host waits for the device."""
-        if self._sum is None:
-            return {}
-        values = (self._sum / self._count).tolist()
+        """The means since the last call; here and in `peek` the host waits for the device, nowhere else."""
+        values = self.peek()
         self._sum, self._count = None, 0
-        return dict(zip(self._names, values, strict=True))
+        return values
+
+    def peek(self) -> dict[str, float]:
+        """The means since the last call of `means`, which go on."""
+        return {} if self._sum is None else dict(zip(self._names, (self._sum / self._count).tolist(), strict=True))
 
     def state_dict(self) -> dict[str, Any]:
         return {"names": self._names, "sum": self._sum, "count": self._count}

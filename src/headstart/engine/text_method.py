@@ -10,10 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from headstart.core.errors import UsageError
 from headstart.data.text.config import TextConfig
 from headstart.data.text.head import write_first_documents
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
+from headstart.data.text.tokenizer import load_tokenizer
 from headstart.engine.method import Batch, Method
 
 
@@ -63,6 +65,16 @@ class TextMethod(Method):
     @classmethod
     def data_config_for(cls, data: TextConfig, init: Path) -> TextConfig:
         return data if data.tokenizer is not None else dataclasses.replace(data, tokenizer=str(model_folder(init)))
+
+    @classmethod
+    def refuse_init(cls, store: TextStore, init: Path) -> None:
+        folder = model_folder(init)
+        theirs, _ = load_tokenizer(str(folder), TextConfig())
+        if theirs.get_vocab() != store.tokenizer.get_vocab():
+            raise UsageError(
+                f"The tokenizer of the data is not the one of the model in {folder}.",
+                f"Give the raw texts as --data, or prepare them with --text.tokenizer {folder}.",
+            )
 
     def reload(self, folder: Path) -> TextMethod:
         return type(self)(self.config, self.store, init=folder)

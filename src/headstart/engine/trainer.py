@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from headstart.core.errors import Diverged, HeadstartError, Interrupted
+from headstart.core.errors import Diverged, Interrupted
 from headstart.core.rng import Rng
 from headstart.core.run import RunFolder
 from headstart.data.loader import Loader, Prefetcher
@@ -135,7 +136,7 @@ class Trainer:
             Diverged: the loss is no longer a finite number.
         """
         self.restore()
-        with self.batches() as batches, self.signals(), self.open_log() as log:
+        with closing(self.checkpointer), self.batches() as batches, self.signals(), self.open_log() as log:
             for phase, start, stop in self.spans:
                 if stop <= self.step:
                     continue
@@ -152,11 +153,9 @@ class Trainer:
                     if self.due(self.checkpoint_every) or self.stop_requested.is_set():
                         self.save()
                     if self.stop_requested.is_set() and self.step < self.total_steps:
-                        self.checkpointer.wait()
                         raise Interrupted(
                             f"Stopped after step {self.step} of {self.total_steps}; a checkpoint is written.", "The same command continues."
                         )
-        self.checkpointer.close()
         return self.totals()
 
     # --- the parts of a step -------------------------------------------------------------------------------------------------------------------
@@ -166,7 +165,8 @@ class Trainer:
         for name, parameter in self.method.named_parameters():
             parameter.requires_grad_(phase.trainable is None or phase.trainable(name))
         if first and phase.on_start is not None:
-            phase.on_start()
+            with nullcontext() if self.ema is None else self.ema.following():
+                phase.on_start()
         if first and phase.fresh_optimizer:
             reset_moments(self.optimizer)
         if len(self.spans) > 1:
@@ -223,13 +223,18 @@ class Trainer:
             ),
             last=self.step == self.total_steps,
         )
-        if values and not all(value == value and abs(value) != float("inf") for value in (values["loss"], values["gradient_norm"])):
-            raise Diverged(
-                f"The loss is {values['loss']:.4g} and the gradient norm {values['gradient_norm']:.4g} at step {self.step}.",
-                "Lower --optimizer.learning-rate or lengthen the warm-up; the checkpoint before it is kept.",
-            )
+        self.refuse_divergence(values)
         if self.plateau is not None and self.plateau.note(self.step, values):
             self.say(self.plateau.left_line())
+
+    def refuse_divergence(self, values: dict[str, float]) -> None:
+        """Raises Diverged when one of these means is no finite number."""
+        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        if broken:
+            raise Diverged(
+                f"{', '.join(broken)} {'is' if len(broken) == 1 else 'are'} no finite number at step {self.step}.",
+                "Lower --optimizer.learning-rate or lengthen the warm-up; the checkpoint before it is kept.",
+            )
 
     def seconds_left(self, tokens_per_second: float) -> float:
         if tokens_per_second:
@@ -240,6 +245,7 @@ class Trainer:
         """Held-out metrics and probes, with dropout off and the same draws every time."""
         with self.averaged_weights():
             results = evaluate(self.method, self.held_out or [], phase.name, self.decisions.precision, self.device, self.seed, self.total_steps)
+            self.refuse_divergence(results)
             self.method.eval()
             with torch.no_grad(), autocast(self.device, self.decisions.precision):
                 results |= {name: probe(self.method) for name, probe in self.probes.items()}
@@ -265,6 +271,7 @@ class Trainer:
         return state | {"step": self.step, "tokens": self.tokens, "flops": self.flops, "wall_s": wall}
 
     def save(self) -> None:
+        self.refuse_divergence(self._metrics.peek())  # what the next log step would find: no checkpoint of broken weights pushes out a good one
         self.checkpointer.save(self.step, self.state(), export=self.export)
 
     def export(self, folder: Path) -> None:
@@ -341,7 +348,7 @@ class Trainer:
         try:
             yield
         except KeyboardInterrupt:
-            raise HeadstartError("Stopped at once.", "The same command continues from the last checkpoint.") from None
+            raise Interrupted("Stopped at once.", "The same command continues from the last checkpoint.") from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
 import torch
@@ -31,9 +32,8 @@ def seed_dropout(seed: int, step: int, micro_step: int, rank: int) -> None:
 class Update:
     """The update of one step, as a call.
 
-    `method.loss` may return "weight", the number of items that its loss is the mean over (tokens predicted in this micro-batch): then the update
-    uses the mean
-    over the whole global batch however it is cut. Without it, micro-batches count by their rows.
+    The loss is the mean over the whole global batch however it is cut, if the method says over how many items each micro-batch's mean is: as
+    "weight" beside its loss, or by `Method.items` where the loss sums several means. Without either, micro-batches count by their rows.
 
     Args:
         graph: capture the update as one CUDA graph per phase and batch shape.
@@ -90,23 +90,39 @@ class Update:
     def context(self, step: int, phase: str, rows: Tensor) -> Context:
         return Context(step, self.total_steps, phase, Rng(self.key, rows), self.device)
 
+    @torch.no_grad()
+    def _shares(self, batches: Sequence[Batch], contexts: Sequence[Context]) -> list[dict[str, Tensor]] | None:
+        """Of each micro-batch, its share of each kind of items; None where the loss is one mean, or the batch is not cut."""
+        if len(batches) == 1:
+            return None
+        items = [self.method.items(batch, context) for batch, context in zip(batches, contexts, strict=True)]
+        counted = [of_one for of_one in items if of_one is not None]
+        if not counted:
+            return None
+        totals = {name: torch.stack([of_one[name] for of_one in counted]).sum().clamp(min=1) for name in counted[0]}
+        return [{name: of_one[name] / totals[name] for name in totals} for of_one in counted]
+
     def _run(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
         n_rows = sum(len(r) for r in rows)
         parts: list[dict[str, Tensor]] = []
         weights: list[Tensor | float] = []
-        for micro_step, (batch, positions) in enumerate(zip(batches, rows, strict=True)):
+        contexts = [self.context(step, phase, positions) for positions in rows]
+        shares = self._shares(batches, contexts)
+        for micro_step, (batch, context) in enumerate(zip(batches, contexts, strict=True)):
             if not self.graph:
                 seed_dropout(self.seed, step, micro_step, self.rank)
             with autocast(self.device, self.precision):
-                scalars = dict(self.method.loss(batch, self.context(step, phase, positions)))
-            weight: Tensor | float = len(positions) / n_rows
-            if (items := scalars.pop("weight", None)) is not None and len(batches) > 1:
+                scalars = dict(self.method.loss(batch, context if shares is None else replace(context, shares=shares[micro_step])))
+            weight: Tensor | float = len(rows[micro_step]) / n_rows
+            if shares is not None:
+                weight = 1.0
+            elif (items := scalars.pop("weight", None)) is not None and len(batches) > 1:
                 weight = items.detach()
             (scalars["loss"] * weight).backward()
             parts.append({name: value.detach() for name, value in scalars.items()})
             weights.append(weight)
-        total = sum(weights)
+        total = 1.0 if shares is not None else sum(weights)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if isinstance(total, Tensor):
             torch._foreach_div_([p.grad for p in parameters if p.grad is not None], total.clamp(min=1))

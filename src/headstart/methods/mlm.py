@@ -44,7 +44,7 @@ class MLMConfig:
     """Tokens of a training row."""
     dropout: float = 0.0
     """BERT: 0.1. A pass over fresh text needs none."""
-    mask_probability: float = 0.15
+    mask_ratio: float = 0.15
     """Share of the tokens of a row that are predicted. BERT: 0.15."""
     mask_unit: Literal["token", "whole-word", "span"] = "token"
     """What is masked together."""
@@ -53,12 +53,12 @@ class MLMConfig:
     random_share: float = 0.1
     """Share of the chosen tokens that become a random token. BERT: 0.1; the rest stays as it is."""
     causal_start: int = 0
-    """Steps of causal language modelling before masking begins, at most a third of the run. BERT: none."""
+    """Steps of causal language modelling before masking begins, at most a third of the run; none when continuing with --init. BERT: none."""
 
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
-        MLMConfig(mask_probability=0.25, causal_start=300),
+        MLMConfig(mask_ratio=0.25, causal_start=300),
         batch=32,
         optimizer={"learning_rate": 4e-3, "beta2": 0.99},
         schedule={"name": "linear", "warmup_share": 0.06},
@@ -110,18 +110,19 @@ class MLM(TextMethod):
                 dropout=config.dropout,
                 special_ids=store.special_ids,
             )
+        self.causal_start = config.causal_start if init is None else 0  # a trained encoder is off the plateau
         store.require_specials("pad", "cls", "sep", "mask")
-        self.slots = max(1, masking_slots(config.mask_probability, config.sequence_length))
+        self.slots = max(1, masking_slots(config.mask_ratio, config.sequence_length))
         hidden = torch.zeros(store.vocab_size, dtype=torch.bool)
         hidden[[store.special_ids[name] for name in ("pad", "cls", "sep", "mask")]] = True
         self.register_buffer("never_masked", hidden, persistent=False)
         self.register_buffer("continues_word", torch.from_numpy(store.continues_word.copy()), persistent=False)
 
     def predicted_per_row(self) -> float:
-        return self.config.sequence_length * (1.0 if self.config.causal_start else self.config.mask_probability)
+        return self.config.sequence_length * (1.0 if self.causal_start else self.config.mask_ratio)
 
     def phases(self, total_steps: int) -> list[Phase]:
-        start = min(self.config.causal_start, total_steps // 3)
+        start = min(self.causal_start, total_steps // 3)
         return [Phase("causal", start), Phase("masked")] if start else [Phase("masked")]
 
     def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
@@ -154,11 +155,11 @@ class MLM(TextMethod):
         candidates = ~self.never_masked[ids]
         n_tokens = torch.full((len(ids),), ids.shape[1], device=ids.device) if mask is None else mask.sum(1)
         if config.mask_unit == "token":
-            return choose_positions(ctx.rng, candidates, n_tokens, config.mask_probability, self.slots, replacement=False)
+            return choose_positions(ctx.rng, candidates, n_tokens, config.mask_ratio, self.slots, replacement=False)
         groups = word_groups(ids, self.continues_word)
         if config.mask_unit == "span":
             groups = span_groups(ctx.rng, groups)
-        return choose_groups(ctx.rng, groups, candidates, n_tokens, config.mask_probability, self.slots, cut_last=config.mask_unit == "span")
+        return choose_groups(ctx.rng, groups, candidates, n_tokens, config.mask_ratio, self.slots, cut_last=config.mask_unit == "span")
 
     def score(self, batch: Batch, masked: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
         hidden = encode(self.encoder, {**batch, "input_ids": masked})

@@ -1,5 +1,6 @@
-"""The rehearsal: one evaluation, one probe, one checkpoint, one reload, one export, on real rows, before step 1. What would fail at the end fails
-now.
+"""The rehearsal: one evaluation, one probe, one checkpoint, one reload, one export, on real rows, before step 1.
+
+What would fail at the end fails now.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from headstart.core.errors import HeadstartError
-from headstart.engine.checkpoint import Checkpointer
+from headstart.engine.checkpoint import Checkpointer, host_copy
 from headstart.engine.method import Batch, Method
 from headstart.engine.trainer import Trainer, evaluate
 from headstart.engine.update import autocast
@@ -30,6 +31,7 @@ def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None
     """
     began = time.perf_counter()
     method = trainer.method
+    before = host_copy(method.state_dict())  # an export may complete the backbone: ELECTRA's takes the generator's weights before the joint phase
     phase = trainer.spans[-1][0].name
     trainer.prepare_state()
     if trainer.held_out:
@@ -50,6 +52,7 @@ def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None
         export_and_check(trainer, scratch / "export", trainer.held_out)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        method.load_state_dict(before)
     say(f"Rehearsal: evaluation, probes, checkpoint, reload and export passed in {time.perf_counter() - began:.1f} s.")
 
 

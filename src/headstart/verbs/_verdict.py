@@ -14,13 +14,11 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from headstart.core.run import RunFolder
 from headstart.engine.method import Batch, Method
 from headstart.engine.metrics import duration
 from headstart.engine.plateau import Plateau
 from headstart.engine.probes import knn_accuracy, linear_probe, rankme
 from headstart.engine.text_method import model_folder
-from headstart.engine.trainer import Totals
 from headstart.tasks.data import read_classification
 from headstart.verbs.config import ProbeConfig
 
@@ -81,7 +79,7 @@ def probe_scores(vectors: Tensor, data: Labelled) -> list[float]:
     return scores
 
 
-def probes(method: Method, held_out: list[Batch], config: ProbeConfig, store: Any, device: torch.device) -> dict[str, Callable[[Method], float]]:
+def probes(method: Method, held_out: list[Batch], config: ProbeConfig, device: torch.device) -> dict[str, Callable[[Method], float]]:
     """Name -> measurement of the live method, run at each evaluation."""
     data = labelled(config, method)
     found: dict[str, Callable[[Method], float]] = {}
@@ -99,16 +97,21 @@ def probes(method: Method, held_out: list[Batch], config: ProbeConfig, store: An
     return found
 
 
-def random_start(method: Method, config: ProbeConfig, store: Any, device: torch.device) -> list[float] | None:
-    """The probe scores of the network as it was initialised, before any checkpoint is loaded; None without labels."""
+def start_scores(method: Method, config: ProbeConfig, device: torch.device) -> list[float] | None:
+    """The probe scores of the network that the run begins with, before any checkpoint is loaded; None without labels."""
     data = labelled(config, method)
     return None if data is None else probe_scores(features(method, data.batches, device), data)
 
 
 def verdict(
-    method: Method, config: ProbeConfig, store: Any, device: torch.device, start: list[float] | None, plateau: Plateau | None
+    method: Method, config: ProbeConfig, device: torch.device, start: list[float] | None, began: str, plateau: Plateau | None
 ) -> dict[str, Any]:
-    """What run.json keeps: plateau, and the gain over the random start with its 95 % interval over five splits."""
+    """What run.json keeps: plateau, and the gain over the start with its 95 % interval.
+
+    Args:
+        start: what `start_scores` said before the training.
+        began: what the run began with, in words.
+    """
     result: dict[str, Any] = {}
     if plateau is not None:
         result["plateau"] = plateau.verdict()
@@ -117,47 +120,50 @@ def verdict(
     if data is None or start is None:
         return result
     trained = probe_scores(features(method, data.batches, device), data)
-    gains = np.array(trained) - np.array(start)
-    margin = float(stats.t.ppf(0.975, SPLITS - 1) * gains.std(ddof=1) / math.sqrt(SPLITS))
-    mean = float(gains.mean())
-    low, high = mean - margin, mean + margin
+    mean, low, high = interval(np.array(trained) - np.array(start))
     word = "helps" if low > 0 else "hurts" if high < 0 else "makes no difference that five splits can show"
     return result | {
         "metric": "linear_probe_accuracy",
-        "random_start": float(np.mean(start)),
+        "began_with": began,
+        "start": float(np.mean(start)),
         "trained": float(np.mean(trained)),
         "gain": mean,
         "ci95": [low, high],
-        "sentence": f"On {len(data.labels):,} labelled records a linear probe reaches {np.mean(trained):.3f}, from a random start"
-        f" {np.mean(start):.3f}: the head start {word} ({mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}).",
+        "sentence": f"On {len(data.labels):,} labelled records a linear probe reaches {np.mean(trained):.3f}, from {began} {np.mean(start):.3f}:"
+        f" the head start {word} ({mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}).",
     }
 
 
-def closing_lines(
-    slug: str,
-    run: RunFolder | None,
-    totals: Totals | None,
-    verdict: dict[str, Any] | None,
-    folder: Path | None = None,
-    info: dict[str, Any] | None = None,
-) -> list[str]:
-    """The last lines of a run: cost, verdict, how to load the export, the next commands."""
-    folder = run.folder if run is not None else folder
-    assert folder is not None
-    lines = []
-    if totals is not None:
-        lines.append(
-            f"Done: {totals.steps:,} steps, {totals.tokens:,} tokens, {totals.flops:.3g} FLOPs, {duration(totals.wall_s)},"
-            f" peak memory {totals.peak_memory_bytes / 2**30:.2f} GiB."
-        )
-    verdict = verdict or {}
+def interval(gains: np.ndarray) -> tuple[float, float, float]:
+    """(mean, low, high): the 95 % interval of gains measured on random halves of one set, [n].
+
+    The halves overlap, so their variance is too small: it is corrected as Nadeau and Bengio (2003) do, 1/n + test/train instead of 1/n.
+    """
+    margin = float(stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) * math.sqrt(1 / len(gains) + 1.0))
+    mean = float(gains.mean())
+    return mean, mean - margin, mean + margin
+
+
+def closing_lines(folder: Path, info: dict[str, Any]) -> list[str]:
+    """The last lines of a finished run: cost, verdict, how to load the export, the next commands, bad records.
+
+    Args:
+        info: its run.json.
+    """
+    totals, verdict = info["totals"], info["verdict"]
+    lines = [
+        f"Done: {totals['steps']:,} steps, {totals['tokens']:,} tokens, {totals['flops']:.3g} FLOPs, {duration(totals['wall_s'])},"
+        f" peak memory {totals['peak_memory_bytes'] / 2**30:.2f} GiB."
+    ]
     lines += [verdict[key] for key in ("plateau", "sentence") if key in verdict]
     if "sentence" not in verdict:
         lines.append("Whether it helps your task: give --probe.labels FILE, or fine-tune it beside a random start with the command below.")
-    export = folder / "export"
     lines += [
-        f"Load it:   from transformers import AutoModel, AutoTokenizer; model = AutoModel.from_pretrained({str(model_folder(export))!r})",
+        f"Load it:   from transformers import AutoModel, AutoTokenizer; model = AutoModel.from_pretrained({str(model_folder(folder / 'export'))!r})",
         f"Fine-tune: headstart finetune classification --init {shlex.quote(str(folder))} --train TRAIN.jsonl --test TEST.jsonl",
         f"Look:      headstart sample {shlex.quote(str(folder))}",
     ]
+    for data in info["data"]:
+        if bad := data["counts"].get("quarantined"):
+            lines.append(f"Set aside: {bad:,} bad record{'' if bad == 1 else 's'}, named in {Path(data['store']) / 'quarantine.jsonl'}")
     return lines

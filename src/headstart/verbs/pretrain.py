@@ -97,11 +97,19 @@ class _Pretraining:
         if not self.config.data:
             raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
         self.config.budget.unit()
+        self.refuse_place()
         if done := self.finished():
             return done
         run = RunFolder(self.out)
         try:
-            self.refuse_changes(run)
+            self.refuse_changes(run)  # before anything is written: a refused command leaves the run as it was
+            return self.record(run)
+        finally:
+            run.close()
+
+    def record(self, run: RunFolder) -> Run:
+        """Trains, and keeps in run.json how it went."""
+        try:
             run.update(
                 status="running",
                 method=self.slug,
@@ -116,28 +124,30 @@ class _Pretraining:
                 error=None,
             )
             return self.train(run)
-        except Interrupted as error:
-            run.update(status="stopped", error=str(error))
+        except (Interrupted, KeyboardInterrupt) as error:
+            run.update(status="stopped", error=str(error) or "Stopped before step 1.")
             raise
         except BaseException as error:
             run.update(status="failed", error=f"{type(error).__name__}: {error}")
             raise
-        finally:
-            run.close()
 
     def train(self, run: RunFolder) -> Run:
         config, seed = self.config, self.config.seed
         store = self.prepare()
         rows = self.method_class.rows(store, config.method, "train")
         held_out_rows = self.method_class.rows(store, config.method, "held_out")
+        init = resolve_init(config.init)
+        if init is not None:
+            self.method_class.refuse_init(store, init)
         torch.manual_seed(seed)
-        method = self.method_class(config.method, store, resolve_init(config.init)).to(self.device)
+        method = self.method_class(config.method, store, init).to(self.device)
         batch = config.batch or 32
         loader = Loader(Mixture([rows], None, seed, by="rows"), batch)
         held_out = held_out_batches(held_out_rows, batch, config.trainer.evaluate_rows)
         plateau = Plateau(store.unigram_entropy, method.plateau_metric) if method.predicts_tokens else None
-        probes = _verdict.probes(method, held_out, config.probe, store, self.device)
+        probes = _verdict.probes(method, held_out, config.probe, self.device)
 
+        self.refuse_other_data(run, store)
         decisions = self.decide(run, method, loader)
         run.update(decisions=dataclasses.asdict(decisions), data=data_manifests(store))
         for line in _plan.lines(self.slug, config, self.origin, method, store, rows, loader, decisions, self.device, self.out):
@@ -157,7 +167,7 @@ class _Pretraining:
             probes=probes,
             say=self.say,
         )
-        start = _verdict.random_start(method, config.probe, store, self.device)
+        start = _verdict.start_scores(method, config.probe, self.device)
         if not trainer.checkpointer.list():
             _rehearsal.rehearse(trainer, run.folder, self.say)
         if config.dry_run:
@@ -169,9 +179,11 @@ class _Pretraining:
         torch.set_num_threads(decisions.threads)
         totals = trainer.fit()
         _rehearsal.export_and_check(trainer, run.export, held_out)
-        verdict = _verdict.verdict(method, config.probe, store, self.device, start, plateau)
+        began = "a random start" if config.init is None else f"the weights of {config.init}"
+        with trainer.averaged_weights():
+            verdict = _verdict.verdict(method, config.probe, self.device, start, began, plateau)
         run.update(status="done", finished=now(), totals=dataclasses.asdict(totals), verdict=verdict)
-        for line in _verdict.closing_lines(self.slug, run, totals, verdict):
+        for line in _verdict.closing_lines(run.folder, run.info):
             self.say(line)
         return Run(run.folder, run.info)
 
@@ -180,16 +192,14 @@ class _Pretraining:
     def prepare(self) -> Any:
         """The store of --data: one that is prepared already, or raw sources prepared once and cached beside the runs."""
         entries = [str(entry) for entry in self.config.data]
+        data_config, init = self.config.data_config, resolve_init(self.config.init)
+        if init is not None:
+            data_config = self.method_class.data_config_for(data_config, init)
         if self.config.smoke:
-            entries, smoke_config = self.method_class.smoke_source(entries, self.out / "smoke", self.config.data_config, SMOKE_RECORDS)
+            entries, smoke_config = self.method_class.smoke_source(entries, self.out / "smoke", data_config, SMOKE_RECORDS)
             return self.method_class.prepare(entries, self.out / "smoke" / "store", smoke_config)
         if len(entries) == 1 and (Path(entries[0]) / "manifest.json").is_file():
             return self.method_class.open_store(Path(entries[0]))
-        data_config = self.config.data_config
-        if self.config.init is not None:
-            init = resolve_init(self.config.init)
-            assert init is not None
-            data_config = self.method_class.data_config_for(data_config, init)
         key = json.dumps(
             [[str(Path(e).absolute()) if "://" not in e and not e.startswith("builtin:") else e for e in entries], plain(data_config)], sort_keys=True
         )
@@ -197,12 +207,8 @@ class _Pretraining:
         return self.method_class.prepare(entries, folder, data_config)
 
     def decide(self, run: RunFolder, method: Method, loader: Loader) -> Decisions:
-        if (
-            (recorded := run.info.get("decisions")) is not None
-            and (self.out / "checkpoints").exists()
-            and any((self.out / "checkpoints").glob("step-*"))
-        ):
-            decisions = decisions_from(recorded)
+        if self.has_checkpoint():
+            decisions = decisions_from(run.info["decisions"])
             torch.set_num_threads(decisions.threads)
             return decisions
         trial = Trial(
@@ -233,7 +239,7 @@ class _Pretraining:
         if info.get("status") != "done" or self.changes(info):
             return None
         self.say(f"{self.out} is done: {info['totals']['steps']} steps. Nothing to do.")
-        for line in _verdict.closing_lines(self.slug, None, None, info.get("verdict"), folder=self.out, info=info):
+        for line in _verdict.closing_lines(self.out, info):
             self.say(line)
         return Run(self.out, info)
 
@@ -247,7 +253,7 @@ class _Pretraining:
         Raises:
             UsageError: some differ; the message lists each with its old and new value.
         """
-        if "config" not in run.info or not any((self.out / "checkpoints").glob("step-*")):
+        if not self.has_checkpoint():
             return
         if run.info.get("method") != self.slug:
             raise UsageError(f"{self.out} holds a run of {run.info.get('method')}, not of {self.slug}.", "Choose another --out.")
@@ -257,6 +263,34 @@ class _Pretraining:
                 f"{self.out} holds a run with other settings ({listed}).",
                 f"Repeat its settings to continue it, or start a new one from its weights: --init {self.out} --out ANOTHER_FOLDER.",
             )
+
+    def refuse_other_data(self, run: RunFolder, store: Any) -> None:
+        """A run continues on the data that it began with: its checkpoint knows the ids of that store.
+
+        Raises:
+            UsageError: the store was made anew since.
+        """
+        if not self.has_checkpoint():
+            return
+        before, now = run.info["data"], data_manifests(store)
+        if any(a[key] != b[key] for a, b in zip(before, now, strict=True) for key in ("tokenizer_sha256", "arrays_sha256")):
+            raise UsageError(
+                f"{self.out} was trained on other data than {store.folder} holds now.",
+                f"Bring the old data back to continue it, or start a new run from its weights: --init {self.out} --out ANOTHER_FOLDER.",
+            )
+
+    def refuse_place(self) -> None:
+        """Nothing is ever written into the user's data.
+
+        Raises:
+            UsageError: the run folder lies inside a data folder.
+        """
+        for entry in map(Path, self.config.data):
+            if entry.is_dir() and self.out.resolve().is_relative_to(entry.resolve()):
+                raise UsageError(f"The run {self.out} would lie inside the data folder {entry}.", "Give --out a folder elsewhere.")
+
+    def has_checkpoint(self) -> bool:
+        return any((self.out / "checkpoints").glob("step-*"))
 
 
 def smoke(config: PretrainConfig) -> PretrainConfig:
@@ -322,13 +356,16 @@ def versions() -> dict[str, str]:
 def git_commit() -> str | None:
     """The commit of the code, when it runs from a checkout."""
     try:
-        done = subprocess.run(["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False)
-    except OSError:
+        here = Path(__file__)
+        command = ["git", "-C", str(here.parent), "rev-parse", "HEAD", f"HEAD:./{here.name}"]  # the second fails in a repository that is not ours
+        done = subprocess.run(command, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
         return None
-    return done.stdout.strip() or None
+    return done.stdout.split()[0] if done.returncode == 0 else None
 
 
 def data_manifests(store: Any) -> list[dict[str, Any]]:
     """What run.json keeps of the data: enough to know it again."""
     keep = ("kind", "format_version", "counts", "tokenizer_sha256", "unigram_entropy", "inputs")
-    return [{"store": str(store.folder), **{key: store.manifest[key] for key in keep if key in store.manifest}}]
+    arrays = hashlib.sha256(json.dumps(store.manifest["arrays"], sort_keys=True).encode()).hexdigest()
+    return [{"store": str(store.folder), "arrays_sha256": arrays, **{key: store.manifest[key] for key in keep if key in store.manifest}}]

@@ -157,23 +157,39 @@ class Electra(TextMethod):
     # --- the loss ------------------------------------------------------------------------------------------------------
 
     def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
-        """gen_weight * L_MLM + disc_weight * L_Disc (section 2), both means over the whole micro-batch as in the official code.
+        """gen_weight * L_MLM + disc_weight * L_Disc (section 2), both means over the whole global batch, however it is cut.
 
         Scalars: loss; mlm_loss (over all slots) and mlm_loss_hidden (over the slots that show [MASK]); disc_loss, replaced_share, disc_accuracy,
         disc_recall where there is a discriminator; main_loss in the arms whose main network predicts tokens; causal_loss in the causal phase.
         """
         if ctx.phase == "causal":
-            loss = self.causal_loss(batch)
-            return {"loss": loss, "causal_loss": loss.detach()}
+            loss, padding = self.causal_loss(batch), batch.get("attention_mask")
+            scored = _count(batch["input_ids"][:, 1:], None if padding is None else padding[:, 1:])
+            return {"loss": loss, "causal_loss": loss.detach(), "weight": scored}
         masked = self.mask(batch, ctx.rng)
         if self.config.arm == "mlm" or ctx.phase == "generator":
             losses = self.mlm_losses(self.token_model, batch, masked)[0]
             self._remember(losses)
-            return {"loss": self.config.gen_weight * losses["mlm_loss"], **_detached(losses)}
+            return {"loss": self.config.gen_weight * losses["mlm_loss"], **_detached(losses), "weight": masked.weights.sum()}
         generated = self.generate(batch, masked, ctx.rng)
-        losses = generated.losses | self.main_losses(batch, masked, generated)
-        self._remember(losses)
+        main = self.main_losses(batch, masked, generated)
+        self._remember(generated.losses | main)
+        losses = {name: value * ctx.share("slots") for name, value in generated.losses.items()}
+        losses |= {name: value * ctx.share("main") for name, value in main.items()}
         return {"loss": self._total(losses), **_detached(losses)}
+
+    def items(self, batch: Batch, ctx: Context) -> dict[str, Tensor] | None:
+        """Of the joint phase: the slots that L_MLM is the mean over, and the tokens that the main network's loss is the mean over."""
+        if ctx.phase != "joint" or self.config.arm == "mlm":
+            return None
+        masked = self.mask(batch, ctx.rng)
+        slots = masked.weights.sum()
+        if self.config.arm == "replace_mlm":
+            return {"slots": slots, "main": slots}
+        if self.config.arm == "electra_15":
+            written = scatter(batch["input_ids"], masked.positions, masked.weights, masked.targets)[1]
+            return {"slots": slots, "main": written.sum()}
+        return {"slots": slots, "main": _count(batch["input_ids"], batch.get("attention_mask"))}
 
     def causal_loss(self, batch: Batch) -> Tensor:
         """Mean -log p(next token) over the tokens that are not padding."""
@@ -379,6 +395,11 @@ class Electra(TextMethod):
             unigram_entropy=saved["unigram_entropy"],
         )
         return cls(ElectraConfig(**saved["config"]), store, init=folder)
+
+
+def _count(ids: Tensor, mask: Tensor | None) -> Tensor:
+    """float32 scalar: the tokens that are not padding."""
+    return (torch.ones_like(ids, dtype=torch.float32) if mask is None else mask.float()).sum()
 
 
 def _detached(scalars: dict[str, Tensor]) -> dict[str, Tensor]:

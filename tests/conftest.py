@@ -1,0 +1,39 @@
+"""What several rooms of the tests share: a small corpus, its store, and one finished run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only wait for each other
+
+from tests.corpus import write_corpus
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of text files."""
+    return write_corpus(tmp_path_factory.mktemp("data") / "corpus")
+
+
+@pytest.fixture(scope="session")
+def store(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The corpus prepared with a small vocabulary."""
+    from headstart.data.text.config import TextConfig
+    from headstart.data.text.store import prepare_text
+    from tests.running import TINY
+
+    config = TextConfig(vocab_size=TINY["text.vocab_size"], held_out_share=0.1)
+    return prepare_text([corpus], tmp_path_factory.mktemp("stores") / "tiny", config).folder
+
+
+@pytest.fixture(scope="session")
+def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of causal-lm, 24 steps. Read it, do not write into it."""
+    from headstart.verbs.pretrain import pretrain
+    from tests.running import TINY
+
+    out = tmp_path_factory.mktemp("runs") / "causal"
+    return pretrain("causal-lm", store, say=lambda line: None, out=out, **TINY, **{"budget.steps": 24}).folder

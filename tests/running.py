@@ -1,0 +1,105 @@
+"""Runs of tiny models: settings, real processes, and how two runs are compared."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+SOURCE = Path(__file__).parents[1] / "src"
+
+TINY: dict[str, Any] = {
+    "batch": 8,
+    "device": "cpu",
+    "precision": "fp32",
+    "method.hidden_size": 32,
+    "method.num_layers": 1,
+    "method.num_heads": 2,
+    "method.intermediate_size": 48,
+    "method.sequence_length": 32,
+    "text.vocab_size": 300,
+    "trainer.log_every": 2,
+    "trainer.evaluate_every": 6,
+    "trainer.checkpoint_every": 6,
+    "trainer.evaluate_rows": 16,
+}
+"""Settings of a run of a second. They hold for every method on text."""
+
+METHODS = ("causal-lm", "mlm", "electra")
+
+TIMES = {"wall_s", "tokens_per_second", "mfu", "data_wait_share"}
+"""Fields of metrics.jsonl that a clock decides."""
+
+
+def flags(settings: dict[str, Any]) -> list[str]:
+    """Settings as the command line takes them."""
+    found: list[str] = []
+    for name, value in settings.items():
+        flag = "--" + name.replace("_", "-")
+        found += [flag] if value is True else [flag, str(value)]
+    return found
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "COLUMNS": "200"}
+
+
+def headstart(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own."""
+    command = [sys.executable, "-m", "headstart", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=cwd, timeout=timeout, check=False)
+
+
+def start(*arguments: str | Path, log: Path, cwd: Path | None = None) -> subprocess.Popen[bytes]:
+    """The command line in a process that goes on; what it prints is added to `log`."""
+    with log.open("ab") as file:
+        command = [sys.executable, "-m", "headstart", *map(str, arguments)]
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment(), cwd=cwd)
+
+
+def wait_until(happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> None:
+    """Returns as soon as `happened`; fails if the process ends before it."""
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert process.poll() is None, f"the process ended too early:\n{log.read_text()}"
+        assert time.monotonic() < deadline, f"it did not happen:\n{log.read_text()}"
+        time.sleep(0.001)
+
+
+def records(run: Path, name: str) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl or probes.jsonl."""
+    return [json.loads(line) for line in (run / f"{name}.jsonl").read_text().splitlines()]
+
+
+def last_step(run: Path) -> int:
+    """The step of the newest whole line of metrics.jsonl, 0 before the first."""
+    path = run / "metrics.jsonl"
+    whole = path.read_text().splitlines(keepends=True) if path.exists() else []
+    whole = [line for line in whole if line.endswith("\n")]
+    return int(json.loads(whole[-1])["step"]) if whole else 0
+
+
+def untimed(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The records without the fields that a clock decides."""
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
+def weight_files(run: Path) -> dict[str, bytes]:
+    """Name -> bytes of every weight file of the export."""
+    found = {str(path.relative_to(run)): path.read_bytes() for path in sorted((run / "export").rglob("*.safetensors"))}
+    assert found
+    return found
+
+
+def run_info(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "run.json").read_text()))
+
+
+def files(folder: Path) -> set[str]:
+    """Every file and empty folder under `folder`, relative."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())}
