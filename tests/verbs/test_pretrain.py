@@ -19,7 +19,6 @@ from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, Diverged, UsageError
 from headstart.core.run import RunFolder
 from headstart.data.loader import Loader
-from headstart.data.mixture import Mixture
 from headstart.data.text.config import TextConfig
 from headstart.data.text.store import prepare_text
 from headstart.engine.checkpoint import load_checkpoint, pack
@@ -27,7 +26,7 @@ from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Trial, decisions_from, total_cost
 from headstart.verbs._rehearsal import rehearse
 from headstart.verbs.config import preset_config
-from headstart.verbs.pretrain import Run, _Pretraining, held_out_batches
+from headstart.verbs.pretrain import Run, _Pretraining
 from headstart.verbs.sample import load_run
 from tests.corpus import documents, write_corpus, write_jsonl
 from tests.running import METHODS, TIMES, TINY, files, records, run_info, untimed, weight_files
@@ -44,12 +43,11 @@ def pretrain(slug: str, data: Any, out: Path, say: Any = quiet, **settings: Any)
 def trainer_of(slug: str, store: Path, folder: Path, **settings: Any) -> Trainer:
     """The trainer that `pretrain` would build, without the run."""
     method_class = methods.load(slug)
-    config = replace_nested(preset_config(method_class, "tiny")[1], {**TINY, "budget.steps": 12, **settings})
-    opened = method_class.open_store(store)
+    config = replace_nested(preset_config(method_class, "tiny")[1], {"data": (str(store),), **TINY, "budget.steps": 12, **settings})
+    corpus = open_corpus(method_class, config, folder, None)
     torch.manual_seed(0)
-    method = method_class(config.method, opened, None)
-    rows = method_class.rows(opened, config.method, "train")
-    loader = Loader(Mixture([rows], None, 0, by="rows"), 8)
+    method = method_class(config.method, corpus.store, None)
+    loader = Loader(corpus.mixture(config), 8)
     device = torch.device("cpu")
     trial = Trial(
         method, config.optimizer, global_batch=8, load=loader.batch, device=device, seed=0, tokens_per_row=loader.tokens_per_row, seconds=0.01
@@ -58,7 +56,7 @@ def trainer_of(slug: str, store: Path, folder: Path, **settings: Any) -> Trainer
         method,
         RunFolder(folder / "run"),
         loader,
-        held_out=held_out_batches(method_class.rows(opened, config.method, "held_out"), 8, 8),
+        held_out=corpus.held_out_batches(8, 8),
         optimizer=config.optimizer,
         schedule=config.schedule,
         config=config.trainer,
@@ -104,7 +102,7 @@ def test_a_dry_run_leaves_run_json_and_nothing_else(slug: str, store: Path, tmp_
 
 def test_the_rehearsal_changes_no_weight_and_no_state(store: Path, tmp_path: Path) -> None:
     """Of ELECTRA, whose export completes the discriminator before its phase."""
-    trainer = trainer_of("electra", store, tmp_path, **{"trainer.ema_decay": 0.9})
+    trainer = trainer_of("electra", store, tmp_path)
     trainer.prepare_state()
     tensors: dict[str, torch.Tensor] = {}
     skeleton = pack(trainer.state() | {"wall_s": 0}, tensors)

@@ -1,0 +1,186 @@
+"""Real processes, real signals: whatever stops a run, the same command again ends with the numbers of the undisturbed run, bit for bit."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.running import TINY, flags, headstart, last_step, records, run_info, start, untimed, wait_until, weight_files
+
+pytestmark = pytest.mark.slow
+
+STEPS = 240
+SETTINGS: dict[str, Any] = {
+    **TINY,
+    "budget.steps": STEPS,
+    "trainer.log_every": 3,  # does not divide the next one: means go on over a checkpoint
+    "trainer.checkpoint_every": 20,
+    "trainer.evaluate_every": 30,
+    "trainer.evaluate_rows": 8,
+}
+OF_METHOD: dict[str, dict[str, Any]] = {
+    "causal-lm": {"trainer.ema_decay": 0.9},
+    "mlm": {"method.causal_start": 70, "method.dropout": 0.1, "trainer.micro_batch": 4},
+    "electra": {"method.causal_start": 50, "method.generator_start": 50, "method.dropout": 0.1},
+}
+PHASES = {"causal-lm": ["train"], "mlm": ["causal", "masked"], "electra": ["causal", "generator", "joint"]}
+
+
+def command(slug: str, data: Path, out: Path, **settings: Any) -> list[str | Path]:
+    return ["pretrain", slug, "--data", data, "--out", out, *flags({**SETTINGS, **OF_METHOD[slug], **settings})]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """slug -> the finished run that nobody stopped."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+
+    def run(slug: str) -> Path:
+        if not (folder / slug).exists():
+            done = headstart(*command(slug, store, folder / slug))
+            assert done.returncode == 0, done.stderr
+        return folder / slug
+
+    return run
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """Metrics, probes and weights, bit for bit; and no trace of what was stopped."""
+    for name in ("metrics", "probes"):
+        assert untimed(records(run, name)) == untimed(records(other, name)), name
+    assert weight_files(run) == weight_files(other)
+    last = f"checkpoints/step-{STEPS:08d}/state.safetensors"
+    assert (run / last).read_bytes() == (other / last).read_bytes()
+    assert run_info(run)["status"] == "done"
+    for total in ("steps", "tokens", "flops"):
+        assert run_info(run)["totals"][total] == run_info(other)["totals"][total]
+    assert [path.name for path in run.iterdir() if path.name.startswith(".")] == [".lock"]
+    assert not list((run / "checkpoints").glob(".*"))
+
+
+def moments(run: Path, rng: random.Random) -> list[tuple[str, Callable[[], bool]]]:
+    """When to kill: named moments that a run passes through, and random steps between them."""
+    steps = sorted(rng.sample(range(25, STEPS - 10), 2))
+    return [
+        ("in the rehearsal", lambda: any(run.glob(".rehearsal-*"))),
+        ("before the first checkpoint", lambda: 0 < last_step(run) < 20),
+        (f"past step {steps[0]}", lambda: last_step(run) >= steps[0]),
+        ("while a checkpoint is written", lambda: any(run.glob("checkpoints/.writing-*")) and last_step(run) >= steps[0]),
+        (f"past step {steps[1]}", lambda: last_step(run) >= steps[1]),
+        ("before the export", lambda: last_step(run) == STEPS),
+    ]
+
+
+@pytest.mark.parametrize("slug", ["causal-lm", "mlm", "electra"])
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(slug: str, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    for name, happened in moments(run, random.Random(slug)):
+        process = start(*command(slug, store, run), log=log)
+        wait_until(happened, process, log)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL, name
+        assert run_info(run)["status"] == "running"
+    done = headstart(*command(slug, store, run))
+    assert done.returncode == 0, done.stderr
+    assert "Continuing from step" in log.read_text()
+    phases = list(dict.fromkeys(line["phase"] for line in records(run, "metrics")))
+    assert phases == PHASES[slug]
+    assert_same(run, undisturbed(slug))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_with_a_checkpoint_and_exit_130_and_a_second_process_is_refused_meanwhile(
+    number: signal.Signals, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path
+) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    process = start(*command("causal-lm", store, run), log=log)
+    wait_until(lambda: last_step(run) >= 50, process, log)
+    if number == signal.SIGTERM:
+        process.send_signal(signal.SIGSTOP)  # the second process takes a while to start
+        second = headstart(*command("causal-lm", store, run))
+        process.send_signal(signal.SIGCONT)
+        assert second.returncode == 2
+        assert f"Another process is writing to the run {run}" in second.stderr
+        assert "Traceback" not in second.stderr
+    process.send_signal(number)
+    assert process.wait(timeout=120) == 130, log.read_text()
+    assert run_info(run)["status"] == "stopped"
+    checkpoints = sorted(path.name for path in (run / "checkpoints").iterdir())
+    stopped_at = int(checkpoints[-1].removeprefix("step-"))
+    assert f"Stopped after step {stopped_at} of {STEPS}; a checkpoint is written." in log.read_text()
+    done = headstart(*command("causal-lm", store, run))
+    assert done.returncode == 0, done.stderr
+    assert f"Continuing from step {stopped_at} of {STEPS}." in done.stdout
+    assert_same(run, undisturbed("causal-lm"))
+
+
+def test_a_signal_before_step_1_ends_with_exit_130(store: Path, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    process = start(*command("causal-lm", store, run), log=log)
+    wait_until((run / "run.json").exists, process, log)
+    process.terminate()
+    assert process.wait(timeout=120) == 130, log.read_text()
+    assert run_info(run)["status"] == "stopped"
+    assert "Traceback" not in log.read_text()
+
+
+def stopped_copy(finished: Path, run: Path) -> None:
+    """The finished run as if it had been killed at its last checkpoint but one."""
+    shutil.copytree(finished, run)
+    shutil.rmtree(run / "export")
+    text = (run / "run.json").read_text().replace('"status": "done"', '"status": "running"')
+    (run / "run.json").write_text(text.replace(str(finished), str(run)))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "half-deleted"])
+def test_a_damaged_newest_checkpoint_falls_back_and_the_end_is_the_same(
+    damage: str, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    stopped_copy(undisturbed("causal-lm"), run)
+    newest = run / "checkpoints" / f"step-{STEPS:08d}"
+    state = newest / "state.safetensors"
+    raw = bytearray(state.read_bytes())
+    if damage == "cut":
+        state.write_bytes(raw[:-1])
+    elif damage == "flipped":
+        raw[len(raw) // 2] ^= 1
+        state.write_bytes(raw)
+    elif damage == "missing":
+        (newest / "manifest.json").unlink()
+    else:
+        shutil.rmtree(newest)
+        newest.mkdir()
+    done = headstart(*command("causal-lm", store, run))
+    assert done.returncode == 0, done.stderr
+    assert "Falling back to the checkpoint before it." in done.stdout
+    assert f"Continuing from step {STEPS - 20} of {STEPS}." in done.stdout
+    assert_same(run, undisturbed("causal-lm"))
+
+
+def test_when_every_checkpoint_is_damaged_the_run_stops_and_says_so(undisturbed: Callable[[str], Path], store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stopped_copy(undisturbed("causal-lm"), run)
+    for manifest in run.glob("checkpoints/*/manifest.json"):
+        manifest.write_text("{")
+    done = headstart(*command("causal-lm", store, run))
+    assert done.returncode == 3
+    assert "every checkpoint of this run is damaged" in done.stderr
+
+
+def test_a_half_written_last_line_is_cut(undisturbed: Callable[[str], Path], store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stopped_copy(undisturbed("causal-lm"), run)
+    shutil.rmtree(run / "checkpoints" / f"step-{STEPS:08d}")
+    metrics = run / "metrics.jsonl"
+    whole = metrics.read_bytes()
+    metrics.write_bytes(whole[: whole.rindex(b'"step": 225') + 7])
+    done = headstart(*command("causal-lm", store, run))
+    assert done.returncode == 0, done.stderr
+    assert_same(run, undisturbed("causal-lm"))
