@@ -26,6 +26,7 @@ from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Trial, decisions_from, total_cost
 from headstart.verbs._rehearsal import rehearse
 from headstart.verbs.config import preset_config
+from headstart.verbs._corpus import open_corpus
 from headstart.verbs.pretrain import Run, _Pretraining
 from headstart.verbs.sample import load_run
 from tests.corpus import documents, write_corpus, write_jsonl

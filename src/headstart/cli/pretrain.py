@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 HELP = "pre-train a method on your data; the same command continues after a stop"
 EXAMPLE = "headstart pretrain causal-lm --data my/texts --preset tiny --budget.minutes 3"
@@ -73,10 +75,22 @@ def run(args: Arguments) -> int:
         print(f"Wrote every setting, explained, to {args.write_config}.")
         return 0
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr if args.config.json else sys.stdout, flush=True)
-
-    done = pretrain(args.slug, config=args.config, origin=args.origin, say=say)
+    with screen(sys.stderr if args.config.json else sys.stdout) as (say, live):
+        done = pretrain(args.slug, config=args.config, origin=args.origin, say=say, live=live)
     if args.config.json:
         print(json.dumps(done.info, indent=1))
     return 0
+
+
+@contextmanager
+def screen(stream: TextIO) -> Iterator[tuple[Callable[[str], None], Callable[[str], None] | None]]:
+    """(say, live) for a stream: on a terminal lines scroll above one live line; elsewhere there are lines only."""
+    if not stream.isatty():
+        yield (lambda line: print(line, file=stream, flush=True)), None
+        return
+    from rich.console import Console
+    from rich.markup import escape
+
+    console = Console(file=stream, highlight=False)
+    with console.status("", spinner="dots") as status:
+        yield (lambda line: console.print(line, markup=False, soft_wrap=True)), (lambda line: status.update(escape(line)))

@@ -74,7 +74,7 @@ class RunFolder:
 
     def cut(self, step: int) -> None:
         """Drops the lines past `step` (and a half-written last line) from the metric files: the resumed run writes them again."""
-        for name in ("metrics", "probes"):
+        for name in ("metrics", "probes", "samples"):
             path = self.folder / f"{name}.jsonl"
             if not path.exists():
                 continue

@@ -115,6 +115,11 @@ class Method(nn.Module):
         return data
 
     @classmethod
+    def share_preparation(cls, store: Any, data: Any) -> Any:
+        """Data settings that prepare further sources as `store` was (with its tokenizer), so that both can be mixed."""
+        return data
+
+    @classmethod
     def refuse_init(cls, store: Any, init: Path) -> None:
         """Raises UsageError when the model in `init` cannot continue on this store (it knows other token ids, for example)."""
 
@@ -166,6 +171,10 @@ class Method(nn.Module):
         """A line a row for a person to look at: masks and guesses, completions, suspicions. `own_text`: the rows are what a person typed, complete
         as it is.
         """
+        return []
+
+    def warnings(self) -> list[str]:
+        """What a person should know at the end of a run that went wrong in a way the method can tell; one sentence each."""
         return []
 
     def export(self, folder: Path) -> None:

@@ -67,6 +67,10 @@ class TextMethod(Method):
         return data if data.tokenizer is not None else dataclasses.replace(data, tokenizer=str(model_folder(init)))
 
     @classmethod
+    def share_preparation(cls, store: TextStore, data: TextConfig) -> TextConfig:
+        return dataclasses.replace(data, tokenizer=str(store.folder / "tokenizer.json"))
+
+    @classmethod
     def refuse_init(cls, store: TextStore, init: Path) -> None:
         folder = model_folder(init)
         theirs, _ = load_tokenizer(str(folder), TextConfig())

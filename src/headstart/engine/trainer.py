@@ -72,6 +72,7 @@ class Trainer:
         decisions: steps, micro-batch, precision ... of this machine (`engine.trial`).
         probes: name -> a measurement of the live method, run after each evaluation.
         say: gets each line for the person.
+        live: gets the line of every log step; None: `say` gets one every few seconds.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Trainer:
         plateau: Plateau | None = None,
         probes: dict[str, Callable[[Method], float]] | None = None,
         say: Callable[[str], None] = print,
+        live: Callable[[str], None] | None = None,
     ) -> None:
         self.method = method
         self.run = run
@@ -104,6 +106,7 @@ class Trainer:
         self.plateau = plateau
         self.probes = probes or {}
         self.say = say
+        self.live = live
         self.total_steps = decisions.total_steps
         self.spans = spans(method.phases(self.total_steps), self.total_steps)
         self.optimizer = build_optimizer(method, optimizer, cuda_graph=decisions.cuda_graph)
@@ -253,10 +256,24 @@ class Trainer:
         for name, value in results.items():
             log.probe(self.step, name, value)
         if results and self.due(max(self.evaluate_every, self.total_steps // 5)):
-            self.say(
-                "  held out at step " + str(self.step) + ": " + "  ".join(f"{name.split('/')[-1]} {value:.4g}" for name, value in results.items())
-            )
+            shown = "  ".join(f"{name.removeprefix('held_out/')} {value:.4g}" for name, value in results.items())
+            self.say(f"  held out at step {self.step}: {shown}")
+            self.show_samples(phase)
         return results
+
+    def show_samples(self, phase: Phase) -> None:
+        """Two held-out rows as the method shows them, for a person to look at: one said now, all kept in samples.jsonl."""
+        if not self.held_out:
+            return
+        batch = {name: value[:2].to(self.device) for name, value in self.held_out[0].items()}
+        rows = torch.arange(len(next(iter(batch.values()))), device=self.device)
+        self.method.eval()
+        with torch.no_grad(), self.averaged_weights(), autocast(self.device, self.decisions.precision):
+            lines = self.method.show(batch, Context(0, self.total_steps, phase.name, Rng.at(self.seed, 0, rows), self.device))
+        self.method.train()
+        if lines:
+            self.run.append("samples", {"step": self.step, "lines": lines})
+            self.say(f"    {lines[0][:200]}")
 
     # --- state ------------------------------------------------------------------------------------------------------------------------------------
 
@@ -326,7 +343,7 @@ class Trainer:
 
     @contextmanager
     def open_log(self) -> Iterator[MetricsLog]:
-        log = MetricsLog(self.run, self.say)
+        log = MetricsLog(self.run, self.say) if self.live is None else MetricsLog(self.run, self.live, every_seconds=0.0)
         try:
             yield log
         finally:

@@ -14,6 +14,7 @@ from headstart.engine.metrics import duration
 from headstart.engine.plateau import steps_to_leave
 from headstart.engine.schedules import ScheduleConfig
 from headstart.engine.trial import Decisions, spans, total_cost
+from headstart.verbs._corpus import Corpus
 from headstart.verbs.config import PretrainConfig
 
 EARLIEST_LEAVE = 0.6  # a run that leaves the plateau after this share of its steps has too little left to learn from
@@ -24,8 +25,7 @@ def lines(
     config: PretrainConfig,
     origin: dict[str, str],
     method: Method,
-    store: Any,
-    rows: Any,
+    corpus: Corpus,
     loader: Loader,
     decisions: Decisions,
     device: torch.device,
@@ -40,12 +40,13 @@ def lines(
     warmup = warmup_steps(config.schedule, steps)
     state_gb = parameters * 12 / 2**30  # weights and two moments in fp32
     settings = decisions.why
+    documents = sum(store.manifest["counts"]["documents"] for store in corpus.stores)
     phases = ", ".join(f"{phase.name} {start}-{stop}" for phase, start, stop in spans(method.phases(steps), steps))
     report = [
         f"Plan: {slug} ({config.preset}) into {out}",
-        f"  data       {store.manifest['counts']['documents']:,} documents, {rows.n_tokens:,} training tokens in {len(rows):,} rows of"
-        f" {loader.tokens_per_row} ({describe_report(rows.report)})",
-        f"  model      {parameters / 1e6:.2f} M parameters, vocabulary {store.vocab_size:,}",
+        f"  data       {documents:,} documents, {corpus.n_tokens:,} training tokens in {len(corpus):,} rows of {loader.tokens_per_row}"
+        f" ({describe_report(corpus.train[0].report)})",
+        f"  model      {parameters / 1e6:.2f} M parameters, vocabulary {corpus.store.vocab_size:,}",
         f"  length     {steps:,} steps of {loader.global_batch} rows = {tokens:,} tokens = {loader.epoch(steps):.2f} epochs;"
         f" {flops:.3g} training FLOPs",
         f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / steps:.1%}), peak rate {config.optimizer.learning_rate:g}"
@@ -58,7 +59,10 @@ def lines(
         f"  cost       about {duration(seconds)} here; disk about {3 * state_gb + 0.01:.2f} GiB (two checkpoints and the export)",
     ]
     if method.predicts_tokens:
-        report += plateau_lines(method, loader, steps, seconds, store.unigram_entropy)
+        report += plateau_lines(method, loader, steps, seconds, corpus.store.unigram_entropy)
+    if len(corpus.stores) > 1:
+        shares = ", ".join(f"{store.folder.name} {float(share):.1%}" for store, share in zip(corpus.stores, loader.mixture.shares, strict=True))
+        report.append(f"  mixture    {shares} of the rows")
     changed = [f"{name}={value} ({origin[name]})" for name, value in flatten(config).items() if origin.get(name, "default") != "default"]
     if changed:
         report.append("  settings   " + ", ".join(changed))

@@ -38,8 +38,19 @@ class ProbeConfig:
 
 
 @dataclass
+class MixtureConfig:
+    """How several entries of --data are mixed."""
+
+    weights: tuple[float, ...] = ()
+    """One weight for each entry of --data; none: every entry as large as it is."""
+    by: Literal["tokens", "documents", "rows"] = "tokens"
+    """What the weights count. The proportions hold exactly in every window of a run."""
+
+
+@dataclass
 class PretrainConfig:
-    """A pre-training run. `--text`, `--optimizer`, `--schedule`, `--trainer`, `--probe` and `--method` hold groups of settings."""
+    """A pre-training run. `--optimizer`, `--schedule`, `--trainer`, `--probe`, `--mixture`, `--method` and the data's own
+    (`--text`) are groups of settings."""
 
     data: tuple[str, ...] = ()
     """Files, folders, globs, prepared stores, or builtin:python-docs; several are mixed."""
@@ -73,6 +84,7 @@ class PretrainConfig:
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    mixture: MixtureConfig = field(default_factory=MixtureConfig)
     method: Any = None
     """The method's own settings."""
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import platform
 import subprocess
 import sys
@@ -21,14 +19,14 @@ from headstart.core.config import differences, plain
 from headstart.core.errors import Interrupted, UsageError
 from headstart.core.run import RunFolder, now, read_run
 from headstart.data.loader import Loader
-from headstart.data.mixture import Mixture
 from headstart.engine.budget import Budget
-from headstart.engine.method import Batch, Method
+from headstart.engine.method import Method
 from headstart.engine.plateau import Plateau
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
 from headstart.verbs import _plan, _rehearsal, _verdict
-from headstart.verbs.config import SMOKE_RECORDS, SMOKE_STEPS, PretrainConfig, preset_config
+from headstart.verbs._corpus import Corpus, manifests, open_corpus
+from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, preset_config
 
 MACHINE_FIELDS = {"out", "json", "debug", "dry_run", "resume", "device"}  # may change between a run and its continuation
 
@@ -53,6 +51,7 @@ def pretrain(
     preset: str = "tiny",
     config: PretrainConfig | None = None,
     say: Callable[[str], None] = print,
+    live: Callable[[str], None] | None = None,
     origin: dict[str, str] | None = None,
     **settings: Any,
 ) -> Run:
@@ -62,6 +61,7 @@ def pretrain(
         slug: the method, as `headstart list` names it.
         data: files, folders, globs, prepared stores, or "builtin:python-docs".
         preset: size of the model.
+        say, live: get the lines for the person; `live` gets the line that changes with every log step, None: `say` gets it every few seconds.
         config: everything at once; otherwise `settings` are fields of `PretrainConfig`, nested ones with dots or as dictionaries:
             `pretrain("electra", data="docs/", **{"budget.minutes": 3})`.
         origin: dotted name -> where a setting comes from, for the plan.
@@ -79,15 +79,24 @@ def pretrain(
         defaults, chosen = preset_config(method_class, preset)
         config = replace_nested(chosen, {"data": tuple(map(str, entries)), **settings})
         origin = provenance([("default", defaults), ("preset", chosen), ("argument", config)])
-    return _Pretraining(slug, method_class, config, origin or {}, say).run()
+    return _Pretraining(slug, method_class, config, origin or {}, say, live).run()
 
 
 class _Pretraining:
-    def __init__(self, slug: str, method_class: type[Method], config: PretrainConfig, origin: dict[str, str], say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        slug: str,
+        method_class: type[Method],
+        config: PretrainConfig,
+        origin: dict[str, str],
+        say: Callable[[str], None],
+        live: Callable[[str], None] | None = None,
+    ) -> None:
         self.slug = slug
         self.method_class = method_class
         self.origin = origin
         self.say = say
+        self.live = live
         self.config = smoke(config) if config.smoke else config
         name = f"{slug}-{config.preset}-{config.seed}" + ("-smoke" if config.smoke else "")
         self.out = config.out or Path("runs") / name
@@ -133,24 +142,23 @@ class _Pretraining:
 
     def train(self, run: RunFolder) -> Run:
         config, seed = self.config, self.config.seed
-        store = self.prepare()
-        rows = self.method_class.rows(store, config.method, "train")
-        held_out_rows = self.method_class.rows(store, config.method, "held_out")
         init = resolve_init(config.init)
+        corpus = open_corpus(self.method_class, config, self.out, init)
+        store = corpus.store
         if init is not None:
             self.method_class.refuse_init(store, init)
         torch.manual_seed(seed)
         method = self.method_class(config.method, store, init).to(self.device)
         batch = config.batch or 32
-        loader = Loader(Mixture([rows], None, seed, by="rows"), batch)
-        held_out = held_out_batches(held_out_rows, batch, config.trainer.evaluate_rows)
+        loader = Loader(corpus.mixture(config), batch)
+        held_out = corpus.held_out_batches(batch, config.trainer.evaluate_rows)
         plateau = Plateau(store.unigram_entropy, method.plateau_metric) if method.predicts_tokens else None
         probes = _verdict.probes(method, held_out, config.probe, self.device)
 
-        self.refuse_other_data(run, store)
+        self.refuse_other_data(run, corpus)
         decisions = self.decide(run, method, loader)
-        run.update(decisions=dataclasses.asdict(decisions), data=data_manifests(store))
-        for line in _plan.lines(self.slug, config, self.origin, method, store, rows, loader, decisions, self.device, self.out):
+        run.update(decisions=dataclasses.asdict(decisions), data=manifests(corpus))
+        for line in _plan.lines(self.slug, config, self.origin, method, corpus, loader, decisions, self.device, self.out):
             self.say(line)
         trainer = Trainer(
             method,
@@ -166,6 +174,7 @@ class _Pretraining:
             plateau=plateau,
             probes=probes,
             say=self.say,
+            live=self.live,
         )
         start = _verdict.start_scores(method, config.probe, self.device)
         if not trainer.checkpointer.list():
@@ -182,29 +191,14 @@ class _Pretraining:
         began = "a random start" if config.init is None else f"the weights of {config.init}"
         with trainer.averaged_weights():
             verdict = _verdict.verdict(method, config.probe, self.device, start, began, plateau)
+        for warning in method.warnings():
+            self.say(f"WARNING: {warning}")
         run.update(status="done", finished=now(), totals=dataclasses.asdict(totals), verdict=verdict)
         for line in _verdict.closing_lines(run.folder, run.info):
             self.say(line)
         return Run(run.folder, run.info)
 
     # --- the steps of `train` ---------------------------------------------------------------------------------------------------------------
-
-    def prepare(self) -> Any:
-        """The store of --data: one that is prepared already, or raw sources prepared once and cached beside the runs."""
-        entries = [str(entry) for entry in self.config.data]
-        data_config, init = self.config.data_config, resolve_init(self.config.init)
-        if init is not None:
-            data_config = self.method_class.data_config_for(data_config, init)
-        if self.config.smoke:
-            entries, smoke_config = self.method_class.smoke_source(entries, self.out / "smoke", data_config, SMOKE_RECORDS)
-            return self.method_class.prepare(entries, self.out / "smoke" / "store", smoke_config)
-        if len(entries) == 1 and (Path(entries[0]) / "manifest.json").is_file():
-            return self.method_class.open_store(Path(entries[0]))
-        key = json.dumps(
-            [[str(Path(e).absolute()) if "://" not in e and not e.startswith("builtin:") else e for e in entries], plain(data_config)], sort_keys=True
-        )
-        folder = self.out.parent / "stores" / f"{self.method_class.data_group}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
-        return self.method_class.prepare(entries, folder, data_config)
 
     def decide(self, run: RunFolder, method: Method, loader: Loader) -> Decisions:
         if self.has_checkpoint():
@@ -264,7 +258,7 @@ class _Pretraining:
                 f"Repeat its settings to continue it, or start a new one from its weights: --init {self.out} --out ANOTHER_FOLDER.",
             )
 
-    def refuse_other_data(self, run: RunFolder, store: Any) -> None:
+    def refuse_other_data(self, run: RunFolder, corpus: Corpus) -> None:
         """A run continues on the data that it began with: its checkpoint knows the ids of that store.
 
         Raises:
@@ -272,10 +266,10 @@ class _Pretraining:
         """
         if not self.has_checkpoint():
             return
-        before, now = run.info["data"], data_manifests(store)
+        before, now = run.info["data"], manifests(corpus)
         if any(a[key] != b[key] for a, b in zip(before, now, strict=True) for key in ("tokenizer_sha256", "arrays_sha256")):
             raise UsageError(
-                f"{self.out} was trained on other data than {store.folder} holds now.",
+                f"{self.out} was trained on other data than {corpus.store.folder} holds now.",
                 f"Bring the old data back to continue it, or start a new run from its weights: --init {self.out} --out ANOTHER_FOLDER.",
             )
 
@@ -328,17 +322,6 @@ def resolve_init(init: Path | None) -> Path | None:
     return init
 
 
-def held_out_batches(rows: Any, batch: int, limit: int) -> list[Batch]:
-    """The first `limit` held-out rows as CPU batches."""
-    import numpy as np
-
-    count = min(len(rows), limit)
-    return [
-        {name: torch.as_tensor(value) for name, value in rows.batch(np.arange(start, min(start + batch, count))).items()}
-        for start in range(0, count, batch)
-    ]
-
-
 def versions() -> dict[str, str]:
     """Versions that decide what a run computes."""
     import tokenizers
@@ -362,10 +345,3 @@ def git_commit() -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.split()[0] if done.returncode == 0 else None
-
-
-def data_manifests(store: Any) -> list[dict[str, Any]]:
-    """What run.json keeps of the data: enough to know it again."""
-    keep = ("kind", "format_version", "counts", "tokenizer_sha256", "unigram_entropy", "inputs")
-    arrays = hashlib.sha256(json.dumps(store.manifest["arrays"], sort_keys=True).encode()).hexdigest()
-    return [{"store": str(store.folder), "arrays_sha256": arrays, **{key: store.manifest[key] for key in keep if key in store.manifest}}]

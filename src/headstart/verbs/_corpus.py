@@ -1,0 +1,110 @@
+"""The data of a run: --data as one store, or as several that are mixed by weight."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from headstart.core.config import plain
+from headstart.core.errors import UsageError
+from headstart.data.mixture import Mixture
+from headstart.engine.method import Batch, Method
+from headstart.verbs.config import SMOKE_RECORDS, PretrainConfig
+
+
+@dataclass
+class Corpus:
+    """What a run trains on."""
+
+    stores: list[Any]
+    train: list[Any]  # the method's rows of each store
+    held_out: list[Any]
+
+    @property
+    def store(self) -> Any:
+        """The store whose tokenizer, vocabulary and statistics stand for all."""
+        return self.stores[0]
+
+    @property
+    def n_tokens(self) -> int:
+        return sum(rows.n_tokens for rows in self.train)
+
+    def __len__(self) -> int:
+        return sum(len(rows) for rows in self.train)
+
+    def mixture(self, config: PretrainConfig) -> Mixture:
+        """The endless order of rows."""
+        weights = config.mixture.weights or None
+        return Mixture(self.train, weights, config.seed, by=config.mixture.by if weights else "rows")
+
+    def held_out_batches(self, batch: int, limit: int) -> list[Batch]:
+        """The first held-out rows of each store, `limit` in all, as CPU batches."""
+        found: list[Batch] = []
+        for rows in self.held_out:
+            count = min(len(rows), max(1, limit // len(self.held_out)))
+            for start in range(0, count, batch):
+                values = rows.batch(np.arange(start, min(start + batch, count)))
+                found.append({name: torch.as_tensor(value) for name, value in values.items()})
+        return found
+
+
+def open_corpus(method: type[Method], config: PretrainConfig, out: Path, init: Path | None) -> Corpus:
+    """Prepares what is raw (once, cached beside the runs) and opens it.
+
+    Raises:
+        BadInput: the data cannot be used. UsageError: weights and --data do not fit, or the stores have different tokenizers.
+    """
+    entries = [str(entry) for entry in config.data]
+    data = config.data_config if init is None else method.data_config_for(config.data_config, init)
+    weights = config.mixture.weights
+    if weights and len(weights) != len(entries):
+        raise UsageError(f"--mixture.weights has {len(weights)} numbers for {len(entries)} entries of --data.", "Give one weight for each.")
+    if config.smoke:
+        entries, data = method.smoke_source(entries, out / "smoke", data, SMOKE_RECORDS)
+        stores = [method.prepare(entries, out / "smoke" / "store", data)]
+    elif all(is_store(entry) for entry in entries):
+        stores = [method.open_store(Path(entry)) for entry in entries]
+    elif any(is_store(entry) for entry in entries):
+        raise UsageError(
+            "--data mixes prepared stores and raw files.", "Prepare the raw ones first: headstart prepare METHOD --data FILES --out STORE."
+        )
+    else:
+        stores = [method.prepare(entries, cached(method, entries, data, out), data)]
+        if weights:  # one tokenizer for all, trained on all; each entry a store of its own
+            data = method.share_preparation(stores[0], data)
+            stores = [method.prepare([entry], cached(method, [entry], data, out), data) for entry in entries]
+    first = stores[0].manifest.get("tokenizer_sha256")
+    if any(store.manifest.get("tokenizer_sha256") != first for store in stores):
+        raise UsageError("The stores of --data were made with different tokenizers.", "Prepare them with one: --text.tokenizer STORE/tokenizer.json.")
+    rows = {split: [method.rows(store, config.method, split) for store in stores] for split in ("train", "held_out")}
+    return Corpus(stores, rows["train"], [part for part in rows["held_out"] if len(part)])
+
+
+def is_store(entry: str) -> bool:
+    return (Path(entry) / "manifest.json").is_file()
+
+
+def cached(method: type[Method], entries: list[str], data: Any, out: Path) -> Path:
+    """Where the store of these entries and settings lies: beside the runs, under a name made from both."""
+    places = [entry if entry.startswith("builtin:") else str(Path(entry).absolute()) for entry in entries]
+    key = json.dumps([places, plain(data)], sort_keys=True)
+    return out.parent / "stores" / f"{method.data_group}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+
+
+def manifests(corpus: Corpus) -> list[dict[str, Any]]:
+    """What run.json keeps of the data: enough to know it again."""
+    keep = ("kind", "format_version", "counts", "tokenizer_sha256", "unigram_entropy", "inputs")
+    found = []
+    for store in corpus.stores:
+        arrays = {name: entry["sha256"] for name, entry in store.manifest["arrays"].items()}
+        kept = {key: store.manifest[key] for key in keep if key in store.manifest}
+        found.append({"store": str(store.folder), **kept, "arrays_sha256": arrays})
+    return found
+
+
