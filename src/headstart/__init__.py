@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _VERBS = {
     "pretrain": "headstart.verbs.pretrain",
+    "prepare": "headstart.verbs.prepare",
     "finetune": "headstart.verbs.finetune",
     "peek": "headstart.verbs.peek",
     "sample": "headstart.verbs.sample",

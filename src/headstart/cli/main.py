@@ -6,13 +6,19 @@ A verb's module has HELP, EXAMPLE, `run(args) -> exit code`, and either `add_arg
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
+import signal
 import sys
+import threading
 import traceback
+from types import FrameType
 from typing import Any
 
 from headstart import __version__
 from headstart.core.errors import HeadstartError
+
+MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # no fault of ours
 
 VERBS = {
     "list": "the catalog: which methods there are, and which fit a folder",
@@ -41,6 +47,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"headstart: there is no verb '{verb}'.\nThe verbs: {', '.join(VERBS)}. `headstart --help` explains them.", file=sys.stderr)
         return 2
     debug = "--debug" in rest
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _stop)
     try:
         module = importlib.import_module(f"headstart.cli.{verb}")
         return int(module.run(parse(module, verb, rest)))
@@ -50,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"headstart {verb}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"headstart {verb}: stopped.", file=sys.stderr)
+        print(f"headstart {verb}: stopped.\nThe same command starts again.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `headstart list | head`
         sys.stderr.close()
@@ -66,8 +74,16 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         if debug:
             traceback.print_exc()
+        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
+            print(f"headstart {verb}: {error.strerror}: {error.filename or 'a file'}.\nMake room or give another place.", file=sys.stderr)
+            return 4
         print(f"headstart {verb}: {type(error).__name__}: {error}\nThis is a bug; repeat with --debug and report what it prints.", file=sys.stderr)
         return 1
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    """SIGTERM ends a verb as Ctrl-C does; training finishes its step first (`engine.trainer`)."""
+    raise KeyboardInterrupt
 
 
 def parse(module: Any, verb: str, argv: list[str]) -> Any:

@@ -1,0 +1,49 @@
+"""`headstart prepare METHOD --data ... --out STORE`: flags come from the settings of the method's kind of data."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+HELP = "raw files to a prepared store and its training rows"
+EXAMPLE = "headstart prepare causal-lm --data my/texts --out stores/mine --text.vocab-size 8192"
+
+
+@dataclass
+class Arguments:
+    """What the command line said."""
+
+    slug: str
+    config: Any
+
+
+def parse(argv: list[str]) -> Arguments:
+    """METHOD, then flags: defaults < preset < flags."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"usage: headstart prepare METHOD --data FILE_OR_FOLDER ... --out STORE [...]\n\n{HELP}")
+        print(f"\n`headstart prepare METHOD --help` lists the flags\n\nexample: {EXAMPLE}")
+        raise SystemExit(0 if argv else 2)
+    slug, flags = argv[0], argv[1:]
+    presets = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    presets.add_argument("--preset", default="tiny")
+
+    import tyro
+
+    from headstart import methods
+    from headstart.verbs.prepare import defaults
+
+    chosen = defaults(methods.load(slug), presets.parse_known_args(flags)[0].preset)
+    description = f"{HELP}\nexample: {EXAMPLE}"
+    return Arguments(slug, tyro.cli(type(chosen), args=flags, default=chosen, prog=f"headstart prepare {slug}", description=description))
+
+
+def run(args: Arguments) -> int:
+    from headstart.verbs.prepare import prepare_with
+
+    store = prepare_with(args.slug, args.config, lambda line: print(line, file=sys.stderr if args.config.json else sys.stdout, flush=True))
+    if args.config.json:
+        print(json.dumps(store.manifest, indent=1))
+    return 0

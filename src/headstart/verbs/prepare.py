@@ -1,0 +1,76 @@
+"""`prepare`: sources -> store -> training rows, once. `pretrain --data STORE` then begins at once; given raw files it does the same by itself."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headstart import methods
+from headstart.core.config import replace_nested
+from headstart.core.errors import UsageError
+from headstart.engine.method import Method
+from headstart.verbs.config import preset_config
+
+
+@dataclass
+class PrepareConfig:
+    """Preparation of data. `--text` (for methods on text) holds the settings of the kind of data."""
+
+    data: tuple[str, ...] = ()
+    """Files, folders, globs, or builtin:python-docs."""
+    out: Path | None = None
+    """The store: a new folder outside the data."""
+    preset: str = "tiny"
+    """Whose vocabulary and row length to prepare for; `headstart show METHOD` lists them."""
+    json: bool = False
+    """Print the manifest as JSON."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def prepare(
+    slug: str, data: str | Path | Sequence[str | Path], out: str | Path, *, preset: str = "tiny", say: Callable[[str], None] = print, **settings: Any
+) -> Any:
+    """Prepares `data` for a method into the store `out`, which is returned open. What is there already is not made again.
+
+    Args:
+        slug: the method, as `headstart list` names it.
+        preset: gives the settings that are not given here, and the length of the rows.
+        settings: of the kind of data, with dots: `**{"text.vocab_size": 8192}`.
+
+    Raises:
+        BadInput: the data cannot be used. UsageError: a setting is wrong, or `out` holds something else.
+    """
+    entries = [data] if isinstance(data, str | Path) else list(data)
+    chosen = defaults(methods.load(slug), preset)
+    return prepare_with(slug, replace_nested(chosen, {"data": tuple(map(str, entries)), "out": Path(out), **settings}), say)
+
+
+def prepare_with(slug: str, config: Any, say: Callable[[str], None] = print) -> Any:
+    """As `prepare`, from one of the classes of `defaults`."""
+    if not config.data or config.out is None:
+        raise UsageError("--data and --out are needed.", f"example: headstart prepare {slug} --data my/texts --out stores/mine")
+    method = methods.load(slug)
+    store = method.prepare(list(config.data), config.out, getattr(config, method.data_group))
+    for line in store.report():
+        say(line)
+    for split in ("train", "held_out"):
+        rows = method.rows(store, preset_config(method, config.preset)[1].method, split)
+        shares = ", ".join(f"{name.removesuffix('_share')} {value:.2%}" for name, value in rows.report.items() if name.endswith("_share"))
+        say(f"{split.replace('_', ' ')} rows of preset {config.preset}: {len(rows):,} of {rows.length} tokens ({shares})")
+    say(f"Next: headstart pretrain {slug} --data {config.out} --preset {config.preset} --budget.minutes 10")
+    return store
+
+
+def defaults(method: type[Method], preset: str) -> Any:
+    """PrepareConfig with the settings of the method's kind of data, filled in from the preset."""
+    cls = dataclasses.make_dataclass(
+        "PrepareConfig",
+        [(method.data_group, method.DataConfig, field(default_factory=method.DataConfig))],
+        bases=(PrepareConfig,),
+        namespace={"__doc__": PrepareConfig.__doc__},
+    )
+    return cls(preset=preset, **{method.data_group: preset_config(method, preset)[1].data_config})
