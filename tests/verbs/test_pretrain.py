@@ -24,9 +24,9 @@ from headstart.data.text.store import prepare_text
 from headstart.engine.checkpoint import load_checkpoint, pack
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Trial, decisions_from, total_cost
+from headstart.verbs._corpus import open_corpus
 from headstart.verbs._rehearsal import rehearse
 from headstart.verbs.config import preset_config
-from headstart.verbs._corpus import open_corpus
 from headstart.verbs.pretrain import Run, _Pretraining
 from headstart.verbs.sample import load_run
 from tests.corpus import documents, write_corpus, write_jsonl
@@ -151,7 +151,7 @@ def test_smoke_does_the_whole_path_on_64_records(slug: str, corpus: Path, tmp_pa
 
 
 def test_the_run_folder_has_exactly_the_files_of_the_design(trained: Path) -> None:
-    assert {path.name for path in trained.iterdir()} == {"run.json", "metrics.jsonl", "probes.jsonl", "tb", "checkpoints", "export", ".lock"}
+    assert {path.name for path in trained.iterdir()} == {"run.json", "metrics.jsonl", "probes.jsonl", "samples.jsonl", "tb", "checkpoints", "export", ".lock"}
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["step-00000018", "step-00000024"]
     for checkpoint in (trained / "checkpoints").iterdir():
         assert {path.name for path in checkpoint.iterdir()} == {"manifest.json", "state.json", "state.safetensors", "export"}

@@ -23,7 +23,7 @@ from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Preset
 from headstart.engine.text_method import TextMethod, special
 from headstart.interop.transformers_io import load_model, save_model_folder
-from headstart.objectives.token_loss import masked_lm_loss, sample_tokens
+from headstart.objectives.token_loss import masked_lm_loss
 
 
 @dataclass
@@ -84,7 +84,7 @@ class CausalLM(TextMethod):
 
     def __init__(self, config: CausalLMConfig, store: TextStore, init: Path | None = None) -> None:
         super().__init__(config, store, init)
-        self.model = load_model(init, AutoModelForCausalLM) if init is not None else build(config, store)
+        self.model: Any = load_model(init, AutoModelForCausalLM) if init is not None else build(config, store)
 
     @classmethod
     def rows(cls, store: TextStore, config: CausalLMConfig, split: Literal["train", "held_out"] = "train") -> Rows:
@@ -116,9 +116,17 @@ class CausalLM(TextMethod):
         for i, (row, length) in enumerate(zip(batch["input_ids"], lengths, strict=True)):
             kept = length - len(special(self.store, "sep")) if own_text else max(2, length // 3)  # `encode` closes a text with [SEP]
             prompt = row[None, :kept]
-            uniform = ctx.rng.uniform("continuation", self.config.sequence_length)[i]
-            written = sample_continuation(self.model, prompt, uniform[: max(8, self.config.sequence_length - kept)])
-            lines.append(f"{self.tokenizer.decode(prompt[0].tolist())} >>> {self.tokenizer.decode(written.tolist())}")
+            with torch.random.fork_rng(devices=[row.device] if row.is_cuda else []):
+                torch.manual_seed(int(ctx.rng.integers("continuation", 1 << 31)[i]))
+                whole = self.model.generate(
+                    prompt,
+                    attention_mask=torch.ones_like(prompt),
+                    do_sample=True,
+                    temperature=0.8,
+                    max_new_tokens=max(8, self.config.sequence_length - kept),
+                    pad_token_id=self.special_ids.get("pad", 0),
+                )
+            lines.append(f"{self.tokenizer.decode(prompt[0].tolist())} >>> {self.tokenizer.decode(whole[0, kept:].tolist())}")
         return lines
 
     def export(self, folder: Path) -> None:
@@ -156,16 +164,6 @@ def build(config: CausalLMConfig, store: TextStore) -> Any:
             **shared,
         )
     )
-
-
-def sample_continuation(model: Any, prompt: Tensor, uniform: Tensor, temperature: float = 0.8) -> Tensor:
-    """int64 [n]: a sampled continuation of `prompt` [1, length], one token for each number of `uniform` [n]."""
-    cache, ids, written = None, prompt, []
-    for draw in uniform:
-        out = model(input_ids=ids, past_key_values=cache, use_cache=True)
-        cache, ids = out.past_key_values, sample_tokens(out.logits[:, -1], draw[None], temperature)[:, None]
-        written.append(ids[0])
-    return torch.cat(written)
 
 
 METHOD = CausalLM
