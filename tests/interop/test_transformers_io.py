@@ -219,7 +219,7 @@ class Attack:
 def test_a_pickle_that_runs_code_is_refused_and_does_not_run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ATTACK_TARGET", str(tmp_path / "owned"))
     (folder / "model.safetensors").unlink()
-    for attack in (lambda path: torch.save({"a": Attack()}, path), lambda path: path.write_bytes(pickle.dumps(Attack()))):
+    for attack in (lambda path: torch.save({"a": Attack()}, path), lambda path: path.write_bytes(pickle.dumps(Attack(), protocol=2))):
         attack(folder / "pytorch_model.bin")
         with pytest.raises(BadInput, match="cannot be read"):
             load_encoder(folder)
