@@ -302,3 +302,20 @@ def test_each_seed_starts_from_the_folders_weights_not_from_the_seed_before(elec
         return [run.loss for run in finetune("classification", electra, sentiment(48), sentiment(20, 1), config=config, seeds=seeds).arms[0].runs]
 
     assert losses([0, 1])[1] == losses([1])[0]
+
+
+def test_every_seed_trains_on_its_own_draw_of_records(electra: Path) -> None:
+    """The second draw has its labels swapped, so what it teaches is the opposite."""
+    test, right = sentiment(40, seed=5), sentiment(64, seed=1)
+    wrong = replace(right, labels=[1 - label for label in right.labels])
+    config = FinetuneConfig(learning_rate=3e-3, epochs=12, batch=16, max_length=16, dropout=0.0, pooling="mean")
+    result = finetune("classification", electra, [right, wrong], test, config=config, seeds=[3, 4], baseline=False)
+    taught, misled = result.arm(PRETRAINED).values("accuracy")
+    assert taught > 0.9
+    assert misled < 0.1
+    assert result.data["draws"] == 2
+
+
+def test_as_many_draws_as_seeds(electra: Path) -> None:
+    with pytest.raises(UsageError, match="2 training files for 3 seeds"):
+        finetune("classification", electra, [sentiment(8), sentiment(8)], sentiment(8), seeds=3)

@@ -14,6 +14,7 @@ import copy
 import dataclasses
 import time
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ from headstart.tasks.training import FineTuned, predict, resolve_device, train
 
 __all__ = ["FinetuneConfig", "Result", "finetune"]
 
+
 def finetune(
     task: str,
     model_folder: str | Path,
@@ -52,6 +54,7 @@ def finetune(
         task: classification, regression, tagging or question-answering.
         model_folder: a folder that `load_encoder` reads.
         train, test, dev: files, or data that a reader of `headstart.tasks.data` returned. `dev` is needed to try several learning rates.
+            `train` may be a list, one draw of labelled records for each seed: the interval then covers the choice of records too.
         seeds: how many (0, 1, ...), or which. A seed decides head, order, dropout and, for the baseline, the whole network.
         baseline: also train the same network from random initialisation, on the same data with the same seeds.
         report: called with lines of progress.
@@ -67,13 +70,19 @@ def finetune(
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not seed_list:
         raise UsageError("There is no seed.", "Give at least one.")
-    job = TASKS[task](config, train)
-    data = {"train": job.train, "test": job.read(test)} | ({"dev": job.read(dev)} if dev is not None else {})
+    draws = list(train) if isinstance(train, list | tuple) else [train]
+    if len(draws) not in (1, len(seed_list)):
+        raise UsageError(f"There are {len(draws)} training files for {len(seed_list)} seeds.", "Give one file, or one for each seed.")
+    job = TASKS[task](config, draws[0])
+    trains = [job.train, *(job.read(draw) for draw in draws[1:])]
+    data = {"test": job.read(test)} | ({"dev": job.read(dev)} if dev is not None else {})
     encoder = load_encoder(model_folder, dropout=config.dropout)
     if out is not None and not encoder.whole:
         raise UsageError("The encoder of an encoder-decoder cannot be saved as a folder of its own.", "Leave out the folder for the model.")
-    rows = {name: job.rows(part, encoder, training=name == "train") for name, part in data.items()}
-    bench = Bench(job, config, encoder, Path(model_folder), data, rows, device, say)
+    train_rows = [job.rows(part, encoder, training=True) for part in trains]
+    rows = {name: job.rows(part, encoder, training=False) for name, part in data.items()}
+    by_seed = dict(zip(seed_list, train_rows * (len(seed_list) if len(draws) == 1 else 1), strict=True))
+    bench = Bench(job, config, encoder, Path(model_folder), data, rows, by_seed, device, say)
     bench.total = len(seed_list) * (2 if baseline else 1) + max(len(config.learning_rates) - 1, 0) * (2 if baseline else 1)
     arms = [bench.arm(PRETRAINED, seed_list)] + ([bench.arm(RANDOM, seed_list)] if baseline else [])
     result = Result(
@@ -81,8 +90,10 @@ def finetune(
         job.metric,
         str(model_folder),
         arms,
-        {name: len(part) for name, part in data.items()} | {"dropped": getattr(job.train, "dropped", [])} | job.to_json(),
-        [find_overlap(data["test"].leak_texts(), data["train"].leak_texts()).sentence("the training file")],
+        {"train": len(job.train), "draws": len(draws), "dropped": getattr(job.train, "dropped", [])}
+        | {name: len(part) for name, part in data.items()}
+        | job.to_json(),
+        [find_overlap(data["test"].leak_texts(), chain.from_iterable(part.leak_texts() for part in trains)).sentence("the training file")],
         _warnings(arms, job, data["test"]),
         dataclasses.asdict(config),
     )
@@ -103,6 +114,7 @@ class Bench:
     folder: Path
     data: dict[str, Any]
     rows: dict[str, Rows]
+    train_rows: dict[int, Rows]  # of each seed
     device: torch.device
     say: Callable[[str], None]
     total: int = 0
@@ -131,7 +143,7 @@ class Bench:
             encoder = load_encoder(self.folder, fresh=True, seed=seed, dropout=self.config.dropout)
         what = f"{arm}, seed {seed}" + (f", learning rate {learning_rate:g}" if len(self.config.learning_rates) > 1 else "")
         say = lambda text: self.say(f"{what}: {text}")  # noqa: E731
-        model, loss, steps = train(self.task, encoder, self.rows["train"], self.config, learning_rate, seed, self.device, say)
+        model, loss, steps = train(self.task, encoder, self.train_rows[seed], self.config, learning_rate, seed, self.device, say)
         found, stuck = {}, None
         for part in ("dev", "test"):
             if part in self.data:
