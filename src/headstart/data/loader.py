@@ -1,11 +1,12 @@
 """From a mixture to batches: the batch of a step is a function of (seed, step), nothing else.
 
 So there is no state to save or to skip through: a run continues at step n by asking for batch n, and ranks and micro-batches only choose which rows
-of the global batch they ask for. Why rows are memory-mapped and gathered, and no worker processes are used: docs/decisions/0002-loader.md.
+of the global batch they ask for. Why rows are memory-mapped and gathered, and no worker processes are used: docs/decisions/0006-loader.md.
 """
 
 from __future__ import annotations
 
+import functools
 import queue
 import threading
 import time
@@ -19,6 +20,8 @@ from headstart.core.errors import UsageError
 from headstart.data.mixture import Mixture
 
 T = TypeVar("T")
+
+BLOCK_SAMPLES = 2**14
 
 
 class Loader:
@@ -38,6 +41,7 @@ class Loader:
         self.mixture = mixture
         self.global_batch = global_batch
         self.tokens_per_row: int = getattr(mixture.parts[0], "length", 0)
+        self._located = functools.lru_cache(maxsize=4)(self._locate_block)
 
     def batch(self, step: int, start: int = 0, stop: int | None = None) -> dict[str, torch.Tensor]:
         """Rows `start`..`stop` (exclusive, at most the global batch) of the global batch of `step`, as CPU tensors.
@@ -48,7 +52,7 @@ class Loader:
         if not 0 <= start < stop:
             raise ValueError(f"rows {start}..{stop} of a global batch of {self.global_batch}")
         first = step * self.global_batch
-        parts, rows = self.mixture.locate(np.arange(first + start, first + stop))
+        parts, rows = self._locate(first + start, first + stop)
         if (parts == parts[0]).all():
             batch = self.mixture.parts[parts[0]].batch(rows)
         else:
@@ -58,6 +62,17 @@ class Loader:
     def epoch(self, step: int) -> float:
         """Passes over the data before `step`: of the part that was seen most often."""
         return max(self.mixture.epochs(step * self.global_batch))
+
+    def _locate(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Part and row of consecutive samples. They are located in large blocks: a permutation costs some 200 numpy calls however few rows are asked for,
+        which would be most of the time of a small batch (benchmarks/loader.py)."""
+        blocks = [self._located(block) for block in range(start // BLOCK_SAMPLES, (stop - 1) // BLOCK_SAMPLES + 1)]
+        here = slice(start % BLOCK_SAMPLES, start % BLOCK_SAMPLES + stop - start)
+        parts, rows = (np.concatenate(arrays) if len(blocks) > 1 else arrays[0] for arrays in zip(*blocks, strict=True))
+        return parts[here], rows[here]
+
+    def _locate_block(self, block: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.mixture.locate(np.arange(block * BLOCK_SAMPLES, (block + 1) * BLOCK_SAMPLES))
 
     def _mixed(self, parts: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Rows of several parts in the order of the samples. A key that only some parts give is filled with what its absence means: attend to all,

@@ -77,7 +77,9 @@ class Mixture:
         row = np.empty(len(samples), np.int64)
         for index in np.unique(part):
             mine = part == index
-            row[mine] = permute(position[mine], int(self.sizes[index]), combine(self.seed, int(index), epoch[mine]))
+            epochs = epoch[mine]
+            keys = combine(self.seed, int(index), epochs[:1] if (epochs == epochs[0]).all() else epochs)
+            row[mine] = permute(position[mine], int(self.sizes[index]), keys)
         return part, row
 
     def epochs(self, samples: int) -> list[float]:

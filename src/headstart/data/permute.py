@@ -1,11 +1,13 @@
 """Permutations without storage: a keyed bijection of 0..n-1, evaluated for any positions at once.
 
-A Feistel network is a permutation of all numbers of b bits whatever its round function; positions that land outside 0..n-1 are sent through again
-("cycle walking", Black and Rogaway 2002), fewer than 2 rounds on average since 2^(b-1) < n. So the order of an epoch of any size has no state and
-costs nothing to continue in the middle.
+A position is written as a pair (x, y) below a and b, a and b about the square root of n. A round adds a keyed hash of one half to the other, modulo its size: that is a
+bijection of the pairs whatever the hash (a Feistel network with addition, as in Black and Rogaway 2002). Pairs beyond n-1 are sent through again ("cycle walking"), at
+most one in sqrt(n). So the order of an epoch of any size has no state, and costs nothing to continue in the middle.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -38,27 +40,35 @@ def permute(positions: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
     Returns:
         int64 [k].
     """
-    bits = max(int(n - 1).bit_length(), 2)
-    low = bits // 2
+    a = math.isqrt(max(n - 1, 1)) + 1
+    b = -(-n // a)
+    round_keys = [mix(keys + np.uint64(number)) for number in range(ROUNDS)]
     values = positions.astype(np.uint64)
-    keys = np.broadcast_to(keys, values.shape)
     result = np.empty(len(values), np.int64)
     todo = np.arange(len(values))
     while len(todo):
-        values = _feistel(values, low, bits - low, keys[todo])
+        x, y = np.divmod(values, np.uint64(b))
+        for number in range(0, ROUNDS, 2):
+            x = _add_hash(x, a, y, round_keys[number])
+            y = _add_hash(y, b, x, round_keys[number + 1])
+        values = x * np.uint64(b) + y
         inside = values < np.uint64(n)
         result[todo[inside]] = values[inside].astype(np.int64)
-        values, todo = values[~inside], todo[~inside]
+        outside = ~inside
+        values, todo = values[outside], todo[outside]
+        if len(keys) > 1:
+            round_keys = [key[outside] for key in round_keys]
     return result
 
 
-def _feistel(values: np.ndarray, low: int, high: int, keys: np.ndarray) -> np.ndarray:
-    """One pass. The halves have `low` and `high` bits and change places each round; after an even number of rounds the widths are as before."""
-    for number in range(ROUNDS):
-        mask = np.uint64((1 << low) - 1)
-        right, left = values & mask, values >> np.uint64(low)
-        # The left half takes a keyed hash of the right one, then becomes the right.
-        left = (left ^ mix(mix(keys + np.uint64(number)) + right)) & np.uint64((1 << high) - 1)
-        values = (right << np.uint64(high)) | left
-        low, high = high, low
-    return values
+def _add_hash(half: np.ndarray, size: int, other: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """`half` plus a keyed hash of `other`, modulo `size`, which is below 2^32."""
+    hashed = (other + key) * np.uint64(0xBF58476D1CE4E5B9)
+    hashed ^= hashed >> np.uint64(32)
+    hashed *= np.uint64(0x94D049BB133111EB)
+    hashed >>= np.uint64(32)
+    hashed *= np.uint64(size)  # a number below 2^32 becomes one below `size`
+    hashed >>= np.uint64(32)
+    hashed += half
+    hashed -= np.uint64(size) * (hashed >= np.uint64(size))
+    return hashed

@@ -134,7 +134,7 @@ class TextStore:
     def _array(self, name: str) -> np.ndarray:
         path = self.folder / f"{name}.npy"
         try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # the same memory without memmap's cost in every access
         except (OSError, ValueError, EOFError) as error:  # missing; cut off; a header that is too long, no array, or asks for pickle
             raise BadInput(f"cannot be opened ({str(error).splitlines()[0]}).", REBUILD, file=path) from error
         stated = self.manifest["arrays"][name]

@@ -280,7 +280,7 @@ def vocabulary_size(tokenizer: Tokenizer) -> int:
 def sentence_encoder(tokenizer: Tokenizer) -> tuple[Tokenizer, int]:
     """A copy that encodes text with `SENTENCE_END` marks, and the id of a mark.
 
-    One string for a document is a third faster than one a sentence (benchmarks/tokenize.py), and gives the same ids: the mark splits before
+    One string for a document is a third faster than one a sentence (benchmarks/tokenization.py), and gives the same ids: the mark splits before
     normalising.
     """
     encoder = Tokenizer.from_str(tokenizer.to_str())
