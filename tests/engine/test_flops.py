@@ -34,3 +34,26 @@ def test_an_mae_base_encoder_and_decoder_cost_what_the_formula_says() -> None:
     pixels = torch.randn(1, 3, 224, 224)
     counted = count_flops(lambda: model(pixel_values=pixels).loss.backward())
     assert counted / 1e9 == pytest.approx(58.7, abs=0.3)
+
+
+@pytest.mark.parametrize(("arm", "wanted"), [("electra", 3.718), ("mlm", 2.961)])
+def test_electra_costs_what_its_specification_says(arm: str, wanted: float) -> None:
+    """MFLOP a training token of the claim's cpu row, by the specification's formula: layer 24 h^2 + 4 h s, projection 2 E h, head 2 h^2 + 2 h,
+    MLM head f (2 h E + 2 E V), three times forward."""
+    from types import SimpleNamespace
+
+    from headstart.core.rng import Rng
+    from headstart.engine.method import Context
+    from headstart.methods.electra import Electra, ElectraConfig
+
+    length, rows, vocab = 48, 2, 4096
+    special = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
+    store = SimpleNamespace(tokenizer=None, special_ids=special, vocab_size=vocab, unigram_entropy=6.65)
+    config = ElectraConfig(
+        num_layers=2, hidden_size=128, embedding_size=64, generator_hidden_size=0.5, sequence_length=length, mask_ratio=0.25, dropout=0.0, arm=arm  # type: ignore[arg-type]
+    )
+    method = Electra(config, store)  # type: ignore[arg-type]
+    batch = {"input_ids": torch.randint(5, vocab, (rows, length))}
+    context = Context(0, 10, "joint", Rng.at(0, 0, torch.arange(rows)), torch.device("cpu"))
+    counted = count_flops(lambda: method.loss(batch, context)["loss"].backward())
+    assert counted / (rows * length) / 1e6 == pytest.approx(wanted, rel=0.01)
