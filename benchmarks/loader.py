@@ -1,7 +1,7 @@
 """Which loader for fixed-length rows of token ids: ours (a gather from a memory map), torch's DataLoader over Arrow, or grain?
 
-All give shuffled batches of the same rows as int64 tensors, from files in the page cache. Measured: tokens a second, and the seconds from nothing to the batch
-of a step in the middle of the third epoch, which is what a resumed run waits for. Every peer runs with its best number of workers.
+All give shuffled batches of the same rows as int64 tensors, from files in the page cache. Measured: tokens a second, and the seconds from nothing
+to the batch of a step in the middle of the third epoch, which is what a resumed run waits for. Every peer runs with its best number of workers.
 
 python -m benchmarks.loader [--rows 300000] [--length 128] [--batch 256] [--out benchmarks/results/loader.json]
 """
@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-
 from benchmarks.result import write_result
+
 from headstart.data.loader import Loader, Prefetcher
 from headstart.data.mixture import Mixture
 
@@ -172,7 +172,7 @@ def main() -> None:
     write_result(
         args.out,
         name="loader",
-        what=f"shuffled batches of {args.batch} rows of {args.length} tokens out of {args.rows:,}; resume_s: to the first batch at step {step} (epoch 2.5)",
+        what=f"shuffled batches of {args.batch} rows of {args.length} tokens out of {args.rows:,}; resume_s: to the first batch of step {step}",
         ours=mine,
         peer=figures,
         ratio=mine["plain"]["tokens_per_second"] / best,

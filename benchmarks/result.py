@@ -13,7 +13,16 @@ from headstart.verbs.pretrain import versions
 
 
 def write_result(
-    path: Path, *, name: str, what: str, ours: dict[str, Any], peer: dict[str, Any], ratio: float, must: float, command: str, higher_is_better: bool = True
+    path: Path,
+    *,
+    name: str,
+    what: str,
+    ours: dict[str, Any],
+    peer: dict[str, Any],
+    ratio: float,
+    must: float,
+    command: str,
+    higher_is_better: bool = True,
 ) -> None:
     """Write a result as JSON and print whether it is what it must be.
 

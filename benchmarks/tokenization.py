@@ -1,7 +1,7 @@
 """How fast a corpus becomes a token store, against the bare encoding call of the `tokenizers` library on the same lines in memory.
 
-Ours reads and checks the file, splits sentences, encodes, counts, and writes parts; the peer only encodes (all cores, no conversion to an array). Also measured: one
-string a document instead of one a sentence, and processes instead of threads.
+Ours reads and checks the file, splits sentences, encodes, counts, and writes parts; the peer only encodes (all cores, no conversion to an array).
+Also measured: one string a document instead of one a sentence, and processes instead of threads.
 
 python -m benchmarks.tokenization [--mb 24] [--kind wordpiece] [--out benchmarks/results/tokenization.json]
 """
@@ -19,9 +19,9 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
+from benchmarks.result import write_result
 from tokenizers import Tokenizer
 
-from benchmarks.result import write_result
 from headstart.core.hardware import cores
 from headstart.data.text.builtin import builtin_documents
 from headstart.data.text.config import TextConfig
@@ -105,7 +105,7 @@ def main() -> None:
     write_result(
         args.out,
         name="tokenization",
-        what=f"MB/s of {size:.0f} MB of docstrings, {args.kind} of {config.vocab_size}, {workers} threads; ratio: whole path to encode_batch on its lines",
+        what=f"{size:.0f} MB of docstrings, {args.kind} of {config.vocab_size}, {workers} threads; ratio: whole path to encode_batch on its lines",
         ours={"MB_per_s": mine},
         peer={"MB_per_s": rates},
         ratio=mine / rates["encode_batch, lines"],

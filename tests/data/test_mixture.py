@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.core.errors import UsageError
-from headstart.data.mixture import Mixture
+from headstart.data.mixture import Mixture, _even_pattern
 
 
 class Numbers:
@@ -47,6 +47,17 @@ def test_shares_are_the_wanted_ones(weights: list[float]) -> None:
         assert abs(float(share) - weight / sum(weights)) <= 2**-16 * len(weights)
 
 
+@settings(max_examples=60, deadline=None)
+@given(counts=st.lists(st.one_of(st.integers(1, 4), st.integers(1, 300)), min_size=2, max_size=40))
+def test_every_prefix_of_the_pattern_is_within_one_sample(counts: list[int]) -> None:
+    """So every window is within two. All prefixes and all parts, many small parts beside large ones: where a careless order falls behind."""
+    pattern = _even_pattern(counts)
+    for part, count in enumerate(counts):
+        seen = np.cumsum(pattern == part) * len(pattern)
+        due = np.arange(1, len(pattern) + 1) * count
+        assert (abs(seen - due) < len(pattern)).all()
+
+
 def test_decimal_weights_are_kept_exactly() -> None:
     mixture = Mixture([Numbers(10)] * 3, [0.7, 0.2, 0.1], by="rows")
     assert mixture.shares == [Fraction(7, 10), Fraction(2, 10), Fraction(1, 10)]
@@ -58,6 +69,8 @@ def test_rows_of_a_part_come_once_an_epoch_in_a_new_order() -> None:
     epochs = rows.reshape(3, 50)
     assert (np.sort(epochs, 1) == np.arange(50)).all()
     assert not (epochs[0] == epochs[1]).all()
+    assert (mixture.locate(np.arange(50, 100))[1] == epochs[1]).all()  # however it is asked for
+    assert (mixture.locate(np.arange(70, 120))[1] == rows[70:120]).all()
     _, other = Mixture([Numbers(50)], seed=5).locate(np.arange(50))
     assert not (epochs[0] == other).all()
 

@@ -64,8 +64,8 @@ class Loader:
         return max(self.mixture.epochs(step * self.global_batch))
 
     def _locate(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Part and row of consecutive samples. They are located in large blocks: a permutation costs some 200 numpy calls however few rows are asked for,
-        which would be most of the time of a small batch (benchmarks/loader.py)."""
+        """Part and row of consecutive samples. They are located in large blocks: a permutation costs some 200 numpy calls however few rows are
+        asked for, which would be most of the time of a small batch (benchmarks/loader.py)."""
         blocks = [self._located(block) for block in range(start // BLOCK_SAMPLES, (stop - 1) // BLOCK_SAMPLES + 1)]
         here = slice(start % BLOCK_SAMPLES, start % BLOCK_SAMPLES + stop - start)
         parts, rows = (np.concatenate(arrays) if len(blocks) > 1 else arrays[0] for arrays in zip(*blocks, strict=True))

@@ -1,8 +1,9 @@
 """Permutations without storage: a keyed bijection of 0..n-1, evaluated for any positions at once.
 
-A position is written as a pair (x, y) below a and b, a and b about the square root of n. A round adds a keyed hash of one half to the other, modulo its size: that is a
-bijection of the pairs whatever the hash (a Feistel network with addition, as in Black and Rogaway 2002). Pairs beyond n-1 are sent through again ("cycle walking"), at
-most one in sqrt(n). So the order of an epoch of any size has no state, and costs nothing to continue in the middle.
+A position is written as a pair (x, y) below a and b, a and b about the square root of n. A round adds a keyed hash of one half to the other, modulo
+its size: that is a bijection of the pairs whatever the hash (a Feistel network with addition, as in Black and Rogaway 2002). Pairs beyond n-1 are
+sent through again ("cycle walking"), at most one in sqrt(n). So the order of an epoch of any size has no state, and costs nothing to continue in
+the middle.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Documents -> token ids, in parts that survive a kill.
 
 One reader walks through all files in order and hands small batches of documents to threads; the tokenizer works outside Python's lock, so threads
-scale like processes without copying text between them (benchmarks/tokenization.py). Results are taken back in order, so the bytes do not depend on the
-number of threads. Every 64th of the input is a part, written beside and renamed, with the place where reading goes on; a restarted run reuses
+scale like processes without copying text between them (benchmarks/tokenization.py). Results are taken back in order, so the bytes do not depend on
+the number of threads. Every 64th of the input is a part, written beside and renamed, with the place where reading goes on; a restarted run reuses
 the parts.
 """
 
