@@ -78,9 +78,12 @@ def moments(run: Path, rng: random.Random) -> list[tuple[str, Callable[[], bool]
 
 
 @pytest.mark.parametrize("slug", ["causal-lm", "mlm", "electra"])
-def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(slug: str, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path) -> None:
+def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
+    slug: str, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path
+) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
-    for name, happened in moments(run, random.Random(slug)):
+    kills = moments(run, random.Random(slug))
+    for name, happened in kills if slug == "causal-lm" else kills[2:5]:  # where training has not begun or is over, methods do not differ
         process = start(*command(slug, store, run), log=log)
         wait_until(happened, process, log)
         process.kill()

@@ -68,10 +68,14 @@ def parse(argv: list[str]) -> Arguments:
 
 def run(args: Arguments) -> int:
     from headstart.core.config import to_yaml
+    from headstart.core.errors import UsageError
     from headstart.verbs.pretrain import pretrain
 
     if args.write_config is not None:
-        args.write_config.write_text(to_yaml(args.config), encoding="utf-8")
+        try:
+            args.write_config.write_text(to_yaml(args.config), encoding="utf-8")
+        except OSError as error:
+            raise UsageError(f"{args.write_config} cannot be written: {error.strerror}.", "Give --write-config another file.") from None
         print(f"Wrote every setting, explained, to {args.write_config}.")
         return 0
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -96,6 +97,7 @@ class PretrainConfig:
     data_group: ClassVar[str]
 
 
+@cache
 def config_class(method: type[Method]) -> type[PretrainConfig]:
     """PretrainConfig with the method's own Config and the settings of its data, so that the command line knows their fields."""
     return dataclasses.make_dataclass(

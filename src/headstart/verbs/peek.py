@@ -30,7 +30,8 @@ def store_folder(folder: Path) -> Path:
         return folder
     stores = [entry["store"] for entry in read_run(folder).get("data", [])]
     if len(stores) != 1:
-        raise UsageError(f"The run {folder} has {len(stores)} stores.", f"Give one of them: {', '.join(stores)}." if stores else "Let it begin first.")
+        mend = f"Give one of them: {', '.join(stores)}." if stores else "Let it begin first."
+        raise UsageError(f"The run {folder} has {len(stores)} stores.", mend)
     return Path(stores[0])
 
 
