@@ -151,7 +151,8 @@ def test_smoke_does_the_whole_path_on_64_records(slug: str, corpus: Path, tmp_pa
 
 
 def test_the_run_folder_has_exactly_the_files_of_the_design(trained: Path) -> None:
-    assert {path.name for path in trained.iterdir()} == {"run.json", "metrics.jsonl", "probes.jsonl", "samples.jsonl", "tb", "checkpoints", "export", ".lock"}
+    names = {"run.json", "metrics.jsonl", "probes.jsonl", "samples.jsonl", "tb", "checkpoints", "export", ".lock"}
+    assert {path.name for path in trained.iterdir()} == names
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["step-00000018", "step-00000024"]
     for checkpoint in (trained / "checkpoints").iterdir():
         assert {path.name for path in checkpoint.iterdir()} == {"manifest.json", "state.json", "state.safetensors", "export"}

@@ -51,8 +51,8 @@ def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
 
 
 def assert_same(run: Path, other: Path) -> None:
-    """Metrics, probes and weights, bit for bit; and no trace of what was stopped."""
-    for name in ("metrics", "probes"):
+    """Metrics, probes, samples and weights, bit for bit; and no trace of what was stopped."""
+    for name in ("metrics", "probes", "samples"):
         assert untimed(records(run, name)) == untimed(records(other, name)), name
     assert weight_files(run) == weight_files(other)
     last = f"checkpoints/step-{STEPS:08d}/state.safetensors"

@@ -231,8 +231,8 @@ class Trainer:
             self.say(self.plateau.left_line())
 
     def refuse_divergence(self, values: dict[str, float]) -> None:
-        """Raises Diverged when one of these means is no finite number."""
-        broken = [name for name, value in values.items() if not math.isfinite(value)]
+        """Raises Diverged when a loss or the gradient is no finite number. (Other figures may be none: a ranking of one class.)"""
+        broken = [name for name, value in values.items() if name.endswith(("loss", "gradient_norm")) and not math.isfinite(value)]
         if broken:
             raise Diverged(
                 f"{', '.join(broken)} {'is' if len(broken) == 1 else 'are'} no finite number at step {self.step}.",

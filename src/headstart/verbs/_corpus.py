@@ -104,7 +104,7 @@ def manifests(corpus: Corpus) -> list[dict[str, Any]]:
     for store in corpus.stores:
         arrays = {name: entry["sha256"] for name, entry in store.manifest["arrays"].items()}
         kept = {key: store.manifest[key] for key in keep if key in store.manifest}
-        found.append({"store": str(store.folder), **kept, "arrays_sha256": arrays})
+        found.append({"store": str(store.folder.absolute()), **kept, "arrays_sha256": arrays})
     return found
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_run
 from headstart.engine.text_method import model_folder
@@ -54,7 +55,7 @@ def finetune(task: str, init: str | Path, train: str | Path, test: str | Path, *
     Raises:
         BadInput: a file cannot be used; UsageError: a setting is wrong.
     """
-    return finetune_with(task, FinetuneSettings(init=Path(init), train=Path(train), test=Path(test), **settings), say=say)
+    return finetune_with(task, replace_nested(FinetuneSettings(), {"init": init, "train": train, "test": test, **settings}), say=say)
 
 
 def finetune_with(task: str, settings: FinetuneSettings, *, say: Callable[[str], None] = print) -> Result:
