@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pyarrow as pa
@@ -275,15 +276,21 @@ def test_a_file_that_changed_between_listing_and_reading(tmp_path: Path) -> None
         list(Reading(file, TextConfig()))
 
 
-def test_a_slow_reader_holds_one_block_not_the_file(tmp_path: Path) -> None:
-    """50 MB of records are read with a few MB of Python memory."""
-    import tracemalloc
-
-    path = write(tmp_path / "a.jsonl", (json.dumps({"text": "x" * 1000}).encode() + b"\n") * 50_000)
-    (file,) = find_inputs([path]).files
+@pytest.mark.parametrize(
+    ("name", "data", "records"),
+    [
+        ("a.jsonl", (json.dumps({"text": "x" * 1000}).encode() + b"\n") * 40_000, 40_000),
+        ("one-line.jsonl", b'{"text": "' + b"x" * 40_000_000, 1),
+        ("one-document.txt", b"a line\n\nof a document\nthat does not end\n" + (b"more " * 40 + b"\n") * 200_000, 2),
+    ],
+)
+def test_memory_is_bounded_by_the_document_limit_not_by_the_file(tmp_path: Path, name: str, data: bytes, records: int) -> None:
+    """40 MB are read with a few MB of Python memory."""
+    (file,) = find_inputs([write(tmp_path / name, data)]).files
+    config = TextConfig(max_document_mb=1.0)
     tracemalloc.start()
     try:
-        assert sum(1 for _ in Reading(file, TextConfig())) == 50_000
-        assert tracemalloc.get_traced_memory()[1] < 12e6
+        assert sum(1 for _ in Reading(file, config)) == records
+        assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
