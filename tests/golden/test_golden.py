@@ -1,0 +1,78 @@
+"""Nothing that decides a loss has moved unnoticed: see record.py."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from headstart import methods
+from headstart.core.config import replace_nested
+from headstart.data.text.config import TextConfig
+from headstart.data.text.store import TextStore, prepare_text
+from headstart.verbs.config import preset_config
+from tests.golden.record import CORPUS, FOLDER, OF_METHOD, SETTINGS, STEPS, input_ids, machine_class, output, trace
+
+ELSEWHERE = 1e-4
+"""Relative tolerance on other machines. Between the kernels for AVX-512, AVX2 and none of one machine the largest difference was 2e-7."""
+
+
+def recorded(slug: str) -> dict[str, Any]:
+    return dict(json.loads((FOLDER / f"{slug}.json").read_text(encoding="utf-8")))
+
+
+def assert_equal(found: torch.Tensor, wanted: torch.Tensor, machine: dict[str, str]) -> None:
+    if machine == machine_class():
+        assert torch.equal(found, wanted), f"largest difference {float((found - wanted).abs().max()):.3g}"
+    else:
+        torch.testing.assert_close(found, wanted, rtol=ELSEWHERE, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", OF_METHOD)
+def test_fifty_losses_are_the_recorded_ones(slug: str) -> None:
+    golden, found = recorded(slug), trace(slug)
+    assert len(golden["losses"]) == STEPS
+    assert found["phases"] == golden["phases"]
+    assert_equal(torch.tensor(found["losses"], dtype=torch.float64), torch.tensor(golden["losses"], dtype=torch.float64), golden["machine"])
+
+
+@pytest.fixture(scope="module")
+def golden_store(tmp_path_factory: pytest.TempPathFactory) -> TextStore:
+    return prepare_text([CORPUS], tmp_path_factory.mktemp("golden") / "store", TextConfig(vocab_size=300, document_split="blank-line"))
+
+
+@pytest.mark.parametrize("slug", OF_METHOD)
+def test_the_recorded_weights_load_and_answer_as_recorded(slug: str, golden_store: TextStore) -> None:
+    """Parameter names and the backbone's arithmetic."""
+    tensors = load_file(FOLDER / f"{slug}.safetensors")
+    ids, wanted = tensors.pop("input_ids"), tensors.pop("output")
+    method_class = methods.load(slug)
+    own = {name.removeprefix("method."): value for name, value in SETTINGS.items() if name.startswith("method.")}
+    method = method_class(replace_nested(preset_config(method_class, "tiny")[1].method, own), golden_store)
+    assert torch.equal(ids, input_ids(golden_store.vocab_size))
+    if slug == "electra":
+        method.copied.fill_(True)  # the weights are those of a finished run
+    method.backbone().load_state_dict(tensors)
+    assert_equal(output(method, ids), wanted, recorded(slug)["machine"])
+
+
+def test_the_trained_traces_went_down_and_passed_every_phase() -> None:
+    """A trace of a run that learns nothing would notice little."""
+    for slug, phases in {"causal-lm": ["train"], "mlm": ["causal", "masked"], "electra": ["causal", "generator", "joint"]}.items():
+        golden = recorded(slug)
+        assert list(dict.fromkeys(golden["phases"])) == phases
+        assert all(math.isfinite(loss) for loss in golden["losses"])
+        for phase in phases:
+            losses = [loss for loss, name in zip(golden["losses"], golden["phases"], strict=True) if name == phase]
+            assert losses[-1] < losses[0], f"{slug}, {phase}"
+
+
+def test_the_golden_files_are_small() -> None:
+    files = [path for path in Path(FOLDER).iterdir() if path.is_file()]
+    assert sum(path.stat().st_size for path in files) < 500_000
