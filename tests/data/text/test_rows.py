@@ -68,8 +68,14 @@ def test_the_report_is_measured(fresh: TextStore) -> None:
 def test_rows_are_in_the_order_of_documents(fresh: TextStore) -> None:
     """So the first held-out rows are no selection by length."""
     rows = packed_rows(fresh, 64, "train", [CLS], [SEP])
-    first = fresh.document(fresh.documents("train")[0])[:62]
-    assert rows.ids[0, 1:63].tolist() == first.tolist()
+    documents = [fresh.document(index).tolist() for index in fresh.documents("train")]
+    pieces = [tuple(ids[start : start + 62]) for ids in documents for start in range(0, len(ids), 62)]
+    place = {piece: order for order, piece in reversed(list(enumerate(pieces)))}
+    firsts = []
+    for row in rows.ids.tolist():
+        firsts.append(place[tuple(row[1 : row.index(SEP)])])
+    assert firsts == sorted(firsts)
+    assert (rows.lengths[: len(rows) // 2] < 64).any()
 
 
 def test_rows_are_written_once(fresh: TextStore) -> None:
@@ -137,6 +143,7 @@ def test_a_builder_that_fails_leaves_nothing(fresh: TextStore) -> None:
 
     with pytest.raises(OSError, match="disk full"):
         write_rows(fresh, {"builder": "failing"}, "train", 4, failing())  # type: ignore[arg-type]
+    assert not [path for path in (fresh.folder / "rows").iterdir() if path.is_dir()]
     assert len(write_rows(fresh, {"builder": "failing"}, "train", 4, [([2], 1), ([3], 1)])) == 2
 
 
@@ -168,9 +175,14 @@ def test_damaged_rows(fresh: TextStore, name: str) -> None:
     with pytest.raises(BadInput):
         Rows(rows.folder)
     path.write_bytes(data)
-    array = np.load(rows.folder / "lengths.npy")
-    array[0] = 65
-    np.save(rows.folder / "lengths.npy", array)
+    for spoilt, value in (("lengths", 65), ("lengths", 0), ("second", 65)):
+        good = np.load(rows.folder / f"{spoilt}.npy")
+        np.save(rows.folder / f"{spoilt}.npy", np.append(np.int32(value), good[1:]))
+        with pytest.raises(BadInput, match="do not fit"):
+            Rows(rows.folder)
+        np.save(rows.folder / f"{spoilt}.npy", good)
+    Rows(rows.folder)
+    np.save(rows.folder / "lengths.npy", np.load(rows.folder / "lengths.npy")[1:])
     with pytest.raises(BadInput, match="do not fit"):
         Rows(rows.folder)
     (rows.folder / "rows.json").write_text(json.dumps({"format_version": 0}))

@@ -81,6 +81,11 @@ def test_both_sides_have_a_document_whatever_the_order(hashes: list[int], share:
     assert (backwards[::-1] == held_out).all()
 
 
+def test_chance_does_not_leave_a_side_empty() -> None:
+    assert held_out_documents(np.array([2**63, 2**62], np.uint64), 1e-6).tolist() == [False, True]
+    assert held_out_documents(np.array([5, 7], np.uint64), 0.9).tolist() == [True, False]
+
+
 def test_the_share_is_kept_and_a_document_keeps_its_side_when_others_come() -> None:
     hashes = np.random.default_rng(0).integers(0, 2**64, 100_000, dtype=np.uint64)
     held_out = held_out_documents(hashes, 0.02)

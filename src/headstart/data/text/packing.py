@@ -37,19 +37,17 @@ def best_fit(sizes: np.ndarray, capacity: int) -> tuple[np.ndarray, int]:
             if fitting := occupied >> size:
                 free = size + (fitting & -fitting).bit_length() - 1
                 bins = room[free].pop()
-                if not room[free]:
-                    occupied &= ~(1 << free)
-                if len(bins) > len(pieces):
-                    room[free].append(bins[len(pieces) :])
-                    occupied |= 1 << free
-                    bins = bins[: len(pieces)]
             else:
                 free = capacity
                 bins = np.arange(n_bins, n_bins - (-len(pieces) // (capacity // size)))
                 n_bins += len(bins)
-            bin_of[pieces[: len(bins)]] = bins
-            pieces = pieces[len(bins) :]
-            if free > size:
-                room[free - size].append(bins)
-                occupied |= 1 << (free - size)
+            each = free // size  # a bin that got a piece and has room for another is now the fullest that fits: it is filled before the next
+            placed, pieces = pieces[: each * len(bins)], pieces[each * len(bins) :]
+            bin_of[placed] = bins[np.arange(len(placed)) // each]
+            filled, rest = divmod(len(placed), each)
+            for some, left in ((bins[:filled], free - each * size), (bins[filled : filled + 1], free - rest * size), (bins[filled + 1 :], free)):
+                if len(some) and left:
+                    room[left].append(some)
+            for changed in {free, free - each * size, free - rest * size} - {0}:
+                occupied = occupied | 1 << changed if room[changed] else occupied & ~(1 << changed)
     return bin_of, n_bins
