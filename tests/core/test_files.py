@@ -1,7 +1,7 @@
 import hashlib
+import select
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError):
         fail_half_way()
+    assert list(tmp_path.iterdir()) == [path]
     assert path.read_bytes() == b"old"
     with atomic_write(path) as file:
         file.write(b"new")
@@ -75,10 +76,9 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     try:
         assert waiter.stderr is not None
         assert waiter.stderr.readline().startswith("waiting for another process that works")
-        time.sleep(0.2)
-        assert waiter.poll() is None
-        holder.kill()
         assert waiter.stdout is not None
+        assert not select.select([waiter.stdout], [], [], 0.5)[0]  # it is not in
+        holder.kill()
         assert waiter.stdout.readline() == "in\n"
     finally:
         for process in (holder, waiter):

@@ -60,6 +60,17 @@ def test_unigram_entropy_is_of_the_training_tokens(store: TextStore) -> None:
     assert unigram_entropy(np.array([5, 5, 5, 5, 0])) == pytest.approx(np.log(4))
 
 
+def test_the_tokenizer_never_sees_held_out_documents(tmp_path: Path) -> None:
+    """Every document has a frequent word of its own: words of training documents become tokens, those of held-out ones do not."""
+    words = ["".join(chr(97 + int(digit)) * 2 for digit in f"{index:03d}") for index in range(60)]
+    texts = [f"{word} is here {word} and there {word}.\n" * 20 for word in words]
+    store = prepare_text([write_jsonl(tmp_path / "a.jsonl", texts)], tmp_path / "store", TextConfig(vocab_size=400, held_out_share=0.2))
+    whole = np.array([store.tokenizer.token_to_id(word) is not None for word in words])
+    assert 5 <= store.held_out.sum() <= 25
+    assert not whole[store.held_out].any()
+    assert whole[~store.held_out].all()
+
+
 def test_a_second_preparation_opens_the_store(store: TextStore, corpus: Path) -> None:
     before = (store.folder / "manifest.json").stat().st_mtime_ns
     again = prepare_text([corpus], store.folder, TextConfig(vocab_size=1000, held_out_share=0.1, workers=3, on_bad_input="quarantine"))
