@@ -11,7 +11,16 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load
-from transformers import AutoModel, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    RobertaConfig,
+    RobertaForMaskedLM,
+)
 
 import headstart
 from headstart import methods
@@ -20,10 +29,11 @@ from headstart.core.errors import BadInput, Diverged, UsageError
 from headstart.core.run import RunFolder
 from headstart.data.loader import Loader
 from headstart.data.text.config import TextConfig
-from headstart.data.text.store import prepare_text
+from headstart.data.text.store import open_text_store, prepare_text
 from headstart.engine.checkpoint import load_checkpoint, pack
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Trial, decisions_from, total_cost
+from headstart.interop.transformers_io import save_model_folder
 from headstart.verbs._corpus import open_corpus
 from headstart.verbs._rehearsal import rehearse
 from headstart.verbs.config import preset_config
@@ -392,6 +402,24 @@ def test_a_store_of_another_vocabulary_than_the_model_is_refused(corpus: Path, t
     other = prepare_text([corpus], tmp_path / "store", TextConfig(vocab_size=200)).folder
     with pytest.raises(UsageError, match="tokenizer"):
         pretrain("causal-lm", other, tmp_path / "run", init=trained)
+
+
+@pytest.mark.parametrize(("slug", "kind", "limit"), [("mlm", "bert", 16), ("mlm", "roberta", 31), ("causal-lm", "gpt2", 16)])
+def test_rows_longer_than_the_positions_of_the_model_are_refused(slug: str, kind: str, limit: int, store: Path, tmp_path: Path) -> None:
+    """RoBERTa's first position is its padding id + 1, so two rows of its table are never used."""
+    opened = open_text_store(store)
+    size: dict[str, Any] = {"vocab_size": opened.vocab_size, "hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    wide: dict[str, Any] = {**size, "intermediate_size": 48}
+    model: Any = {
+        "bert": lambda: BertForMaskedLM(BertConfig(**wide, max_position_embeddings=16)),
+        "roberta": lambda: RobertaForMaskedLM(RobertaConfig(**wide, max_position_embeddings=33, pad_token_id=1)),
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**size, n_positions=16)),
+    }[kind]()
+    save_model_folder(model, opened.tokenizer, tmp_path / "model")
+    with pytest.raises(UsageError, match=f"Rows of 32 tokens do not fit the {limit} positions"):
+        pretrain(slug, store, tmp_path / "run", init=tmp_path / "model")
+    run = pretrain(slug, store, tmp_path / "short", init=tmp_path / "model", **{"method.sequence_length": limit, "budget.steps": 1})
+    assert run.info["status"] == "done"
 
 
 def test_init_of_something_else_is_refused(store: Path, trained: Path, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from headstart.core.errors import UsageError
 from headstart.data.text.config import TextConfig
@@ -17,6 +17,7 @@ from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
 from headstart.data.text.tokenizer import load_tokenizer
 from headstart.engine.method import Batch, Method
+from headstart.interop.transformers_io import learned_positions
 
 
 class TextMethod(Method):
@@ -115,6 +116,13 @@ def mean_pool(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
 def model_folder(export: Path) -> Path:
     """Where in an export the backbone lies: a method that trains two networks exports each into a folder of its own."""
     return export / "discriminator" if (export / "discriminator").is_dir() else export
+
+
+def refuse_long_rows(model: nn.Module, length: int) -> None:
+    """Raises UsageError when rows of `length` tokens are longer than the model's table of positions."""
+    limit = learned_positions(model)
+    if limit is not None and length > limit:
+        raise UsageError(f"Rows of {length} tokens do not fit the {limit} positions of the model.", f"Give --method.sequence-length {limit} or less.")
 
 
 def special(store: TextStore, name: str) -> list[int]:

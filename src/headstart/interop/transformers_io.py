@@ -237,11 +237,17 @@ def _is_causal(model: Any) -> bool:
     return torch.equal(first, second)
 
 
-def _max_length(model: nn.Module, config: Any) -> int | None:
-    positions = getattr(config, "max_position_embeddings", None)
+def learned_positions(model: nn.Module) -> int | None:
+    """Tokens of the longest row that a table of learned positions has room for; None where positions are rotary or relative."""
     for name, module in model.named_modules():
-        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding) and module.padding_idx is not None:
-            return module.num_embeddings - module.padding_idx - 1  # RoBERTa counts positions from padding_idx + 1
+        if name.endswith(("position_embeddings", "wpe")) and isinstance(module, nn.Embedding):
+            before = 0 if module.padding_idx is None else module.padding_idx + 1  # RoBERTa counts positions from padding_idx + 1
+            return module.num_embeddings - before
+    return None
+
+
+def _max_length(model: nn.Module, config: Any) -> int | None:
+    positions = learned_positions(model) or getattr(config, "max_position_embeddings", None)
     return positions if isinstance(positions, int) and positions > 0 else None
 
 

@@ -21,7 +21,7 @@ from headstart import catalog
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Preset
-from headstart.engine.text_method import TextMethod, special
+from headstart.engine.text_method import TextMethod, refuse_long_rows, special
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.objectives.token_loss import masked_lm_loss
 
@@ -85,6 +85,7 @@ class CausalLM(TextMethod):
     def __init__(self, config: CausalLMConfig, store: TextStore, init: Path | None = None) -> None:
         super().__init__(config, store, init)
         self.model: Any = load_model(init, AutoModelForCausalLM) if init is not None else build(config, store)
+        refuse_long_rows(self.model, config.sequence_length)
 
     @classmethod
     def rows(cls, store: TextStore, config: CausalLMConfig, split: Literal["train", "held_out"] = "train") -> Rows:

@@ -20,7 +20,7 @@ from headstart import catalog
 from headstart.backbones.text import Architecture, build_masked_lm, encode, mlm_logits
 from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Phase, Preset
-from headstart.engine.text_method import TextMethod
+from headstart.engine.text_method import TextMethod, refuse_long_rows
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.objectives.masking import apply_masking, choose_groups, choose_positions, masking_slots, span_groups, word_groups
 from headstart.objectives.token_loss import gather_positions, masked_lm_loss
@@ -98,6 +98,7 @@ class MLM(TextMethod):
         super().__init__(config, store, init)
         if init is not None:
             self.model: PreTrainedModel = load_model(init, AutoModelForMaskedLM)
+            refuse_long_rows(self.model, config.sequence_length)
         else:
             self.model = build_masked_lm(
                 config.architecture,
