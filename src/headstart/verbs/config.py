@@ -119,7 +119,7 @@ def preset_config(method: type[Method], preset: str) -> tuple[PretrainConfig, Pr
     """
     if preset not in method.presets:
         raise UsageError(f"{method.card.slug} has no preset '{preset}'.", f"Its presets: {', '.join(method.presets)}.")
-    defaults = config_class(method)()
+    defaults = config_class(method)()  # type: ignore[arg-type]  # a class is hashable: mypy looks at its instances
     chosen = method.presets[preset]
     return defaults, dataclasses.replace(
         defaults,
