@@ -53,7 +53,7 @@ def test_memory_is_at_most_the_machines() -> None:
 
 def test_the_description_is_json_and_names_what_decides_speed() -> None:
     facts = json.loads(json.dumps(hardware.describe()))
-    assert facts["torch"] == torch.__version__
+    assert torch.__version__.split("+")[0] == facts["torch"].split("+")[0]  # the metadata may leave out the build
     assert facts["cores"] == hardware.cores()
     assert facts["cpu"]
     assert len(facts["devices"]) == torch.cuda.device_count()

@@ -75,7 +75,7 @@ ELECTRA_ADAM = OptimizerConfig(name="adam-uncorrected", learning_rate=1e-3, epsi
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("fused", [True, False])
 def test_10_adam_without_bias_correction(device: str, fused: bool) -> None:
-    assert one_weight(replace(ELECTRA_ADAM, fused=fused), [0.5, 0.5, -0.25], device) == pytest.approx([0.19683592, 0.19258455, 0.19003013], abs=2e-8)
+    assert one_weight(replace(ELECTRA_ADAM, fused=fused), [0.5, 0.5, -0.25], device) == pytest.approx([0.19683592, 0.19258455, 0.19003013], abs=1e-7)
 
 
 def test_10_textbook_adamw_differs() -> None:
