@@ -28,12 +28,13 @@ lint: install
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python tools/import_graph.py --check
+	$(BIN)/python tools/fill_docs.py --check
 
 docs: install
 	$(BIN)/mkdocs build --strict
 
 bench: install ## ratios against named peers on this machine's CPU; writes benchmarks/results/*.json
-	for f in benchmarks/*.py; do $(BIN)/python $$f || exit 1; done
+	for name in rng sampling tokenization loader; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 clean:
 	rm -rf $(VENV) demo runs site .pytest_cache .mypy_cache .ruff_cache

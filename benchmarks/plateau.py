@@ -1,6 +1,6 @@
 """When does token prediction leave the unigram plateau? Six recipes on the documentation of this Python, to the step at which the run says so.
 
-    python benchmarks/plateau.py [--steps 1500] [--work runs/plateau]
+    python -m benchmarks.plateau [--steps 1500] [--work runs/plateau]
 
 Resumable: every recipe is an ordinary run. The plan of a run (`engine/plateau.py`) rests on these figures.
 """
@@ -71,7 +71,7 @@ def main() -> None:
         "data": {"tokens": len(store.tokens), "vocab_size": store.vocab_size},
         "hardware": hardware.describe(),
         "versions": versions(),
-        "command": f"python benchmarks/plateau.py --steps {args.steps}",
+        "command": f"python -m benchmarks.plateau --steps {args.steps}",
         "date": now(),
         "commit": git_commit(),
     }

@@ -1,15 +1,13 @@
 """What the counter-based generator costs: against Philox in the same tensor arithmetic, against torch's own generator with state, and as a share
 of a training step.
 
-python benchmarks/rng.py [--device cuda] [--out benchmarks/results/rng.json]
+python -m benchmarks.rng [--device cuda] [--out benchmarks/results/rng.json]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +15,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from headstart.core import hardware
+from benchmarks.result import write_result
 from headstart.core.rng import Rng
-from headstart.core.run import now
-from headstart.verbs.pretrain import versions
 
 M0, M1, W0, W1, MASK = 0xD2511F53, 0xCD9E8D57, 0x9E3779B9, 0xBB67AE85, 0xFFFFFFFF
 
@@ -81,22 +77,16 @@ def main() -> None:
     philox = median_ms(lambda: philox_uniform(rows, n, args.device), args.device)
     stateful = median_ms(lambda: torch.rand(rows, n, device=args.device), args.device)
     step = step_ms(args.device)
-    result = {
-        "name": "rng",
-        "what": f"a uniform draw of {rows} x {n} on {args.device}; must: the two draws of a masked step take under 1 % of it",
-        "ours": {"ms": ours, "two_draws_share_of_step": 2 * ours / step},
-        "peer": {"philox_in_torch_ms": philox, "torch_rand_with_state_ms": stateful, "tiny_step_ms": step},
-        "ratio": philox / ours,
-        "must": 1.0,
-        "higher_is_better": True,
-        "hardware": hardware.describe(),
-        "versions": versions(),
-        "command": f"python benchmarks/rng.py --device {args.device}",
-        "date": now(),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
-    }
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result(
+        args.out,
+        name="rng",
+        what=f"a uniform draw of {rows} x {n} on {args.device}, against Philox in the same tensor arithmetic",
+        ours={"ms": ours, "two_draws_share_of_a_tiny_step": 2 * ours / step},
+        peer={"philox_in_torch_ms": philox, "torch_rand_with_state_ms": stateful, "tiny_step_ms": step},
+        ratio=philox / ours,
+        must=1.0,
+        command=f"python -m benchmarks.rng --device {args.device}",
+    )
     print(
         f"ours {ours:.3f} ms, Philox {philox:.3f} ms ({philox / ours:.1f} x), torch.rand {stateful:.3f} ms;"
         f" two draws are {2 * ours / step:.2%} of a tiny step of {step:.1f} ms"
