@@ -32,7 +32,13 @@ RECIPES: dict[str, tuple[str, float, dict[str, Any]]] = {  # what it is -> (meth
     "MLM 15 %, BERT (learned positions)": (
         "mlm",
         0.15 * ROWS,
-        {"method.causal_start": 0, "method.mask_ratio": 0.15, "method.architecture": "bert", "method.intermediate_size": 512, "optimizer.learning_rate": 1e-3},
+        {
+            "method.causal_start": 0,
+            "method.mask_ratio": 0.15,
+            "method.architecture": "bert",
+            "method.intermediate_size": 512,
+            "optimizer.learning_rate": 1e-3,
+        },
     ),
     "ELECTRA's generator 25 %, rotary, causal LM first": ("electra", ROWS, {"text.vocab_size": 2048}),
 }
@@ -65,7 +71,8 @@ def main() -> None:
         print(f"{recipe}: {'still on it' if left is None else f'left at step {left}'}", flush=True)
     result = {
         "name": "plateau",
-        "what": f"Left: the running mean of the token-prediction loss lies {MARGIN} nats below the unigram entropy; width 128, 2 layers, 32 rows of 64 tokens.",
+        "what": f"Left: the running mean of the token-prediction loss lies {MARGIN} nats below the unigram entropy."
+        " Width 128, 2 layers, 32 rows of 64 tokens a step.",
         "unigram_entropy": store.unigram_entropy,
         "arms": arms,
         "data": {"tokens": len(store.tokens), "vocab_size": store.vocab_size},

@@ -1,13 +1,12 @@
 """How to sample token ids from logits: Gumbel noise and argmax (the official ELECTRA code) against one uniform a slot and the inverse cumulative
 distribution (`headstart.objectives.token_loss.sample_tokens`). Both give the same distribution.
 
-python benchmarks/sampling.py [--device cuda] [--slots 300] [--vocab 30522] [--out benchmarks/results/sampling.json]
+python -m benchmarks.sampling [--device cuda] [--slots 300] [--vocab 30522] [--out benchmarks/results/sampling.json]
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -16,11 +15,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from headstart.core import hardware
+from benchmarks.result import write_result
 from headstart.core.rng import Rng
-from headstart.core.run import now
 from headstart.objectives.token_loss import sample_tokens
-from headstart.verbs.pretrain import git_commit, versions
 
 
 def gumbel(logits: Tensor, uniform: Tensor) -> Tensor:
@@ -45,7 +42,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--slots", type=int, default=300)
     parser.add_argument("--vocab", type=int, default=30522)
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/sampling.json"))
     arguments = parser.parse_args()
     device, slots, vocab = arguments.device, arguments.slots, arguments.vocab
     torch.set_num_threads(1)
@@ -56,24 +53,16 @@ def main() -> None:
         "gumbel, torch's generator": median_ms(lambda: gumbel(logits, torch.rand_like(logits)), device),
         "gumbel, counter-based": median_ms(lambda: gumbel(logits, rng.uniform("sample", vocab)), device),
     }
-    result = {
-        "name": "sampling",
-        "what": f"ms to sample {slots} ids from logits over {vocab} pieces on {device}, one thread",
-        "ours": {"ms": round(ours, 2), "way": "inverse cumulative distribution"},
-        "peer": {name: round(ms, 2) for name, ms in ways.items()},
-        "ratio": round(min(ways.values()) / ours, 2),
-        "must": 1.0,
-        "higher_is_better": True,
-        "hardware": hardware.describe(),
-        "versions": versions(),
-        "command": f"python benchmarks/sampling.py --device {device} --slots {slots} --vocab {vocab}",
-        "date": now(),
-        "commit": git_commit(),
-    }
-    text = json.dumps(result, indent=1)
-    print(text)
-    if arguments.out:
-        arguments.out.write_text(text + "\n", encoding="utf-8")
+    write_result(
+        arguments.out,
+        name="sampling",
+        what=f"ms to sample {slots} ids from logits over {vocab} pieces on {device}, one thread; the peer is the faster form of Gumbel-argmax",
+        ours={"ms": round(ours, 2), "way": "inverse cumulative distribution"},
+        peer={name: round(ms, 2) for name, ms in ways.items()},
+        ratio=min(ways.values()) / ours,
+        must=1.0,
+        command=f"python -m benchmarks.sampling --device {device} --slots {slots} --vocab {vocab}",
+    )
 
 
 if __name__ == "__main__":

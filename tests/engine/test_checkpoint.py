@@ -13,7 +13,8 @@ from headstart.engine.checkpoint import Checkpointer, load_checkpoint, pack, unp
 
 def state(value: float = 1.0) -> dict[str, object]:
     table = torch.full((3, 2), value)
-    return {"model": {"in": table, "out": table, "scalar": torch.tensor(7)}, "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}}, "step": 5, "names": ["a", None]}
+    model = {"in": table, "out": table, "scalar": torch.tensor(7)}
+    return {"model": model, "optimizer": {"state": {0: {"step": torch.tensor(3.0)}}}, "step": 5, "names": ["a", None]}
 
 
 def test_pack_keeps_integer_keys_and_stores_tied_weights_once() -> None:

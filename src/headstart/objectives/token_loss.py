@@ -3,7 +3,7 @@
 - The head runs only at the gathered positions, so the largest tensor is [batch, kept, vocab], never [batch, length, vocab].
 - `sample_tokens` inverts the cumulative distribution with one uniform a slot. The official ELECTRA code adds Gumbel noise to every logit and
   takes the argmax: the same distribution, one random number and two logarithms per vocabulary entry. For 300 slots of 30,522 entries on one
-  CPU core: 24 ms against 144 ms (torch's generator) or 550 ms (counter-based); `benchmarks/sampling.py` gives these again.
+  CPU core: 24 ms against 144 ms (torch's generator) or 550 ms (counter-based); `python -m benchmarks.sampling` gives these again.
 """
 
 from __future__ import annotations
