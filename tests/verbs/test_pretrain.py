@@ -40,7 +40,7 @@ from headstart.verbs.config import preset_config
 from headstart.verbs.pretrain import Run, _Pretraining
 from headstart.verbs.sample import load_run
 from tests.corpus import documents, write_corpus, write_jsonl
-from tests.running import METHODS, TIMES, TINY, files, records, run_info, untimed, weight_files
+from tests.running import METHODS, TIMES, TINY, files, last_step, records, run_info, untimed, weight_files
 
 
 def quiet(line: str) -> None:
@@ -434,9 +434,12 @@ def test_init_of_something_else_is_refused(store: Path, trained: Path, tmp_path:
 
 
 def test_a_loss_that_is_no_number_ends_the_run_as_diverged(store: Path, tmp_path: Path) -> None:
+    late = {"trainer.evaluate_every": 40, "trainer.checkpoint_every": 40}  # only log steps can see it
     with pytest.raises(Diverged) as caught:
-        pretrain("causal-lm", store, tmp_path / "run", **{"optimizer.learning_rate": 1e30, "budget.steps": 40})
+        pretrain("causal-lm", store, tmp_path / "run", **late, **{"optimizer.learning_rate": 1e30, "budget.steps": 40})
     assert caught.value.exit_code == 5
+    assert caught.value.what == f"loss, gradient_norm are no finite number at step {last_step(tmp_path / 'run')}."
+    assert last_step(tmp_path / "run") < 40
     info = run_info(tmp_path / "run")
     assert info["status"] == "failed"
     assert "Diverged" in info["error"]

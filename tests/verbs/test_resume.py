@@ -21,7 +21,7 @@ SETTINGS: dict[str, Any] = {
     "budget.steps": STEPS,
     "trainer.log_every": 3,  # does not divide the next one: means go on over a checkpoint
     "trainer.checkpoint_every": 20,
-    "trainer.evaluate_every": 30,
+    "trainer.evaluate_every": 20,
     "trainer.evaluate_rows": 8,
 }
 OF_METHOD: dict[str, dict[str, Any]] = {
