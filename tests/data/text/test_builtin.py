@@ -108,7 +108,8 @@ def made_up_packages() -> list[Document]:
     for package in ("alpha", "beta", "gamma"):
         for index in range(30):
             own = [f"The {package[:3]} thing number {index} {line} does what it should do." for line in range(10)]
-            common = ["This sentence stands in every single module of all.", f"A sentence of {index} that names {package.title()} gives its label away."]
+            label = f"A sentence of {index} that names {package.title()} gives its label away."
+            common = ["This sentence stands in every single module of all.", label]
             code = [">>> x = f(1)  # this is code and not a sentence at all.", "x : a list of many parameters that is no prose."]
             documents.append(Document("\n\n".join([*own, *common, *code, "Too short."]), package, f"{package}.m{index}"))
         documents.append(Document("This is a documentation file that is not a module.", package, f"{package}/README.md"))

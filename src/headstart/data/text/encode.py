@@ -100,6 +100,7 @@ class _Batch:
     sentences: list[int] = field(default_factory=list)
     files: list[int] = field(default_factory=list)
     size: int = 0
+    position: int = 0  # bytes of all input files that were read when it was cut
     part: Part = field(default_factory=Part)
 
 
@@ -135,7 +136,8 @@ def encode_parts(files: list[InputFile], tokenizer: Tokenizer, config: TextConfi
     paths = sorted(folder.glob("*.safetensors"))
     done = [read_part(path)[0] for path in paths]
     start = done[-1] if done else Part()
-    already = sum(part.tally.text_bytes for part in done) / 1e6
+    already = sum(file.size for file in files[: start.file]) / 1e6
+    total = sum(file.size for file in files) / 1e6
     encoder, mark = sentence_encoder(tokenizer)
     unknown = special_ids(tokenizer).get("unk", -1)
     dtype = token_dtype(vocabulary_size(tokenizer))
@@ -145,7 +147,7 @@ def encode_parts(files: list[InputFile], tokenizer: Tokenizer, config: TextConfi
         return batch, _encode(batch, encoder, mark, unknown, dtype)
 
     batches = _batches(files, start, config, keeps_line_ends(tokenizer))
-    with Reporter("tokenise", None, "MB", already) as reporter, tokenizer_threads(workers) as pool:
+    with Reporter("tokenise", total, "MB", already) as reporter, tokenizer_threads(workers) as pool:
         part, arrays = Part(start.file, start.record), []  # type: Part, list[dict[str, np.ndarray]]
         for batch, encoded in in_order(pool, encode, batches, 2 * workers + 1):
             arrays.append(encoded)
@@ -153,7 +155,7 @@ def encode_parts(files: list[InputFile], tokenizer: Tokenizer, config: TextConfi
             part.faults += batch.part.faults
             part.finished += batch.part.finished
             part.file, part.record = batch.part.file, batch.part.record
-            reporter.advance(batch.part.tally.text_bytes / 1e6)
+            reporter.advance(batch.position / 1e6 - reporter.done)
             if part.tally.text_bytes >= part_bytes or part.file == len(files):
                 paths.append(_write_part(folder / f"{len(paths):06d}.safetensors", part, arrays))
                 part, arrays = Part(part.file, part.record), []
@@ -167,6 +169,7 @@ def token_dtype(vocab_size: int) -> np.dtype[Any]:
 def _batches(files: list[InputFile], start: Part, config: TextConfig, keep_line_ends: bool) -> Iterator[_Batch]:
     """Read on from `start` and cut into batches; the last batch has `part.file == len(files)`. Every batch knows where reading goes on after it."""
     batch = _Batch()
+    before = sum(file.size for file in files[: start.file])
     for index in range(start.file, len(files)):
         skip = start.record if index == start.file else 0
         reading = Reading(files[index], config)
@@ -176,10 +179,12 @@ def _batches(files: list[InputFile], start: Part, config: TextConfig, keep_line_
                 _add(batch, item, index, files[index], config, keep_line_ends)
                 if batch.size >= BATCH_BYTES:
                     batch.part.file, batch.part.record = index, count
+                    batch.position = before + reading.position
                     yield batch
                     batch = _Batch()
         batch.part.finished.append((index, reading.sha256))
-    batch.part.file = len(files)
+        before += files[index].size
+    batch.part.file, batch.position = len(files), before
     yield batch
 
 

@@ -68,6 +68,12 @@ class Reading:
         self.split: DocumentSplit = config.document_split if file.format == "txt" else "file"
         self.limit = document_limit(config)
         self.sha256 = ""
+        self._hashed: _HashedFile | None = None
+
+    @property
+    def position(self) -> int:
+        """Bytes of the file that were read so far."""
+        return 0 if self._hashed is None else self._hashed.size
 
     def __iter__(self) -> Iterator[Record | Fault]:
         try:
@@ -80,7 +86,7 @@ class Reading:
             yield Fault(0, f"cannot be read ({error.strerror}).", "Check that it exists and its permissions.")
             return
         with opened as raw:
-            hashed = _HashedFile(raw)
+            hashed = self._hashed = _HashedFile(raw)
             if before.st_size == 0:
                 yield Fault(0, "is empty.", "Remove it, or copy it again if the copy was cut off.")
             else:
