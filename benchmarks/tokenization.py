@@ -3,7 +3,7 @@
 Ours reads and checks the file, splits sentences, encodes, counts, and writes parts; the peer only encodes (all cores, no conversion to an array).
 Also measured: one string a document instead of one a sentence, and processes instead of threads.
 
-python -m benchmarks.tokenization [--mb 24] [--kind wordpiece] [--out benchmarks/results/tokenization.json]
+python -m benchmarks.tokenization [--mb 24] [--kind wordpiece] [--out benchmarks/results/tokenization-KIND.json]
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--mb", type=float, default=24)
     parser.add_argument("--kind", choices=("wordpiece", "bpe", "unigram"), default="wordpiece")
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/tokenization.json"))
+    parser.add_argument("--out", type=Path, default=None)
     args = parser.parse_args()
     documents: list[str] = []
     for document in builtin_documents():
@@ -103,7 +103,7 @@ def main() -> None:
         print(f"{name}: {rate} MB/s")
     mine = rates.pop("whole path, file to parts")
     write_result(
-        args.out,
+        args.out or Path(f"benchmarks/results/tokenization-{args.kind}.json"),
         name="tokenization",
         what=f"{size:.0f} MB of docstrings, {args.kind} of {config.vocab_size}, {workers} threads; ratio: whole path to encode_batch on its lines",
         ours={"MB_per_s": mine},
