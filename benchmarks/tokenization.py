@@ -19,9 +19,9 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-from benchmarks.result import write_result
 from tokenizers import Tokenizer
 
+from benchmarks.result import write_result
 from headstart.core.hardware import cores
 from headstart.data.text.builtin import builtin_documents
 from headstart.data.text.config import TextConfig
