@@ -89,7 +89,14 @@ class CausalLM(TextMethod):
 
     @classmethod
     def rows(cls, store: TextStore, config: CausalLMConfig, split: Literal["train", "held_out"] = "train") -> Rows:
-        return packed_rows(store, config.sequence_length, split, begin=special(store, "bos"), end=special(store, "eos"))
+        return packed_rows(
+            store,
+            config.sequence_length,
+            split,
+            begin=special(store, "bos"),
+            end=special(store, "eos"),
+            wrap="document",  # a row in the middle of a document ends without [SEP]: no false end of text is taught
+        )
 
     def predicted_per_row(self) -> float:
         return self.config.sequence_length - 1
