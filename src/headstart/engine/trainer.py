@@ -273,7 +273,8 @@ class Trainer:
         self.method.train()
         if lines:
             self.run.append("samples", {"step": self.step, "lines": lines})
-            self.say(f"    {lines[0][:200]}")
+            for line in lines[: max(1, len(lines) // len(rows))]:
+                self.say(f"    {line[:200]}")
 
     # --- state ------------------------------------------------------------------------------------------------------------------------------------
 

@@ -113,8 +113,8 @@ class Electra(TextMethod):
         return electra_rows(store, config, split)
 
     def predicted_per_row(self) -> float:
-        """Of the causal phase where there is one: it decides when the plateau is left."""
-        return (1.0 if self.config.causal_start else self.config.mask_ratio) * self.config.sequence_length
+        """Of the generator, also after a causal start: that brings the generator forward, and the discriminator learns after it."""
+        return self.config.mask_ratio * self.config.sequence_length
 
     # --- phases --------------------------------------------------------------------------------------------------------
 
