@@ -205,6 +205,7 @@ class _Pretraining:
             decisions = decisions_from(run.info["decisions"])
             torch.set_num_threads(decisions.threads)
             return decisions
+        decisive = self.config.budget.minutes is not None or self.config.precision == "auto"  # otherwise the speed is only told in the plan
         trial = Trial(
             method,
             self.config.optimizer,
@@ -213,6 +214,7 @@ class _Pretraining:
             device=self.device,
             seed=self.config.seed,
             tokens_per_row=loader.tokens_per_row,
+            seconds=0.5 if decisive else 0.1,
         )
         settings = self.config.trainer
         return trial.decide(
