@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 MARGIN = 0.3  # nats below the unigram entropy: off the plateau (the guard of the claims)
-TOKENS_TO_LEAVE = 300_000
+TOKENS_TO_LEAVE = 150_000
 SMOOTHING = 0.7  # of the running mean over log steps: one lucky batch is not a departure
 
 

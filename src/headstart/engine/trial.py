@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from headstart.engine.checkpoint import host_copy
 from headstart.engine.flops import count_flops
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.optim import OptimizerConfig, build_optimizer, set_learning_rate
-from headstart.engine.update import Precision, Update
+from headstart.engine.update import GRAPH_AFTER, Precision, Update
 
 COMPILE_SECONDS = 90.0  # measured: 40 to 110 s on few cores (docs/performance.md)
 COMPILE_GAIN = 1.2  # at least this much faster in every large model measured; small ones gain from CUDA graphs instead
@@ -137,15 +136,15 @@ class Trial:
         chosen, why["precision"] = self._choose_precision(precision, micro_batch, last_phase)
         names = list(dict.fromkeys(phase.name for phase in self.method.phases(1 << 30)))
         flops = {name: self._count(name, micro_batch) for name in names}
-        seconds = {name: self._time(name, micro_batch, chosen) for name in names}
-        total = self._steps(budget, unit, flops, seconds)
-        minutes = total_cost(self.method, total, seconds) / 60
         parameters = sum(p.numel() for p in self.method.parameters())
         on_gpu = self.device.type == "cuda"
-        graph = on_gpu and (cuda_graph == "on" or (cuda_graph == "auto" and parameters <= GRAPH_MAX_PARAMETERS and total >= 200))
+        graph = on_gpu and (cuda_graph == "on" or (cuda_graph == "auto" and parameters <= GRAPH_MAX_PARAMETERS))
+        seconds = {name: self._time(name, micro_batch, chosen, graph) for name in names}
+        total = self._steps(budget, unit, flops, seconds)
+        minutes = total_cost(self.method, total, seconds) / 60
         saves = minutes * 60 * (1 - 1 / COMPILE_GAIN)
         compiled = compile == "on" or (compile == "auto" and on_gpu and not graph and saves > 2 * COMPILE_SECONDS)
-        why["cuda_graph"] = f"{parameters / 1e6:.1f} M parameters, {total} steps" if on_gpu else "only on a GPU"
+        why["cuda_graph"] = f"{parameters / 1e6:.1f} M parameters" if on_gpu else "only on a GPU"
         why["compile"] = (
             f"would save about {saves:.0f} s of {minutes:.1f} min and cost about {COMPILE_SECONDS:.0f} s"
             if on_gpu
@@ -184,31 +183,39 @@ class Trial:
             rows.append(torch.arange(start, start + micro_batch, device=self.device))
         return batches, rows
 
-    def _update(self, precision: Precision) -> Update:
-        optimizer = build_optimizer(self.method, self.optimizer)
+    def _update(self, precision: Precision, graph: bool = False) -> Update:
+        optimizer = build_optimizer(self.method, self.optimizer, cuda_graph=graph)
         set_learning_rate(optimizer, 1e-6)
         return Update(
-            self.method, optimizer, clip_norm=self.optimizer.clip_norm, precision=precision, device=self.device, seed=self.seed, total_steps=1 << 30
+            self.method,
+            optimizer,
+            clip_norm=self.optimizer.clip_norm,
+            precision=precision,
+            device=self.device,
+            seed=self.seed,
+            total_steps=1 << 30,
+            graph=graph,
         )
 
-    def _time(self, phase: str, micro_batch: int, precision: Precision) -> float:
-        """Median seconds of one update, batches already on the device."""
+    def _time(self, phase: str, micro_batch: int, precision: Precision, graph: bool = False) -> float:
+        """Seconds of one update, batches already on the device: the lower quartile, since other processes only ever add to it."""
         self.method.train()
-        update = self._update(precision)
+        update = self._update(precision, graph)
         batches, rows = self._micro_batches(0, micro_batch)
+        warm_up = GRAPH_AFTER + 2 if graph else 1  # lazy initialisation, and the capture
         times: list[float] = []
-        deadline: float | None = None
-        while deadline is None or len(times) < 3 or time.perf_counter() < deadline:
+        started = time.perf_counter()
+        while len(times) < warm_up + 3 or time.perf_counter() < started + self.seconds:
             start = time.perf_counter()
             update(batches, rows, len(times), phase)
             self._wait()
-            if deadline is None:  # the first one pays for lazy initialisation
-                deadline = time.perf_counter() + self.seconds
-            else:
-                times.append(time.perf_counter() - start)
-            if len(times) >= 1 and sum(times) > 10 * self.seconds:  # a step of seconds is measured well by one
+            times.append(time.perf_counter() - start)
+            if len(times) == warm_up:
+                started = time.perf_counter()
+            if len(times) > warm_up and sum(times) > 10 * self.seconds:  # a step of seconds is measured well by one
                 break
-        return statistics.median(times)
+        measured = sorted(times[warm_up:])
+        return measured[len(measured) // 4]
 
     def _count(self, phase: str, micro_batch: int) -> int:
         """Training FLOPs of one update: one micro-batch is counted and scaled, since they grow with the rows."""

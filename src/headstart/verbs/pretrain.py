@@ -205,7 +205,10 @@ class _Pretraining:
             decisions = decisions_from(run.info["decisions"])
             torch.set_num_threads(decisions.threads)
             return decisions
-        decisive = self.config.budget.minutes is not None or self.config.precision == "auto"  # otherwise the speed is only told in the plan
+        if self.config.budget.minutes is not None:
+            seconds = 2.0  # the speed decides how long the run is: a moment's disturbance must not
+        else:
+            seconds = 0.5 if self.config.precision == "auto" else 0.1  # otherwise it is only told in the plan
         trial = Trial(
             method,
             self.config.optimizer,
@@ -214,7 +217,7 @@ class _Pretraining:
             device=self.device,
             seed=self.config.seed,
             tokens_per_row=loader.tokens_per_row,
-            seconds=0.5 if decisive else 0.1,
+            seconds=seconds,
         )
         settings = self.config.trainer
         return trial.decide(
