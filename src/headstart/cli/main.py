@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import errno
 import importlib
+import os
 import signal
 import sys
 import threading
@@ -36,6 +37,9 @@ VERBS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    # Before torch loads its thread pool: waiting threads sleep instead of spinning. With another process on one of two cores a step took 0.13 s
+    # instead of 2 s (docs/decisions/0008-threads.md).
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
         return 0 if argv else 2

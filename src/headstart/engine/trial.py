@@ -133,6 +133,7 @@ class Trial:
             micro_batch, why["micro_batch"] = self._fit_memory(last_phase)
         if self.global_batch % micro_batch:
             raise UsageError(f"The micro-batch {micro_batch} does not divide the global batch {self.global_batch}.")
+        why["threads"] = self._choose_threads(micro_batch, last_phase)
         chosen, why["precision"] = self._choose_precision(precision, micro_batch, last_phase)
         names = list(dict.fromkeys(phase.name for phase in self.method.phases(1 << 30)))
         flops = {name: self._count(name, micro_batch) for name in names}
@@ -229,6 +230,19 @@ class Trial:
         counted = count_flops(work)
         self.method.zero_grad(set_to_none=True)
         return round(counted / rows * self.global_batch)
+
+    def _choose_threads(self, micro_batch: int, phase: str) -> str:
+        """Leaves torch with all its threads or with one, whichever is faster now: on a busy machine threads that wait for each other cost more than
+        they bring."""
+        threads = torch.get_num_threads()
+        if self.device.type != "cpu" or threads == 1:
+            return "as torch found them"
+        many = self._time(phase, micro_batch, "fp32")
+        torch.set_num_threads(1)
+        one = self._time(phase, micro_batch, "fp32")
+        if one > 0.9 * many:
+            torch.set_num_threads(threads)
+        return f"a step took {many * 1e3:.0f} ms with {threads} and {one * 1e3:.0f} ms with 1"
 
     def _choose_precision(self, wanted: str, micro_batch: int, phase: str) -> tuple[Precision, str]:
         if wanted != "auto":

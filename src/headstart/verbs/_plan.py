@@ -52,7 +52,8 @@ def lines(
         f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / steps:.1%}), peak rate {config.optimizer.learning_rate:g}"
         f" ({config.optimizer.name})",
         f"  phases     {phases}",
-        f"  machine    {device}, {decisions.threads} threads, compile {'on' if decisions.compile else 'off'} ({settings['compile']}),"
+        f"  machine    {device}, {decisions.threads} threads ({settings['threads']}),"
+        f" compile {'on' if decisions.compile else 'off'} ({settings['compile']}),"
         f" CUDA graph {'on' if decisions.cuda_graph else 'off'} ({settings['cuda_graph']})",
         f"  precision  {decisions.precision}: {settings['precision']}",
         f"  memory     micro-batch {decisions.micro_batch}: {settings['micro_batch']}; weights and optimiser {4 / 3 * state_gb:.2f} GiB",

@@ -110,10 +110,12 @@ class _Pretraining:
         if done := self.finished():
             return done
         run = RunFolder(self.out)
+        threads = torch.get_num_threads()
         try:
             self.refuse_changes(run)  # before anything is written: a refused command leaves the run as it was
             return self.record(run)
         finally:
+            torch.set_num_threads(threads)  # the trial may have chosen fewer
             run.close()
 
     def record(self, run: RunFolder) -> Run:
