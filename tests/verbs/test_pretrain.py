@@ -184,7 +184,7 @@ def test_run_json_says_everything_about_the_run(trained: Path, store: Path) -> N
     assert info["data"][0]["store"] == str(store)
     assert info["data"][0]["tokenizer_sha256"] == json.loads((store / "manifest.json").read_text())["tokenizer_sha256"]
     assert info["decisions"]["total_steps"] == 24
-    assert set(info["decisions"]["why"]) == {"precision", "micro_batch", "compile", "cuda_graph"}
+    assert set(info["decisions"]["why"]) == {"threads", "precision", "micro_batch", "compile", "cuda_graph"}
     totals = info["totals"]
     assert totals["steps"] == 24
     assert totals["tokens"] == 24 * 8 * 32

@@ -121,8 +121,9 @@ def live_line(
     """One line: loss, tokens/s, MFU, data-wait share, memory, time left."""
     width = len(str(total))
     scores = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name in ("loss", "gradient_norm") or name.endswith("_loss"))
+    speed = f"{_si(tokens_per_second)} tokens/s  MFU {mfu:.0%}  data wait {waiting:.1%}  " if tokens_per_second else ""
     return (
-        f"step {step:>{width}}/{total}  {scores}  {_si(tokens_per_second)} tokens/s  MFU {mfu:.0%}  data wait {waiting:.1%}"
+        f"step {step:>{width}}/{total}  {scores}  {speed.rstrip()}"
         f"  {memory / 2**30:.2f} GiB  {duration(left)} left"
     )
 

@@ -1,19 +1,17 @@
 """The plateau line: token prediction sits on the unigram entropy of the corpus until the network looks at context.
 
-Until the loss has left it, pre-training hurts: the network forgets its useful random features and has learned nothing. Measured here on two
-corpora and five recipes
-(docs/plateau.md), leaving it took about 300,000 predicted tokens: causal LM predicts every token and leaves first, MLM at 15 % needs seven times
-the steps.
+Until the loss has left it, pre-training hurts: the network forgets its useful random features and has learned nothing. How soon it is left depends
+on text and network; `benchmarks/results/plateau.json` has what was measured (docs/plateau.md), and the estimate below lies at the slow end of it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 MARGIN = 0.3  # nats below the unigram entropy: off the plateau (the guard of the claims)
 TOKENS_TO_LEAVE = 150_000
-SMOOTHING = 0.7  # of the running mean over log steps: one lucky batch is not a departure
+WINDOW = 3  # log steps that must lie below it together: one lucky batch is not a departure
 
 
 @dataclass
@@ -27,7 +25,7 @@ class Plateau:
 
     entropy: float
     metric: str
-    smoothed: float | None = None
+    recent: list[float] = field(default_factory=list)
     left_at: int | None = None
 
     def note(self, step: int, values: dict[str, float]) -> bool:
@@ -35,31 +33,35 @@ class Plateau:
         value = values.get(self.metric)
         if value is None or self.left_at is not None:
             return False
-        self.smoothed = value if self.smoothed is None else SMOOTHING * self.smoothed + (1 - SMOOTHING) * value
-        if self.smoothed > self.entropy - MARGIN:
+        self.recent = [*self.recent, value][-WINDOW:]
+        if self.mean() > self.entropy - MARGIN:
             return False
         self.left_at = step
         return True
 
+    def mean(self) -> float:
+        """Over the last log steps."""
+        return sum(self.recent) / len(self.recent)
+
     def left_line(self) -> str:
         return (
-            f"step {self.left_at}: {self.metric} is {self.smoothed:.2f}, {MARGIN} nats below the unigram entropy {self.entropy:.2f}: off the plateau."
+            f"step {self.left_at}: {self.metric} is {self.mean():.2f}, {MARGIN} nats below the unigram entropy {self.entropy:.2f}: off the plateau."
         )
 
     def verdict(self) -> str:
         """One sentence for the end of the run."""
         if self.left_at is not None:
             return f"{self.metric} left the unigram plateau ({self.entropy:.2f} nats) at step {self.left_at}."
-        seen = "it was never logged" if self.smoothed is None else f"it ended at {self.smoothed:.2f}"
+        seen = f"it ended at {self.recent[-1]:.2f}" if self.recent else "it was never logged"
         return (
             f"{self.metric} never left the unigram plateau ({self.entropy:.2f} nats; {seen}): the budget was too small, and this head start may hurt."
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"smoothed": self.smoothed, "left_at": self.left_at}
+        return {"recent": self.recent, "left_at": self.left_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.smoothed, self.left_at = state["smoothed"], state["left_at"]
+        self.recent, self.left_at = state["recent"], state["left_at"]
 
 
 def steps_to_leave(predicted_per_step: float) -> int:

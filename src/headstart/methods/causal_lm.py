@@ -21,7 +21,7 @@ from headstart import catalog
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Preset
-from headstart.engine.text_method import TextMethod, refuse_long_rows, special
+from headstart.engine.text_method import TextMethod, check_network, refuse_long_rows, special
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.objectives.token_loss import masked_lm_loss
 
@@ -83,6 +83,7 @@ class CausalLM(TextMethod):
     config: CausalLMConfig
 
     def __init__(self, config: CausalLMConfig, store: TextStore, init: Path | None = None) -> None:
+        check_network(config.hidden_size, config.num_layers, config.num_heads, config.dropout, config.sequence_length)
         super().__init__(config, store, init)
         self.model: Any = load_model(init, AutoModelForCausalLM) if init is not None else build(config, store)
         refuse_long_rows(self.model, config.sequence_length)

@@ -18,9 +18,10 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from headstart import catalog
 from headstart.backbones.text import Architecture, build_masked_lm, encode, mlm_logits
+from headstart.core.errors import UsageError
 from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Phase, Preset
-from headstart.engine.text_method import TextMethod, refuse_long_rows
+from headstart.engine.text_method import TextMethod, check_network, refuse_long_rows
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.objectives.masking import apply_masking, choose_groups, choose_positions, masking_slots, span_groups, word_groups
 from headstart.objectives.token_loss import gather_positions, masked_lm_loss
@@ -95,6 +96,11 @@ class MLM(TextMethod):
     continues_word: Tensor  # bool [vocab]
 
     def __init__(self, config: MLMConfig, store: TextStore, init: Path | None = None) -> None:
+        check_network(config.hidden_size, config.num_layers, config.num_heads, config.dropout, config.sequence_length)
+        if not 0 < config.mask_ratio < 1:
+            raise UsageError(f"--method.mask-ratio is {config.mask_ratio}.", "Give a share between 0 and 1; BERT: 0.15.")
+        if not (config.mask_share >= 0 and config.random_share >= 0 and config.mask_share + config.random_share <= 1):
+            raise UsageError("--method.mask-share and --method.random-share are shares of the chosen tokens.", "Give two that sum to at most 1.")
         super().__init__(config, store, init)
         if init is not None:
             self.model: PreTrainedModel = load_model(init, AutoModelForMaskedLM)

@@ -82,7 +82,13 @@ def open_corpus(method: type[Method], config: PretrainConfig, out: Path, init: P
     first = stores[0].manifest.get("tokenizer_sha256")
     if any(store.manifest.get("tokenizer_sha256") != first for store in stores):
         raise UsageError("The stores of --data were made with different tokenizers.", "Prepare them with one: --text.tokenizer STORE/tokenizer.json.")
+    length, available = getattr(config.method, "sequence_length", 0), sum(len(store.tokens) for store in stores)
+    if length > max(available, 1024):
+        raise UsageError(f"Rows of {length:,} tokens are longer than the whole corpus of {available:,}.", "Lower --method.sequence-length.")
     rows = {split: [method.rows(store, config.method, split) for store in stores] for split in ("train", "held_out")}
+    n_rows = sum(map(len, rows["train"]))
+    if (config.batch or 0) > max(64 * n_rows, 4096):
+        raise UsageError(f"A batch of {config.batch:,} rows is far more than the {n_rows:,} rows of the corpus.", "Lower --batch.")
     return Corpus(stores, rows["train"], [part for part in rows["held_out"] if len(part)])
 
 

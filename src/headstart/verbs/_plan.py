@@ -52,14 +52,16 @@ def lines(
         f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / steps:.1%}), peak rate {config.optimizer.learning_rate:g}"
         f" ({config.optimizer.name})",
         f"  phases     {phases}",
-        f"  machine    {device}, {decisions.threads} threads ({settings['threads']}),"
+        f"  machine    {device}, {decisions.threads} threads ({settings.get('threads', 'recorded')}),"
         f" compile {'on' if decisions.compile else 'off'} ({settings['compile']}),"
         f" CUDA graph {'on' if decisions.cuda_graph else 'off'} ({settings['cuda_graph']})",
         f"  precision  {decisions.precision}: {settings['precision']}",
         f"  memory     micro-batch {decisions.micro_batch}: {settings['micro_batch']}; weights and optimiser {4 / 3 * state_gb:.2f} GiB",
         f"  cost       about {duration(seconds)} here; disk about {3 * state_gb + 0.01:.2f} GiB (two checkpoints and the export)",
     ]
-    if method.predicts_tokens:
+    if warmup >= steps:
+        report.append(f"  WARNING    the warm-up of {warmup:,.0f} steps is longer than the run: lower --schedule.warmup-steps.")
+    if method.predicts_tokens and config.init is None and not config.smoke:
         report += plateau_lines(method, loader, steps, seconds, corpus.store.unigram_entropy)
     if len(corpus.stores) > 1:
         shares = ", ".join(f"{store.folder.name} {float(share):.1%}" for store, share in zip(corpus.stores, loader.mixture.shares, strict=True))

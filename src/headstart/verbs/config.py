@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from headstart.core.config import replace_nested
+from headstart.core.config import flatten, replace_nested
 from headstart.core.errors import UsageError
-from headstart.engine.budget import Budget
+from headstart.engine.budget import MAX_STEPS, Budget
 from headstart.engine.method import Method
 from headstart.engine.optim import OptimizerConfig
-from headstart.engine.schedules import ScheduleConfig
+from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.trainer import TrainerConfig
 
 SMOKE_RECORDS = 64
@@ -130,3 +131,40 @@ def preset_config(method: type[Method], preset: str) -> tuple[PretrainConfig, Pr
         schedule=dataclasses.replace(defaults.schedule, **chosen.schedule),
         **{method.data_group: replace_nested(defaults.data_config, chosen.data)},
     )
+
+
+def check(config: PretrainConfig) -> None:
+    """Refuses, before anything is read or written, values that no run can have.
+
+    Raises:
+        UsageError: the first one, by its flag.
+    """
+    config.budget.unit()
+    for name, value in flatten(config).items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{flag(name)} is {value}.", "Give a finite number.")
+    whole_numbers = {
+        "batch": config.batch,
+        "trainer.log_every": config.trainer.log_every,
+        "trainer.evaluate_every": config.trainer.evaluate_every,
+        "trainer.checkpoint_every": config.trainer.checkpoint_every,
+        "trainer.micro_batch": config.trainer.micro_batch,
+    }
+    for name, count in whole_numbers.items():
+        if count is not None and not 1 <= count < 1 << 31:
+            raise UsageError(f"--{flag(name)} is {count}.", "Give a whole number of at least 1.")
+    if config.budget.steps is not None and config.budget.steps >= MAX_STEPS:
+        raise UsageError(f"--budget.steps {config.budget.steps} is more than any run can take.", f"Give fewer than {MAX_STEPS:,}.")
+    if not -(1 << 63) <= config.seed < 1 << 63:
+        raise UsageError(f"--seed {config.seed} does not fit 64 bits.", "Give a smaller number.")
+    for name in ("beta1", "beta2"):
+        if not 0 <= getattr(config.optimizer, name) < 1:
+            raise UsageError(f"--optimizer.{name} is {getattr(config.optimizer, name)}.", "Give a number from 0 up to, but not, 1.")
+    if config.trainer.ema_decay is not None and not 0 <= config.trainer.ema_decay < 1:
+        raise UsageError(f"--trainer.ema-decay is {config.trainer.ema_decay}.", "Give a number from 0 up to, but not, 1.")
+    multiplier(0, 10, config.schedule)
+
+
+def flag(name: str) -> str:
+    """A dotted field name as the command line writes it."""
+    return name.replace("_", "-")

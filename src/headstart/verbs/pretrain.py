@@ -26,7 +26,7 @@ from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
 from headstart.verbs import _plan, _rehearsal, _verdict
 from headstart.verbs._corpus import Corpus, manifests, open_corpus
-from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, preset_config
+from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, check, preset_config
 
 MACHINE_FIELDS = {"out", "json", "debug", "dry_run", "resume", "device"}  # may change between a run and its continuation
 
@@ -105,7 +105,7 @@ class _Pretraining:
     def run(self) -> Run:
         if not self.config.data:
             raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
-        self.config.budget.unit()
+        check(self.config)
         self.refuse_place()
         if done := self.finished():
             return done
@@ -151,10 +151,10 @@ class _Pretraining:
             self.method_class.refuse_init(store, init)
         torch.manual_seed(seed)
         method = self.method_class(config.method, store, init).to(self.device)
-        batch = config.batch or 32
+        batch = 32 if config.batch is None else config.batch
         loader = Loader(corpus.mixture(config), batch)
         held_out = corpus.held_out_batches(batch, config.trainer.evaluate_rows)
-        plateau = Plateau(store.unigram_entropy, method.plateau_metric) if method.predicts_tokens else None
+        plateau = Plateau(store.unigram_entropy, method.plateau_metric) if method.predicts_tokens and init is None else None
         probes = _verdict.probes(method, held_out, config.probe, self.device)
 
         self.refuse_other_data(run, corpus)
@@ -237,8 +237,8 @@ class _Pretraining:
         info = read_run(self.out)
         if self.config.resume == "never":
             raise UsageError(f"{self.out} already holds a run, and --resume never was given.", "Choose another --out.")
-        if info.get("status") != "done" or self.changes(info):
-            return None
+        if info.get("status") != "done" or self.changes(info) or not (self.out / "export").is_dir():
+            return None  # a missing export is made again from the last checkpoint
         self.say(f"{self.out} is done: {info['totals']['steps']} steps. Nothing to do.")
         for line in _verdict.closing_lines(self.out, info):
             self.say(line)
@@ -297,7 +297,7 @@ class _Pretraining:
 def smoke(config: PretrainConfig) -> PretrainConfig:
     """The same settings on 64 records and a few steps."""
     trainer = dataclasses.replace(config.trainer, log_every=1, evaluate_every=4, checkpoint_every=4, evaluate_rows=8)
-    return dataclasses.replace(config, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=min(config.batch or 8, 8))
+    return dataclasses.replace(config, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=8 if config.batch is None else min(config.batch, 8))
 
 
 def resolve_device(name: str) -> torch.device:

@@ -49,6 +49,9 @@ class ElectraConfig:
     """Tokens of a training row."""
     blank_lines_separate_documents: bool = True
     """False: an example may run on over documents of one file (the official code's OpenWebText mode)."""
+    split_long_sentences: bool = False
+    """Cut lines into sentences of a quarter row at most. The official builder takes a line as one sentence and drops what does not fit into the row:
+    with paragraphs as lines that is most of the text."""
     example_seed: int = 0
     """Seed of the example builder's coins."""
     mask_ratio: float = 0.15
@@ -111,6 +114,13 @@ def check(config: ElectraConfig) -> None:
         raise UsageError(
             f"Rows of {config.sequence_length} tokens do not fit the position table of {config.max_positions}.",
             "Lower --method.sequence-length or raise --method.max-positions.",
+        )
+    if config.sequence_length < 5:
+        raise UsageError(f"--method.sequence-length is {config.sequence_length}.", "ELECTRA's examples need at least 5 tokens.")
+    if config.num_layers < 1 or config.hidden_size < 1 or config.hidden_size % config.heads or not 0 <= config.dropout < 1:
+        raise UsageError(
+            f"A network of {config.num_layers} layers, width {config.hidden_size}, {config.heads} heads, dropout {config.dropout} cannot be built.",
+            "Choose a width that is a multiple of the number of heads, at least one layer, and a dropout below 1.",
         )
     if not 0 < config.mask_ratio < 1:
         raise UsageError(f"mask_ratio is {config.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.15.")
@@ -175,6 +185,7 @@ PRESETS: dict[str, Preset] = {
             dropout=0.0,
             generator_hidden_size=1.0,
             sequence_length=64,
+            split_long_sentences=True,
             mask_ratio=0.25,
             causal_start=300,
             generator_start=400,

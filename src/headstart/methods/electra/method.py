@@ -110,6 +110,7 @@ class Electra(TextMethod):
 
     @classmethod
     def rows(cls, store: TextStore, config: ElectraConfig, split: Literal["train", "held_out"] = "train") -> Rows:
+        check(config)
         return electra_rows(store, config, split)
 
     def predicted_per_row(self) -> float:
@@ -142,9 +143,10 @@ class Electra(TextMethod):
         left = margin >= self.config.plateau_margin
         logger.log(
             logging.INFO if left else logging.WARNING,
-            "generator's loss %.2f, %.2f nats below the unigram entropy (%.2f wanted): %s",
+            "generator's loss %.2f, %.2f nats %s the unigram entropy (%.2f below wanted): %s",
             float(self.hidden_loss),
-            margin,
+            abs(margin),
+            "below" if margin >= 0 else "above",
             self.config.plateau_margin,
             "off the plateau" if left else "still on the plateau: a larger budget would help",
         )

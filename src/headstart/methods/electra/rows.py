@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +17,8 @@ from headstart.methods.electra.examples import assemble, build_examples
 
 logger = logging.getLogger(__name__)
 
-BUILDER_VERSION = 1
+CROPPED_TOO_MUCH = 0.1
+BUILDER_VERSION = 2
 """Part of the rows' key: raise it when the builder's output changes."""
 
 
@@ -27,29 +29,49 @@ def electra_rows(store: TextStore, config: ElectraConfig, split: Literal["train"
         "version": BUILDER_VERSION,
         "seed": config.example_seed,
         "blank_lines_separate_documents": config.blank_lines_separate_documents,
+        "split_long_sentences": config.split_long_sentences,
     }
-    report: dict[str, int] = {}
+    report: dict[str, float] = {}
     rows = write_rows(store, key, split, config.sequence_length, _rows(store, config, split, report), report)
+    if rows.report["cropped_share"] > CROPPED_TOO_MUCH and split == "train":
+        logger.warning(
+            "%.0f %% of the text is cut away: its lines are long beside rows of %d tokens, and the official builder drops what does not fit."
+            " Lengthen --method.sequence-length, or give --method.split-long-sentences",
+            100 * rows.report["cropped_share"],
+            config.sequence_length,
+        )
     if skipped := rows.report.get("rows_without_maskable_token"):
         logger.warning("%d rows had no maskable token and were left out", skipped)
     return rows
 
 
-def _rows(store: TextStore, config: ElectraConfig, split: str, report: dict[str, int]) -> Iterator[tuple[np.ndarray, int]]:
+def _rows(store: TextStore, config: ElectraConfig, split: str, report: dict[str, float]) -> Iterator[tuple[np.ndarray, int]]:
     """(ids, where segment B starts) of every example, files in order; counts what is left out into `report`."""
     cls_id, sep_id = store.special_ids["cls"], store.special_ids["sep"]
     maskable = np.ones(store.vocab_size, dtype=bool)
     maskable[[i for name, i in store.special_ids.items() if name != "unk"]] = False
     tokens = np.asarray(store.tokens)
     report["rows_without_maskable_token"] = 0
+    kept = total = 0
+    longest = config.sequence_length // 4 if config.split_long_sentences else None
     for file, name in enumerate(store.file_names):
-        documents = sentence_bounds(store, split, file)
+        documents = [cut_sentences(bounds, longest) for bounds in sentence_bounds(store, split, file)]
+        total += sum(int(bounds[-1] - bounds[0]) for bounds in documents)
         for example in build_examples(documents, config.sequence_length, config.example_seed, Path(name).name, config.blank_lines_separate_documents):
             ids, second = assemble(example, tokens, cls_id, sep_id)
+            kept += len(ids) - (3 if second < len(ids) else 2)
             if not maskable[ids].any():  # the official code divides by zero on such a row
                 report["rows_without_maskable_token"] += 1
                 continue
             yield ids, second
+    report["cropped_share"] = 1 - kept / max(total, 1)
+
+
+def cut_sentences(bounds: np.ndarray, longest: int | None) -> np.ndarray:
+    """The boundaries int64 [n + 1] with further ones, so that no sentence is longer than `longest`; None leaves them."""
+    if longest is None or len(bounds) < 2 or np.diff(bounds).max() <= longest:
+        return bounds
+    return np.concatenate([*(np.arange(start, stop, longest) for start, stop in pairwise(bounds.tolist())), bounds[-1:]])
 
 
 def sentence_bounds(store: TextStore, split: str, file: int) -> Iterator[np.ndarray]:

@@ -1,0 +1,79 @@
+"""Values that no run can have are refused before anything is read or written: by flag, with exit code 2, never as a bug of ours."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import headstart
+from headstart.core.errors import UsageError
+from tests.corpus import write_corpus
+from tests.running import TINY
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("refusals") / "texts", 120)
+
+
+def run(slug: str, texts: Path, out: Path, **settings: Any) -> Any:
+    return headstart.pretrain(slug, texts, out=out, say=lambda line: None, **{**TINY, "budget.steps": 4, **settings})
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"batch": 0}, "--batch is 0"),
+        ({"batch": -3}, "--batch is -3"),
+        ({"optimizer.learning_rate": float("nan")}, "learning-rate is nan"),
+        ({"optimizer.beta1": 1.5}, "beta1 is 1.5"),
+        ({"budget.steps": None, "budget.minutes": float("inf")}, "minutes is inf"),
+        ({"budget.steps": 10**21}, "more than any run"),
+        ({"seed": 10**23}, "does not fit 64 bits"),
+        ({"trainer.log_every": 0}, "log-every is 0"),
+        ({"trainer.checkpoint_every": 0}, "checkpoint-every is 0"),
+        ({"trainer.ema_decay": 2.0}, "ema-decay is 2.0"),
+        ({"schedule.warmup_share": 3.0}, "warmup_share is 3.0"),
+    ],
+)
+def test_impossible_settings_leave_no_run_behind(settings: dict[str, Any], words: str, texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        run("causal-lm", texts, tmp_path / "run", **settings)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("slug", "settings", "words"),
+    [
+        ("causal-lm", {"method.num_layers": 0}, "cannot be built"),
+        ("causal-lm", {"method.num_heads": 3}, "cannot be split over 3 heads"),
+        ("causal-lm", {"method.hidden_size": 0}, "cannot be built"),
+        ("mlm", {"method.dropout": 1.0}, "dropout is 1.0"),
+        ("mlm", {"method.mask_ratio": 0.0}, "mask-ratio is 0.0"),
+        ("mlm", {"method.mask_share": 0.9, "method.random_share": 0.5}, "sum to at most 1"),
+        ("electra", {"method.sequence_length": 2}, "sequence-length is 2"),
+        ("electra", {"method.num_layers": 0}, "cannot be built"),
+        ("causal-lm", {"batch": 10**8}, "far more than the"),
+        ("causal-lm", {"method.sequence_length": 10**6}, "longer than the whole corpus"),
+    ],
+)
+def test_impossible_networks_and_sizes(slug: str, settings: dict[str, Any], words: str, texts: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        run(slug, texts, tmp_path / "run", **settings)
+
+
+def test_a_lost_export_is_made_again(texts: Path, tmp_path: Path) -> None:
+    done = run("causal-lm", texts, tmp_path / "run")
+    weights = (done.export / "model.safetensors").read_bytes()
+    shutil.rmtree(done.export)
+    assert (run("causal-lm", texts, tmp_path / "run").export / "model.safetensors").read_bytes() == weights
+
+
+def test_a_run_that_continues_from_weights_has_no_plateau_to_leave(texts: Path, tmp_path: Path) -> None:
+    run("causal-lm", texts, tmp_path / "first")
+    said: list[str] = []
+    headstart.pretrain("causal-lm", texts, out=tmp_path / "second", init=tmp_path / "first", say=said.append, **{**TINY, "budget.steps": 4})
+    assert not [line for line in said if "plateau" in line]
