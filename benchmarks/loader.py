@@ -21,8 +21,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from benchmarks.result import write_result
 
+from benchmarks.result import write_result
 from headstart.data.loader import Loader, Prefetcher
 from headstart.data.mixture import Mixture
 

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.corpus import write_jsonl
-from tests.running import METHODS, TINY, environment, files, flags, headstart, run_info
 
 import headstart as headstart_package
 from headstart.cli import pretrain as pretrain_cli
@@ -21,6 +19,8 @@ from headstart.cli.main import VERBS, main
 from headstart.core.config import field_docs, flatten, plain, read_yaml, replace_nested
 from headstart.core.errors import UsageError
 from headstart.verbs.config import COMMON_FLAGS, PretrainConfig, preset_config
+from tests.corpus import write_jsonl
+from tests.running import METHODS, TINY, environment, files, flags, headstart, run_info
 
 QUICK = flags({**TINY, "budget.steps": 2})
 

@@ -22,10 +22,10 @@ class Arguments:
 
 def parse(argv: list[str]) -> Arguments:
     """METHOD, then flags: defaults < preset < flags."""
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0].startswith("-"):
         print(f"usage: headstart prepare METHOD --data FILE_OR_FOLDER ... --out STORE [...]\n\n{HELP}")
         print(f"\n`headstart prepare METHOD --help` lists the flags\n\nexample: {EXAMPLE}")
-        raise SystemExit(0 if argv else 2)
+        raise SystemExit(0 if argv and argv[0] in ("-h", "--help") else 2)
     slug, flags = argv[0], argv[1:]
     presets = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     presets.add_argument("--preset", default="tiny")

@@ -29,10 +29,10 @@ def parse(argv: list[str]) -> Arguments:
     """METHOD, then flags: defaults < preset < --config FILE < flags."""
     first = argparse.ArgumentParser(prog="headstart pretrain", description=HELP, epilog=f"example: {EXAMPLE}", add_help=False)
     first.add_argument("slug", metavar="METHOD", help="a method, as `headstart list` names it")
-    if not argv or argv[0] in ("-h", "--help"):
+    if not argv or argv[0].startswith("-"):
         first.add_argument("flags", nargs="*", metavar="--FLAG ...", help="`headstart pretrain METHOD --help` lists them")
         first.print_help()
-        raise SystemExit(0 if argv else 2)
+        raise SystemExit(0 if argv and argv[0] in ("-h", "--help") else 2)
     slug, flags = argv[0], argv[1:]
     files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     files.add_argument("--preset")

@@ -117,6 +117,8 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
         if value in arguments:
             return value
     elif origin in (list, tuple):
+        if isinstance(value, str | int | float) and not isinstance(value, bool):
+            value = [value]  # YAML: `data: texts` means `data: [texts]`
         if isinstance(value, list | tuple):
             element = arguments[0] if arguments else Any
             return origin(_checked(item, element, where) for item in value)

@@ -201,6 +201,12 @@ def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel) -> Pre
                 output_loading_info=True,
             )
     except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        if "Unrecognized configuration class" in str(error):
+            raise BadInput(
+                f"holds a {config.model_type} model, which has no head of the kind {auto_class.__name__} builds",
+                "Continue a decoder with causal-lm, an encoder with mlm or electra.",
+                file=folder,
+            ) from None
         raise BadInput(f"the weights cannot be read ({_first_line(error)})", "Save the model again, as safetensors.", file=folder) from None
     missing = sorted(name for name in info["missing_keys"] if not re.search(r"(?:^|\.)pooler\.", name))
     left_over = sorted(name for name in info["unexpected_keys"] if re.search(r"\.\d+\..*\.weight$", name))

@@ -27,6 +27,8 @@ def peek(store: str | Path, *, count: int = 3, seed: int = 0) -> Peek:
 def store_folder(folder: Path) -> Path:
     """The folder itself, or the store of the run that it is."""
     if not (folder / "run.json").is_file():
+        if folder.exists() and not (folder / "manifest.json").is_file():
+            raise UsageError(f"{folder} is no prepared store.", f"Make one: headstart prepare METHOD --data {folder} --out STORE")
         return folder
     stores = [entry["store"] for entry in read_run(folder).get("data", [])]
     if len(stores) != 1:

@@ -35,10 +35,11 @@ def electra_rows(store: TextStore, config: ElectraConfig, split: Literal["train"
     rows = write_rows(store, key, split, config.sequence_length, _rows(store, config, split, report), report)
     if rows.report["cropped_share"] > CROPPED_TOO_MUCH and split == "train":
         logger.warning(
-            "%.0f %% of the text is cut away: its lines are long beside rows of %d tokens, and the official builder drops what does not fit."
-            " Lengthen --method.sequence-length, or give --method.split-long-sentences",
+            "%.0f %% of the text is cut away: its lines are long beside rows of %d tokens, and the official builder drops what does not fit. Lengthen"
+            " --method.sequence-length%s",
             100 * rows.report["cropped_share"],
             config.sequence_length,
+            "" if config.split_long_sentences else ", or give --method.split-long-sentences",
         )
     if skipped := rows.report.get("rows_without_maskable_token"):
         logger.warning("%d rows had no maskable token and were left out", skipped)
