@@ -585,3 +585,14 @@ def test_the_seed_decides_everything(store: Path, tmp_path: Path) -> None:
     assert weight_files(one.folder) == weight_files(again.folder)
     assert untimed(records(one.folder, "metrics")) == untimed(records(again.folder, "metrics"))
     assert not np.isclose(records(one.folder, "metrics")[0]["loss"], records(other.folder, "metrics")[0]["loss"], atol=1e-6)
+
+
+def test_tensorboard_draws_the_plateau_beside_its_loss(trained: Path, store: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(trained / "tb"))
+    events.Reload()
+    entropy = json.loads((store / "manifest.json").read_text())["unigram_entropy"]
+    assert {round(event.value, 4) for event in events.Scalars("unigram_entropy")} == {round(entropy, 4)}
+    assert "loss" in events.Tags()["scalars"]
+    assert "custom_scalars__config__" in events.Tags()["tensors"]

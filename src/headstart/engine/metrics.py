@@ -13,6 +13,8 @@ from torch import Tensor
 
 from headstart.core.run import RunFolder
 
+PLATEAU = "unigram_entropy"
+
 
 class StepMetrics:
     """Running means of the scalars that `Method.loss` returns, on the device. Adding costs one fused kernel a step and no synchronisation."""
@@ -86,9 +88,10 @@ class MetricsLog:
         run: the run folder.
         show: gets the text of the live line.
         every_seconds: at most one shown line in this many seconds.
+        plateau: (metric, unigram entropy): TensorBoard draws both in one chart.
     """
 
-    def __init__(self, run: RunFolder, show: Callable[[str], None], every_seconds: float = 5.0) -> None:
+    def __init__(self, run: RunFolder, show: Callable[[str], None], every_seconds: float = 5.0, plateau: tuple[str, float] | None = None) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self.run = run
@@ -96,6 +99,9 @@ class MetricsLog:
         self._every = every_seconds
         self._shown = 0.0
         self._board = SummaryWriter(str(run.folder / "tb"), purge_step=run.info.get("resumed_at"))
+        self._plateau = plateau
+        if plateau is not None:
+            self._board.add_custom_scalars_multilinechart([plateau[0], PLATEAU], title=f"{plateau[0]} and its plateau")
 
     def write(self, record: dict[str, Any], line: str, *, last: bool = False) -> None:
         self.run.append("metrics", record)
@@ -103,6 +109,8 @@ class MetricsLog:
         for name, value in record.items():
             if name != "step" and isinstance(value, int | float):
                 self._board.add_scalar(name, value, step)
+        if self._plateau is not None:
+            self._board.add_scalar(PLATEAU, self._plateau[1], step)
         if last or time.monotonic() - self._shown >= self._every:
             self._shown = time.monotonic()
             self._show(line)

@@ -344,7 +344,9 @@ class Trainer:
 
     @contextmanager
     def open_log(self) -> Iterator[MetricsLog]:
-        log = MetricsLog(self.run, self.say) if self.live is None else MetricsLog(self.run, self.live, every_seconds=0.0)
+        plateau = None if self.plateau is None else (self.plateau.metric, self.plateau.entropy)
+        show, seconds = (self.say, 5.0) if self.live is None else (self.live, 0.0)
+        log = MetricsLog(self.run, show, seconds, plateau)
         try:
             yield log
         finally:
