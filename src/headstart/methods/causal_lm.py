@@ -23,7 +23,7 @@ from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Preset
 from headstart.engine.text_method import TextMethod, check_network, refuse_long_rows, special
 from headstart.interop.transformers_io import load_model, save_model_folder
-from headstart.objectives.token_loss import masked_lm_loss
+from headstart.objectives.token_loss import next_token_loss
 
 
 @dataclass
@@ -104,12 +104,9 @@ class CausalLM(TextMethod):
 
     def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """Mean -log p(token | tokens before it) over the tokens that are not padding, in nats."""
-        ids = batch["input_ids"]
         logits = self.model.get_output_embeddings()(self.hidden_states(batch)[:, :-1])  # [batch, length - 1, vocab]
-        mask = batch.get("attention_mask")
-        scored = torch.ones_like(ids[:, 1:], dtype=torch.float32) if mask is None else mask[:, 1:].float()
-        loss = masked_lm_loss(logits, ids[:, 1:], scored)
-        return {"loss": loss, "weight": scored.sum()}
+        loss, predicted = next_token_loss(logits, batch["input_ids"], batch.get("attention_mask"))
+        return {"loss": loss, "weight": predicted}
 
     def hidden_states(self, batch: Batch) -> Tensor:
         return self.model.base_model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state

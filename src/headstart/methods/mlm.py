@@ -24,7 +24,7 @@ from headstart.engine.method import Batch, Context, Phase, Preset
 from headstart.engine.text_method import TextMethod, check_network, refuse_long_rows
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.objectives.masking import apply_masking, choose_groups, choose_positions, masking_slots, span_groups, word_groups
-from headstart.objectives.token_loss import gather_positions, masked_lm_loss
+from headstart.objectives.token_loss import gather_positions, masked_lm_loss, next_token_loss
 
 
 @dataclass
@@ -174,11 +174,9 @@ class MLM(TextMethod):
         return masked_lm_loss(logits, batch["input_ids"].gather(1, positions), weights)
 
     def causal_loss(self, batch: Batch) -> dict[str, Tensor]:
-        ids, mask = batch["input_ids"], batch.get("attention_mask")
         logits = mlm_logits(self.model, encode(self.encoder, batch, causal=True)[:, :-1])
-        scored = torch.ones_like(ids[:, 1:], dtype=torch.float32) if mask is None else mask[:, 1:].float()
-        loss = masked_lm_loss(logits, ids[:, 1:], scored)
-        return {"loss": loss, "causal_loss": loss.detach(), "weight": scored.sum()}
+        loss, predicted = next_token_loss(logits, batch["input_ids"], batch.get("attention_mask"))
+        return {"loss": loss, "causal_loss": loss.detach(), "weight": predicted}
 
     @property
     def encoder(self) -> PreTrainedModel:

@@ -37,7 +37,7 @@ from headstart.methods.electra.config import PRESETS, ElectraConfig, check, star
 from headstart.methods.electra.rows import electra_rows
 from headstart.objectives.masking import apply_masking, choose_positions, masking_slots, scatter
 from headstart.objectives.ranking import auc
-from headstart.objectives.token_loss import gather_positions, masked_lm_loss, sample_tokens, token_nll, weighted_mean
+from headstart.objectives.token_loss import gather_positions, masked_lm_loss, next_token_loss, sample_tokens, token_nll, weighted_mean
 
 logger = logging.getLogger(__name__)
 
@@ -165,9 +165,8 @@ class Electra(TextMethod):
         disc_recall where there is a discriminator; main_loss in the arms whose main network predicts tokens; causal_loss in the causal phase.
         """
         if ctx.phase == "causal":
-            loss, padding = self.causal_loss(batch), batch.get("attention_mask")
-            scored = _count(batch["input_ids"][:, 1:], None if padding is None else padding[:, 1:])
-            return {"loss": loss, "causal_loss": loss.detach(), "weight": scored}
+            loss, predicted = self.causal_loss(batch)
+            return {"loss": loss, "causal_loss": loss.detach(), "weight": predicted}
         masked = self.mask(batch, ctx.rng)
         if self.config.arm == "mlm" or ctx.phase == "generator":
             losses = self.mlm_losses(self.token_model, batch, masked)[0]
@@ -193,12 +192,11 @@ class Electra(TextMethod):
             return {"slots": slots, "main": written.sum()}
         return {"slots": slots, "main": _count(batch["input_ids"], batch.get("attention_mask"))}
 
-    def causal_loss(self, batch: Batch) -> Tensor:
-        """Mean -log p(next token) over the tokens that are not padding."""
-        ids, model = batch["input_ids"], self.token_model
+    def causal_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Mean -log p(next token) over the tokens that are not padding, and their number."""
+        model = self.token_model
         logits = mlm_logits(model, encode(model.base_model, batch, causal=True)[:, :-1])  # [batch, length - 1, vocab]
-        padding = batch.get("attention_mask")
-        return masked_lm_loss(logits, ids[:, 1:], None if padding is None else padding[:, 1:].float())
+        return next_token_loss(logits, batch["input_ids"], batch.get("attention_mask"))
 
     def mask(self, batch: Batch, rng: Rng, mask_share: float = MASK_SHARE) -> Masked:
         """Chooses the positions and hides them."""
@@ -280,7 +278,7 @@ class Electra(TextMethod):
         """The guard's figures: the MLM loss with **every** chosen slot shown as [MASK] (the 85 % rule leaves answers in sight), and, once it trains,
         the AUC, recall and loss of the discriminator on text corrupted from there."""
         if ctx.phase == "causal":
-            loss = self.causal_loss(batch)
+            loss, _ = self.causal_loss(batch)
             return {"loss": loss, "causal_loss": loss}
         masked = self.mask(batch, ctx.rng, mask_share=1.0)
         if self.config.arm == "mlm" or ctx.phase == "generator":
