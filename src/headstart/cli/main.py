@@ -37,9 +37,10 @@ VERBS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    # Before torch loads its thread pool: waiting threads sleep instead of spinning. With another process on one of two cores a step took 0.13 s
-    # instead of 2 s (docs/decisions/0008-threads.md).
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Before torch loads its thread pool: waiting threads spin for a moment, then sleep. With another process on one of two cores a step takes 0.2 s
+    # instead of 2 s, and on a quiet machine nothing is lost (docs/decisions/0008-threads.md).
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if not argv or argv[0] in ("-h", "--help"):
         print(overview())
         return 0 if argv else 2
