@@ -23,6 +23,7 @@ import torch
 
 from headstart.core.errors import UsageError
 from headstart.core.files import write_json
+from headstart.engine.device import resolve_device
 from headstart.interop.transformers_io import Encoder, load_encoder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.kinds import TASKS
@@ -31,7 +32,7 @@ from headstart.tasks.result import PRETRAINED, RANDOM, Arm, Result, SeedRun
 from headstart.tasks.rows import Rows
 from headstart.tasks.saved import save_finetuned
 from headstart.tasks.task import Task
-from headstart.tasks.training import FineTuned, predict, resolve_device, train
+from headstart.tasks.training import FineTuned, predict, train
 
 __all__ = ["FinetuneConfig", "Result", "finetune"]
 

@@ -18,12 +18,13 @@ from safetensors.torch import load_file, save_file
 
 from headstart.core.errors import BadInput
 from headstart.core.files import read_json, write_json
+from headstart.engine.device import resolve_device
 from headstart.interop.transformers_io import Encoder, load_encoder, save_model_folder
 from headstart.tasks.config import FinetuneConfig, QuestionAnsweringConfig
 from headstart.tasks.data import Question, QuestionData, TaggedData, TextData
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.task import Task
-from headstart.tasks.training import FineTuned, predict, resolve_device
+from headstart.tasks.training import FineTuned, predict
 
 FORMAT_VERSION = 1
 _HEAD, _TASK = "head.safetensors", "task.json"

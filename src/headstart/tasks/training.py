@@ -132,13 +132,6 @@ def _pad_id(encoder: Encoder) -> int:
     return encoder.tokenizer.pad_token_id if encoder.tokenizer.pad_token_id is not None else 0
 
 
-def resolve_device(name: str) -> torch.device:
-    """auto: a GPU if there is one."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
-
-
 def _precision(config: FinetuneConfig, device: torch.device) -> Precision:
     if config.precision != "auto":
         return config.precision

@@ -17,7 +17,7 @@ from torch import Tensor
 from headstart.engine.method import Batch, Method
 from headstart.engine.metrics import duration
 from headstart.engine.plateau import Plateau
-from headstart.engine.probes import knn_accuracy, linear_probe, rankme
+from headstart.engine.probes import embed_all, knn_accuracy, linear_probe, rankme
 from headstart.engine.text_method import model_folder
 from headstart.tasks.data import read_classification
 from headstart.verbs.config import ProbeConfig
@@ -53,9 +53,9 @@ def features(method: Method, batches: list[Batch], device: torch.device) -> Tens
     """float32 [n, dim] on the CPU: the backbone's vectors, dropout off."""
     was_training = method.training
     method.eval()
-    found = [method.embed({name: value.to(device) for name, value in batch.items()}).float().cpu() for batch in batches]
+    found = embed_all(lambda batch: method.embed({name: value.to(device) for name, value in batch.items()}), batches).cpu()
     method.train(was_training)
-    return torch.cat(found)
+    return found
 
 
 def split_half(labels: Tensor, seed: int) -> tuple[Tensor, Tensor]:

@@ -20,6 +20,7 @@ from headstart.core.errors import Interrupted, UsageError
 from headstart.core.run import RunFolder, now, read_run
 from headstart.data.loader import Loader
 from headstart.engine.budget import Budget
+from headstart.engine.device import resolve_device
 from headstart.engine.method import Method
 from headstart.engine.plateau import Plateau
 from headstart.engine.trainer import Trainer
@@ -298,22 +299,6 @@ def smoke(config: PretrainConfig) -> PretrainConfig:
     """The same settings on 64 records and a few steps."""
     trainer = dataclasses.replace(config.trainer, log_every=1, evaluate_every=4, checkpoint_every=4, evaluate_rows=8)
     return dataclasses.replace(config, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=8 if config.batch is None else min(config.batch, 8))
-
-
-def resolve_device(name: str) -> torch.device:
-    """The device of "auto", "cpu" or "cuda".
-
-    Raises:
-        UsageError: it is not there.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError("--device cuda was given, but torch sees no GPU here.", "`headstart doctor` shows what there is.")
-    try:
-        return torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"There is no device '{name}'.", "Give auto, cpu or cuda.") from None
 
 
 def resolve_init(init: Path | None) -> Path | None:
