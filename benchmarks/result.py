@@ -12,6 +12,17 @@ from headstart.core.run import now
 from headstart.verbs.pretrain import versions
 
 
+def origin(command: str) -> dict[str, Any]:
+    """Where a result comes from: the last keys of every result."""
+    return {
+        "hardware": hardware.describe(),
+        "versions": versions(),
+        "command": command,
+        "date": now(),
+        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
+    }
+
+
 def write_result(
     path: Path,
     *,
@@ -38,11 +49,7 @@ def write_result(
         "ratio": round(ratio, 3),
         "must": must,
         "higher_is_better": higher_is_better,
-        "hardware": hardware.describe(),
-        "versions": versions(),
-        "command": command,
-        "date": now(),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
+        **origin(command),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")

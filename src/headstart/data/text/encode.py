@@ -237,6 +237,8 @@ def _encode(batch: _Batch, encoder: Tokenizer, mark: int, unknown: int, dtype: n
 def _write_part(path: Path, part: Part, arrays: list[dict[str, np.ndarray]]) -> Path:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     save_file({name: np.concatenate([array[name] for array in arrays]) for name in ARRAYS}, temporary, metadata={"part": part.metadata()})
+    with temporary.open("rb") as file:
+        os.fsync(file.fileno())
     temporary.replace(path)
     sync_folder(path.parent)
     return path

@@ -51,6 +51,8 @@ def prepare_text(sources: Sequence[str | Path], out: Path, config: TextConfig) -
     _check_place(out, sources)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".lock", "prepares this store"):
+        for leftover in out.glob(".*.tmp"):  # of a killed process
+            leftover.unlink()
         if (out / "manifest.json").exists():
             store = TextStore(out)
             differences = _differences(store, inputs, config)
@@ -59,6 +61,7 @@ def prepare_text(sources: Sequence[str | Path], out: Path, config: TextConfig) -
                     f"the store {out} was made from other inputs or settings: {'; '.join(differences)}.",
                     "Give another folder, or delete this one to build it again.",
                 )
+            shutil.rmtree(out / ".work", ignore_errors=True)  # of a process that was killed after its last step but one
             return store
         _build(sources, inputs, out, config)
         return TextStore(out)

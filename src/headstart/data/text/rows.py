@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
@@ -198,6 +199,7 @@ class RowsWriter:
             if error is None:
                 self._write_header(name)
                 file.flush()
+                os.fsync(file.fileno())  # before rows.json says that they are whole: a power cut must not leave that and lose them
             file.close()
         if error is None:
             padding = 1 - self.n_tokens / max(self.n_rows * self.length, 1)
