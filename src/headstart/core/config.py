@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
+import math
 import textwrap
 import types
 import typing
@@ -21,8 +22,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import read_bounded
 
-MAX_YAML_BYTES = 1 << 20
+MAX_YAML_BYTES = 1 << 18
+"""`read_yaml` refuses larger files; every setting with its explanation is a tenth of this."""
 
 
 @cache
@@ -124,10 +127,11 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
             return origin(_checked(item, element, where) for item in value)
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            value = str(value)
         if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
             try:
-                return float(value)
+                if math.isfinite(number := float(value)):
+                    return number
             except ValueError:
                 pass
     elif hint is Path:
@@ -146,22 +150,34 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """A configuration file as a nested dictionary.
+    """A configuration file as a nested dictionary. Tags that make objects, aliases and keys that come twice are refused.
 
     Raises:
-        BadInput: unreadable, over 1 MiB, not YAML, or not a mapping.
+        BadInput: unreadable, over `MAX_YAML_BYTES`, not YAML, or not a mapping.
     """
+    data = read_bounded(path, MAX_YAML_BYTES, "configuration file")
     try:
-        if path.stat().st_size > MAX_YAML_BYTES:
-            raise BadInput("this configuration file is larger than 1 MiB.", "A configuration is a few kilobytes; is it the right file?", file=path)
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BadInput(f"cannot be read: {error.strerror}.", "Check the path given to --config.", file=path) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise BadInput(f"is not YAML: {str(error).splitlines()[0]}", "`--write-config FILE` writes one that is.", file=path) from None
+        values = yaml.load(data.decode(), Loader=_Loader)
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # "!!bool x" is a KeyError, 9999-99-99 a ValueError
+        raise BadInput(f"is not YAML: {' '.join(str(error).split())[:300]}.", "`--write-config FILE` writes one that is.", file=path) from None
     if not isinstance(values, dict):
         raise BadInput("holds no settings.", "`--write-config FILE` writes a configuration with every setting explained.", file=path)
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values only."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):  # nine lines of aliases to aliases stand for a billion values
+            raise yaml.composer.ComposerError(None, None, "an alias, which a configuration does not need", self.peek_event().start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        mapping = super().construct_mapping(node, deep)
+        if len(mapping) < len(node.value):
+            raise yaml.constructor.ConstructorError(None, None, "a key comes twice", node.start_mark)
+        return mapping
 
 
 def to_yaml(config: Any) -> str:

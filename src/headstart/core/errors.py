@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from headstart.core.terminal import printable
+
 
 class HeadstartError(Exception):
     """Base of all errors that we raise on purpose. `exit_code` 1 is kept for our own bugs."""
@@ -14,9 +16,8 @@ class HeadstartError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, mend: str = "") -> None:
-        super().__init__(what if not mend else f"{what}\n{mend}")
-        self.what = what
-        self.mend = mend
+        self.what, self.mend = printable(what), printable(mend)  # both may quote a name or record from outside
+        super().__init__(self.what if not mend else f"{self.what}\n{self.mend}")
 
 
 class UsageError(HeadstartError):
@@ -38,7 +39,7 @@ class BadInput(HeadstartError):
     exit_code = 3
 
     def __init__(self, what: str, mend: str = "", *, file: str | Path | None = None, record: int | None = None) -> None:
-        place = "" if file is None else f"{file}" + ("" if record is None else f", record {record}") + ": "
+        place = "" if file is None else printable(str(file), one_line=True) + ("" if record is None else f", record {record}") + ": "
         super().__init__(place + what, mend)
         self.reason = what
         self.file = None if file is None else str(file)

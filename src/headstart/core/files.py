@@ -1,14 +1,19 @@
 """Files that are whole or absent: written beside their place, flushed to disk, renamed.
 
 A process may be killed at any moment; what is found under its final name afterwards is complete.
+
+A folder that is opened may come from someone else. What is read of it is a regular file inside it (`own_file`), its size is known before its bytes
+are read (`read_bounded`), and nothing is written through a link (`locked`, `atomic_write`).
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
 import os
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +23,7 @@ from typing import Any, BinaryIO
 from headstart.core.errors import BadInput
 
 MAX_JSON_BYTES = 256 * 2**20
-"""`read_json` refuses larger files: a manifest is data from outside, and its size is checked before it is read."""
+"""`read_json` refuses larger files. The largest of ours is the manifest of a store: about 250 bytes an input file."""
 
 
 @contextmanager
@@ -30,8 +35,9 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)  # of a killed process with this id
     try:
-        with temporary.open("wb") as file:
+        with temporary.open("xb") as file:  # made anew: a link that lies in wait under this name is not followed
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -44,16 +50,102 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 @contextmanager
 def locked(path: str | Path, work: str) -> Iterator[None]:
     """Hold the lock file `path` (made with its folder): one process at a time, the others wait and say for what. The lock ends with its process,
-    however that ends."""
+    however that ends.
+
+    Raises:
+        BadInput: `path` is a link, which might empty a file elsewhere, or no file.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    with open_lock(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             print(f"waiting for another process that {work} ({path})", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def open_lock(path: Path) -> BinaryIO:
+    """A lock file, made where it is missing, never through a link.
+
+    Raises:
+        BadInput: it is a link or no file. OSError: as `open`.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.EISDIR):
+            raise BadInput("is a link or a folder where a lock file belongs.", "Remove it.", file=path) from None
+        raise
+    return os.fdopen(descriptor, "r+b", buffering=0)
+
+
+def own_file(folder: Path, name: str) -> Path:
+    """The path of a file that `folder` must hold.
+
+    Raises:
+        BadInput: it is missing, no regular file, or outside: an absolute name, "..", or a link that leads away. A folder that a stranger made could
+            otherwise have any file of this machine read, and copied into what is published later.
+    """
+    path = inside(folder, name)
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            return path
+    except OSError as error:
+        raise BadInput(f"cannot be read ({error.strerror}).", "Check the folder, or build it again.", file=path) from None
+    raise BadInput("is not a regular file.", "Check the folder, or build it again.", file=path)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of an entry of `folder`, there or not yet.
+
+    Raises:
+        BadInput: it leads out of the folder.
+    """
+    path = folder / name
+    try:
+        root, real = os.path.realpath(folder), os.path.realpath(path)
+    except ValueError:  # a NUL byte
+        raise BadInput(f"names a file {name!r}, which cannot be.", "Build it again.", file=folder) from None
+    if not real.startswith(root.rstrip("/") + "/"):
+        raise BadInput("leads out of its folder.", f"Put the file itself there instead of a link to {real}.", file=path)
+    return path
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """A regular file, opened for reading; a pipe or device is refused, not waited for.
+
+    Raises:
+        BadInput: it cannot be opened, or is no regular file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise BadInput(f"cannot be read ({reason}).", "Check the path, or build it again.", file=path) from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise BadInput("is not a regular file.", "Give a file; copy what a pipe or device holds into one.", file=path)
+    return os.fdopen(descriptor, "rb")
+
+
+def read_bounded(path: str | Path, limit: int, what: str) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes.
+
+    Args:
+        what: the kind of file, for the message: "JSON file".
+
+    Raises:
+        BadInput: it cannot be read, or is larger.
+    """
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = b"" if size > limit else file.read(limit + 1)  # /proc says 0 for what is large
+    if size > limit or len(data) > limit:
+        what = f"has {max(size, len(data)):,} bytes; a {what} has at most {limit:,}."
+        raise BadInput(what, "It is damaged or not ours; build it again.", file=path)
+    return data
 
 
 def sync_folder(folder: Path) -> None:
@@ -78,15 +170,14 @@ def write_json(path: str | Path, value: Any) -> None:
         file.write(data + b"\n")
 
 
-def read_json(path: str | Path) -> Any:
-    """The parsed file. Raises BadInput when it is missing, larger than `MAX_JSON_BYTES`, or not JSON."""
-    path = Path(path)
+def read_json(path: str | Path, limit: int = MAX_JSON_BYTES) -> Any:
+    """The parsed file. Raises BadInput when it is missing, no regular file, larger than `limit` bytes, or not JSON (which has no NaN)."""
+    data = read_bounded(path, limit, "JSON file of ours")
     try:
-        size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
-            raise BadInput(f"the file has {size:,} bytes, more than any JSON file of ours.", "It is damaged or not ours; build it again.", file=path)
-        return json.loads(path.read_bytes())
-    except OSError as error:
-        raise BadInput(f"cannot be read ({error.strerror}).", "Check the path, or build it again.", file=path) from error
+        return json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"is not valid JSON ({error}).", "It is damaged; build it again.", file=path) from error
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")

@@ -393,7 +393,7 @@ def test_manifests_that_are_no_json_or_no_store(copy: Path, tmp_path: Path) -> N
         open_text_store(copy)
     with (copy / "manifest.json").open("wb") as file:
         file.truncate(2**30)
-    with pytest.raises(BadInput, match="more than any JSON file of ours"):
+    with pytest.raises(BadInput, match="a JSON file of ours has at most"):
         open_text_store(copy)
     with pytest.raises(BadInput, match=r"no manifest\.json"):
         open_text_store(tmp_path / "nowhere")
