@@ -103,3 +103,10 @@ def run_info(run: Path) -> dict[str, Any]:
 def files(folder: Path) -> set[str]:
     """Every file and empty folder under `folder`, relative."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())}
+
+
+def torchrun(processes: int, module: str, *arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """A module in several processes that talk over gloo."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m", module, *map(str, arguments)]
+    where = environment() | {"PYTHONPATH": os.pathsep.join([str(SOURCE), str(SOURCE.parent)])}
+    return subprocess.run(command, capture_output=True, text=True, env=where, cwd=cwd, timeout=timeout, check=False)

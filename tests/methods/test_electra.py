@@ -225,6 +225,7 @@ def test_running_loss_counts_hidden_slots_only() -> None:
     hidden = (masked.weights > 0) & (masked.ids.gather(1, masked.positions) == SPECIAL["mask"])
     assert 0 < int(hidden.sum()) < int(masked.weights.sum())
     torch.testing.assert_close(scalars["mlm_loss_hidden"], nll[hidden].mean())
+    model.observe(scalars)
     torch.testing.assert_close(model.hidden_loss, 0.98 * torch.tensor(model.unigram_entropy) + 0.02 * scalars["mlm_loss_hidden"])
 
 

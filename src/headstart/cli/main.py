@@ -17,7 +17,7 @@ from types import FrameType
 from typing import Any
 
 from headstart import __version__
-from headstart.core.errors import HeadstartError
+from headstart.core.errors import FirstRankFailed, HeadstartError
 
 MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # no fault of ours
 
@@ -60,7 +60,8 @@ def main(argv: list[str] | None = None) -> int:
     except HeadstartError as error:
         if debug:
             traceback.print_exc()
-        print(f"headstart {verb}: {error}", file=sys.stderr)
+        if not isinstance(error, FirstRankFailed):
+            print(f"{speaker()}headstart {verb}: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print(f"headstart {verb}: stopped.\nThe same command starts again.", file=sys.stderr)
@@ -84,6 +85,12 @@ def main(argv: list[str] | None = None) -> int:
             return 4
         print(f"headstart {verb}: {type(error).__name__}: {error}\nThis is a bug; repeat with --debug and report what it prints.", file=sys.stderr)
         return 1
+
+
+def speaker() -> str:
+    """Which process of a distributed run speaks, for all but the first."""
+    rank = os.environ.get("RANK", "0")
+    return "" if rank == "0" else f"[process {rank}] "
 
 
 def _stop(number: int, frame: FrameType | None) -> None:

@@ -65,3 +65,11 @@ class Interrupted(HeadstartError):
     """SIGINT or SIGTERM; a checkpoint was written (exit 130)."""
 
     exit_code = 130
+
+
+class FirstRankFailed(HeadstartError):
+    """The first process of a distributed run stopped with an error, which it has printed; this one ends with the same exit code."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__("The first process of this run stopped.")
+        self.exit_code = exit_code

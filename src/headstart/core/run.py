@@ -7,6 +7,7 @@ past its checkpoint.
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import math
 import os
@@ -17,12 +18,16 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import read_json, write_json
+from headstart.core.files import open_lock, open_regular, read_json, write_json
 
 Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
 FORMAT_VERSION = 1
 LEFTOVERS = (".rehearsal-*", ".export-writing", "..export-writing.*", ".run.json.*.tmp", ".*.jsonl.tmp")
 """What a killed process may leave half-written in a run folder."""
+OWN = ("run.json", "metrics.jsonl", "probes.jsonl", "samples.jsonl", "tb", "checkpoints", "export")
+"""What a run writes, replaces or deletes in its folder: never through a link."""
+MAX_LINE = 2**24
+"""Characters of a line of a .jsonl file of ours; the longest hold samples, some kilobytes."""
 
 
 class RunFolder:
@@ -30,16 +35,24 @@ class RunFolder:
 
     Args:
         folder: created when missing. What a killed process left half-written in it is removed.
+        writes: False on the other processes of a distributed run: they read what is there, and what they are told to write is left to the first.
 
     Raises:
         UsageError: it cannot be made, holds other files, or another process is writing to it.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, writes: bool = True) -> None:
         self.folder = folder
+        self.writes = writes
+        if writes:
+            self._open()
+        self.info: dict[str, Any] = read_run(folder) if (folder / "run.json").exists() else {"format_version": FORMAT_VERSION}
+
+    def _open(self) -> None:
+        folder = self.folder
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = (folder / ".lock").open("a")
+            self._lock = open_lock(folder / ".lock")
         except OSError as error:
             raise UsageError(f"The run folder {folder} cannot be made: {error.strerror}.", "Choose another --out.") from None
         try:
@@ -50,9 +63,11 @@ class RunFolder:
         if not (folder / "run.json").exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
             self._lock.close()
             raise UsageError(f"{folder} holds other files.", "Give a new folder for the run.")
+        if links := [name for name in OWN if (folder / name).is_symlink()]:
+            self._lock.close()
+            raise BadInput("is a link, through which a run does not write.", "Give --out a folder on the other disk.", file=folder / links[0])
         for leftover in (path for pattern in LEFTOVERS for path in folder.glob(pattern)):
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-        self.info: dict[str, Any] = read_run(folder) if (folder / "run.json").exists() else {"format_version": FORMAT_VERSION}
+            shutil.rmtree(leftover) if leftover.is_dir() and not leftover.is_symlink() else leftover.unlink()
 
     @property
     def checkpoints(self) -> Path:
@@ -65,15 +80,20 @@ class RunFolder:
     def update(self, **fields: Any) -> None:
         """Sets top-level fields of run.json and writes it."""
         self.info.update(fields)
-        write_json(self.folder / "run.json", self.info)
+        if self.writes:
+            write_json(self.folder / "run.json", self.info)
 
     def append(self, name: str, record: dict[str, Any]) -> None:
         """Adds one line to `name`.jsonl; numbers that JSON lacks (NaN, infinity) become null."""
+        if not self.writes:
+            return
         with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps({key: _finite(value) for key, value in record.items()}) + "\n")
 
     def cut(self, step: int) -> None:
         """Drops the lines past `step` (and a half-written last line) from the metric files: the resumed run writes them again."""
+        if not self.writes:
+            return
         for name in ("metrics", "probes", "samples"):
             path = self.folder / f"{name}.jsonl"
             if not path.exists():
@@ -87,7 +107,8 @@ class RunFolder:
             beside.replace(path)
 
     def close(self) -> None:
-        self._lock.close()
+        if self.writes:
+            self._lock.close()
 
 
 def _finite(value: Any) -> Any:
@@ -103,21 +124,47 @@ def read_run(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.exists():
         raise BadInput("is not a run: it has no run.json.", "Give the folder that `headstart pretrain --out` made.", file=folder)
-    info = read_json(path)
+    try:
+        info = read_json(path)
+    except BadInput as error:
+        raise BadInput(error.reason, _what_is_left(folder), file=path) from None
     if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
         raise BadInput("was not written by this version of headstart.", f"Format version {FORMAT_VERSION} is expected.", file=path)
+    if not _is_sound(info):
+        raise BadInput("spoils an entry.", _what_is_left(folder), file=path)
     return info
+
+
+def _what_is_left(folder: Path) -> str:
+    """How to go on when only run.json is damaged."""
+    exports = [folder / "export", *sorted((folder / "checkpoints").glob("step-*/export"), reverse=True)]
+    there = [str(path) for path in exports if path.is_dir()]
+    if not there:
+        return "The run cannot be continued; start it again in another --out."
+    return f"The weights are still there ({', '.join(there)}): start a new run from them with --init {there[0]} --out ANOTHER_FOLDER."
+
+
+def _is_sound(info: dict[str, Any]) -> bool:
+    """Whether what is read of a run.json has the types that it is read as."""
+    kinds = {"method": str, "preset": str, "status": str, "config": dict, "decisions": dict, "data": list, "totals": dict, "verdict": dict}
+    data = info.get("data") or []
+    return (
+        all(isinstance(info[name], kind) for name, kind in kinds.items() if name in info)
+        and all(isinstance(entry, dict) and isinstance(entry.get("store"), str) and isinstance(entry.get("counts"), dict) for entry in data)
+        and all(isinstance(value, int | float) for value in info.get("totals", {}).values())
+        and (info.get("status") != "done" or {"data", "totals", "verdict"} <= info.keys())
+    )
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The records of a .jsonl file of ours; a half-written last line (a kill in the middle) is left out."""
-    with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
+    with io.TextIOWrapper(open_regular(path), encoding="utf-8", errors="replace") as file:
+        while line := file.readline(MAX_LINE):
             try:
                 record = json.loads(line)
-            except json.JSONDecodeError:
+            except (ValueError, RecursionError):
                 return
-            if not isinstance(record, dict) or "step" not in record:
+            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
                 return
             yield record
 

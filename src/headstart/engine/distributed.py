@@ -8,7 +8,7 @@ the checkpoint thread's (gloo).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,6 +17,9 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+from headstart.core.errors import FirstRankFailed, HeadstartError, Interrupted
 
 T = TypeVar("T")
 
@@ -30,6 +33,8 @@ class Ranks:
     rank: int = 0
     world: int = 1
     local_rank: int = 0
+    local_world: int = 1
+    """Processes on this machine."""
     control: Any = None
     """Process group of the host messages; None on one process."""
     saving: Any = None
@@ -65,16 +70,97 @@ class Ranks:
         self.gather(None, group)
 
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum over the ranks, on the device; nothing waits for it. The tensor itself where there is one process."""
+        """The sum over the ranks, on the device; the host does not wait for it. The tensor itself where there is one process."""
         if self.world == 1:
             return tensor
         total = tensor.detach().clone()
         dist.all_reduce(total)
         return total
 
+    def on_first(self, work: Callable[[], T]) -> T:
+        """What `work` gives on the first rank, on every rank; where it fails there, no rank goes on.
+
+        Raises:
+            FirstRankFailed: on the other ranks, with the exit code of what the first rank raised.
+        """
+        if self.world == 1:
+            return work()
+        if not self.first:
+            failed, value = self.broadcast((None, None))
+            if failed is not None:
+                raise FirstRankFailed(failed)
+            return value  # type: ignore[return-value]
+        try:
+            result = work()
+        except BaseException as error:
+            self.broadcast((error.exit_code if isinstance(error, HeadstartError) else 130 if isinstance(error, KeyboardInterrupt) else 1, None))
+            raise
+        self.broadcast((None, result))
+        return result
+
+    def first_then_others(self, work: Callable[[], T]) -> T:
+        """`work` on the first rank, and when that is done on the others: it prepares a store, they find it ready."""
+        if self.first:
+            box = []
+            self.on_first(lambda: box.append(work()))
+            return box[0]
+        self.on_first(lambda: None)
+        return work()
+
 
 ALONE = Ranks()
 """A run on one process."""
+
+
+class StopVote:
+    """Whether any rank was asked to stop, known on every rank at the same step. The question goes out at one step and the answer is read at the next,
+    so no step waits for it."""
+
+    def __init__(self, ranks: Ranks) -> None:
+        self.ranks = ranks
+        self._flag = torch.zeros(1, dtype=torch.int32)
+        self._asked: Any = None
+
+    def __call__(self, wish: bool) -> bool:
+        """The answer to the question of the step before (of this step, on one process)."""
+        if self.ranks.world == 1:
+            return wish
+        answer = False
+        if self._asked is not None:
+            self._asked.wait()
+            answer = bool(self._flag.item())
+        self._flag.fill_(wish)
+        self._asked = dist.all_reduce(self._flag, dist.ReduceOp.MAX, group=self.ranks.control, async_op=True)
+        return answer
+
+    def close(self) -> None:
+        """Takes the last answer, which nobody needs any more."""
+        if self._asked is not None:
+            self._asked.wait()
+            self._asked = None
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This process's part of a tensor that FSDP2 cut; the same memory. Any other tensor as it is."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+@contextmanager
+def lost_ranks_explained(ranks: Ranks) -> Iterator[None]:
+    """Turns what the network libraries raise when another process of the run is gone into our own error.
+
+    Raises:
+        Interrupted: another process ended.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if ranks.world == 1 or not (isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "Connection"))):
+            raise
+        raise Interrupted(
+            f"Process {ranks.rank} of {ranks.world} lost another process of this run ({str(error).splitlines()[0][:120]}).",
+            "The same command continues from the last checkpoint.",
+        ) from error
 
 
 @contextmanager
@@ -94,6 +180,6 @@ def joined(device_type: str) -> Iterator[Ranks]:
     try:
         control = dist.new_group(backend="gloo", timeout=PATIENCE)
         saving = dist.new_group(backend="gloo", timeout=PATIENCE)
-        yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank, control, saving)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control, saving)
     finally:
         dist.destroy_process_group()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.core.errors import UsageError
+from headstart.engine.distributed import local
 
 
 class Ema:
@@ -33,22 +34,22 @@ class Ema:
     @torch.no_grad()
     def update(self) -> None:
         """Takes the present weights into the average."""
-        torch._foreach_lerp_(self.average, [parameter.detach() for parameter in self.parameters], 1.0 - self.decay)
+        torch._foreach_lerp_([local(average) for average in self.average], self._own(), 1.0 - self.decay)
 
     @contextmanager
     def following(self) -> Iterator[None]:
         """Parameters that the block replaces (a phase copies weights into place) begin their average anew, with what was put there."""
-        before = [parameter.detach().clone() for parameter in self.parameters]
+        before = [own.clone() for own in self._own()]
         yield
-        for average, parameter, old in zip(self.average, self.parameters, before, strict=True):
-            if not torch.equal(parameter, old):
-                average.copy_(parameter.detach())
+        for average, own, old in zip(self.average, self._own(), before, strict=True):
+            if not torch.equal(own, old):
+                local(average).copy_(own)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
         """Within the block the model computes with the average; after it, also after an error, with its own weights again."""
-        own = [parameter.detach().clone() for parameter in self.parameters]
-        self._write(self.average)
+        own = [tensor.clone() for tensor in self._own()]
+        self._write([local(average) for average in self.average])
         try:
             yield
         finally:
@@ -73,4 +74,8 @@ class Ema:
 
     @torch.no_grad()
     def _write(self, values: list[Tensor]) -> None:
-        torch._foreach_copy_(list(self.parameters), values)
+        torch._foreach_copy_(self._own(), values)
+
+    def _own(self) -> list[Tensor]:
+        """The model's weights; of cut ones this process's parts."""
+        return [local(parameter.detach()) for parameter in self.parameters]

@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_gather
 
 from headstart.catalog import Card
 from headstart.core.rng import Rng
+from headstart.engine.distributed import ALONE, Ranks
 
 Batch: TypeAlias = dict[str, Tensor]
 
@@ -29,10 +31,18 @@ class Context:
     rng: Rng  # keyed on (seed, step, global row, name)
     device: torch.device
     shares: Mapping[str, Tensor] | None = None  # see `Method.items`; None: the batch is whole
+    ranks: Ranks = ALONE
 
     def share(self, name: str) -> Tensor | float:
         """This micro-batch's share of the items `name` of the global batch."""
         return 1.0 if self.shares is None else self.shares[name]
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """[batch, ...] of this process -> [ranks * batch, ...] of all, in the order of the global batch: for a loss that compares rows with each
+        other. Gradients flow back to the process that has the row."""
+        if self.ranks.world == 1:
+            return rows
+        return torch.cat(all_gather(rows.contiguous()))
 
 
 @dataclass(frozen=True)
@@ -154,6 +164,10 @@ class Method(nn.Module):
         add up to that of the whole. A loss that is one mean returns its number of items as "weight" instead.
         """
         return None
+
+    def observe(self, scalars: Mapping[str, Tensor]) -> None:
+        """Called after every update with the means of `loss`'s scalars over the whole global batch: here running statistics are kept, so that they
+        do not depend on micro-batches and processes. On the device, without reading it."""
 
     def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """The scalars of one held-out batch; by default those of `loss`. Called with dropout off and fixed draws."""

@@ -98,29 +98,32 @@ class MetricsLog:
         self._show = show
         self._every = every_seconds
         self._shown = 0.0
-        self._board = SummaryWriter(str(run.folder / "tb"), purge_step=run.info.get("resumed_at"))
+        self._board = SummaryWriter(str(run.folder / "tb"), purge_step=run.info.get("resumed_at")) if run.writes else None
         self._plateau = plateau
-        if plateau is not None:
+        if plateau is not None and self._board is not None:
             self._board.add_custom_scalars_multilinechart([plateau[0], PLATEAU], title=f"{plateau[0]} and its plateau")
 
     def write(self, record: dict[str, Any], line: str, *, last: bool = False) -> None:
         self.run.append("metrics", record)
         step = record["step"]
-        for name, value in record.items():
-            if name != "step" and isinstance(value, int | float):
-                self._board.add_scalar(name, value, step)
-        if self._plateau is not None:
-            self._board.add_scalar(PLATEAU, self._plateau[1], step)
+        if self._board is not None:
+            for name, value in record.items():
+                if name != "step" and isinstance(value, int | float):
+                    self._board.add_scalar(name, value, step)
+            if self._plateau is not None:
+                self._board.add_scalar(PLATEAU, self._plateau[1], step)
         if last or time.monotonic() - self._shown >= self._every:
             self._shown = time.monotonic()
             self._show(line)
 
     def probe(self, step: int, name: str, value: float) -> None:
         self.run.append("probes", {"step": step, "probe": name, "value": value})
-        self._board.add_scalar(f"probe/{name}", value, step)
+        if self._board is not None:
+            self._board.add_scalar(f"probe/{name}", value, step)
 
     def close(self) -> None:
-        self._board.close()
+        if self._board is not None:
+            self._board.close()
 
 
 def live_line(

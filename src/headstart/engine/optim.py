@@ -19,8 +19,10 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor, distribute_tensor
 
 from headstart.core.errors import UsageError
+from headstart.engine.distributed import local
 
 OptimizerName = Literal["adamw", "adam-uncorrected", "muon"]
 
@@ -160,6 +162,16 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
             group["lr"] = value * group["lr_scale"]
 
 
+def step_unless(optimizer: torch.optim.Optimizer, found_inf: Tensor) -> None:
+    """One update of the weights, or none where `found_inf` (float32 scalar, `engine.guard`) is 1: then weights, moments and step counts stay as they
+    are. Fused kernels decide on the device; without them the host waits for the answer."""
+    if all(group["fused"] for group in optimizer.param_groups):
+        optimizer.found_inf = found_inf  # type: ignore[attr-defined]  # the name under which torch's gradient scaler hands it to fused kernels
+        optimizer.step()
+    elif not bool(found_inf):
+        optimizer.step()
+
+
 def reset_moments(optimizer: torch.optim.Optimizer) -> None:
     """Starts the moments anew, in place (a phase with fresh data or fresh weights). Without bias correction the step count stays where it is."""
     for state in optimizer.state.values():
@@ -167,6 +179,25 @@ def reset_moments(optimizer: torch.optim.Optimizer) -> None:
             if key == "step" and bool(tensor >= _STEP_FOREVER):
                 continue
             tensor.zero_()
+
+
+def named_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """What a checkpoint keeps of an optimiser: {"state": {parameter name: {...}}, "groups": [settings]}. Named, so that each tensor can be placed as
+    its parameter on any number of processes."""
+    names = {parameter: name for group in optimizer.param_groups for parameter, name in zip(group["params"], group["names"], strict=True)}
+    groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
+    return {"state": {names[parameter]: dict(values) for parameter, values in optimizer.state.items()}, "groups": groups}
+
+
+def load_named_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """The inverse of `named_state`, into an optimiser of the same model and settings."""
+    order = [name for group in optimizer.param_groups for name in group["names"]]
+    state = {i: saved["state"][name] for i, name in enumerate(order) if name in saved["state"]}
+    groups, first = [], 0
+    for group in saved["groups"]:
+        groups.append({**group, "params": list(range(first, first + len(group["names"])))})
+        first += len(group["names"])
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
 @torch.no_grad()
@@ -180,8 +211,10 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Tens
     if not gradients:
         return torch.zeros(())
     norm = torch.nn.utils.get_total_norm(gradients)
+    if isinstance(norm, DTensor):
+        norm = norm.full_tensor()
     if max_norm is not None:
-        torch._foreach_mul_(gradients, max_norm / norm.clamp(min=max_norm))
+        torch._foreach_mul_([local(gradient) for gradient in gradients], max_norm / norm.clamp(min=max_norm))
     return norm
 
 
@@ -191,7 +224,11 @@ class MuonAdamW(torch.optim.AdamW):
     Matrices of one shape are orthogonalised together in one batched product (torch.optim.Muon takes them one by one and reads the rate back to the
     host). The update is scaled by 0.2 sqrt(max(rows, columns)), which gives it the size of an AdamW update (Liu et al. 2025, arXiv 2502.16982), so
     both kinds of group share one learning rate and one weight decay.
+
+    Like the fused AdamW it makes no update where its attribute `found_inf` is 1 (`step_unless`).
     """
+
+    found_inf: Tensor | None = None
 
     def __init__(self, params: Iterable[dict[str, Any]], momentum: float = 0.95, **adamw: Any) -> None:
         super().__init__(params, **adamw)
@@ -221,13 +258,35 @@ class MuonAdamW(torch.optim.AdamW):
             for parameter in parameters:
                 if "momentum_buffer" not in self.state[parameter]:  # `step` only because AdamW's load_state_dict expects one
                     self.state[parameter] = {"step": torch.zeros(()), "momentum_buffer": torch.zeros_like(parameter)}
-            gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-            buffers = [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+            gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
+            buffers = [local(self.state[parameter]["momentum_buffer"]) for parameter in parameters]
+            rate = group["lr"]
+            if self.found_inf is not None:  # the mean of a buffer and itself is that buffer, and a rate of 0 changes nothing: both exactly
+                left_out = self.found_inf.bool()
+                gradients = [torch.where(left_out, buffer, gradient) for buffer, gradient in zip(buffers, gradients, strict=True)]
+                rate = rate * (1 - self.found_inf)
             torch._foreach_lerp_(buffers, gradients, 1.0 - group["momentum"])
             nesterov = torch._foreach_lerp(gradients, buffers, group["momentum"])
-            update = orthogonalise(torch.stack(list(nesterov))).to(parameters[0].dtype)  # [n, rows, columns]
-            torch._foreach_mul_(parameters, 1.0 - group["lr"] * group["weight_decay"])
-            torch._foreach_sub_(parameters, list((update * (group["lr"] * 0.2 * math.sqrt(max(shape)))).unbind()))
+            matrices = torch.stack([_whole(part, parameter) for part, parameter in zip(nesterov, parameters, strict=True)])
+            update = orthogonalise(matrices).to(parameters[0].dtype) * (rate * 0.2 * math.sqrt(max(shape)))  # [n, rows, columns]
+            weights = [local(parameter) for parameter in parameters]
+            torch._foreach_mul_(weights, 1.0 - rate * group["weight_decay"])
+            torch._foreach_sub_(weights, [_part(matrix, parameter) for matrix, parameter in zip(update, parameters, strict=True)])
+
+
+def _whole(part: Tensor, parameter: Tensor) -> Tensor:
+    """The matrix of which this process has the part: a cut matrix cannot be orthogonalised. Every process does it for itself."""
+    if not isinstance(parameter, DTensor):
+        return part
+    cut = DTensor.from_local(part, parameter.device_mesh, parameter.placements, run_check=False, shape=parameter.shape, stride=parameter.stride())
+    return cut.full_tensor()
+
+
+def _part(matrix: Tensor, parameter: Tensor) -> Tensor:
+    """This process's part of a matrix, cut as the parameter."""
+    if not isinstance(parameter, DTensor):
+        return matrix
+    return distribute_tensor(matrix, parameter.device_mesh, parameter.placements, src_data_rank=None).to_local()
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

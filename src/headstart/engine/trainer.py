@@ -6,8 +6,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -21,13 +21,15 @@ from headstart.core.rng import Rng
 from headstart.core.run import RunFolder
 from headstart.data.loader import Loader, Prefetcher
 from headstart.engine.checkpoint import Checkpointer
+from headstart.engine.distributed import StopVote, lost_ranks_explained
 from headstart.engine.ema import Ema
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.metrics import Clock, MetricsLog, StepMetrics, live_line, memory_bytes, peak_memory_bytes
-from headstart.engine.optim import OptimizerConfig, build_optimizer, reset_moments, set_learning_rate
+from headstart.engine.optim import OptimizerConfig, build_optimizer, load_named_state, named_state, reset_moments, set_learning_rate
+from headstart.engine.parallel import Mode, Parallel
 from headstart.engine.plateau import Plateau
 from headstart.engine.schedules import ScheduleConfig, multiplier
-from headstart.engine.trial import Decisions, spans
+from headstart.engine.trial import Decisions, micro_starts, spans
 from headstart.engine.update import Update, autocast
 
 
@@ -49,6 +51,10 @@ class TrainerConfig:
     """torch.compile; auto: when the budget repays the compilation."""
     cuda_graph: Literal["auto", "on", "off"] = "auto"
     """Replay the whole update as one CUDA graph; auto: for small models on a GPU."""
+    parallel: Mode = "ddp"
+    """Under torchrun: ddp (every process has the whole model) or fsdp (parameters, gradients and optimiser state are cut over the processes)."""
+    activation_checkpointing: bool = False
+    """Keep only the layers' inputs for the backward pass and compute the rest again: less memory, about a third more time."""
     ema_decay: float | None = None
     """Keep an exponential moving average of the weights with this decay (0.9999 is usual); evaluations and the export use it."""
 
@@ -68,6 +74,7 @@ class Trainer:
     """Trains one method into one run folder; started again, it continues from the newest checkpoint.
 
     Args:
+        parallel: the method on the ranks of the run; None: on one process.
         loader, held_out: batches to train on, and rows to evaluate on (None: no evaluation).
         decisions: steps, micro-batch, precision ... of this machine (`engine.trial`).
         probes: name -> a measurement of the live method, run after each evaluation.
@@ -92,8 +99,11 @@ class Trainer:
         probes: dict[str, Callable[[Method], float]] | None = None,
         say: Callable[[str], None] = print,
         live: Callable[[str], None] | None = None,
+        parallel: Parallel | None = None,
     ) -> None:
         self.method = method
+        self.parallel = parallel or Parallel(method)
+        self.ranks = self.parallel.ranks
         self.run = run
         self.loader = loader
         self.held_out = held_out
@@ -119,27 +129,27 @@ class Trainer:
             device=device,
             seed=seed,
             total_steps=self.total_steps,
+            parallel=self.parallel,
             graph=decisions.cuda_graph,
         )
-        self.checkpointer = Checkpointer(run.checkpoints)
+        self.checkpointer = Checkpointer(run.checkpoints, ranks=self.ranks)
         self.step = 0
         self.wall_s = 0.0
         self.tokens = 0
         self.flops = 0
         self.stop_requested = threading.Event()
-        self._positions = [
-            torch.arange(start, start + decisions.micro_batch, device=device) for start in range(0, loader.global_batch, decisions.micro_batch)
-        ]
+        self._starts = micro_starts(loader.global_batch, decisions.micro_batch, self.ranks)
+        self._positions = [torch.arange(start, start + decisions.micro_batch, device=device) for start in self._starts]
 
     def fit(self) -> Totals:
         """Trains to the end of the budget.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
+            Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written. Or another process of the run is gone.
             Diverged: the loss is no longer a finite number.
         """
         self.restore()
-        with closing(self.checkpointer), self.batches() as batches, self.signals(), self.open_log() as log:
+        with lost_ranks_explained(self.ranks), closing(self.checkpointer), self.batches() as batches, self.signals() as vote, self.open_log() as log:
             for phase, start, stop in self.spans:
                 if stop <= self.step:
                     continue
@@ -153,9 +163,10 @@ class Trainer:
                         self.log(log, batches.waited)
                     if self.due(self.evaluate_every):
                         self.evaluate(log, phase)
-                    if self.due(self.checkpoint_every) or self.stop_requested.is_set():
+                    stopping = vote(self.stop_requested.is_set())
+                    if self.due(self.checkpoint_every) or stopping:
                         self.save()
-                    if self.stop_requested.is_set() and self.step < self.total_steps:
+                    if stopping and self.step < self.total_steps:
                         raise Interrupted(
                             f"Stopped after step {self.step} of {self.total_steps}; a checkpoint is written.", "The same command continues."
                         )
@@ -165,6 +176,7 @@ class Trainer:
 
     def enter(self, phase: Phase, *, first: bool) -> None:
         """Begins a phase, or continues it after a restart (then without its `on_start`)."""
+        self.parallel.reshard()
         for name, parameter in self.method.named_parameters():
             parameter.requires_grad_(phase.trainable is None or phase.trainable(name))
         if first and phase.on_start is not None:
@@ -174,6 +186,7 @@ class Trainer:
             reset_moments(self.optimizer)
         if len(self.spans) > 1:
             self.say(f"step {self.step}: phase '{phase.name}'")
+        self.parallel.enter(unused_parameters=self.decisions.unused_parameters.get(phase.name, True))
         self.method.train()
         self._phase_name = phase.name
 
@@ -210,7 +223,7 @@ class Trainer:
             speed
             * self.decisions.flops_per_step[self._phase_name]
             / (self.loader.global_batch * self.loader.tokens_per_row)
-            / self.decisions.peak_flops
+            / (self.decisions.peak_flops * self.ranks.world)
         )
         log.write(
             record | {"tokens_per_second": round(speed, 1), "mfu": round(mfu, 4), "data_wait_share": round(waiting, 5)},
@@ -279,7 +292,7 @@ class Trainer:
     # --- state ------------------------------------------------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"method": self.method.state_dict(), "optimizer": self.optimizer.state_dict()}
+        state: dict[str, Any] = {"method": self.method.state_dict(), "optimizer": named_state(self.optimizer)}
         if self.ema is not None:
             state["ema"] = self.ema.state_dict()
         if self.plateau is not None:
@@ -293,13 +306,21 @@ class Trainer:
         self.checkpointer.save(self.step, self.state(), export=self.export)
 
     def export(self, folder: Path) -> None:
-        """The usable model of this moment."""
-        with self.averaged_weights():
-            self.method.export(folder)
+        """The usable model of this moment, written by the first rank; every rank must come here."""
+        with self.averaged_weights(), self.parallel.whole():
+            if self.ranks.first:
+                self.method.export(folder)
 
-    def averaged_weights(self) -> AbstractContextManager[Any]:
+    @contextmanager
+    def averaged_weights(self) -> Iterator[None]:
         """While it lasts, the method has its averaged weights, if there are any."""
-        return nullcontext() if self.ema is None else self.ema.swapped()
+        if self.ema is None:
+            yield
+            return
+        self.parallel.reshard()
+        with self.ema.swapped():
+            yield
+            self.parallel.reshard()
 
     def prepare_state(self) -> None:
         """Starts the clocks and the running means."""
@@ -310,13 +331,14 @@ class Trainer:
     def restore(self) -> None:
         """Continues from the newest whole checkpoint, if there is one."""
         self.prepare_state()
-        found = self.checkpointer.load_newest(self.say)
+        self.parallel.reshard()
+        found = self.checkpointer.load_newest(self.say, dict(self.method.named_parameters()))
         if found is None:
             self.run.cut(0)
             return
         self.step, state = found
         self.method.load_state_dict(state["method"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        load_named_state(self.optimizer, state["optimizer"])
         if self.ema is not None:
             self.ema.load_state_dict(state["ema"])
         if self.plateau is not None:
@@ -336,7 +358,7 @@ class Trainer:
     @contextmanager
     def batches(self) -> Iterator[DeviceBatches]:
         """The micro-batches of each step, made ahead of time in a thread."""
-        feed = DeviceBatches(self.loader, self.step, self.total_steps, self.decisions.micro_batch, self.device)
+        feed = DeviceBatches(self.loader, self.step, self.total_steps, self._starts, self.decisions.micro_batch, self.device)
         try:
             yield feed
         finally:
@@ -353,10 +375,11 @@ class Trainer:
             log.close()
 
     @contextmanager
-    def signals(self) -> Iterator[None]:
-        """SIGINT and SIGTERM ask the loop to stop after the step; a second SIGINT stops at once."""
+    def signals(self) -> Iterator[StopVote]:
+        """SIGINT and SIGTERM ask the loop to stop after the step; a second SIGINT stops at once. Gives the vote by which all ranks stop together."""
+        vote = StopVote(self.ranks)
         if threading.current_thread() is not threading.main_thread():
-            yield
+            yield vote
             return
 
         def ask(number: int, frame: FrameType | None) -> None:
@@ -366,7 +389,8 @@ class Trainer:
 
         before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            yield
+            yield vote
+            vote.close()
         except KeyboardInterrupt:
             raise Interrupted("Stopped at once.", "The same command continues from the last checkpoint.") from None
         finally:
@@ -375,11 +399,10 @@ class Trainer:
 
 
 class DeviceBatches:
-    """Iterates over steps; each item is the list of micro-batches of one step, on the device."""
+    """Iterates over steps; each item is the list of this process's micro-batches of one step, on the device."""
 
-    def __init__(self, loader: Loader, first: int, last: int, micro_batch: int, device: torch.device) -> None:
+    def __init__(self, loader: Loader, first: int, last: int, starts: Sequence[int], micro_batch: int, device: torch.device) -> None:
         self.device = device
-        starts = range(0, loader.global_batch, micro_batch)
 
         def load(step: int) -> list[Batch]:
             return [loader.batch(step, start, start + micro_batch) for start in starts]

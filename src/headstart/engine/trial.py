@@ -1,7 +1,7 @@
 """What a short trial of the real step decides before step 1: precision, micro-batch, FLOPs and seconds a step, and so the number of steps.
 
 The trial trains for a moment, then puts the weights back. What it decided is recorded in run.json and reused on resume, so a resumed run computes
-the same numbers.
+the same numbers. On several processes all run the trial in step, and the first one's clock decides.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import dataclasses
 import gc
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import psutil
@@ -21,10 +21,11 @@ from headstart.core import hardware
 from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.engine.budget import Budget, steps_within
-from headstart.engine.checkpoint import host_copy
+from headstart.engine.distributed import Ranks
 from headstart.engine.flops import count_flops
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.optim import OptimizerConfig, build_optimizer, set_learning_rate
+from headstart.engine.parallel import Mode, Parallel
 from headstart.engine.update import GRAPH_AFTER, Precision, Update
 
 COMPILE_SECONDS = 90.0  # measured: 40 to 110 s on few cores (docs/performance.md)
@@ -51,6 +52,12 @@ class Decisions:
     """FLOP/s of a large matrix product here, in the chosen precision."""
     why: dict[str, str]
     """What each decision was based on."""
+    world: int = 1
+    """Processes of the run; with another number what depends on it is decided anew."""
+    parallel: Mode = "ddp"
+    """How they train as one; without meaning on one process."""
+    unused_parameters: dict[str, bool] = field(default_factory=dict)
+    """Phase -> whether some parameters that may learn get no gradient in it."""
 
 
 def spans(phases: Sequence[Phase], total_steps: int) -> list[tuple[Phase, int, int]]:
@@ -85,11 +92,18 @@ def total_cost(method: Method, total_steps: int, per_step: dict[str, float]) -> 
         return total_steps * max(per_step.values())
 
 
+def micro_starts(global_batch: int, micro_batch: int, ranks: Ranks) -> range:
+    """The first row of each micro-batch of this process: in micro-step m the ranks have neighbouring rows, which together are what one process with a
+    micro-batch of `world * micro_batch` would have."""
+    return range(ranks.rank * micro_batch, global_batch, ranks.world * micro_batch)
+
+
 class Trial:
     """Runs a few updates of each phase on real rows and measures them.
 
     Args:
-        global_batch: rows of one update.
+        parallel: the method on the ranks of the run; None: on one process.
+        global_batch: rows of one update, over all ranks.
         load: rows start..stop of the global batch of a step, on the CPU.
         tokens_per_row: for budgets in tokens.
     """
@@ -105,8 +119,11 @@ class Trial:
         seed: int,
         tokens_per_row: int,
         seconds: float = 0.5,
+        parallel: Parallel | None = None,
     ) -> None:
         self.method = method
+        self.parallel = parallel or Parallel(method)
+        self.ranks = self.parallel.ranks
         self.optimizer = optimizer
         self.global_batch = global_batch
         self.load = load
@@ -125,34 +142,50 @@ class Trial:
         cuda_graph: Literal["auto", "on", "off"] = "auto",
     ) -> Decisions:
         """Everything that the budget and this machine decide. The method's weights are the same afterwards."""
+        world = self.ranks.world
+        if self.global_batch % world:
+            raise UsageError(f"The global batch of {self.global_batch} rows cannot be shared by {world} processes.", "Give a multiple as --batch.")
+        with self.parallel.unchanged():
+            decisions = self._decide(budget, precision, micro_batch, compile, cuda_graph)
+        self.method.zero_grad(set_to_none=True)
+        decisions = self.ranks.broadcast(decisions)
+        torch.set_num_threads(decisions.threads)
+        return decisions
+
+    def _decide(self, budget: Budget, precision: str, micro_batch: int | None, compile: str, cuda_graph: str) -> Decisions:
         unit = budget.unit()
-        before = host_copy(self.method.state_dict())
         why: dict[str, str] = {"micro_batch": "asked for"}
+        names = list(dict.fromkeys(phase.name for phase in self.method.phases(1 << 30)))
         last_phase = next(phase.name for phase in self.method.phases(1 << 30) if phase.steps is None)
+        flops, self.unused = {}, {}
+        for name in names:
+            flops[name], self.unused[name] = self._count(name, min(micro_batch or 4, 4, self.share))
         if micro_batch is None:
             micro_batch, why["micro_batch"] = self._fit_memory(last_phase)
-        if self.global_batch % micro_batch:
-            raise UsageError(f"The micro-batch {micro_batch} does not divide the global batch {self.global_batch}.")
+        if self.share % micro_batch:
+            raise UsageError(
+                f"The micro-batch {micro_batch} does not divide the global batch {self.global_batch}"
+                + (f" shared by {self.ranks.world} processes." if self.ranks.world > 1 else "."),
+                "Give another --trainer.micro-batch.",
+            )
         why["threads"] = self._choose_threads(micro_batch, last_phase)
         chosen, why["precision"] = self._choose_precision(precision, micro_batch, last_phase)
-        names = list(dict.fromkeys(phase.name for phase in self.method.phases(1 << 30)))
-        flops = {name: self._count(name, micro_batch) for name in names}
         parameters = sum(p.numel() for p in self.method.parameters())
         on_gpu = self.device.type == "cuda"
-        graph = on_gpu and (cuda_graph == "on" or (cuda_graph == "auto" and parameters <= GRAPH_MAX_PARAMETERS))
+        graph = on_gpu and self.ranks.world == 1 and (cuda_graph == "on" or (cuda_graph == "auto" and parameters <= GRAPH_MAX_PARAMETERS))
         seconds = {name: self._time(name, micro_batch, chosen, graph) for name in names}
         total = self._steps(budget, unit, flops, seconds)
         minutes = total_cost(self.method, total, seconds) / 60
         saves = minutes * 60 * (1 - 1 / COMPILE_GAIN)
         compiled = compile == "on" or (compile == "auto" and on_gpu and not graph and saves > 2 * COMPILE_SECONDS)
         why["cuda_graph"] = f"{parameters / 1e6:.1f} M parameters" if on_gpu else "only on a GPU"
+        if on_gpu and self.ranks.world > 1:
+            why["cuda_graph"] = "only on one process"
         why["compile"] = (
             f"would save about {saves:.0f} s of {minutes:.1f} min and cost about {COMPILE_SECONDS:.0f} s"
             if on_gpu
             else "measured no gain that repays it on a CPU"
         )
-        self.method.load_state_dict(before)
-        self.method.zero_grad(set_to_none=True)
         return Decisions(
             total_steps=total,
             precision=chosen,
@@ -164,7 +197,15 @@ class Trial:
             seconds_per_step=seconds,
             peak_flops=hardware.matmul_flops(self.device.type, torch.bfloat16 if chosen == "bf16" else torch.float32, seconds=0.15),
             why=why,
+            world=self.ranks.world,
+            parallel="fsdp" if self.parallel.sharded else "ddp",
+            unused_parameters=self.unused,
         )
+
+    @property
+    def share(self) -> int:
+        """Rows of the global batch that one process trains on."""
+        return self.global_batch // self.ranks.world
 
     def _steps(self, budget: Budget, unit: str, flops: dict[str, int], seconds: dict[str, float]) -> int:
         if budget.steps is not None:
@@ -178,7 +219,7 @@ class Trial:
 
     def _micro_batches(self, step: int, micro_batch: int) -> tuple[list[Batch], list[Tensor]]:
         batches, rows = [], []
-        for start in range(0, self.global_batch, micro_batch):
+        for start in micro_starts(self.global_batch, micro_batch, self.ranks):
             batch = self.load(step, start, start + micro_batch)
             batches.append({name: value.to(self.device) for name, value in batch.items()})
             rows.append(torch.arange(start, start + micro_batch, device=self.device))
@@ -195,41 +236,45 @@ class Trial:
             device=self.device,
             seed=self.seed,
             total_steps=1 << 30,
+            parallel=self.parallel,
             graph=graph,
         )
 
     def _time(self, phase: str, micro_batch: int, precision: Precision, graph: bool = False) -> float:
         """Seconds of one update, batches already on the device: the lower quartile, since other processes only ever add to it."""
         self.method.train()
+        self.parallel.enter(unused_parameters=self.unused[phase])
         update = self._update(precision, graph)
         batches, rows = self._micro_batches(0, micro_batch)
         warm_up = GRAPH_AFTER + 2 if graph else 1  # lazy initialisation, and the capture
         times: list[float] = []
         started = time.perf_counter()
-        while len(times) < warm_up + 3 or time.perf_counter() < started + self.seconds:
+        while self.ranks.broadcast(len(times) < warm_up + 3 or time.perf_counter() < started + self.seconds):
             start = time.perf_counter()
             update(batches, rows, len(times), phase)
             self._wait()
             times.append(time.perf_counter() - start)
             if len(times) == warm_up:
                 started = time.perf_counter()
-            if len(times) > warm_up and sum(times) > 10 * self.seconds:  # a step of seconds is measured well by one
+            if self.ranks.broadcast(len(times) > warm_up and sum(times) > 10 * self.seconds):  # a step of seconds is measured well by one
                 break
         measured = sorted(times[warm_up:])
         return measured[len(measured) // 4]
 
-    def _count(self, phase: str, micro_batch: int) -> int:
-        """Training FLOPs of one update: one micro-batch is counted and scaled, since they grow with the rows."""
-        rows = min(micro_batch, 4)
+    def _count(self, phase: str, rows: int) -> tuple[int, bool]:
+        """Training FLOPs of one update of the global batch, from a few rows, since they grow with the rows; and whether parameters were left without a
+        gradient."""
         batch = {name: value.to(self.device) for name, value in self.load(0, 0, rows).items()}
-        context = Context(0, 1 << 30, phase, Rng.at(self.seed, 0, torch.arange(rows, device=self.device)), self.device)
+        context = Context(0, 1 << 30, phase, Rng.at(self.seed, 0, torch.arange(rows, device=self.device)), self.device, ranks=self.ranks)
 
         def work() -> None:
             self.method.loss(batch, context)["loss"].backward()
 
-        counted = count_flops(work)
         self.method.zero_grad(set_to_none=True)
-        return round(counted / rows * self.global_batch)
+        counted = count_flops(work)
+        unused = any(p.grad is None for p in self.method.parameters() if p.requires_grad)
+        self.method.zero_grad(set_to_none=True)
+        return round(counted / rows * self.global_batch), unused
 
     def _choose_threads(self, micro_batch: int, phase: str) -> str:
         """Leaves torch with all its threads or with one, whichever is faster now: on a busy machine threads that wait for each other cost more than
@@ -240,7 +285,7 @@ class Trial:
         many = self._time(phase, micro_batch, "fp32")
         torch.set_num_threads(1)
         one = self._time(phase, micro_batch, "fp32")
-        if one > 0.9 * many:
+        if self.ranks.broadcast(one > 0.9 * many):
             torch.set_num_threads(threads)
         return f"a step took {many * 1e3:.0f} ms with {threads} and {one * 1e3:.0f} ms with 1"
 
@@ -251,19 +296,19 @@ class Trial:
             return ("bf16", "bf16 on a GPU") if torch.cuda.is_bf16_supported() else ("fp32", "this GPU has no bf16")
         slow, fast = self._time(phase, micro_batch, "fp32"), self._time(phase, micro_batch, "bf16")
         reason = f"a step took {slow * 1e3:.0f} ms in fp32 and {fast * 1e3:.0f} ms in bf16"
-        return ("bf16" if fast < 0.95 * slow else "fp32"), reason
+        return self.ranks.broadcast(("bf16" if fast < 0.95 * slow else "fp32", reason))
 
     def _fit_memory(self, phase: str) -> tuple[int, str]:
-        """The largest divisor of the global batch that fits: found by trying on a GPU, by extrapolating the growth of one small micro-batch on a
-        CPU.
+        """The largest divisor of this process's rows that fits: found by trying on one GPU, by extrapolating the growth of one small micro-batch on a
+        CPU and on several processes (where one that runs out of memory would leave the others waiting).
         """
-        divisors = [d for d in range(self.global_batch, 0, -1) if self.global_batch % d == 0]
-        if self.device.type != "cuda":
-            small = min(self.global_batch, 4)
-            free = psutil.virtual_memory().available
+        divisors = [d for d in range(self.share, 0, -1) if self.share % d == 0]
+        if self.device.type != "cuda" or self.ranks.world > 1:
+            small = min(self.share, 4)
+            free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else psutil.virtual_memory().available / self.ranks.local_world
             per_row = max(1.0, self._held_bytes(phase, small) / small)
             limit = PLENTY_OF_MEMORY * free / per_row
-            fit = next((d for d in divisors if d <= limit), 1)
+            fit = min(self.ranks.gather(next((d for d in divisors if d <= limit), 1)))
             return fit, f"about {per_row / 2**20:.0f} MiB a row, {free / 2**30:.1f} GiB free"
         for micro_batch in divisors:
             try:
@@ -279,7 +324,7 @@ class Trial:
     def _held_bytes(self, phase: str, rows: int) -> float:
         """Bytes that the forward pass of `rows` rows holds when the backward pass begins."""
         batch = {name: value.to(self.device) for name, value in self.load(0, 0, rows).items()}
-        context = Context(0, 1 << 30, phase, Rng.at(self.seed, 0, torch.arange(rows, device=self.device)), self.device)
+        context = Context(0, 1 << 30, phase, Rng.at(self.seed, 0, torch.arange(rows, device=self.device)), self.device, ranks=self.ranks)
         held = 0
 
         def pack(tensor: Tensor) -> Tensor:
@@ -304,4 +349,4 @@ class Trial:
 
 def decisions_from(recorded: dict[str, Any]) -> Decisions:
     """What run.json recorded, for a resumed run."""
-    return Decisions(**{field.name: recorded[field.name] for field in dataclasses.fields(Decisions)})
+    return Decisions(**{known.name: recorded[known.name] for known in dataclasses.fields(Decisions) if known.name in recorded})

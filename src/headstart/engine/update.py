@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from headstart.core.rng import Rng, mix_int, step_key
+from headstart.engine.distributed import local
 from headstart.engine.method import Batch, Context, Method
 from headstart.engine.optim import clip_gradients
+from headstart.engine.parallel import Parallel
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 GRAPH_AFTER = 3  # real updates before a capture: lazy initialisations must be over
@@ -32,11 +34,13 @@ def seed_dropout(seed: int, step: int, micro_step: int, rank: int) -> None:
 class Update:
     """The update of one step, as a call.
 
-    The loss is the mean over the whole global batch however it is cut, if the method says over how many items each micro-batch's mean is: as
-    "weight" beside its loss, or by `Method.items` where the loss sums several means. Without either, micro-batches count by their rows.
+    The loss is the mean over the whole global batch however it is cut over micro-batches and ranks, if the method says over how many items each
+    micro-batch's mean is: as "weight" beside its loss, or by `Method.items` where the loss sums several means. Without either, micro-batches count by
+    their rows.
 
     Args:
-        graph: capture the update as one CUDA graph per phase and batch shape.
+        parallel: the method on the ranks of the run; None: on one process.
+        graph: capture the update as one CUDA graph per phase and batch shape; only on one process.
     """
 
     def __init__(
@@ -49,7 +53,7 @@ class Update:
         device: torch.device,
         seed: int,
         total_steps: int,
-        rank: int = 0,
+        parallel: Parallel | None = None,
         graph: bool = False,
     ) -> None:
         self.method = method
@@ -59,7 +63,8 @@ class Update:
         self.device = device
         self.seed = seed
         self.total_steps = total_steps
-        self.rank = rank
+        self.parallel = parallel or Parallel(method)
+        self.ranks = self.parallel.ranks
         self.graph = graph
         self.key = torch.zeros((), dtype=torch.int64, device=device)
         self._graphs: dict[Any, _Graph] = {}
@@ -78,7 +83,7 @@ class Update:
         self.key.fill_(step_key(self.seed, step))
         if not self.graph:
             return self._run(batches, rows, step, phase)
-        seed_dropout(self.seed, step, 0, self.rank)  # once an update: inside a graph nothing can be seeded, and its first updates run plainly
+        seed_dropout(self.seed, step, 0, 0)  # once an update: inside a graph nothing can be seeded, and its first updates run plainly
         signature = (phase, tuple(tuple((name, value.shape) for name, value in sorted(batch.items())) for batch in batches))
         self._seen[signature] = self._seen.get(signature, 0) + 1
         if signature not in self._graphs:
@@ -88,50 +93,67 @@ class Update:
         return self._graphs[signature].replay(batches)
 
     def context(self, step: int, phase: str, rows: Tensor) -> Context:
-        return Context(step, self.total_steps, phase, Rng(self.key, rows), self.device)
+        return Context(step, self.total_steps, phase, Rng(self.key, rows), self.device, ranks=self.ranks)
 
     @torch.no_grad()
     def _shares(self, batches: Sequence[Batch], contexts: Sequence[Context]) -> list[dict[str, Tensor]] | None:
         """Of each micro-batch, its share of each kind of items; None where the loss is one mean, or the batch is not cut."""
-        if len(batches) == 1:
+        if len(batches) == self.ranks.world == 1:
             return None
         items = [self.method.items(batch, context) for batch, context in zip(batches, contexts, strict=True)]
         counted = [of_one for of_one in items if of_one is not None]
         if not counted:
             return None
-        totals = {name: torch.stack([of_one[name] for of_one in counted]).sum().clamp(min=1) for name in counted[0]}
+        sums = torch.stack([torch.stack([of_one[name].float() for of_one in counted]).sum() for name in counted[0]])
+        totals = dict(zip(counted[0], self.ranks.sum(sums).clamp(min=1), strict=True))
         return [{name: of_one[name] / totals[name] for name in totals} for of_one in counted]
 
     def _run(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> dict[str, Tensor]:
         self.optimizer.zero_grad(set_to_none=True)
-        n_rows = sum(len(r) for r in rows)
+        world = self.ranks.world
+        n_rows = sum(len(r) for r in rows) * world
+        whole = len(batches) == world == 1
         parts: list[dict[str, Tensor]] = []
-        weights: list[Tensor | float] = []
+        weights: list[Tensor | float] = []  # what each micro-batch's mean counts; they sum to `total` over all ranks
         contexts = [self.context(step, phase, positions) for positions in rows]
         shares = self._shares(batches, contexts)
         for micro_step, (batch, context) in enumerate(zip(batches, contexts, strict=True)):
             if not self.graph:
-                seed_dropout(self.seed, step, micro_step, self.rank)
-            with autocast(self.device, self.precision):
-                scalars = dict(self.method.loss(batch, context if shares is None else replace(context, shares=shares[micro_step])))
-            weight: Tensor | float = len(rows[micro_step]) / n_rows
-            if shares is not None:
-                weight = 1.0
-            elif (items := scalars.pop("weight", None)) is not None and len(batches) > 1:
-                weight = items.detach()
-            (scalars["loss"] * weight).backward()
+                seed_dropout(self.seed, step, micro_step, self.ranks.rank)
+            with self.parallel.micro_step(last=micro_step == len(batches) - 1):
+                with autocast(self.device, self.precision):
+                    scalars = dict(self.parallel.loss(batch, context if shares is None else replace(context, shares=shares[micro_step])))
+                weight: Tensor | float = len(rows[micro_step]) / n_rows
+                if shares is not None:
+                    weight = 1.0
+                elif (items := scalars.pop("weight", None)) is not None and not whole:
+                    weight = items.detach()
+                (scalars["loss"] * (weight * world)).backward()  # the ranks' gradients are averaged: the product makes a sum of it
             parts.append({name: value.detach() for name, value in scalars.items()})
             weights.append(weight)
-        total = 1.0 if shares is not None else sum(weights)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        if isinstance(total, Tensor):
-            torch._foreach_div_([p.grad for p in parameters if p.grad is not None], total.clamp(min=1))
-        norm = clip_gradients(parameters, self.clip_norm)
+        means, total = (parts[0], None) if whole else self._means(parts, weights)
+        gradients = [local(p.grad) for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        if total is not None:
+            torch._foreach_div_(gradients, total)
+        norm = clip_gradients([p for group in self.optimizer.param_groups for p in group["params"]], self.clip_norm)
         self.optimizer.step()
-        if len(parts) == 1:
-            return {**parts[0], "gradient_norm": norm}
-        means = {name: torch.stack([part[name] * w for part, w in zip(parts, weights, strict=True)]).sum() / total for name in parts[0]}
+        with torch.no_grad():
+            self.method.observe(means)
         return {**means, "gradient_norm": norm}
+
+    def _means(self, parts: list[dict[str, Tensor]], weights: list[Tensor | float]) -> tuple[dict[str, Tensor], Tensor | None]:
+        """The scalars' means over the global batch, and what the weights sum to (None where that is 1)."""
+        counted = isinstance(weights[0], Tensor)
+        sums = {name: torch.stack([part[name] * weight for part, weight in zip(parts, weights, strict=True)]).sum() for name in parts[0]}
+        if counted:
+            sums["weight"] = torch.stack([torch.as_tensor(weight) for weight in weights]).sum()
+        if self.ranks.world > 1:  # one message, whatever the number of scalars
+            summed = self.ranks.sum(torch.stack([value.float() for value in sums.values()]))
+            sums = dict(zip(sums, summed, strict=True))
+        if not counted:
+            return sums, None
+        total = sums.pop("weight").clamp(min=1)
+        return {name: value / total for name, value in sums.items()}, total
 
 
 class _Graph:

@@ -15,12 +15,13 @@ import torch
 from torch import Tensor
 
 from headstart.core.errors import HeadstartError
-from headstart.engine.checkpoint import Checkpointer, host_copy
+from headstart.engine.checkpoint import Checkpointer
 from headstart.engine.method import Batch, Method
 from headstart.engine.trainer import Trainer, evaluate
 from headstart.engine.update import autocast
 
 TOLERANCE = 1e-4  # of an export's outputs after reloading, fp32
+CUT_TOLERANCE = 0.05  # the live model's parameters are gathered in bf16, the export's are fp32
 
 
 def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None:
@@ -30,8 +31,7 @@ def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None
         HeadstartError: what would have failed at the end.
     """
     began = time.perf_counter()
-    method = trainer.method
-    before = host_copy(method.state_dict())  # an export may complete the backbone: ELECTRA's takes the generator's weights before the joint phase
+    method, ranks = trainer.method, trainer.ranks
     phase = trainer.spans[-1][0].name
     trainer.prepare_state()
     if trainer.held_out:
@@ -41,18 +41,19 @@ def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None
         for probe in trainer.probes.values():
             probe(method)
     method.train()
-    scratch = Path(tempfile.mkdtemp(prefix=".rehearsal-", dir=folder))
+    scratch = ranks.on_first(lambda: Path(tempfile.mkdtemp(prefix=".rehearsal-", dir=folder)))
     try:
-        checkpointer = Checkpointer(scratch / "checkpoints")
-        checkpointer.save(0, trainer.state())
-        checkpointer.close()
-        found = checkpointer.load_newest(say)
-        assert found is not None
-        method.load_state_dict(found[1]["method"])
-        export_and_check(trainer, scratch / "export", trainer.held_out)
+        with trainer.parallel.unchanged():  # an export may complete the backbone: ELECTRA's takes the generator's weights before the joint phase
+            checkpointer = Checkpointer(scratch / "checkpoints", ranks=ranks)
+            checkpointer.save(0, trainer.state())
+            checkpointer.close()
+            found = checkpointer.load_newest(say, dict(method.named_parameters()))
+            assert found is not None
+            method.load_state_dict(found[1]["method"])
+            export_and_check(trainer, scratch / "export", trainer.held_out)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-        method.load_state_dict(before)
+        if ranks.first:
+            shutil.rmtree(scratch, ignore_errors=True)
     say(f"Rehearsal: evaluation, probes, checkpoint, reload and export passed in {time.perf_counter() - began:.1f} s.")
 
 
@@ -62,24 +63,29 @@ def export_and_check(trainer: Trainer, folder: Path, held_out: list[Batch] | Non
     Raises:
         HeadstartError: the reloaded model answers differently.
     """
+    first = trainer.ranks.first
     beside = folder.with_name(f".{folder.name}-writing")
-    shutil.rmtree(beside, ignore_errors=True)
+    if first:
+        shutil.rmtree(beside, ignore_errors=True)
     trainer.export(beside)
     if held_out:
         batch = {name: value[:4] for name, value in held_out[0].items()}
         with trainer.averaged_weights():
-            live = vectors(trainer.method, batch, trainer.device)
-        reloaded = trainer.method.reload(beside).to(trainer.device)
-        again = vectors(reloaded, batch, trainer.device)
-        difference = float((live - again).abs().max() / live.abs().max().clamp(min=1e-6))
-        if not difference <= TOLERANCE:
-            raise HeadstartError(
-                f"The export in {beside} answers differently from the trained model (by {difference:.1e} of its largest value).",
-                "This is a bug: please report it.",
-            )
-    if folder.exists():
-        shutil.rmtree(folder)
-    beside.rename(folder)
+            live = vectors(trainer.method, batch, trainer.device)  # every rank must come here where the weights are cut
+        if first:
+            reloaded = trainer.method.reload(beside).to(trainer.device)
+            again = vectors(reloaded, batch, trainer.device)
+            difference = float((live - again).abs().max() / live.abs().max().clamp(min=1e-6))
+            tolerance = CUT_TOLERANCE if trainer.parallel.sharded and trainer.decisions.precision == "bf16" else TOLERANCE
+            if not difference <= tolerance:
+                raise HeadstartError(
+                    f"The export in {beside} answers differently from the trained model (by {difference:.1e} of its largest value).",
+                    "This is a bug: please report it.",
+                )
+    if first:
+        if folder.exists():
+            shutil.rmtree(folder)
+        beside.rename(folder)
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -21,15 +21,21 @@ from headstart.core.run import RunFolder, now, read_run
 from headstart.data.loader import Loader
 from headstart.engine.budget import Budget
 from headstart.engine.device import resolve_device
+from headstart.engine.distributed import joined
 from headstart.engine.method import Method
+from headstart.engine.parallel import Parallel, checkpoint_activations
 from headstart.engine.plateau import Plateau
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
+from headstart.engine.update import Precision
 from headstart.verbs import _plan, _rehearsal, _verdict
 from headstart.verbs._corpus import Corpus, manifests, open_corpus
 from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, check, preset_config
 
-MACHINE_FIELDS = {"out", "json", "debug", "dry_run", "resume", "device"}  # may change between a run and its continuation
+MACHINE_FIELDS = {
+    "out", "json", "debug", "dry_run", "resume", "device", "trainer.micro_batch", "trainer.parallel", "trainer.activation_checkpointing",
+}  # fmt: skip
+"""What may change between a run and its continuation: it decides where and how the run is computed, not what."""
 
 
 @dataclass
@@ -108,16 +114,31 @@ class _Pretraining:
             raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
         check(self.config)
         self.refuse_place()
-        if done := self.finished():
+        with joined(self.device.type) as self.ranks:
+            if not self.ranks.first:
+                self.say, self.live = _nobody, _nobody
+            return self.on_these_ranks()
+
+    def on_these_ranks(self) -> Run:
+        if done := self.ranks.on_first(self.finished):
             return done
-        run = RunFolder(self.out)
+        run = self.ranks.first_then_others(self.open_run)
         threads = torch.get_num_threads()
         try:
-            self.refuse_changes(run)  # before anything is written: a refused command leaves the run as it was
             return self.record(run)
         finally:
             torch.set_num_threads(threads)  # the trial may have chosen fewer
             run.close()
+
+    def open_run(self) -> RunFolder:
+        """The run folder; refused before anything is written, so that a refused command leaves the run as it was."""
+        run = RunFolder(self.out, writes=self.ranks.first)
+        try:
+            self.refuse_changes(run)
+        except UsageError:
+            run.close()
+            raise
+        return run
 
     def record(self, run: RunFolder) -> Run:
         """Trains, and keeps in run.json how it went."""
@@ -146,20 +167,20 @@ class _Pretraining:
     def train(self, run: RunFolder) -> Run:
         config, seed = self.config, self.config.seed
         init = resolve_init(config.init)
-        corpus = open_corpus(self.method_class, config, self.out, init)
+        corpus = self.ranks.first_then_others(lambda: open_corpus(self.method_class, config, self.out, init))
         store = corpus.store
         if init is not None:
             self.method_class.refuse_init(store, init)
         torch.manual_seed(seed)
-        method = self.method_class(config.method, store, init).to(self.device)
+        method, parallel = self.build(store, init)
         batch = 32 if config.batch is None else config.batch
         loader = Loader(corpus.mixture(config), batch)
         held_out = corpus.held_out_batches(batch, config.trainer.evaluate_rows)
         plateau = Plateau(store.unigram_entropy, method.plateau_metric) if method.predicts_tokens and init is None else None
         probes = _verdict.probes(method, held_out, config.probe, self.device)
 
-        self.refuse_other_data(run, corpus)
-        decisions = self.decide(run, method, loader)
+        self.ranks.on_first(lambda: self.refuse_other_data(run, corpus))
+        decisions = self.decide(run, parallel, loader)
         run.update(decisions=dataclasses.asdict(decisions), data=manifests(corpus))
         for line in _plan.lines(self.slug, config, self.origin, method, corpus, loader, decisions, self.device, self.out):
             self.say(line)
@@ -178,9 +199,10 @@ class _Pretraining:
             probes=probes,
             say=self.say,
             live=self.live,
+            parallel=parallel,
         )
         start = _verdict.start_scores(method, config.probe, self.device)
-        if not trainer.checkpointer.list():
+        if not self.ranks.broadcast(bool(trainer.checkpointer.list())):
             _rehearsal.rehearse(trainer, run.folder, self.say)
         if config.dry_run:
             run.update(status="stopped", error=None)
@@ -203,17 +225,41 @@ class _Pretraining:
 
     # --- the steps of `train` ---------------------------------------------------------------------------------------------------------------
 
-    def decide(self, run: RunFolder, method: Method, loader: Loader) -> Decisions:
-        if self.has_checkpoint():
-            decisions = decisions_from(run.info["decisions"])
-            torch.set_num_threads(decisions.threads)
-            return decisions
-        if self.config.budget.minutes is not None:
+    def build(self, store: Any, init: Path | None) -> tuple[Method, Parallel]:
+        """The method with its first weights, the same on every rank, and how it lies on them."""
+        config = self.config
+        torch.manual_seed(config.seed)
+        method = self.method_class(config.method, store, init)
+        if config.trainer.activation_checkpointing:
+            checkpoint_activations(method)
+        cut = config.trainer.parallel == "fsdp" and self.ranks.world > 1
+        gathered: Precision = "bf16" if self.precision == "bf16" else "fp32"
+        parallel = Parallel(method if cut else method.to(self.device), self.ranks, config.trainer.parallel, self.device, gathered)
+        return method, parallel
+
+    @property
+    def precision(self) -> Literal["auto", "fp32", "bf16"]:
+        """As asked for; cut parameters are gathered in the precision of the run, so it is known before a trial could find it."""
+        if self.config.precision != "auto" or self.config.trainer.parallel != "fsdp" or self.ranks.world == 1:
+            return self.config.precision
+        return "bf16" if self.device.type == "cuda" else "fp32"
+
+    def decide(self, run: RunFolder, parallel: Parallel, loader: Loader) -> Decisions:
+        settings, budget, precision = self.config.trainer, self.config.budget, self.precision
+        before: Decisions | None = None
+        if self.ranks.broadcast(self.has_checkpoint()):
+            before = decisions_from(run.info["decisions"])
+            asked = settings.micro_batch in (None, before.micro_batch)
+            if asked and before.world == self.ranks.world and (before.world == 1 or before.parallel == settings.parallel):
+                torch.set_num_threads(before.threads)
+                return before
+            budget, precision = Budget(steps=before.total_steps), before.precision  # what is computed stays; how it is cut is decided anew
+        if budget.minutes is not None:
             seconds = 2.0  # the speed decides how long the run is: a moment's disturbance must not
         else:
-            seconds = 0.5 if self.config.precision == "auto" else 0.1  # otherwise it is only told in the plan
+            seconds = 0.5 if precision == "auto" else 0.1  # otherwise it is only told in the plan
         trial = Trial(
-            method,
+            parallel.method,
             self.config.optimizer,
             global_batch=loader.global_batch,
             load=lambda step, start, stop: loader.batch(step, start, stop),
@@ -221,15 +267,16 @@ class _Pretraining:
             seed=self.config.seed,
             tokens_per_row=loader.tokens_per_row,
             seconds=seconds,
+            parallel=parallel,
         )
-        settings = self.config.trainer
-        return trial.decide(
-            self.config.budget,
-            precision=self.config.precision,
+        decided = trial.decide(
+            budget,
+            precision=precision,
             micro_batch=settings.micro_batch,
             compile=settings.compile,
-            cuda_graph=settings.cuda_graph,
+            cuda_graph="off" if settings.activation_checkpointing else settings.cuda_graph,  # recomputing reads the generators' states: no capture
         )
+        return decided if before is None else dataclasses.replace(decided, flops_per_step=before.flops_per_step)
 
     def finished(self) -> Run | None:
         """The run of an earlier call of the same command, if it is done."""
@@ -247,7 +294,7 @@ class _Pretraining:
 
     def changes(self, info: dict[str, Any]) -> list[tuple[str, Any, Any]]:
         mine = plain(self.config)
-        return [c for c in differences(info.get("config", {}), mine) if c[0].split(".")[0] not in MACHINE_FIELDS]
+        return [c for c in differences(info.get("config", {}), mine) if c[0] not in MACHINE_FIELDS]
 
     def refuse_changes(self, run: RunFolder) -> None:
         """A run continues with the settings that it began with.
@@ -293,6 +340,10 @@ class _Pretraining:
 
     def has_checkpoint(self) -> bool:
         return any((self.out / "checkpoints").glob("step-*"))
+
+
+def _nobody(line: str) -> None:
+    """Hears what the other processes of a distributed run would say: the first one speaks for all."""
 
 
 def smoke(config: PretrainConfig) -> PretrainConfig:

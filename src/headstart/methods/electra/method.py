@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -170,11 +171,9 @@ class Electra(TextMethod):
         masked = self.mask(batch, ctx.rng)
         if self.config.arm == "mlm" or ctx.phase == "generator":
             losses = self.mlm_losses(self.token_model, batch, masked)[0]
-            self._remember(losses)
             return {"loss": self.config.gen_weight * losses["mlm_loss"], **_detached(losses), "weight": masked.weights.sum()}
         generated = self.generate(batch, masked, ctx.rng)
         main = self.main_losses(batch, masked, generated)
-        self._remember(generated.losses | main)
         losses = {name: value * ctx.share("slots") for name, value in generated.losses.items()}
         losses |= {name: value * ctx.share("main") for name, value in main.items()}
         return {"loss": self._total(losses), **_detached(losses)}
@@ -263,10 +262,7 @@ class Electra(TextMethod):
         main = config.disc_weight * losses["disc_loss"] if config.has_rtd_head else config.main_weight * losses["main_loss"]
         return config.gen_weight * losses["mlm_loss"] + main
 
-    @torch.no_grad()
-    def _remember(self, scalars: dict[str, Tensor]) -> None:
-        if not self.training:
-            return
+    def observe(self, scalars: Mapping[str, Tensor]) -> None:
         if "mlm_loss_hidden" in scalars:
             self.hidden_loss.lerp_(scalars["mlm_loss_hidden"].detach().to(self.hidden_loss.dtype), 1 - _MEMORY)
         if "disc_recall" in scalars:
@@ -358,8 +354,9 @@ class Electra(TextMethod):
         return self.main.base_model
 
     def hidden_states(self, batch: Batch) -> Tensor:
-        self.backbone()
-        return encode(self.main.base_model, batch)
+        """Of the main network's encoder; before the joint phase of a staged run of the generator's, which it will begin with."""
+        ahead = self.starts_in_stages and not bool(self.copied)
+        return encode(self.generator.base_model if ahead else self.main.base_model, batch)
 
     def export(self, folder: Path) -> None:
         """`discriminator/` (ElectraForPreTraining, or ModernBertModel with the head beside it; a ForMaskedLM in the arms whose main network predicts
