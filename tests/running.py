@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 SOURCE = Path(__file__).parents[1] / "src"
 
 TINY: dict[str, Any] = {
@@ -105,8 +107,26 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())}
 
 
-def torchrun(processes: int, module: str, *arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+
+def torchrun_command(processes: int, module: str, *arguments: str | Path) -> list[str]:
     """A module in several processes that talk over gloo."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "-m", module, *map(str, arguments)]
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    return [*starter, "-m", module, *map(str, arguments)]
+
+
+def torchrun(processes: int, module: str, *arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+    """Several processes, until they end."""
     where = environment() | {"PYTHONPATH": os.pathsep.join([str(SOURCE), str(SOURCE.parent)])}
+    command = torchrun_command(processes, module, *arguments)
     return subprocess.run(command, capture_output=True, text=True, env=where, cwd=cwd, timeout=timeout, check=False)
+
+
+def start_torchrun(processes: int, *arguments: str | Path, log: Path) -> subprocess.Popen[bytes]:
+    """The command line in several processes that go on; what they print is added to `log`."""
+    with log.open("ab") as file:
+        return subprocess.Popen(torchrun_command(processes, "headstart", *arguments), stdout=file, stderr=subprocess.STDOUT, env=environment())
+
+
+def process_of_rank(starter: subprocess.Popen[bytes], rank: int) -> psutil.Process:
+    """The process of a rank among those that `starter` (torchrun) started."""
+    return next(child for child in psutil.Process(starter.pid).children() if child.environ().get("RANK") == str(rank))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.corpus import labelled, write_corpus, write_jsonl
-from tests.running import TINY, flags, headstart
+from tests.running import TINY, flags, headstart, torchrun
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -19,17 +19,18 @@ SMALL = TINY | {"budget.steps": 6}
 
 
 def commands(page: Path) -> list[str]:
-    """The lines that begin with `headstart`, in fences and inline; those with an elision or a placeholder in capitals are no commands."""
+    """The lines that begin with `headstart` or `torchrun`, in fences and inline; those with an elision or a placeholder in capitals are no commands."""
     text = page.read_text(encoding="utf-8")
     found = [line.split("  #")[0].strip() for block in FENCE.findall(text) for line in block.splitlines()]
     found += [match.strip() for match in INLINE.findall(text)]
-    runnable = [line for line in found if line.startswith("headstart ") and "..." not in line and not re.search(r"\b[A-Z_]{4,}\b(?!\])", line)]
+    runnable = [line for line in found if line.startswith(("headstart ", "torchrun ")) and "..." not in line and not re.search(r"\b[A-Z_]{4,}\b(?!\])", line)]
     return [line for line in runnable if len(line.split()) > 2 or line.split()[1] in ("list", "doctor")]
 
 
 def small(command: str) -> list[str]:
-    """The same command on small data."""
-    words = shlex.split(command)[1:]
+    """The same command on small data, from its verb on."""
+    words = shlex.split(command)
+    words = words[words.index("headstart") + 1 :]
     if words[0] == "pretrain" and len(words) > 2:
         kept: list[str] = []
         skip = False
@@ -65,5 +66,5 @@ def test_commands_run(page: Path, tmp_path: Path) -> None:
         if tuple(words) in seen:
             continue
         seen.add(tuple(words))
-        done = headstart(*words, cwd=tmp_path)
+        done = torchrun(2, "headstart", *words, cwd=tmp_path) if command.startswith("torchrun") else headstart(*words, cwd=tmp_path)
         assert done.returncode == 0, f"{page.name}: {command}\n{' '.join(words)}\n{done.stdout[-800:]}\n{done.stderr[-1500:]}"

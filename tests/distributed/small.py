@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.profiler import profile
 
 from headstart.engine.distributed import ALONE, Ranks, joined, local
 from headstart.engine.ema import Ema
@@ -24,6 +25,7 @@ from headstart.engine.update import Update
 
 STEPS = 20
 ROWS = 8
+REDUCTIONS = ("c10d::allreduce_", "c10d::_reduce_scatter_base_")
 WIDTH = 5  # not a multiple of the number of processes: parts are uneven
 
 
@@ -130,12 +132,23 @@ def train(
         ema.update()
         losses.append(float(scalars["loss"]))
         norms.append(float(scalars["gradient_norm"]))
+    with profile() as seen:
+        update(batches, [torch.arange(start, start + micro_batch) for start in starts], STEPS, "train")
+    talks = sum(event.count for event in seen.key_averages() if event.key in REDUCTIONS)
     with ema.swapped(), parallel.whole():
         averages = {name: value.detach().tolist() for name, value in method.named_parameters()} if ranks.first else {}
     with parallel.whole():
         weights = {name: value.detach().tolist() for name, value in method.named_parameters()} if ranks.first else {}
     parts = sum(local(parameter).numel() for parameter in method.parameters())
-    return {"losses": losses, "norms": norms, "weights": weights, "averages": averages, "seen": float(method.seen), "parts": ranks.gather(parts)}
+    return {
+        "losses": losses,
+        "norms": norms,
+        "weights": weights,
+        "averages": averages,
+        "seen": float(method.seen),
+        "parts": ranks.gather(parts),
+        "talks": talks,
+    }
 
 
 def main(out: Path) -> None:

@@ -45,6 +45,12 @@ def test_running_statistics_are_global(on_two: dict[str, dict[str, Any]]) -> Non
     assert train(**CASES["micro-batches"])["seen"] == pytest.approx(alone, rel=1e-5)
 
 
+@pytest.mark.promise("Gradient accumulation synchronises once an update, not once a micro-batch.")
+@pytest.mark.parametrize("mode", ["ddp", "fsdp"])
+def test_micro_batches_reduce_gradients_once(mode: str, on_two: dict[str, dict[str, Any]]) -> None:
+    assert on_two[f"adamw/{mode}"]["talks"] == on_two[f"micro-batches/{mode}"]["talks"] > 0
+
+
 def test_fsdp_cuts_what_ddp_repeats(on_two: dict[str, dict[str, Any]]) -> None:
     whole = on_two["adamw/ddp"]["parts"]
     cut = on_two["adamw/fsdp"]["parts"]

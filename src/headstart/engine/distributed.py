@@ -177,9 +177,7 @@ def joined(device_type: str) -> Iterator[Ranks]:
     if device_type == "cuda":
         torch.cuda.set_device(local_rank)
     dist.init_process_group("cuda:nccl,cpu:gloo" if device_type == "cuda" else "gloo")
-    try:
-        control = dist.new_group(backend="gloo", timeout=PATIENCE)
-        saving = dist.new_group(backend="gloo", timeout=PATIENCE)
-        yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control, saving)
-    finally:
-        dist.destroy_process_group()
+    control = dist.new_group(backend="gloo", timeout=PATIENCE)
+    saving = dist.new_group(backend="gloo", timeout=PATIENCE)
+    yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control, saving)
+    dist.destroy_process_group()  # not after an error: it would wait for processes that may be gone
