@@ -6,7 +6,6 @@ A verb's module has HELP, EXAMPLE, `run(args) -> exit code`, and either `add_arg
 from __future__ import annotations
 
 import argparse
-import errno
 import importlib
 import os
 import signal
@@ -18,8 +17,8 @@ from typing import Any
 
 from headstart import __version__
 from headstart.core.errors import FirstRankFailed, HeadstartError
-
-MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}  # no fault of ours
+from headstart.core.machine import explained, refusal
+from headstart.core.terminal import leave_terminal, silence
 
 VERBS = {
     "list": "the catalog: which methods there are, and which fit a folder",
@@ -53,38 +52,43 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     debug = "--debug" in rest
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _stop)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and means it
+                signal.signal(number, _stop)
     try:
         module = importlib.import_module(f"headstart.cli.{verb}")
         return int(module.run(parse(module, verb, rest)))
     except HeadstartError as error:
-        if debug:
-            traceback.print_exc()
         if not isinstance(error, FirstRankFailed):
-            print(f"{speaker()}headstart {verb}: {error}", file=sys.stderr)
+            _tell(f"{speaker()}headstart {verb}: {error}", debug)
         return error.exit_code
     except KeyboardInterrupt:
-        print(f"headstart {verb}: stopped.\nThe same command starts again.", file=sys.stderr)
+        _tell(f"headstart {verb}: stopped.\nThe same command starts again.")
         return 130
     except BrokenPipeError:  # `headstart list | head`
-        sys.stderr.close()
+        silence(sys.stdout)
         return 0
     except ModuleNotFoundError as error:
-        if debug:
-            traceback.print_exc()
-        print(
-            f"headstart {verb}: the package '{error.name}' is not installed.\n`headstart doctor` names what is missing and the pip line.",
-            file=sys.stderr,
-        )
+        what = f"the package '{error.name}' is not installed.\n`headstart doctor` names what is missing and the pip line."
+        _tell(f"headstart {verb}: {what}", debug)
         return 4
     except Exception as error:
+        if refused := refusal(error):
+            _tell(f"{speaker()}headstart {verb}: {explained(*refused)}", debug)
+            return 4
+        what = f"{type(error).__name__}: {error}\nThis is a bug; repeat with --debug and report what it prints."
+        _tell(f"{speaker()}headstart {verb}: {what}", debug)
+        return 1
+
+
+def _tell(text: str, debug: bool = False) -> None:
+    """Prints an error, and where it came from for `--debug`; to nobody when the terminal is gone."""
+    try:
         if debug:
             traceback.print_exc()
-        if isinstance(error, OSError) and error.errno in MACHINE_ERRORS:
-            print(f"headstart {verb}: {error.strerror}: {error.filename or 'a file'}.\nMake room or give another place.", file=sys.stderr)
-            return 4
-        print(f"headstart {verb}: {type(error).__name__}: {error}\nThis is a bug; repeat with --debug and report what it prints.", file=sys.stderr)
-        return 1
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
 
 
 def speaker() -> str:
@@ -94,7 +98,9 @@ def speaker() -> str:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends a verb as Ctrl-C does; training finishes its step first (`engine.trainer`)."""
+    """SIGTERM and SIGHUP (the terminal was closed) end a verb as Ctrl-C does; training finishes its step first (`engine.trainer`)."""
+    if number == signal.SIGHUP:
+        leave_terminal()
     raise KeyboardInterrupt
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from headstart.core.terminal import silence
+
 HELP = "pre-train a method on your data; the same command continues after a stop"
 EXAMPLE = "headstart pretrain causal-lm --data my/texts --preset tiny --budget.minutes 3"
 
@@ -90,11 +92,26 @@ def run(args: Arguments) -> int:
 def screen(stream: TextIO) -> Iterator[tuple[Callable[[str], None], Callable[[str], None] | None]]:
     """(say, live) for a stream: on a terminal lines scroll above one live line; elsewhere there are lines only."""
     if not stream.isatty():
-        yield (lambda line: print(line, file=stream, flush=True)), None
+        yield while_read(lambda line: print(line, file=stream, flush=True), stream), None
         return
     from rich.console import Console
     from rich.markup import escape
 
     console = Console(file=stream, highlight=False)
     with console.status("", spinner="dots") as status:
-        yield (lambda line: console.print(line, markup=False, soft_wrap=True)), (lambda line: status.update(escape(line)))
+        yield (
+            while_read(lambda line: console.print(line, markup=False, soft_wrap=True), stream),
+            while_read(lambda line: status.update(escape(line)), stream),
+        )
+
+
+def while_read(show: Callable[[str], None], stream: TextIO) -> Callable[[str], None]:
+    """`show`, which stops showing when nobody reads any more (`| head` has ended, the terminal was closed): the training goes on."""
+
+    def say(line: str) -> None:
+        try:
+            show(line)
+        except OSError:
+            silence(stream)
+
+    return say

@@ -55,6 +55,12 @@ class MissingDependency(HeadstartError):
         super().__init__(f"{why} needs the package '{package}', which is not installed.", f"Install it with: pip install 'headstart[{extra}]'")
 
 
+class MachineError(HeadstartError):
+    """This machine refused something that a run needs: room, memory, a permission (exit 4). `core.machine` makes it from what the system said."""
+
+    exit_code = 4
+
+
 class Diverged(HeadstartError):
     """The loss became NaN or infinite (exit 5)."""
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from headstart.core.errors import BadInput
+from headstart.core.machine import writing
 
 MAX_JSON_BYTES = 256 * 2**20
 """`read_json` refuses larger files. The largest of ours is the manifest of a store: about 250 bytes an input file."""
@@ -32,19 +33,23 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
 
     The temporary file lies in the same folder (a rename is atomic only within one file system) and carries the process id, so that two writers
     never share one.
+
+    Raises:
+        MachineError: the disk is full, gone, or not ours to write.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.unlink(missing_ok=True)  # of a killed process with this id
-    try:
-        with temporary.open("xb") as file:  # made anew: a link that lies in wait under this name is not followed
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with writing(path):
+        temporary.unlink(missing_ok=True)  # of a killed process with this id
+        try:
+            with temporary.open("xb") as file:  # made anew: a link that lies in wait under this name is not followed
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -56,7 +61,10 @@ def locked(path: str | Path, work: str) -> Iterator[None]:
         BadInput: `path` is a link, which might empty a file elsewhere, or no file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise BadInput("is a file where a folder belongs.", "Remove it, or give another place.", file=path.parent) from None
     with open_lock(path) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

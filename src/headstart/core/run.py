@@ -14,11 +14,13 @@ import os
 import shutil
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.errors import BadInput, MachineError, UsageError
 from headstart.core.files import open_lock, open_regular, read_json, write_json
+from headstart.core.machine import explained, refusal, writing
 
 Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
 FORMAT_VERSION = 1
@@ -39,6 +41,7 @@ class RunFolder:
 
     Raises:
         UsageError: it cannot be made, holds other files, or another process is writing to it.
+        MachineError: it is there, and this machine no longer lets us write to it.
     """
 
     def __init__(self, folder: Path, writes: bool = True) -> None:
@@ -54,6 +57,8 @@ class RunFolder:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = open_lock(folder / ".lock")
         except OSError as error:
+            if (folder / "run.json").exists() and (refused := refusal(error, writing=True)):
+                raise explained(refused[0], f"The run {folder}") from None
             raise UsageError(f"The run folder {folder} cannot be made: {error.strerror}.", "Choose another --out.") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -83,11 +88,21 @@ class RunFolder:
         if self.writes:
             write_json(self.folder / "run.json", self.info)
 
+    def end(self, status: Status, error: str) -> None:
+        """Notes in run.json how a run ended that did not finish. Where that cannot be written either, the error itself matters more."""
+        with suppress(MachineError):
+            self.update(status=status, error=error)
+
     def append(self, name: str, record: dict[str, Any]) -> None:
-        """Adds one line to `name`.jsonl; numbers that JSON lacks (NaN, infinity) become null."""
+        """Adds one line to `name`.jsonl; numbers that JSON lacks (NaN, infinity) become null.
+
+        Raises:
+            MachineError: the disk is full, gone, or not ours to write. The line may be there in part; a resumed run cuts it.
+        """
         if not self.writes:
             return
-        with (self.folder / f"{name}.jsonl").open("a", encoding="utf-8") as file:
+        path = self.folder / f"{name}.jsonl"
+        with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({key: _finite(value) for key, value in record.items()}) + "\n")
 
     def cut(self, step: int) -> None:
@@ -100,11 +115,12 @@ class RunFolder:
                 continue
             kept = [record for record in read_lines(path) if record["step"] <= step]
             beside = path.with_name(f".{path.name}.tmp")
-            with beside.open("w", encoding="utf-8") as file:
-                file.writelines(json.dumps(record) + "\n" for record in kept)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
+            with writing(path):
+                with beside.open("w", encoding="utf-8") as file:
+                    file.writelines(json.dumps(record) + "\n" for record in kept)
+                    file.flush()
+                    os.fsync(file.fileno())
+                beside.replace(path)
 
     def close(self) -> None:
         if self.writes:

@@ -1,8 +1,13 @@
-"""Text from outside on a terminal: what would move the cursor, hide or reverse what stands there is shown as its escape."""
+"""Text from outside on a terminal: what would move the cursor, hide or reverse what stands there is shown as its escape. And terminals that go away:
+what is printed then goes nowhere, and the work goes on."""
 
 from __future__ import annotations
 
+import os
 import re
+import stat
+import sys
+from typing import TextIO
 
 _UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and line end; \x1b begins the sequences that a terminal obeys
@@ -19,6 +24,28 @@ def printable(text: str, *, one_line: bool = False) -> str:
     """
     text = _UNPRINTABLE.sub(_escape, text)
     return text.replace("\n", "\\n") if one_line else text
+
+
+def leave_terminal() -> None:
+    """The terminal was closed: what was printed there goes nowhere from now on. Files and pipes still get what is theirs."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            at_terminal = stat.S_ISCHR(os.fstat(stream.fileno()).st_mode)  # isatty no longer knows
+        except (OSError, ValueError):
+            continue
+        if at_terminal:
+            silence(stream)
+
+
+def silence(stream: TextIO) -> None:
+    """What is printed to this stream goes nowhere from now on: its reader is gone, which must not end the work."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, stream.fileno())
+    except (OSError, ValueError):  # closed, or no file at all
+        pass
+    finally:
+        os.close(nowhere)
 
 
 def _escape(match: re.Match[str]) -> str:

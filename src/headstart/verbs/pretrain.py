@@ -158,10 +158,10 @@ class _Pretraining:
             )
             return self.train(run)
         except (Interrupted, KeyboardInterrupt) as error:
-            run.update(status="stopped", error=str(error) or "Stopped before step 1.")
+            run.end("stopped", str(error) or "Stopped before step 1.")
             raise
         except BaseException as error:
-            run.update(status="failed", error=f"{type(error).__name__}: {error}")
+            run.end("failed", f"{type(error).__name__}: {error}")
             raise
 
     def train(self, run: RunFolder) -> Run:
