@@ -39,6 +39,7 @@ def lines(
     tokens = steps * loader.global_batch * loader.tokens_per_row
     warmup = warmup_steps(config.schedule, steps)
     state_gb = parameters * 12 / 2**30  # weights and two moments in fp32
+    held_gb = 4 / 3 * state_gb / (decisions.world if decisions.parallel == "fsdp" else 1)  # and the gradients
     settings = decisions.why
     documents = sum(store.manifest["counts"]["documents"] for store in corpus.stores)
     phases = ", ".join(f"{phase.name} {start}-{stop}" for phase, start, stop in spans(method.phases(steps), steps))
@@ -52,11 +53,11 @@ def lines(
         f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / steps:.1%}), peak rate {config.optimizer.learning_rate:g}"
         f" ({config.optimizer.name})",
         f"  phases     {phases}",
-        f"  machine    {device}, {decisions.threads} threads ({settings.get('threads', 'recorded')}),"
+        f"  machine    {device}{processes(decisions)}, {decisions.threads} threads ({settings.get('threads', 'recorded')}),"
         f" compile {'on' if decisions.compile else 'off'} ({settings['compile']}),"
         f" CUDA graph {'on' if decisions.cuda_graph else 'off'} ({settings['cuda_graph']})",
         f"  precision  {decisions.precision}: {settings['precision']}",
-        f"  memory     micro-batch {decisions.micro_batch}: {settings['micro_batch']}; weights and optimiser {4 / 3 * state_gb:.2f} GiB",
+        f"  memory     micro-batch {decisions.micro_batch}: {settings['micro_batch']}; weights and optimiser {held_gb:.2f} GiB",
         f"  cost       about {duration(seconds)} here; disk about {3 * state_gb + 0.01:.2f} GiB (two checkpoints and the export)",
     ]
     if warmup >= steps:
@@ -70,6 +71,11 @@ def lines(
     if changed:
         report.append("  settings   " + ", ".join(changed))
     return report
+
+
+def processes(decisions: Decisions) -> str:
+    """What the plan says of several processes."""
+    return "" if decisions.world == 1 else f" in {decisions.world} processes ({decisions.parallel})"
 
 
 def describe_report(report: dict[str, Any]) -> str:
