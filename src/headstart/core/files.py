@@ -165,6 +165,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def sync_tree(folder: Path) -> None:
+    """Flush every file under `folder` and the entries of every folder, before it gets the name that says it is whole."""
+    for path in (*folder.rglob("*"), folder):
+        sync_folder(path)
+
+
 def sha256_file(path: str | Path) -> str:
     """Hexadecimal SHA-256 of the file's bytes, read in blocks."""
     with Path(path).open("rb") as file:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from headstart.core.errors import BadInput, MachineError, UsageError
-from headstart.core.files import open_lock, open_regular, read_json, write_json
+from headstart.core.files import open_lock, open_regular, read_json, sync_folder, write_json
 from headstart.core.machine import explained, refusal, writing
 
 Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
@@ -104,6 +104,17 @@ class RunFolder:
         path = self.folder / f"{name}.jsonl"
         with writing(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({key: _finite(value) for key, value in record.items()}) + "\n")
+
+    def sync(self) -> None:
+        """Flushes the metric files to the disk: a checkpoint that outlives a power cut must find the lines before it.
+
+        Raises:
+            MachineError: the disk is full or gone.
+        """
+        for path in (self.folder / f"{name}.jsonl" for name in ("metrics", "probes", "samples")):
+            if self.writes and path.exists():
+                with writing(path):
+                    sync_folder(path)
 
     def cut(self, step: int) -> None:
         """Drops the lines past `step` (and a half-written last line) from the metric files: the resumed run writes them again."""

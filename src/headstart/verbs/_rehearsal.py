@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from headstart.core.errors import HeadstartError
+from headstart.core.files import sync_folder, sync_tree
 from headstart.engine.checkpoint import Checkpointer
 from headstart.engine.method import Batch, Method
 from headstart.engine.trainer import Trainer, evaluate
@@ -83,9 +84,11 @@ def export_and_check(trainer: Trainer, folder: Path, held_out: list[Batch] | Non
                     "This is a bug: please report it.",
                 )
     if first:
+        sync_tree(beside)
         if folder.exists():
             shutil.rmtree(folder)
         beside.rename(folder)
+        sync_folder(folder.parent)
 
 
 @torch.no_grad()
