@@ -10,6 +10,7 @@ from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, locked, read_json, sha256_file, write_json
 
 
+@pytest.mark.promise("A file of ours is whole under its name or not there, also when its writer fails in the middle.")
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "a.bin"
     path.write_bytes(b"old")
@@ -67,6 +68,7 @@ with locked(sys.argv[1], "works"):
 """
 
 
+@pytest.mark.promise("A lock ends with its process, however that ends: nobody has to delete a stale one.")
 def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
     path = tmp_path / "sub" / "lock"
     holder = subprocess.Popen([sys.executable, "-c", HOLD, str(path)], stdout=subprocess.PIPE, text=True)

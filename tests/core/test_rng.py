@@ -28,6 +28,7 @@ def test_tensor_arithmetic_equals_integer_arithmetic() -> None:
     assert module._mix(torch.tensor(values)).tolist() == [module._signed(mix_int(v)) for v in values]
 
 
+@pytest.mark.promise("Masks and samples are functions of (seed, step, row): another micro-batch draws the same ones.")
 def test_draws_depend_on_seed_step_name_and_row_only() -> None:
     base = rng().bits("mask", 8)
     assert not torch.equal(base, rng(seed=1).bits("mask", 8))
@@ -37,6 +38,7 @@ def test_draws_depend_on_seed_step_name_and_row_only() -> None:
     assert torch.equal(Rng.at(0, 0, order).bits("mask", 8), base[order])
 
 
+@pytest.mark.promise("Masks and samples are functions of (seed, step, row): another micro-batch draws the same ones.")
 @pytest.mark.parametrize("micro_batch", [1, 2, 4])
 def test_micro_batches_draw_the_same_numbers(micro_batch: int) -> None:
     whole = rng(rows=8).uniform("noise", 3, 5)

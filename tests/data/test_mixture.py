@@ -27,6 +27,7 @@ class Numbers:
 weights = st.lists(st.floats(0.001, 100, allow_nan=False), min_size=2, max_size=12)
 
 
+@pytest.mark.promise("Each source has its exact share of the samples, to within two, in every window of a run, across stops too.")
 @settings(max_examples=40, deadline=None)
 @given(weights=weights, start=st.integers(0, 300_000), size=st.integers(1, 100_000))
 def test_every_window_has_the_shares_to_within_two_samples(weights: list[float], start: int, size: int) -> None:

@@ -111,6 +111,7 @@ def test_a_dry_run_leaves_run_json_and_nothing_else(slug: str, store: Path, tmp_
     assert run_info(run.folder)["status"] == "stopped"
 
 
+@pytest.mark.promise("The rehearsal changes no weight and leaves no file.")
 def test_the_rehearsal_changes_no_weight_and_no_state(store: Path, tmp_path: Path) -> None:
     """Of ELECTRA, whose export completes the discriminator before its phase."""
     trainer = trainer_of("electra", store, tmp_path)
@@ -131,6 +132,7 @@ def test_after_a_dry_run_the_real_run_begins(store: Path, tmp_path: Path) -> Non
     assert pretrain("causal-lm", store, tmp_path / "run").info["status"] == "done"
 
 
+@pytest.mark.promise("What would fail at the end fails before step 1: evaluation, probes, checkpoint, reload and export are rehearsed on real rows.")
 def test_the_rehearsal_finds_what_would_fail_at_the_end(store: Path, tmp_path: Path) -> None:
     class Broken(methods.load("causal-lm")):  # type: ignore[misc]
         def export(self, folder: Path) -> None:
@@ -214,6 +216,7 @@ def test_probes_hold_the_held_out_loss_and_rankme_of_each_evaluation(trained: Pa
     assert losses == sorted(losses, reverse=True)
 
 
+@pytest.mark.promise("The export answers as the trained model does: it is reloaded and compared before a run says done.")
 @pytest.mark.parametrize("slug", METHODS)
 def test_the_export_answers_like_the_last_checkpoint(slug: str, store: Path, tmp_path: Path) -> None:
     """Loaded by transformers alone, tokenizer included, on a text of which the method knows nothing."""
@@ -304,6 +307,7 @@ def test_phases_that_do_not_fit_into_the_budget_are_refused_or_shortened(store: 
 # the same command again
 
 
+@pytest.mark.promise("The command of a finished run says that it is done, and changes nothing.")
 def test_a_finished_run_is_not_repeated(trained: Path, store: Path) -> None:
     before = {name: (trained / name).read_bytes() for name in ("run.json", "metrics.jsonl", "probes.jsonl")}
     said: list[str] = []
@@ -480,6 +484,7 @@ def test_the_average_follows_weights_that_a_phase_puts_in_place(store: Path, tmp
     assert float((average[name] - own[name]).abs().max()) < 0.2 * float(own[name].abs().max())
 
 
+@pytest.mark.promise("The micro-batch changes memory, not results: the loss is the mean over the global batch however it is cut.")
 @pytest.mark.slow
 @pytest.mark.parametrize("slug", METHODS)
 def test_micro_batches_give_the_losses_of_the_whole_batch(slug: str, store: Path, tmp_path: Path) -> None:
@@ -502,6 +507,7 @@ def test_a_micro_batch_that_does_not_divide_the_batch_is_refused(store: Path, tm
 # data
 
 
+@pytest.mark.promise("Nothing is ever written into the user's data.")
 def test_nothing_is_written_into_the_data_folder(corpus: Path, tmp_path: Path) -> None:
     before = files(corpus)
     pretrain("causal-lm", corpus, tmp_path / "run", dry_run=True)

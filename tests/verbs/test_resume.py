@@ -77,6 +77,10 @@ def moments(run: Path, rng: random.Random) -> list[tuple[str, Callable[[], bool]
     ]
 
 
+@pytest.mark.promise(
+    "Killed with SIGKILL in the rehearsal, at any step, while a checkpoint is written or before the export: the same command ends with the metrics, "
+    "samples, weights and checkpoint of a run that nobody stopped, bit for bit, and leaves no other file."
+)
 @pytest.mark.parametrize("slug", ["causal-lm", "mlm", "electra"])
 def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
     slug: str, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path
@@ -97,6 +101,9 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
     assert_same(run, undisturbed(slug))
 
 
+@pytest.mark.promise(
+    "Ctrl-C or SIGTERM: the step is finished, a checkpoint written, exit 130; the same command ends bit for bit as if nothing had been."
+)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_with_a_checkpoint_and_exit_130_and_a_second_process_is_refused_meanwhile(
     number: signal.Signals, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path
@@ -123,6 +130,7 @@ def test_a_signal_ends_with_a_checkpoint_and_exit_130_and_a_second_process_is_re
     assert_same(run, undisturbed("causal-lm"))
 
 
+@pytest.mark.promise("Ctrl-C or SIGTERM before step 1 ends with exit 130 and no traceback.")
 def test_a_signal_before_step_1_ends_with_exit_130(store: Path, tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     process = start(*command("causal-lm", store, run), log=log)
@@ -177,6 +185,7 @@ def test_when_every_checkpoint_is_damaged_the_run_stops_and_says_so(undisturbed:
     assert "every checkpoint of this run is damaged" in done.stderr
 
 
+@pytest.mark.promise("A metrics line that was cut in its middle is dropped, and written again by the resumed run.")
 def test_a_half_written_last_line_is_cut(undisturbed: Callable[[str], Path], store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     stopped_copy(undisturbed("causal-lm"), run)

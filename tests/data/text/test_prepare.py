@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.slow
 @pytest.mark.promise(
-    "Killed before any single change that it makes on the disk (every one was tried), a preparation goes on to the same bytes and leaves nothing else."
+    "Killed before any single change that it makes on the disk (every one was tried), a preparation ends with the same bytes and leaves nothing else."
 )
 def test_killed_before_each_change_of_the_disk_a_preparation_ends_with_the_same_bytes(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "data.jsonl", [{"text": text} for text in documents(200)])

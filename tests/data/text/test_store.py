@@ -101,6 +101,7 @@ def test_changed_settings_and_files_are_named(tmp_path: Path, documents: list[st
         prepare_text([data], out, SMALL)
 
 
+@pytest.mark.promise("Nothing is ever written into the user's data.")
 def test_nothing_is_written_into_the_data(tmp_path: Path, documents: list[str]) -> None:
     data = tmp_path / "data"
     data.mkdir()
@@ -119,6 +120,7 @@ def test_nothing_is_written_into_the_data(tmp_path: Path, documents: list[str]) 
     assert folder_bytes(data) == before
 
 
+@pytest.mark.promise("A store has the same bytes whatever the number of workers that made it.")
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["wordpiece", "bpe", "unigram"])
 def test_bytes_do_not_depend_on_workers(tmp_path: Path, kind: Any) -> None:
@@ -159,6 +161,7 @@ def start_and_kill(data: Path, out: Path, parts: int) -> None:
     assert not (out / "manifest.json").exists()
 
 
+@pytest.mark.promise("A preparation that is killed goes on where it was, and ends with the same bytes.")
 @pytest.mark.slow
 def test_a_killed_preparation_continues_and_gives_the_same_bytes(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "a.jsonl", many_documents(4000))
@@ -172,6 +175,7 @@ def test_a_killed_preparation_continues_and_gives_the_same_bytes(tmp_path: Path)
     assert folder_bytes(out) == folder_bytes(tmp_path / "undisturbed")
 
 
+@pytest.mark.promise("A preparation that is killed goes on where it was, and ends with the same bytes.")
 @pytest.mark.slow
 def test_a_restart_reuses_the_parts_and_other_settings_do_not(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "a.jsonl", many_documents(3000))
@@ -191,6 +195,7 @@ def test_a_restart_reuses_the_parts_and_other_settings_do_not(tmp_path: Path) ->
     assert not (tokens[: len(arrays["tokens"])] == 7).all()
 
 
+@pytest.mark.promise("Two processes that need the same store: one prepares it, the other waits and says so, both get it.")
 @pytest.mark.slow
 def test_two_processes_prepare_one_store(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "a.jsonl", many_documents(800))
@@ -205,6 +210,10 @@ def test_two_processes_prepare_one_store(tmp_path: Path) -> None:
 # --- bad input ----------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.promise(
+    "No record is lost silently: a bad one stops the run before training, or goes to quarantine.jsonl with file, number and reason, and is "
+    "counted."
+)
 def test_the_first_bad_record_stops_before_anything_is_trained(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"text": "fine"}\n{"text": "broken\n')
@@ -216,6 +225,10 @@ def test_the_first_bad_record_stops_before_anything_is_trained(tmp_path: Path) -
     assert "quarantine" in error.mend
 
 
+@pytest.mark.promise(
+    "No record is lost silently: a bad one stops the run before training, or goes to quarantine.jsonl with file, number and reason, and is "
+    "counted."
+)
 def test_quarantine_keeps_the_bad_records_and_goes_on(tmp_path: Path, documents: list[str]) -> None:
     data = tmp_path / "data"
     data.mkdir()
