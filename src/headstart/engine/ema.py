@@ -32,9 +32,15 @@ class Ema:
         self.average = [parameter.detach().clone() for parameter in self.parameters]
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Takes the present weights into the average."""
-        torch._foreach_lerp_([local(average) for average in self.average], self._own(), 1.0 - self.decay)
+    def update(self, left_out: Tensor | None = None) -> None:
+        """Takes the present weights into the average; not where `left_out` (float32 scalar on the device) is 1: that update was not made."""
+        averages = [local(average) for average in self.average]
+        if left_out is None:
+            torch._foreach_lerp_(averages, self._own(), 1.0 - self.decay)
+            return
+        change = torch._foreach_sub(self._own(), averages)
+        torch._foreach_mul_(change, (1.0 - self.decay) * (1 - left_out))
+        torch._foreach_add_(averages, change)
 
     @contextmanager
     def following(self) -> Iterator[None]:

@@ -21,6 +21,8 @@ from typing import Any, Literal, TypeAlias
 import torch
 from torch import Tensor, nn
 
+from headstart.engine.distributed import local
+
 Policy: TypeAlias = Literal["stop", "skip"]
 
 _FIRST, _SKIPPED = 0, 1  # places in Guard._seen
@@ -96,6 +98,8 @@ class Guard:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._seen.copy_(state["seen"])
+        if self.policy == "stop":  # the run skipped bad steps until now: its weights are sound
+            self._seen[_FIRST] = _NEVER
         self._reported = state["reported"]
 
 
@@ -112,7 +116,7 @@ def first_nonfinite(method: nn.Module, step: Callable[[], Tensor]) -> str | None
     """
     watch = _Watch(method)
     with watch.attached(), torch.compiler.set_stance("force_eager"), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")  # of the first modules, whose inputs are data
+        warnings.simplefilter("ignore")  # torch says of each module whether its hooks can fire: not where data goes in or a dictionary comes out
         loss = step()
     if watch.found is not None:
         return watch.found
@@ -219,7 +223,7 @@ def _nonfinite(value: Any) -> str:
 
 def _tensors(value: Any) -> Iterator[Tensor]:
     if isinstance(value, Tensor):
-        yield value
+        yield local(value)
     elif isinstance(value, dict):
         for item in value.values():
             yield from _tensors(item)

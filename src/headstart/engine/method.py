@@ -167,7 +167,8 @@ class Method(nn.Module):
 
     def observe(self, scalars: Mapping[str, Tensor]) -> None:
         """Called after every update with the means of `loss`'s scalars over the whole global batch: here running statistics are kept, so that they
-        do not depend on micro-batches and processes. On the device, without reading it."""
+        do not depend on micro-batches and processes. On the device, without reading it; what it does to buffers is undone where the update was left
+        out, because its loss or gradient was no finite number."""
 
     def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """The scalars of one held-out batch; by default those of `loss`. Called with dropout off and fixed draws."""

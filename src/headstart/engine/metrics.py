@@ -22,14 +22,18 @@ class StepMetrics:
     def __init__(self) -> None:
         self._names: list[str] = []
         self._sum: Tensor | None = None
-        self._count = 0
+        self._count: int | Tensor = 0
 
-    def add(self, scalars: dict[str, Tensor]) -> None:
+    def add(self, scalars: dict[str, Tensor], left_out: Tensor | None = None) -> None:
+        """Takes in the scalars of a step; not where `left_out` (float32 scalar on the device) is 1."""
         values = torch.stack([value.detach().float().reshape(()) for value in scalars.values()])
+        count: int | Tensor = 1
+        if left_out is not None:
+            values, count = torch.where(left_out.bool(), 0.0, values), 1 - left_out
         if list(scalars) != self._names:  # a new phase logs other scalars
             self._names, self._sum, self._count = list(scalars), None, 0
         self._sum = values if self._sum is None else self._sum + values
-        self._count += 1
+        self._count = self._count + count
 
     def means(self) -> dict[str, float]:
         """The means since the last call; here and in `peek` the host waits for the device, nowhere else."""
@@ -45,7 +49,8 @@ class StepMetrics:
         return {"names": self._names, "sum": self._sum, "count": self._count}
 
     def load_state_dict(self, state: dict[str, Any], device: torch.device) -> None:
-        self._names, self._count = list(state["names"]), state["count"]
+        self._names = list(state["names"])
+        self._count = state["count"].to(device) if isinstance(state["count"], Tensor) else state["count"]
         self._sum = None if state["sum"] is None else state["sum"].to(device)
 
 

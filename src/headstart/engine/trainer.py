@@ -23,12 +23,14 @@ from headstart.data.loader import Loader, Prefetcher
 from headstart.engine.checkpoint import Checkpointer
 from headstart.engine.distributed import StopVote, lost_ranks_explained
 from headstart.engine.ema import Ema
+from headstart.engine.guard import Guard, Report
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.metrics import Clock, MetricsLog, StepMetrics, live_line, memory_bytes, peak_memory_bytes
 from headstart.engine.optim import OptimizerConfig, build_optimizer, load_named_state, named_state, reset_moments, set_learning_rate
 from headstart.engine.parallel import Mode, Parallel
 from headstart.engine.plateau import Plateau
 from headstart.engine.schedules import ScheduleConfig, multiplier
+from headstart.engine.spikes import Spikes
 from headstart.engine.trial import Decisions, micro_starts, spans
 from headstart.engine.update import Update, autocast
 
@@ -57,6 +59,11 @@ class TrainerConfig:
     """Keep only the layers' inputs for the backward pass and compute the rest again: less memory, about a third more time."""
     ema_decay: float | None = None
     """Keep an exponential moving average of the weights with this decay (0.9999 is usual); evaluations and the export use it."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """When a step's loss or gradient is NaN or infinite: stop, with the weights as they were before it and the module that made it named; or leave
+    the step out and go on."""
+    max_skipped: int = 10
+    """A run that leaves steps out stops when there are more than this, in all."""
 
 
 @dataclass
@@ -121,6 +128,8 @@ class Trainer:
         self.spans = spans(method.phases(self.total_steps), self.total_steps)
         self.optimizer = build_optimizer(method, optimizer, cuda_graph=decisions.cuda_graph)
         self.ema = Ema(method, config.ema_decay) if config.ema_decay is not None else None
+        self.guard = Guard(device, config.on_nonfinite, config.max_skipped)
+        self.spikes = Spikes()
         self.update = Update(
             method,
             self.optimizer,
@@ -130,6 +139,7 @@ class Trainer:
             seed=seed,
             total_steps=self.total_steps,
             parallel=self.parallel,
+            guard=self.guard,
             graph=decisions.cuda_graph,
         )
         self.checkpointer = Checkpointer(run.checkpoints, ranks=self.ranks)
@@ -146,7 +156,7 @@ class Trainer:
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written. Or another process of the run is gone.
-            Diverged: the loss is no longer a finite number.
+            Diverged: the loss or the gradient is no longer a finite number.
         """
         self.restore()
         with lost_ranks_explained(self.ranks), closing(self.checkpointer), self.batches() as batches, self.signals() as vote, self.open_log() as log:
@@ -176,6 +186,7 @@ class Trainer:
 
     def enter(self, phase: Phase, *, first: bool) -> None:
         """Begins a phase, or continues it after a restart (then without its `on_start`)."""
+        self.refuse_divergence(self.guard.peek())  # while the weights are still those of the step
         self.parallel.reshard()
         for name, parameter in self.method.named_parameters():
             parameter.requires_grad_(phase.trainable is None or phase.trainable(name))
@@ -191,9 +202,10 @@ class Trainer:
         self._phase_name = phase.name
 
     def count(self, phase: Phase, scalars: dict[str, Tensor]) -> None:
-        self._metrics.add(scalars)
+        left_out = self.guard.found_inf if self.guard.policy == "skip" else None
+        self._metrics.add(scalars, left_out)
         if self.ema is not None:
-            self.ema.update()
+            self.ema.update(left_out)
         self.flops += self.decisions.flops_per_step[phase.name]
         self.tokens += self.loader.global_batch * self.loader.tokens_per_row
 
@@ -219,6 +231,12 @@ class Trainer:
         rate = self.learning_rate * multiplier(self.step - 1, self.total_steps, self.schedule)
         record: dict[str, Any] = {"step": self.step, "tokens": self.tokens, "flops": self.flops, "wall_s": round(wall, 3), **values}
         record |= {"learning_rate": rate, "phase": self._phase_name}
+        seen = self.guard.report()
+        if seen.skipped:
+            record["skipped"] = seen.skipped
+        spike = self.spikes.note(self.step, values["loss"], self._phase_name)
+        if spike is not None:
+            record["spike"] = True
         mfu = (
             speed
             * self.decisions.flops_per_step[self._phase_name]
@@ -239,18 +257,48 @@ class Trainer:
             ),
             last=self.step == self.total_steps,
         )
-        self.refuse_divergence(values)
+        self.refuse_divergence(seen)
+        if seen.skipped:
+            self.say(
+                f"WARNING: {seen.skipped} of the updates before step {self.step:,} left out: loss or gradient was no finite number"
+                f" ({seen.skipped_in_all} in all; more than {self.guard.max_skipped} end the run)."
+            )
+        if spike is not None:
+            self.say(f"WARNING: {spike} {self.calmer()}")
         if self.plateau is not None and self.plateau.note(self.step, values):
             self.say(self.plateau.left_line())
 
-    def refuse_divergence(self, values: dict[str, float]) -> None:
-        """Raises Diverged when a loss or the gradient is no finite number. (Other figures may be none: a ranking of one class.)"""
-        broken = [name for name, value in values.items() if name.endswith(("loss", "gradient_norm")) and not math.isfinite(value)]
-        if broken:
-            raise Diverged(
-                f"{', '.join(broken)} {'is' if len(broken) == 1 else 'are'} no finite number at step {self.step}.",
-                "Lower --optimizer.learning-rate or lengthen the warm-up; the checkpoint before it is kept.",
-            )
+    def refuse_divergence(self, seen: Report) -> None:
+        """Raises Diverged when the guard's policy says that the run must end. Until then nothing changes the weights, and nothing is saved."""
+        if not self.guard.exhausted(seen):
+            return
+        if self.guard.policy == "skip":
+            what = f"{seen.skipped_in_all} updates until step {self.step:,} were left out because loss or gradient was no finite number"
+            raise Diverged(f"{what}; --trainer.max-skipped allows {self.guard.max_skipped}.", self.calmer())
+        assert seen.first_bad is not None
+        step = seen.first_bad + 1
+        place = self.examine(seen.first_bad, self._phase_name)[0] or "none when it was repeated: the norm of finite gradients overflowed"
+        raise Diverged(
+            f"Loss or gradient is no finite number at step {step:,}. The first module that made one: {place}.",
+            f"{self.calmer()} To look at it: headstart replay {self.run.folder} --step {step}. To leave such steps out: --trainer.on-nonfinite skip.",
+        )
+
+    def examine(self, step: int, phase: str) -> tuple[str | None, dict[str, float]]:
+        """`Update.examine` on the rows of a step (counted from 0), on all ranks: what any of them found, and the step's scalars."""
+        feed = DeviceBatches(self.loader, step, step + 1, self._starts, self.decisions.micro_batch, self.device)
+        try:
+            found, scalars = self.update.examine(next(feed), self._positions, step, phase)
+        finally:
+            feed.close()
+        everywhere = [place for place in self.ranks.gather(found) if place is not None]
+        return (everywhere[0] if everywhere else None), {name: float(value) for name, value in scalars.items()}
+
+    def calmer(self) -> str:
+        """What to do about a loss that jumped or broke, and where the weights before now are kept."""
+        self.checkpointer.wait()
+        kept = self.checkpointer.list()
+        before = f"The checkpoint before it is {kept[-1].name}." if kept else "There is no checkpoint before it."
+        return f"Lower --optimizer.learning-rate or lengthen the warm-up, in another --out. {before}"
 
     def seconds_left(self, tokens_per_second: float) -> float:
         if tokens_per_second:
@@ -261,7 +309,8 @@ class Trainer:
         """Held-out metrics and probes, with dropout off and the same draws every time."""
         with self.averaged_weights():
             results = evaluate(self.method, self.held_out or [], phase.name, self.decisions.precision, self.device, self.seed, self.total_steps)
-            self.refuse_divergence(results)
+            if broken := [name for name, value in results.items() if name.endswith("loss") and not math.isfinite(value)]:
+                raise Diverged(f"No finite number at step {self.step:,}: {', '.join(broken)}.", self.calmer())
             self.method.eval()
             with torch.no_grad(), autocast(self.device, self.decisions.precision):
                 results |= {name: probe(self.method) for name, probe in self.probes.items()}
@@ -298,11 +347,12 @@ class Trainer:
         if self.plateau is not None:
             state["plateau"] = self.plateau.state_dict()
         wall = self.wall_s + time.perf_counter() - self._started
-        state["metrics"] = self._metrics.state_dict()
+        state |= {"metrics": self._metrics.state_dict(), "guard": self.guard.state_dict(), "spikes": self.spikes.state_dict()}
         return state | {"step": self.step, "tokens": self.tokens, "flops": self.flops, "wall_s": wall}
 
     def save(self) -> None:
-        self.refuse_divergence(self._metrics.peek())  # what the next log step would find: no checkpoint of broken weights pushes out a good one
+        self.refuse_divergence(self.guard.peek())  # what the next log step would find
+        self.run.sync()
         self.checkpointer.save(self.step, self.state(), export=self.export)
 
     def export(self, folder: Path) -> None:
@@ -344,6 +394,8 @@ class Trainer:
         if self.plateau is not None:
             self.plateau.load_state_dict(state["plateau"])
         self._metrics.load_state_dict(state["metrics"], self.device)
+        self.guard.load_state_dict(state["guard"])
+        self.spikes.load_state_dict(state["spikes"])
         self.tokens, self.flops, self.wall_s = state["tokens"], state["flops"], state["wall_s"]
         self.run.cut(self.step)
         self.run.update(resumed_at=self.step)

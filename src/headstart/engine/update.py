@@ -12,8 +12,9 @@ from torch import Tensor
 
 from headstart.core.rng import Rng, mix_int, step_key
 from headstart.engine.distributed import local
+from headstart.engine.guard import Guard, first_nonfinite
 from headstart.engine.method import Batch, Context, Method
-from headstart.engine.optim import clip_gradients
+from headstart.engine.optim import clip_gradients, step_unless
 from headstart.engine.parallel import Parallel
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
@@ -40,6 +41,7 @@ class Update:
 
     Args:
         parallel: the method on the ranks of the run; None: on one process.
+        guard: leaves updates out whose loss or gradient is no finite number; None: every update is made.
         graph: capture the update as one CUDA graph per phase and batch shape; only on one process.
     """
 
@@ -54,6 +56,7 @@ class Update:
         seed: int,
         total_steps: int,
         parallel: Parallel | None = None,
+        guard: Guard | None = None,
         graph: bool = False,
     ) -> None:
         self.method = method
@@ -65,8 +68,11 @@ class Update:
         self.total_steps = total_steps
         self.parallel = parallel or Parallel(method)
         self.ranks = self.parallel.ranks
+        self.guard = guard
         self.graph = graph
         self.key = torch.zeros((), dtype=torch.int64, device=device)
+        self.at = torch.zeros((), dtype=torch.int64, device=device)
+        self._observed = [] if guard is None or type(method).observe is Method.observe else list(method.buffers())
         self._graphs: dict[Any, _Graph] = {}
         self._seen: dict[Any, int] = {}
 
@@ -80,10 +86,9 @@ class Update:
         Returns:
             means of the scalars of `method.loss` over the global batch, and "gradient_norm" before clipping; on the device.
         """
-        self.key.fill_(step_key(self.seed, step))
+        self._begin(step)
         if not self.graph:
             return self._run(batches, rows, step, phase)
-        seed_dropout(self.seed, step, 0, 0)  # once an update: inside a graph nothing can be seeded, and its first updates run plainly
         signature = (phase, tuple(tuple((name, value.shape) for name, value in sorted(batch.items())) for batch in batches))
         self._seen[signature] = self._seen.get(signature, 0) + 1
         if signature not in self._graphs:
@@ -91,6 +96,23 @@ class Update:
                 return self._run(batches, rows, step, phase)
             self._graphs[signature] = _Graph(self, batches, rows, step, phase)
         return self._graphs[signature].replay(batches)
+
+    def examine(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> tuple[str | None, dict[str, Tensor]]:
+        """Repeats a step without its update. Returns the first module that makes a number that is not finite, or None, and the step's scalars."""
+        self._begin(step)
+        scalars: dict[str, Tensor] = {}
+
+        def run() -> Tensor:
+            scalars.update(self._gradients(batches, rows, step, phase))
+            return scalars["loss"]
+
+        return first_nonfinite(self.method, run), scalars
+
+    def _begin(self, step: int) -> None:
+        self.key.fill_(step_key(self.seed, step))
+        self.at.fill_(step)
+        if self.graph:  # once an update: inside a graph nothing can be seeded, and its first updates run plainly
+            seed_dropout(self.seed, step, 0, 0)
 
     def context(self, step: int, phase: str, rows: Tensor) -> Context:
         return Context(step, self.total_steps, phase, Rng(self.key, rows), self.device, ranks=self.ranks)
@@ -109,6 +131,26 @@ class Update:
         return [{name: of_one[name] / totals[name] for name in totals} for of_one in counted]
 
     def _run(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> dict[str, Tensor]:
+        scalars = self._gradients(batches, rows, step, phase)
+        left_out = None
+        if self.guard is None:
+            self.optimizer.step()
+        else:
+            left_out = self.guard.watch(scalars["loss"], scalars["gradient_norm"], self.at)
+            step_unless(self.optimizer, left_out)
+        self._observe(scalars, left_out)
+        return scalars
+
+    @torch.no_grad()
+    def _observe(self, scalars: dict[str, Tensor], left_out: Tensor | None) -> None:
+        before = [buffer.clone() for buffer in self._observed]
+        self.method.observe(scalars)
+        if left_out is not None:
+            for buffer, kept in zip(self._observed, before, strict=True):
+                buffer.copy_(torch.where(left_out.bool(), kept, buffer))
+
+    def _gradients(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> dict[str, Tensor]:
+        """Fills the gradients, clipped; returns the step's scalars."""
         self.optimizer.zero_grad(set_to_none=True)
         world = self.ranks.world
         n_rows = sum(len(r) for r in rows) * world
@@ -136,9 +178,6 @@ class Update:
         if total is not None:
             torch._foreach_div_(gradients, total)
         norm = clip_gradients([p for group in self.optimizer.param_groups for p in group["params"]], self.clip_norm)
-        self.optimizer.step()
-        with torch.no_grad():
-            self.method.observe(means)
         return {**means, "gradient_norm": norm}
 
     def _means(self, parts: list[dict[str, Tensor]], weights: list[Tensor | float]) -> tuple[dict[str, Tensor], Tensor | None]:

@@ -149,6 +149,7 @@ def check(config: PretrainConfig) -> None:
         "trainer.evaluate_every": config.trainer.evaluate_every,
         "trainer.checkpoint_every": config.trainer.checkpoint_every,
         "trainer.micro_batch": config.trainer.micro_batch,
+        "trainer.max_skipped": config.trainer.max_skipped,
     }
     for name, count in whole_numbers.items():
         if count is not None and not 1 <= count < 1 << 31:

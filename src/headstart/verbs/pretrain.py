@@ -34,8 +34,9 @@ from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, check, preset_co
 
 MACHINE_FIELDS = {
     "out", "json", "debug", "dry_run", "resume", "device", "trainer.micro_batch", "trainer.parallel", "trainer.activation_checkpointing",
+    "trainer.on_nonfinite", "trainer.max_skipped",
 }  # fmt: skip
-"""What may change between a run and its continuation: it decides where and how the run is computed, not what."""
+"""What may change between a run and its continuation: it decides where and how the run is computed, and when it ends; not what it computes."""
 
 
 @dataclass
