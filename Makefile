@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: demo test test-fast lint docs bench install clean
+.PHONY: demo test test-fast lint docs bench torture reliability install clean
 
 install: $(VENV)/.installed
 
@@ -35,6 +35,13 @@ docs: install
 
 bench: install ## ratios against named peers on this machine's CPU; writes benchmarks/results/*.json
 	for name in rng sampling tokenization loader; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+
+torture: install ## 50 runs killed and started again, compared bit for bit; 25 minutes on 2 cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.torture
+
+reliability: install ## the tests behind docs/reliability.md; writes what came of them
+	$(BIN)/python -m tools.reliability
+	$(BIN)/python tools/fill_docs.py
 
 clean:
 	rm -rf $(VENV) demo runs site .pytest_cache .mypy_cache .ruff_cache

@@ -9,6 +9,8 @@ to finish. A kill comes in one of three ways:
 - sight: as soon as something appears on the disk (a half-written store, checkpoint or export, a metrics line), or some milliseconds later;
 - change: just before a change of the disk drawn among all of them (`kill_at.py`), so that the kill falls between two renames however close they are.
 
+Every tenth run is one of two processes under torchrun (DDP); the kill takes all of them, or one rank and torchrun ends the other.
+
 Afterwards these must be equal, bit for bit: the records of metrics, probes and samples (but for the fields that a clock decides), the weights of the
 export, the state of the last checkpoint, every file of the store; and no other file may lie in the run or beside it.
 
@@ -21,7 +23,6 @@ undisturbed run that is given, as flags, what the killed run recorded. And from 
 from __future__ import annotations
 
 import argparse
-import os
 import random
 import shutil
 import signal
@@ -38,13 +39,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from benchmarks.result import origin
 from headstart.core.files import write_json
 from headstart.engine.checkpoint import load_checkpoint
 from tests.corpus import write_corpus
-from tests.running import METHODS, TINY, environment, files, flags, records, run_info, untimed, weight_files
+from tests.running import METHODS, TINY, environment, files, flags, records, run_info, torchrun_command, untimed, weight_files
 
 ROOT = Path(__file__).parents[1]
 STEPS = 60
@@ -101,11 +103,13 @@ class Kill:
         how: "time", "sight" or "change".
         at: share of a process's life; index of SIGHTS; share of a process's changes of the disk.
         delay: seconds after the sight.
+        victim: under torchrun, the rank that is killed; None: all processes.
     """
 
     how: str
     at: float
     delay: float = 0.0
+    victim: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class Case:
 
     number: int
     method: str
+    processes: int
     decides: str
     kills: tuple[Kill, ...]
 
@@ -141,27 +146,36 @@ class Outcome:
 
     def record(self) -> dict[str, Any]:
         """As torture.json keeps it."""
+        case = self.case
         return {
-            "run": self.case.number, "method": self.case.method, "decided_by_trial": self.case.decides, "decided": self.decided, "kills": self.kills,
-            "restarts": self.starts - 1, "equal": not self.different, "different": self.different, "seconds": round(self.seconds, 1),
-        }  # fmt: skip
+            "run": case.number,
+            "method": case.method,
+            "processes": case.processes,
+            "decided_by_trial": case.decides,
+            "decided": self.decided,
+            "kills": self.kills,
+            "restarts": self.starts - 1,
+            "equal": not self.different,
+            "different": self.different,
+            "seconds": round(self.seconds, 1),
+        }
 
 
 def plan(number: int, methods: Sequence[str], seed: int) -> Case:
     """The case of this number: the same for the same seed."""
     rng = random.Random(f"{seed}/{number}")
-    turn = number // len(methods)
-    decides = "given" if turn % 2 == 0 else ("precision", "steps")[turn // 2 % 2]
-    ways = rng.choices(("time", "sight", "change"), k=rng.randint(1, 4))
+    turn, processes = number // len(methods), 2 if number % 10 == 9 else 1
+    decides = "given" if turn % 2 == 0 or processes > 1 else ("precision", "steps")[turn // 2 % 2]
+    ways = rng.choices(("time", "sight", "change") if processes == 1 else ("time", "sight"), k=rng.randint(1, 4))
     sights = sorted(rng.sample(range(len(SIGHTS)), ways.count("sight")))  # a restarted process does not go back behind what it has done
     kills = []
     for way in ways:
+        at, delay = rng.random(), 0.0
         if way == "sight":
-            sight = sights.pop(0)
-            kills.append(Kill(way, sight, rng.uniform(0, SIGHTS[sight][1])))
-        else:
-            kills.append(Kill(way, rng.random()))
-    return Case(number, methods[number % len(methods)], decides, tuple(kills))
+            at = sights.pop(0)
+            delay = rng.uniform(0, SIGHTS[at][1])
+        kills.append(Kill(way, at, delay, rng.choice([None, 0, 1]) if processes > 1 else None))
+    return Case(number, methods[number % len(methods)], processes, decides, tuple(kills))
 
 
 class Torture:
@@ -176,34 +190,35 @@ class Torture:
     def settings(self, method: str, decided: dict[str, Any]) -> list[str]:
         return ["pretrain", method, "--data", str(self.corpus), *flags({**SETTINGS, **OF_METHOD[method], **decided})]
 
-    def undisturbed(self, method: str, decided: dict[str, Any]) -> Life:
-        """The run that nobody stops; made once for each method and decisions."""
-        key = f"{method}-" + "-".join(str(value) for value in decided.values())
+    def undisturbed(self, method: str, processes: int, decided: dict[str, Any]) -> Life:
+        """The run that nobody stops; made once for each method, number of processes and decisions."""
+        key = "-".join([method, f"{processes}p", *(str(value) for value in decided.values())])
         with self._locks[method]:
             if key not in self._lives:
-                self._lives[key] = self._live(self.folder / f"undisturbed-{key}", self.settings(method, decided))
+                self._lives[key] = self._live(self.folder / f"undisturbed-{key}", processes, self.settings(method, decided))
             return self._lives[key]
 
-    def _live(self, work: Path, command: list[str]) -> Life:
+    def _live(self, work: Path, processes: int, command: list[str]) -> Life:
         work.mkdir()
-        process = Process(work, command, change=0)
+        process = Process(work, command, processes, change=0 if processes == 1 else None)
         process.wait_until("run/run.json")
         began = time.time() - process.started
         if process.wait() != 0:
             raise RuntimeError(f"the undisturbed run failed: {process.said()[-2000:]}")
-        return Life(work, began, time.time() - process.started, int(process.changed()))
+        return Life(work, began, time.time() - process.started, int(process.changed()) if processes == 1 else 0)
 
     def run(self, case: Case) -> Outcome:
         """Kills and restarts until the run is done, then compares. A fault of any kind is a difference."""
+        life = self.undisturbed(case.method, case.processes, GIVEN)
         outcome, start = Outcome(case), time.monotonic()
         work = self.folder / f"{case.number:03d}-{case.method}"
         work.mkdir()
         try:
-            self._disturb(case, work, outcome)
+            self._disturb(case, life, work, outcome)
             decided = run_info(work / "run")["decisions"]
             names = {"budget.steps": "total_steps", "precision": "precision", "trainer.micro_batch": "micro_batch"}
             outcome.decided = {setting: decided[name] for setting, name in names.items()}
-            outcome.different += differences(work, self.undisturbed(case.method, outcome.decided).work)
+            outcome.different += differences(work, self.undisturbed(case.method, case.processes, outcome.decided).work)
         except Exception as error:
             outcome.different.append(f"{type(error).__name__}: {error}")
         outcome.seconds = time.monotonic() - start
@@ -211,40 +226,37 @@ class Torture:
             shutil.rmtree(work)
         return outcome
 
-    def _disturb(self, case: Case, work: Path, outcome: Outcome) -> None:
-        life = self.undisturbed(case.method, GIVEN)
+    def _disturb(self, case: Case, life: Life, work: Path, outcome: Outcome) -> None:
         command = self.settings(case.method, DECISIONS[case.decides])
-        planned = list(case.kills)
-        recorded: dict[str, Any] | None = None
+        planned, recorded = list(case.kills), None
         while True:
             kill = planned.pop(0) if planned else None
-            process = Process(work, command, change=1 + int(kill.at * life.changes) if kill is not None and kill.how == "change" else None)
+            process = Process(work, command, case.processes, 1 + int(kill.at * life.changes) if kill is not None and kill.how == "change" else None)
             outcome.starts += 1
-            if kill is not None:
-                self._wait_for(kill, process, life)
-            hit = process.kill() if kill is not None and kill.how != "change" else process.wait() == -signal.SIGKILL
-            if hit:
-                assert kill is not None
-                doing = what_it_did(work, process.started)
-                changing = {"before": process.changed()} if kill.how == "change" else {}
-                outcome.kills.append({"how": kill.how, "doing": doing, **changing, "after_s": round(time.time() - process.started, 2)})
-            elif process.wait() != 0:
+            hit = kill is not None and self._hit(kill, process, life)
+            if not hit and process.wait() != 0:
                 raise RuntimeError(f"exit {process.wait()}: {process.said()[-2000:]}")
-            elif not outcome.kills:  # the first process was quicker than the kill: begin anew, with an earlier one
+            if not hit and not outcome.kills:  # the first process was quicker than the kill: begin anew, with an earlier one
                 shutil.rmtree(work)
                 work.mkdir()
                 planned.insert(0, Kill("time", random.Random(case.number + outcome.starts).uniform(0.0, 0.7)))
                 continue
             if any((work / "run" / "checkpoints").glob("step-*")):
                 decisions = run_info(work / "run")["decisions"]
-                if recorded is not None and decisions != recorded:
+                if decisions != (recorded or decisions):
                     outcome.different.append("a restart changed what was decided")
                 recorded = decisions
             if not hit:
                 return
+            assert kill is not None
+            more = {"before": process.changed()} if kill.how == "change" else {} if kill.victim is None else {"rank": kill.victim}
+            doing = what_it_did(work, process.started)
+            outcome.kills.append({"how": kill.how, "doing": doing, **more, "after_s": round(time.time() - process.started, 2)})
 
-    def _wait_for(self, kill: Kill, process: Process, life: Life) -> None:
-        """Returns at the moment of the kill, or when the process has ended."""
+    def _hit(self, kill: Kill, process: Process, life: Life) -> bool:
+        """Kills the process at its moment; False if it ended before."""
+        if kill.how == "change":
+            return process.wait() == -signal.SIGKILL
         if kill.how == "time" and kill.at < STARTING:  # a start takes long and changes nothing: few kills suffice there
             process.wait_at_most(kill.at / STARTING * life.began)
         elif kill.how == "time":
@@ -253,22 +265,29 @@ class Torture:
         elif kill.how == "sight":
             process.wait_until(SIGHTS[int(kill.at)][0])
             process.wait_at_most(kill.delay)
+        return process.kill(kill.victim)
 
 
 class Process:
-    """One start of the command line, in a group of its own.
+    """One start of the command line.
 
     Args:
+        processes: more than one: under torchrun.
         change: it is to be killed before its n-th change of the disk; 0: changes are only counted; None: plainly `python -m headstart`.
     """
 
-    def __init__(self, work: Path, command: list[str], change: int | None) -> None:
-        self.work, self.log, self.report = work, work.with_suffix(".log"), work.with_suffix(".change")
-        program = ["-m", "headstart"] if change is None else [str(ROOT / "tools" / "kill_at.py"), str(change), str(work), str(self.report)]
+    def __init__(self, work: Path, command: list[str], processes: int, change: int | None) -> None:
+        self.work, self.log, self.report = work, work.with_name(f"{work.name}.log"), work.with_name(f"{work.name}.change")
+        command = [*command, "--out", str(work / "run")]
+        if processes > 1:
+            arguments = torchrun_command(processes, "headstart", *command)
+        elif change is None:
+            arguments = [sys.executable, "-m", "headstart", *command]
+        else:
+            arguments = [sys.executable, str(ROOT / "tools" / "kill_at.py"), str(change), str(work), str(self.report), *command]
         self.started = time.time()
         with self.log.open("ab") as log:
-            arguments = [sys.executable, *program, *command, "--out", str(work / "run")]
-            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, env=environment(), start_new_session=True)
+            self._process = subprocess.Popen(arguments, stdout=log, stderr=log, env=environment())
 
     def alive(self) -> bool:
         return self._process.poll() is None
@@ -282,18 +301,25 @@ class Process:
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
 
-    def kill(self) -> bool:
-        """SIGKILL; False if the process had ended before."""
-        if self.alive():
-            os.killpg(self._process.pid, signal.SIGKILL)
-        return self._process.wait() == -signal.SIGKILL
+    def kill(self, rank: int | None = None) -> bool:
+        """SIGKILL for the process and what it started, or for one rank of it; returns when all have ended. False if it had ended before."""
+        if not self.alive():
+            return False
+        with suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(self._process.pid)
+            started = parent.children(recursive=True)
+            victims = [child for child in started if rank is not None and child.environ().get("RANK") == str(rank)]
+            for victim in victims or [parent, *started]:  # a rank that has not started yet: all of them
+                victim.kill()
+            psutil.wait_procs(started, PATIENCE)
+        return self.wait() != 0
 
     def wait(self) -> int:
         """The exit status; raises TimeoutExpired if the process hangs."""
         try:
             return self._process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
-            self.kill()
+            self._process.kill()
             raise
 
     def said(self) -> str:
@@ -382,18 +408,19 @@ def line(outcome: Outcome, done: int, total: int) -> str:
     kills = "; ".join(kill["doing"] for kill in outcome.kills)
     verdict = "equal" if not outcome.different else f"DIFFERENT: {'; '.join(outcome.different)}"
     case = outcome.case
-    return f"[{done:>{len(str(total))}}/{total}] run {case.number} {case.method}, {case.decides}: killed {len(outcome.kills)}x ({kills}): {verdict}"
+    what = f"{case.method}, {case.processes} process{'es' if case.processes > 1 else ''}, {case.decides}"
+    return f"[{done:>{len(str(total))}}/{total}] run {case.number}, {what}: killed {len(outcome.kills)}x ({kills}): {verdict}"
 
 
 def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     """The figures of all runs."""
     kills = [kill for outcome in outcomes for kill in outcome.kills]
-    stages = Counter(kill["doing"].rstrip("0123456789").removesuffix(" of step ").removesuffix(" step ") for kill in kills)
+    stages = Counter("training" if kill["doing"].startswith("past step") else kill["doing"].split(" of step ")[0] for kill in kills)
     return {
         "equal": sum(not outcome.different for outcome in outcomes),
         "runs": len(outcomes),
         "kills": len(kills),
-        "killed_while": {"training" if stage == "past" else stage: count for stage, count in stages.most_common()},
+        "killed_while": dict(stages.most_common()),
         "killed_by": dict(Counter(kill["how"] for kill in kills).most_common()),
     }
 
@@ -402,6 +429,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0, help="decides methods, moments and ways of the kills")
+    parser.add_argument("--only", type=int, nargs="+", help="repeat only the runs with these numbers")
     parser.add_argument("--method", nargs="+", default=list(METHODS), choices=METHODS)
     parser.add_argument("--out", type=Path, help="where the runs lie; by default a folder that is removed when all are equal")
     parser.add_argument("--workers", type=int, default=2, help="runs at the same time")
@@ -411,7 +439,7 @@ def main(argv: list[str] | None = None) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     torture = Torture(folder)
-    cases = [plan(number, options.method, options.seed) for number in range(options.runs)]
+    cases = [plan(number, options.method, options.seed) for number in options.only or range(options.runs)]
     outcomes: list[Outcome] = []
     with ThreadPoolExecutor(options.workers) as pool:
         for outcome in pool.map(torture.run, cases):
@@ -419,8 +447,8 @@ def main(argv: list[str] | None = None) -> int:
             print(line(outcome, len(outcomes), len(cases)), flush=True)
     what = "Runs killed with SIGKILL and started again with the same command, compared bit for bit with undisturbed ones."
     result = {"name": "torture", "what": what, **summary(outcomes), "wall_s": round(time.monotonic() - start, 1)}
-    command = f"python -m tools.torture --runs {options.runs} --seed {options.seed} --method {' '.join(options.method)}"
-    write_json(options.result, result | origin(command) | {"each": [outcome.record() for outcome in outcomes]})
+    command = "python -m tools.torture " + " ".join(sys.argv[1:] if argv is None else argv)
+    write_json(options.result, result | origin(command.strip()) | {"each": [outcome.record() for outcome in outcomes]})
     print("killed while: " + ", ".join(f"{stage} {count}" for stage, count in result["killed_while"].items()))
     print(f"{result['equal']} of {result['runs']}: killed {result['kills']} times in {result['wall_s'] / 60:.1f} minutes")
     if result["equal"] < result["runs"]:
