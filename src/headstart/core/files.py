@@ -26,6 +26,9 @@ from headstart.core.machine import writing
 MAX_JSON_BYTES = 256 * 2**20
 """`read_json` refuses larger files. The largest of ours is the manifest of a store: about 250 bytes an input file."""
 
+MAX_JSON_VALUES = 2**24
+"""Commas in one JSON text. Three bytes ("[],") become an object of 56 in memory, so its size alone bounds little."""
+
 
 @contextmanager
 def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
@@ -188,9 +191,16 @@ def read_json(path: str | Path, limit: int = MAX_JSON_BYTES) -> Any:
     """The parsed file. Raises BadInput when it is missing, no regular file, larger than `limit` bytes, or not JSON (which has no NaN)."""
     data = read_bounded(path, limit, "JSON file of ours")
     try:
+        refuse_many_values(data)
         return json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"is not valid JSON ({error}).", "It is damaged; build it again.", file=path) from error
+
+
+def refuse_many_values(data: bytes) -> None:
+    """Raises ValueError for JSON of more than `MAX_JSON_VALUES` values."""
+    if len(data) > MAX_JSON_VALUES and data.count(b",") > MAX_JSON_VALUES:
+        raise ValueError(f"more than {MAX_JSON_VALUES:,} values")
 
 
 def _refuse_constant(name: str) -> Any:

@@ -61,7 +61,7 @@ def test_gzip_of_several_members_is_read_to_the_end(tmp_path: Path) -> None:
         (b'{"body": "x", "title": "y"}', "no field 'text' (its fields: 'body', 'title')"),
         (b'{"text": 7}', "field 'text' is 7, not a string"),
         (b'{"text": null}', "field 'text' is null, not a string"),
-        (b'{"text": "caf\xe9"}', "not UTF-8 (byte 0xe9)"),
+        (b'{"text": "caf\xe9"}', "not UTF-8 (byte 14 of the line is 0xe9)"),
         (b'{"text": "a\\u0000b"}', "NUL byte"),
         (b'{"text": "half \\ud83d"}', "half of a surrogate pair (\\ud83d)"),
         (b"[" * 100_000, "not valid JSON"),
@@ -106,7 +106,7 @@ def test_markdown_is_one_document_whatever_its_blank_lines(tmp_path: Path) -> No
 def test_broken_utf8_in_text_is_named_by_its_line(tmp_path: Path) -> None:
     good, bad, last = read(write(tmp_path / "a.txt", b"one\ntwo\n\nthree\ncaf\xe9\n\nfour\nfive\n"))
     assert isinstance(bad, Fault)
-    assert (bad.number, bad.what) == (5, "is not UTF-8 (byte 0xe9).")
+    assert (bad.number, bad.what) == (5, "is not UTF-8 (byte 4 of the line is 0xe9).")
     assert texts([good, last]) == ["one\ntwo", "four\nfive"]
 
 

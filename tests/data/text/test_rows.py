@@ -33,6 +33,7 @@ def pieces_of(rows: Rows, begin: int, end: int) -> list[tuple[int, ...]]:
     return found
 
 
+@pytest.mark.promise("Every token of the training documents is in exactly one training row.")
 @pytest.mark.parametrize("split", ["train", "held_out"])
 def test_every_token_of_the_split_is_in_one_row_once(fresh: TextStore, split: Literal["train", "held_out"]) -> None:
     rows = packed_rows(fresh, 64, split, [CLS], [SEP])
@@ -173,18 +174,18 @@ def test_damaged_rows(fresh: TextStore, name: str) -> None:
     data = path.read_bytes()
     path.write_bytes(data[:-4])
     with pytest.raises(BadInput):
-        Rows(rows.folder)
+        Rows(rows.folder, fresh.vocab_size)
     path.write_bytes(data)
     for spoilt, value in (("lengths", 65), ("lengths", 0), ("second", 65)):
         good = np.load(rows.folder / f"{spoilt}.npy")
         np.save(rows.folder / f"{spoilt}.npy", np.append(np.int32(value), good[1:]))
         with pytest.raises(BadInput, match="do not fit"):
-            Rows(rows.folder)
+            Rows(rows.folder, fresh.vocab_size)
         np.save(rows.folder / f"{spoilt}.npy", good)
-    Rows(rows.folder)
+    Rows(rows.folder, fresh.vocab_size)
     np.save(rows.folder / "lengths.npy", np.load(rows.folder / "lengths.npy")[1:])
     with pytest.raises(BadInput, match="do not fit"):
-        Rows(rows.folder)
+        Rows(rows.folder, fresh.vocab_size)
     (rows.folder / "rows.json").write_text(json.dumps({"format_version": 0}))
     with pytest.raises(BadInput, match="format version"):
-        Rows(rows.folder)
+        Rows(rows.folder, fresh.vocab_size)

@@ -221,7 +221,7 @@ def test_missing_special_tokens_are_named(tmp_path: Path) -> None:
 
 
 def test_what_is_no_tokenizer(tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match="is no tokenizer"):
+    with pytest.raises(BadInput, match="cannot be read"):
         load_tokenizer(tmp_path / "nowhere.json", TextConfig())
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(BadInput, match="is no tokenizer"):

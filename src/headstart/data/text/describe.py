@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from headstart.core.errors import UsageError
+from headstart.core.files import inside
 from headstart.data.permute import combine, permute
 from headstart.data.text.rows import Rows
 from headstart.data.text.store import TextStore, open_text_store
@@ -61,7 +62,7 @@ def peek(store: TextStore | str | Path, n: int = 3, seed: int = 0, max_pieces: i
     documents = [_document(store, int(index), max_pieces) for index in draw(len(store.held_out), n, seed)]
     rows = []
     for folder in sorted(path.parent for path in (store.folder / "rows").glob("*/rows.json")):
-        opened = Rows(folder)
+        opened = Rows(inside(store.folder, f"rows/{folder.name}"), store.vocab_size)
         rows += [_row(store, opened, int(index)) for index in draw(len(opened), n, seed)]
     return Peek(store.report(), documents, rows)
 

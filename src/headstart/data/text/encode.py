@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
+from headstart.core.errors import BadInput
 from headstart.core.files import sync_folder
 from headstart.core.progress import Reporter
 from headstart.data.text.config import TextConfig
@@ -245,9 +246,19 @@ def _write_part(path: Path, part: Part, arrays: list[dict[str, np.ndarray]]) -> 
 
 
 def read_part(path: Path, name: str | None = None) -> tuple[Part, np.ndarray]:
-    """What is known of a part, and one of its arrays (empty if no name is given)."""
-    with safe_open(path, framework="numpy") as file:
-        return Part.from_metadata(file.metadata()["part"]), file.get_tensor(name) if name else np.empty(0)
+    """What is known of a part, and one of its arrays (empty if no name is given).
+
+    Raises BadInput if it is damaged.
+    """
+    try:
+        with safe_open(path, framework="numpy") as file:
+            part = Part.from_metadata(file.metadata()["part"])
+            array = file.get_tensor(name) if name else np.empty(0)
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise BadInput(f"is damaged ({error}).", f"Delete {path.parent.parent} and start the same command again.", file=path) from error
+    if name == "tokens" and len(array) != part.tally.tokens:
+        raise BadInput("is damaged: its counts differ.", f"Delete {path.parent.parent} and start the same command again.", file=path)
+    return part, array
 
 
 @contextmanager

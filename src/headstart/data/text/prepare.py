@@ -89,7 +89,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
         tokenizer = taken[0] if taken else text_tokenizer.train_tokenizer(_sample(files, config), config)
         with atomic_write(tokenizer_path) as file:
             file.write(tokenizer.to_str(pretty=True).encode())
-    tokenizer = Tokenizer.from_file(str(tokenizer_path))
+    tokenizer, _ = text_tokenizer.load_tokenizer(tokenizer_path, config)
     parts = encode_parts(files, tokenizer, config, work / "parts", workers)
     infos = [read_part(path)[0] for path in parts]
     quarantined = _write_quarantine(out, files, infos)
@@ -145,6 +145,9 @@ def _check_place(out: Path, sources: Sequence[str | Path]) -> None:
     ours = {"manifest.json", "tokenizer.json", "quarantine.jsonl", "rows", ".work", ".lock", *(f"{name}.npy" for name in ARRAYS)}
     if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir() if not path.name.endswith(".tmp")} - ours):
         raise UsageError(f"{out} holds other files.", "Give a new folder for the store.")
+    for name in sorted(ours):  # what is written or deleted there
+        if (out / name).is_symlink():
+            raise BadInput("is a link, through which a store is not written.", "Give --out a folder on the other disk.", file=out / name)
 
 
 def _differences(store: TextStore, inputs: Inputs, config: TextConfig) -> list[str]:

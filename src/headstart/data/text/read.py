@@ -18,10 +18,12 @@ from functools import cached_property
 from typing import IO, Any, TypeAlias
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from headstart.core.errors import BadInput
+from headstart.core.files import refuse_many_values
 from headstart.core.hardware import memory_total
+from headstart.data import parquet
+from headstart.data.compressed import Bomb, Decompressed
 from headstart.data.text.config import DocumentSplit, TextConfig
 from headstart.data.text.sources import InputFile
 
@@ -109,7 +111,7 @@ class Reading:
         try:
             stream: Any = hashed
             if self.file.compression:
-                stream = pa.CompressedInputStream(pa.PythonFile(hashed, mode="r"), self.file.compression)
+                stream = Decompressed(hashed, self.file.compression, lambda: hashed.size)
             lines = _Lines(stream, self.limit)
             match self.file.format:
                 case "jsonl" | "builtin":
@@ -118,6 +120,8 @@ class Reading:
                     yield from _table(lines, self.field, "," if self.file.format == "csv" else "\t", self.limit)
                 case _:
                     yield from _text(lines, self.split, self.limit, 0 if self.file.compression else self.file.size)
+        except Bomb as error:
+            yield Fault(lines.number + 1, f"{error}.", "Leave the file out, or give it uncompressed.")
         except (pa.ArrowException, OSError) as error:
             how = f"the {self.file.compression} data is damaged or cut off" if self.file.compression else "cannot be read"
             yield Fault(lines.number + 1, f"{how} ({_first_line(error)}).", "Copy or download the file again.")
@@ -137,14 +141,20 @@ def bad_input(file: InputFile, fault: Fault) -> BadInput:
 
 
 def _checked(number: int, text: str) -> Record | Fault:
-    """NUL bytes and lone surrogates (JSON can spell them) are no text."""
-    mend = "Remove it; the file may be binary or of another encoding."
-    if "\0" in text:
-        return Fault(number, "holds a NUL byte.", mend)
+    if reason := why_no_text(text):
+        return Fault(number, f"{reason}.", "Remove it; the file may be binary or of another encoding.")
+    return Record(number, text, text.encode())
+
+
+def why_no_text(value: str) -> str | None:
+    """Why a string is no text, None if it is: NUL bytes and lone surrogates, which JSON can spell."""
+    if "\0" in value:
+        return "holds a NUL byte"
     try:
-        return Record(number, text, text.encode())
+        value.encode()
     except UnicodeEncodeError as error:
-        return Fault(number, f"holds half of a surrogate pair (\\u{ord(text[error.start]):04x}).", mend)
+        return f"holds half of a surrogate pair (\\u{ord(value[error.start]):04x})"
+    return None
 
 
 class _HashedFile:
@@ -226,6 +236,7 @@ def _json_lines(lines: _Lines, field: str) -> Iterator[_Found]:
         if not line.strip():
             continue
         try:
+            refuse_many_values(line)
             record = json.loads(line.decode())
         except UnicodeDecodeError as error:
             yield _not_utf8(number, error)
@@ -284,30 +295,29 @@ def _table(lines: _Lines, field: str, delimiter: str, limit: int) -> Iterator[_F
 def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
     number = 0
     try:
-        with pq.ParquetFile(file.path) as table:
-            schema = table.schema_arrow
-            if field not in schema.names:
-                there = ", ".join(repr(name) for name in schema.names[:8])
-                yield Fault(0, f"has no column {field!r} (its columns: {there}).", NAME_COLUMN)
-                return
-            kind = schema.field(field).type
-            if pa.types.is_dictionary(kind):
-                kind = kind.value_type
-            if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-                yield Fault(0, f"column {field!r} is of type {kind}, not string.", NAME_COLUMN)
-                return
-            for batch in table.iter_batches(batch_size=256, columns=[field]):
-                for text in batch.column(0).to_pylist():
-                    number += 1
-                    if text is None:
-                        yield Fault(number, f"column {field!r} is null, not a string.", "Leave the row out, or write the text.")
-                    elif len(text) > limit:
-                        yield _too_large(number, limit)
-                    else:
-                        yield number, text
+        columns = parquet.schema(file.path)
+        if field not in columns.names:
+            there = ", ".join(repr(name) for name in columns.names[:8])
+            yield Fault(0, f"has no column {field!r} (its columns: {there}).", NAME_COLUMN)
+            return
+        kind = columns.field(field).type
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            yield Fault(0, f"column {field!r} is of type {kind}, not string.", NAME_COLUMN)
+            return
+        for row in parquet.rows(file.path, [field]):
+            text = row[field]
+            number += 1
+            if text is None:
+                yield Fault(number, f"column {field!r} is null, not a string.", "Leave the row out, or write the text.")
+            elif len(text) > limit:
+                yield _too_large(number, limit)
+            else:
+                yield number, text
     except UnicodeDecodeError as error:
         yield _not_utf8(number + 1, error)
-    except (pa.ArrowException, OSError) as error:
+    except parquet.ERRORS as error:
         yield Fault(number + 1, f"is damaged, cut off, or no parquet file ({_first_line(error)}).", "Copy or download the file again.")
 
 
@@ -358,7 +368,10 @@ def blank_lines_separate(head: bytes) -> bool:
 
 
 def _not_utf8(number: int, error: UnicodeDecodeError | None = None) -> Fault:
-    where = f" (byte 0x{error.object[error.start]:02x})" if error else ""
+    where = ""
+    if error:
+        place = error.start - error.object.rfind(b"\n", 0, error.start)
+        where = f" (byte {place:,} of the line is 0x{error.object[error.start]:02x})"
     if error and error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return Fault(number, "is UTF-16, not UTF-8.", "Convert it: iconv -f UTF-16 -t UTF-8.")
     return Fault(number, f"is not UTF-8{where}.", "Convert the file, for example: iconv -f LATIN1 -t UTF-8.")

@@ -22,13 +22,16 @@ from typing import Any, Literal
 import numpy as np
 
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import locked, read_json, write_json
+from headstart.core.files import inside, locked, own_file, read_json, write_json
 from headstart.core.progress import Reporter
+from headstart.data.arrays import map_array
 from headstart.data.text.packing import best_fit
 from headstart.data.text.store import TextStore
 
 FORMAT_VERSION = 1
 BLOCK_TOKENS = 2**21
+MAX_LENGTH = 2**20
+"""Tokens of the longest row that is built."""
 REBUILD = "Delete this folder; it is made again from its store."
 
 Split = Literal["train", "held_out"]
@@ -47,16 +50,19 @@ class Rows:
         report: figures for a person: "padding_share", "cropped_share" and what else the builder counted.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        info = read_json(folder / "rows.json")
+    def __init__(self, folder: Path, vocab_size: int) -> None:
+        self.folder, self.vocab_size = folder, vocab_size
+        info = read_json(own_file(folder, "rows.json"))
         if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
             raise BadInput("is of another format version.", REBUILD, file=folder / "rows.json")
+        if not _is_sound(info):
+            raise BadInput("lacks or spoils an entry.", REBUILD, file=folder / "rows.json")
         self.info: dict[str, Any] = info
-        self.ids, self.lengths, self.second = (self._array(name) for name in ("ids", "lengths", "second"))
+        self.ids, self.lengths, self.second = (map_array(folder, name, REBUILD) for name in ("ids", "lengths", "second"))
         n_rows, self.length = info["n_rows"], info["length"]
+        kinds_fit = self.ids.dtype in (np.uint16, np.uint32) and self.lengths.dtype == self.second.dtype == np.int32
         shapes_fit = self.ids.shape == (n_rows, self.length) and self.lengths.shape == self.second.shape == (n_rows,)
-        if not shapes_fit or (n_rows and not 1 <= self.lengths.min() <= self.lengths.max() <= self.length) or (self.second > self.lengths).any():
+        if not kinds_fit or not shapes_fit or (n_rows and not self._lengths_fit()):
             raise BadInput("arrays do not fit each other.", REBUILD, file=folder)
         self.n_tokens: int = info["n_tokens"]
         self.n_documents: int = info["n_documents"]
@@ -68,8 +74,15 @@ class Rows:
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """The rows with these numbers: `input_ids` int64 [batch, length]; `attention_mask` bool only if one of them is padded; `token_type_ids`
-        int64 only if the rows have two segments."""
-        batch = {"input_ids": self.ids.take(rows, axis=0).astype(np.int64)}  # `take` is twice as fast as an index
+        int64 only if the rows have two segments.
+
+        Raises BadInput for a token id beyond the vocabulary: on a GPU it would end the process without a word. Looking costs 1 us a batch of 64 x
+        128, a pass over all rows at opening would cost minutes.
+        """
+        ids = self.ids.take(rows, axis=0)  # twice as fast as an index
+        if ids.max(initial=0) >= self.vocab_size:
+            raise BadInput(f"holds token ids beyond the vocabulary of {self.vocab_size}.", REBUILD, file=self.folder / "ids.npy")
+        batch = {"input_ids": ids.astype(np.int64)}
         lengths = self.lengths[rows]
         if (lengths < self.length).any():
             batch["attention_mask"] = np.arange(self.length) < lengths[:, None]
@@ -78,12 +91,20 @@ class Rows:
             batch["token_type_ids"] = ((place >= self.second[rows][:, None]) & (place < lengths[:, None])).astype(np.int64)
         return batch
 
-    def _array(self, name: str) -> np.ndarray:
-        path = self.folder / f"{name}.npy"
-        try:
-            return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # the same memory without memmap's cost in every access
-        except (OSError, ValueError, EOFError) as error:
-            raise BadInput(f"cannot be opened ({str(error).splitlines()[0]}).", REBUILD, file=path) from error
+    def _lengths_fit(self) -> bool:
+        return bool(1 <= self.lengths.min() <= self.lengths.max() <= self.length and self.second.min() >= 0 and (self.second <= self.lengths).all())
+
+
+def _is_sound(info: dict[str, Any]) -> bool:
+    """Whether what is read of a rows.json has the types that it is read as."""
+    counts = [info.get(name) for name in ("n_rows", "length", "n_tokens", "n_documents")]
+    report = info.get("report")
+    return (
+        all(isinstance(count, int) and count >= 0 for count in counts)
+        and isinstance(info.get("two_segments"), bool)
+        and isinstance(report, dict)
+        and all(isinstance(value, int | float) for value in report.values())
+    )
 
 
 def packed_rows(
@@ -103,8 +124,10 @@ def packed_rows(
         wrap: a document longer than a row is cut. "chunk": each chunk gets `begin` and `end` (BERT: every row is [CLS] text [SEP]).
             "document": only the document does (causal LM: a row that ends in the middle of a document must not teach an end there).
 
-    Raises UsageError if `length` leaves no room for text.
+    Raises UsageError if `length` leaves no room for text, or is larger than any row can be.
     """
+    if length > MAX_LENGTH:
+        raise UsageError(f"rows of {length:,} tokens.", f"Give at most {MAX_LENGTH:,}.")
     room = length - len(begin) - len(end)
     if room < 1:
         raise UsageError(f"rows of {length} tokens have no room for text beside {len(begin) + len(end)} special tokens.", "Give longer rows.")
@@ -118,7 +141,7 @@ def packed_rows(
                     writer.append(ids, lengths, lengths)
                 writer.report |= {"cropped_share": 0.0, "cut_documents_share": pieces.cut_share}
                 writer.n_documents = pieces.n_documents
-    return Rows(folder)
+    return Rows(folder, store.vocab_size)
 
 
 def write_rows(
@@ -150,13 +173,14 @@ def write_rows(
                     ids[np.arange(length) < lengths[:, None]] = np.concatenate([row for row, _ in block])
                     writer.append(ids, lengths, np.array([second for _, second in block]))
                 writer.report |= report or {}
-    return Rows(folder)
+    return Rows(folder, store.vocab_size)
 
 
 def rows_folder(store: TextStore, key: dict[str, Any], split: str, length: int) -> Path:
     made_from = [FORMAT_VERSION, key, split, length, store.manifest["arrays"]["tokens"]["sha256"], store.special_ids.get("pad", 0)]
     identity = json.dumps(made_from, sort_keys=True)
-    return store.folder / "rows" / f"{split}-{length}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    name = f"{split}-{length}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    return inside(store.folder, f"rows/{name}")  # files there are written and deleted
 
 
 class RowsWriter:
@@ -175,9 +199,9 @@ class RowsWriter:
         }  # fmt: skip
 
     def __enter__(self) -> RowsWriter:
-        self.folder.mkdir(exist_ok=True)
-        for path in self.folder.iterdir():  # left by a killed process
-            path.unlink()
+        if self.folder.is_dir():  # left by a killed process
+            shutil.rmtree(self.folder)
+        self.folder.mkdir()
         self.files = {name: (self.folder / f"{name}.npy").open("w+b") for name in self.shapes}
         for name in self.shapes:
             self._write_header(name)

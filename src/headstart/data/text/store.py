@@ -16,6 +16,7 @@ is used. `prepare.py` writes it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import pairwise
@@ -26,7 +27,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from headstart.core.errors import BadInput
-from headstart.core.files import read_json, sha256_file
+from headstart.core.files import own_file, read_json, sha256_file
+from headstart.data.arrays import map_array
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.config import TextConfig
 
@@ -67,6 +69,8 @@ class TextStore:
         self.held_out = self._array("held_out")
         self.dropped = self._array("dropped")
         self._check_arrays()
+        if self.vocab_size != (found := text_tokenizer.vocabulary_size(self.tokenizer)):  # the size of tables that a model will allocate
+            raise BadInput(f"states a vocabulary of {self.vocab_size}, its tokenizer has {found}.", REBUILD, file=folder / "manifest.json")
 
     @cached_property
     def continues_word(self) -> np.ndarray:
@@ -132,14 +136,10 @@ class TextStore:
         return lines
 
     def _array(self, name: str) -> np.ndarray:
-        path = self.folder / f"{name}.npy"
-        try:
-            array = np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # the same memory without memmap's cost in every access
-        except (OSError, ValueError, EOFError) as error:  # missing; cut off; a header that is too long, no array, or asks for pickle
-            raise BadInput(f"cannot be opened ({str(error).splitlines()[0]}).", REBUILD, file=path) from error
-        stated = self.manifest["arrays"][name]
+        array, stated = map_array(self.folder, name, REBUILD), self.manifest["arrays"][name]
         if list(array.shape) != stated["shape"] or str(array.dtype) != stated["dtype"] or array.ndim != 1:
-            raise BadInput(f"is {array.dtype}{list(array.shape)}, the manifest says {stated['dtype']}{stated['shape']}.", REBUILD, file=path)
+            what = f"is {array.dtype}{list(array.shape)}, the manifest says {stated['dtype']}{stated['shape']}."
+            raise BadInput(what, REBUILD, file=self.folder / f"{name}.npy")
         return array
 
     def _check_arrays(self) -> None:
@@ -179,7 +179,7 @@ def _are_offsets(offsets: np.ndarray, end: int, strict: bool = True) -> bool:
 
 
 def _open_tokenizer(folder: Path) -> Tokenizer:
-    tokenizer, _ = text_tokenizer.load_tokenizer(folder / "tokenizer.json", TextConfig())
+    tokenizer, _ = text_tokenizer.load_tokenizer(own_file(folder, "tokenizer.json"), TextConfig())
     return tokenizer
 
 
@@ -188,7 +188,7 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         what = "its preparation was interrupted." if (folder / ".work").is_dir() else "is no store: it has no manifest.json."
         raise BadInput(what, "Start the command that prepares it again.", file=folder)
-    manifest = read_json(path)
+    manifest = read_json(own_file(folder, "manifest.json"))
     if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
         raise BadInput("is not the manifest of a text store.", "Give the folder of a text store.", file=path)
     if manifest.get("format_version") != FORMAT_VERSION:
@@ -199,21 +199,29 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
+COUNTS = ("documents", "sentences", "words", "tokens", "held_out_documents", "held_out_tokens", "near_duplicate_documents", "quarantined")
+
+
 def _is_sound(manifest: dict[str, Any]) -> bool:
     """Whether what is read of a manifest has the types that it is read as."""
     try:
-        arrays, tokenizer = manifest["arrays"], manifest["tokenizer"]
+        arrays, tokenizer, counts = manifest["arrays"], manifest["tokenizer"], manifest["counts"]
         entries: list[tuple[Any, type]] = [(array[name], str) for array in arrays.values() for name in ("dtype", "sha256")]
         entries += [(array["shape"], list) for array in arrays.values()]
         entries += [(tokenizer["vocab_size"], int), (tokenizer["model"], str), (manifest["tokenizer_sha256"], str)]
-        entries += [(manifest[name], float) for name in ("unigram_entropy", "tokens_per_word", "unknown_share")]
-        entries += [(entry["name"], str) for entry in manifest["inputs"]]
-        entries += [(manifest["preparation"], dict), *((count, int) for count in manifest["counts"].values())]
+        entries += [(entry[name], kind) for entry in manifest["inputs"] for name, kind in INPUT.items()]
+        entries += [(manifest["preparation"], dict), *((counts[name], int) for name in COUNTS)]
+        numbers = [manifest[name] for name in ("unigram_entropy", "tokens_per_word", "unknown_share")] + [*manifest["sentences_longer_than"].values()]
         specials = tokenizer["special_ids"].values()
         return (
             set(arrays) == set(ARRAYS)
             and all(isinstance(value, kind) for value, kind in entries)
+            and all(isinstance(number, float) and math.isfinite(number) for number in numbers)
             and all(isinstance(index, int) and 0 <= index < tokenizer["vocab_size"] for index in specials)
         )
     except (KeyError, TypeError, AttributeError):
         return False
+
+
+INPUT = {"name": str, "bytes": int, "mtime_ns": int, "listing": str, "sha256": str}
+"""What the manifest says of each input file."""

@@ -6,22 +6,26 @@ What is special:
   `_canonical_unigram` mend that.
 - Our own vocabularies begin with [PAD] [UNK] [CLS] [SEP] [MASK] = 0..4, whatever the kind, so every method works with every tokenizer.
 - Text that spells a special token ("[MASK]") is encoded as ordinary text.
+- A tokenizer.json is a small program: what would exhaust memory or time is refused before the library sees it (`_refuse_explosions`), and what makes
+  the library panic is bad input like any other (`library_errors`).
 """
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from headstart.core.errors import BadInput
-from headstart.core.files import read_json
+from headstart.core.errors import BadInput, HeadstartError
+from headstart.core.files import read_bounded, read_json
 from headstart.data.text.config import TextConfig
 
 SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -29,6 +33,15 @@ SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 MAX_WORD_CHARACTERS = 200
 """A longer word is [UNK] (WordPiece; google-research/electra model/tokenization.py)."""
+
+MAX_TOKENIZER_BYTES = 2**27
+"""Of a tokenizer.json or vocab.txt. The largest in use have a quarter of it."""
+MAX_VOCABULARY = 2**22
+"""Largest token id + 1, so rows of an embedding table. The largest in use have a sixteenth of it."""
+MAX_EXPANSION = 4096
+"""Characters that the normaliser of a taken tokenizer may make of one, by its steps that insert text."""
+MAX_WORD_SEARCH = 1000
+"""Largest `max_input_chars_per_word` of a taken WordPiece: its search is quadratic in it."""
 
 SENTENCE_END = "\0"
 """Marks the end of a sentence while encoding. NUL is not allowed in text, so it cannot be confused with any."""
@@ -208,47 +221,128 @@ def load_tokenizer(path: str | Path, config: TextConfig) -> tuple[Tokenizer, dic
     names: dict[str, str] = {}
     folder = path if path.is_dir() else path.parent
     if (folder / "tokenizer_config.json").is_file():
-        stated = read_json(folder / "tokenizer_config.json")
-        for role, (key, *_) in _ROLES.items():
-            value = stated.get(key)
-            value = value.get("content") if isinstance(value, dict) else value
-            if isinstance(value, str):
-                names[role] = value
+        names = _named_specials(folder / "tokenizer_config.json")
     if path.is_dir():
         candidates = [path / "tokenizer.json", path / "vocab.txt"]
         path = next((candidate for candidate in candidates if candidate.is_file()), path)
     if path.is_dir():
-        return _load_from_transformers(path), names
-    try:
-        if path.suffix == ".txt":
-            vocabulary = {token: index for index, token in enumerate(path.read_text(encoding="utf-8").splitlines())}
-            if "[UNK]" not in vocabulary:
-                raise BadInput("has no [UNK], so it is no WordPiece vocabulary.", "Give a vocab.txt of BERT's form, one token a line.", file=path)
-            tokenizer = bert_tokenizer(vocabulary, config)
-            tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token in vocabulary])
-        else:
-            tokenizer = Tokenizer.from_file(str(path))
-    except BadInput:
-        raise
-    except Exception as error:  # tokenizers raises bare Exception
-        mend = "Give a tokenizer.json, a vocab.txt, or a folder of transformers that holds one."
-        raise BadInput(f"is no tokenizer ({error}).", mend, file=path) from error
+        tokenizer = _load_from_transformers(path)
+    else:
+        data = read_bounded(path, MAX_TOKENIZER_BYTES, "tokenizer")
+        with library_errors("is no tokenizer", path):
+            tokenizer = _from_vocabulary(data, path, config) if path.suffix == ".txt" else _from_json(data, path)
+    check_tokenizer(tokenizer, path)
+    return tokenizer, names
+
+
+def check_tokenizer(tokenizer: Tokenizer, file: Path) -> None:
+    """Refuses a tokenizer that models cannot have a table for, or that fails at its first text. Switches padding and truncation off.
+
+    Raises BadInput.
+    """
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return tokenizer, names
+    if (size := vocabulary_size(tokenizer)) > MAX_VOCABULARY:
+        raise BadInput(f"has token ids up to {size - 1:,}.", f"Ids below {MAX_VOCABULARY:,} are read.", file=file)
+    with library_errors("is a broken tokenizer", file):
+        tokenizer.decode(tokenizer.encode(_TRIAL, _TRIAL).ids, skip_special_tokens=False)
+
+
+_TRIAL = "The cat's 3 kittens, née \u00c5ngström\t\U0001f408 \u732b\n" + "x" * 300
+"""Letters, digits, punctuation, accents, an emoji, CJK, and a long word."""
+
+
+@contextmanager
+def library_errors(what: str, file: Path | str | None) -> Iterator[None]:
+    """What the tokenizers library raises becomes BadInput: it raises bare Exception, and a panic is not even that.
+
+    Args:
+        what: the sentence to say, without its end.
+    """
+    try:
+        yield
+    except HeadstartError:
+        raise
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
+        mend = "Give a tokenizer.json, a vocab.txt, or a folder of transformers that holds one."
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise BadInput(f"{what} ({reason}).", mend, file=file) from error
+
+
+def _named_specials(path: Path) -> dict[str, str]:
+    """Role -> token, of those that a tokenizer_config.json names."""
+    stated = read_json(path)
+    if not isinstance(stated, dict):
+        raise BadInput("is not a JSON object.", "Save the tokenizer again.", file=path)
+    names = {}
+    for role, (key, *_) in _ROLES.items():
+        value = stated.get(key)
+        value = value.get("content") if isinstance(value, dict) else value
+        if isinstance(value, str):
+            names[role] = value
+    return names
+
+
+def _from_vocabulary(data: bytes, path: Path, config: TextConfig) -> Tokenizer:
+    vocabulary = {token: index for index, token in enumerate(data.decode().splitlines())}
+    if "[UNK]" not in vocabulary:
+        raise BadInput("has no [UNK], so it is no WordPiece vocabulary.", "Give a vocab.txt of BERT's form, one token a line.", file=path)
+    tokenizer = bert_tokenizer(vocabulary, config)
+    tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token in vocabulary])
+    return tokenizer
+
+
+def _from_json(data: bytes, path: Path) -> Tokenizer:
+    text = data.decode()
+    _refuse_explosions(json.loads(text), path)
+    return Tokenizer.from_str(text)
+
+
+def _refuse_explosions(parsed: Any, path: Path) -> None:
+    """Raises BadInput for what makes the library take memory or time without end (each seen with tokenizers 0.23): text that every character is
+    replaced by, several times over; a table of normalisation that states a false size; a search over words of any length."""
+    if not isinstance(parsed, dict):
+        raise BadInput("is not a JSON object.", "Give a tokenizer.json.", file=path)
+    expansion = 1
+    for step in _steps(parsed.get("normalizer")):
+        inserted = next((value for key in ("content", "prepend") if isinstance(value := step.get(key), str)), "")
+        expansion *= max(len(inserted), 1)
+        if isinstance(table := step.get("precompiled_charsmap"), str) and not _fits(table):
+            raise BadInput("has a damaged table of normalisation.", "Save the tokenizer again.", file=path)
+    if expansion > MAX_EXPANSION:
+        raise BadInput(f"makes up to {expansion:,} characters of one.", f"At most {MAX_EXPANSION:,} are allowed.", file=path)
+    model = parsed.get("model")
+    longest = model.get("max_input_chars_per_word") if isinstance(model, dict) else None
+    if isinstance(longest, int) and longest > MAX_WORD_SEARCH:
+        raise BadInput(f"searches words of {longest:,} characters.", f"At most {MAX_WORD_SEARCH:,} are allowed.", file=path)
+
+
+def _steps(normalizer: Any) -> Iterator[dict[str, Any]]:
+    """The steps of a normaliser, those of sequences within it too."""
+    if isinstance(normalizer, dict):
+        yield normalizer
+        for step in normalizer.get("normalizers") or ():
+            yield from _steps(step)
+
+
+def _fits(table: str) -> bool:
+    """Whether sentencepiece's table holds what it states: a size in 4 bytes, an array of that size, strings."""
+    try:
+        data = base64.b64decode(table)
+    except ValueError:
+        return False
+    size = int.from_bytes(data[:4], "little")
+    return len(data) >= 4 and size % 4 == 0 and 4 + size <= len(data)
 
 
 def _load_from_transformers(folder: Path) -> Tokenizer:
     from transformers import AutoTokenizer  # heavy, and needed only for folders without tokenizer.json
 
-    try:
+    with library_errors("holds no tokenizer that can be loaded", folder):
         loaded = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-        tokenizer = Tokenizer.from_str(loaded.backend_tokenizer.to_str())
-    except Exception as error:
-        raise BadInput(f"holds no tokenizer that can be loaded ({error}).", "Give a folder with a tokenizer.json.", file=folder) from error
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
+        return Tokenizer.from_str(loaded.backend_tokenizer.to_str())
 
 
 def special_ids(tokenizer: Tokenizer, names: dict[str, str] | None = None) -> dict[str, int]:

@@ -1,0 +1,42 @@
+"""Compressed files, read as a stream that ends where a decompression bomb begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+FREE_BYTES = 2**28
+"""So much may come out of any compressed file."""
+MAX_RATIO = 200
+"""Beyond that, bytes that come out for each byte read. Text compresses 3- to 10-fold, logs up to 100-fold, zeros 1,000-fold (gzip) to 30,000-fold
+(zstd): 30 MB of them are a terabyte."""
+
+
+class Bomb(ValueError):
+    """More came out of a compressed file than text can."""
+
+
+class Decompressed:
+    """What a compressed file holds.
+
+    Args:
+        raw: a binary file that is read.
+        compression: "gzip" or "zstd".
+        position: says how many bytes of it were read so far.
+
+    `read` raises OSError where the data is damaged or cut off, and Bomb.
+    """
+
+    def __init__(self, raw: Any, compression: str, position: Callable[[], int]) -> None:
+        self._stream = pa.CompressedInputStream(pa.PythonFile(raw, mode="r"), compression)
+        self._position = position
+        self._size = 0
+
+    def read(self, size: int) -> bytes:
+        data: bytes = self._stream.read(size)
+        self._size += len(data)
+        if self._size > FREE_BYTES and self._size > MAX_RATIO * self._position():
+            raise Bomb(f"gives more than {MAX_RATIO} times its size: a decompression bomb, or no text")
+        return data
