@@ -1,173 +1,285 @@
-"""Checkpoints: every tensor in safetensors files, everything else in JSON; no pickle anywhere.
+"""Checkpoints: written by all processes of a run while it goes on, whole or absent, hashed, without pickle; read by any number of processes.
 
-A checkpoint is written into a hidden folder beside its place, flushed to disk, and renamed: a kill at any moment leaves either the whole
-checkpoint or none. Its manifest
-holds a hash of every file; a damaged newest checkpoint falls back to the one before. The training loop pays only for the copy to host memory:
-hashing and writing happen in a thread.
+A checkpoint holds `state-00001.safetensors` and so on (one of each process that wrote), `state.json` (how the state nests, its numbers and
+strings), `export/` (the usable model of that moment) and `manifest.json` (a SHA-256 of every file). A kill at any moment leaves either the whole
+checkpoint or none, and a damaged newest one falls back to the one before. The training loop pays only for the copy to host memory: writing,
+hashing and flushing happen in a thread (docs/decisions/0009-distributed-checkpoints.md).
 """
 
 from __future__ import annotations
 
-import os
-import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 from torch import Tensor
+from torch.distributed.checkpoint.planner import WriteItem
 
 from headstart.core.errors import BadInput
-from headstart.core.files import read_json, sha256_file, write_json
+from headstart.core.files import own_file, read_json, sha256_file, write_json
+from headstart.engine.checkpoint_places import MANIFEST, MAX_MANIFEST_BYTES, Place, Remote, place_of
+from headstart.engine.checkpoint_state import HostBuffers, keys_of, pack, unpack
+from headstart.engine.checkpoint_storage import flush_and_hash, plan_of, read_tensors, sendable_errors, write_tensors
+from headstart.engine.distributed import ALONE, Ranks
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE = (1, 2)
+"""Version 1 had one file, `state.safetensors`, of one process: what version 2 writes where there is one process, under another name."""
 KEEP = 2  # the newest ones; more only when asked for
-_NAME = re.compile(r"step-(\d{8,})")
+SKELETON = "state.json"
 
-
-def pack(state: Any, tensors: dict[str, Tensor], path: str = "", seen: dict[Any, str] | None = None) -> Any:
-    """Splits a nested state into `tensors` (filled) and a JSON skeleton (returned) with {"__tensor__": name} in their places.
-
-    Tensors that are the same memory (tied weights) are stored once; the skeleton names that entry twice.
-    """
-    seen = {} if seen is None else seen
-    if isinstance(state, Tensor):
-        place = (state.data_ptr(), state.shape, state.stride(), state.dtype, str(state.device))
-        name = seen.setdefault(place, path) if state.numel() else path
-        tensors[name] = state
-        return {"__tensor__": name}
-    if isinstance(state, dict):
-        return {"__items__": [[key, pack(value, tensors, f"{path}/{key}", seen)] for key, value in state.items()]}
-    if isinstance(state, list | tuple):
-        return [pack(value, tensors, f"{path}/{i}", seen) for i, value in enumerate(state)]
-    if state is None or isinstance(state, bool | int | float | str):
-        return state
-    raise TypeError(f"{path}: a checkpoint holds tensors, numbers and strings, not {type(state).__name__}")
-
-
-def unpack(skeleton: Any, tensors: dict[str, Tensor]) -> Any:
-    """The inverse of `pack` (tuples come back as lists)."""
-    if isinstance(skeleton, dict):
-        if "__tensor__" in skeleton:
-            return tensors[skeleton["__tensor__"]]
-        return {key: unpack(value, tensors) for key, value in skeleton["__items__"]}
-    if isinstance(skeleton, list):
-        return [unpack(value, tensors) for value in skeleton]
-    return skeleton
+_MEND = "Remove this folder to use the checkpoint before it."
 
 
 class Checkpointer:
-    """Writes and finds the checkpoints of one run.
+    """Writes and finds the checkpoints of one run. Every process of the run makes one, and calls its functions at the same steps.
 
     Args:
-        folder: `runs/NAME/checkpoints`.
+        folder: `runs/NAME/checkpoints`, on a disk that all processes see; or an fsspec URL.
         keep: how many of the newest to keep.
+        keep_every: checkpoints whose step is a multiple of it are kept for ever.
+        ranks: the processes of the run.
+        scratch: with a URL, the local folder where files lie before they are uploaded.
     """
 
-    def __init__(self, folder: Path, keep: int = KEEP) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path | str, keep: int = KEEP, *, keep_every: int | None = None, ranks: Ranks = ALONE, scratch: Path | None = None
+    ) -> None:
+        self.place: Place = place_of(folder, scratch)
         self.keep = keep
+        self.keep_every = keep_every
+        self.ranks = ranks
+        self._buffers = HostBuffers()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._pending: Future[Path] | None = None
-        for leftover in folder.glob(".writing-*"):  # of a killed process; the run folder's lock says that it is dead
-            shutil.rmtree(leftover)
+        self._pending: Future[None] | None = None
+        if ranks.first:  # leftovers of a killed process; the run folder's lock says that it is dead
+            for leftover in self.place.folder.glob(".writing-*"):
+                shutil.rmtree(leftover)
+            if isinstance(self.place, Remote):
+                self.place.clear_unfinished()
 
     def save(self, step: int, state: dict[str, Any], export: Callable[[Path], None] | None = None) -> None:
         """Starts writing the state after `step` updates. Returns once the tensors are copied to host memory.
 
-        `export` writes the usable model of this moment; it runs here, while the weights are the checkpoint's.
+        Args:
+            state: nested dicts and lists of tensors, numbers and strings. A DTensor is written by all processes, each its shard; anything else by the
+                first, and is the same on every process.
+            export: writes the usable model of this moment; it runs here, while the weights are the checkpoint's, on every process.
+
+        Raises:
+            Exception: what went wrong with the checkpoint before this one, or with the export; on every process.
         """
         self.wait()
-        beside = self.folder / f".writing-{step:08d}"
-        beside.mkdir(parents=True)
-        if export is not None:
-            export(beside / "export")
-        tensors: dict[str, Tensor] = {}
-        skeleton = pack(state, tensors)
-        copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in tensors.items()}
-        self._pending = self._pool.submit(self._write, step, beside, copies, skeleton)
+        beside = self.place.folder / f".writing-{step:08d}"
+        staged: list[Any] = []
 
-    def _write(self, step: int, beside: Path, tensors: dict[str, Tensor], skeleton: Any) -> Path:
-        save_file(tensors, beside / "state.safetensors")
-        write_json(beside / "state.json", skeleton)
-        files = sorted(path for path in beside.rglob("*") if path.is_file())
-        for path in files:
-            _flush(path)
-        hashes = {str(path.relative_to(beside)): sha256_file(path) for path in files}
-        write_json(beside / "manifest.json", {"format_version": FORMAT_VERSION, "step": step, "sha256": hashes})
-        _flush(beside)
-        place = self.folder / f"step-{step:08d}"
-        if place.exists():  # a damaged one that the run fell back from
-            shutil.rmtree(place)
-        beside.rename(place)
-        _flush(self.folder)
-        for old in self.list()[: -self.keep]:
-            shutil.rmtree(old)
-        return place
+        def stage() -> None:
+            if export is not None:
+                export(beside / "export")
+            tensors: dict[str, Tensor] = {}
+            skeleton = pack(state, tensors)
+            items = plan_of(tensors, first=self.ranks.first)
+            staged[:] = items, self._buffers.copy({item.index.fqn: tensors[item.index.fqn] for item in items}), skeleton
+
+        try:
+            self._together(lambda: beside.mkdir(parents=True) if self.ranks.first else None)
+            self._together(stage)
+        except BaseException:
+            self._discard(beside)
+            raise
+        self._pending = self._pool.submit(self._write, step, beside, *staged)
+
+    def _write(self, step: int, beside: Path, items: list[WriteItem], copies: dict[str, Tensor], skeleton: Any) -> None:
+        def finish(hashes: dict[str, str]) -> None:
+            write_json(beside / SKELETON, skeleton)
+            for path in sorted(path for path in beside.rglob("*") if path.is_file()):
+                name = path.relative_to(beside).as_posix()
+                if name not in hashes:
+                    hashes[name] = flush_and_hash(path)
+            write_json(beside / MANIFEST, {"format_version": FORMAT_VERSION, "step": step, "sha256": dict(sorted(hashes.items()))})
+            self.place.commit(beside, step)
+            for old in self._superseded(step):
+                self.place.remove(old)
+
+        try:
+            write_tensors(
+                beside,
+                items,
+                copies,
+                self.ranks,
+                begin=lambda: self.place.clear(step),
+                written=lambda file: self.place.keep_file(beside, file, step),
+                finish=finish,
+            )
+        except BaseException:
+            self._discard(beside)
+            raise
+
+    def _superseded(self, step: int) -> list[int]:
+        """The checkpoints that this one makes superfluous. One of a later step is damaged: the run fell back from it, and does not count."""
+        old = [found for found in self.place.steps() if found <= step][: -self.keep]
+        return [found for found in old if not self.keep_every or found % self.keep_every]
+
+    def _discard(self, beside: Path) -> None:
+        if self.ranks.first:
+            shutil.rmtree(beside, ignore_errors=True)
+
+    def _together(self, work: Callable[[], None]) -> None:
+        """Does `work`; where it fails on one process, the error is raised on all of them."""
+        error: Exception | None = None
+        try:
+            with sendable_errors():
+                work()
+        except Exception as caught:
+            error = caught
+        if self.ranks.world > 1:
+            error = next((other for other in self.ranks.gather(error) if other is not None), None)
+        if error is not None:
+            raise error
 
     def wait(self) -> None:
-        """Blocks until the checkpoint that is being written is safe on disk; raises what went wrong."""
+        """Blocks until the checkpoint that is being written is safe; raises what went wrong, on every process."""
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
 
     def close(self) -> None:
-        self.wait()
-        self._pool.shutdown()
+        try:
+            self.wait()
+        finally:
+            self._pool.shutdown()
+            self._buffers.free()
 
-    def list(self) -> list[Path]:
-        """The complete checkpoints, oldest first."""
-        found = [path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name)] if self.folder.exists() else []
-        return sorted(found, key=lambda path: int(path.name[5:]))
+    def list(self) -> list[int]:
+        """The steps of the complete checkpoints, oldest first."""
+        return self.place.steps()
 
-    def load_newest(self, say: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
-        """(step, state on CPU) of the newest checkpoint that is whole, or None when there is none.
+    def load_newest(self, say: Callable[[str], None], like: Mapping[str, Tensor] | None = None) -> tuple[int, dict[str, Any]] | None:
+        """(step, state) of the newest checkpoint that is whole, or None when there is none. Every process gets the same one.
+
+        Args:
+            say: gets a line for each checkpoint that is damaged, on the first process.
+            like: parameter name -> the live parameter. A tensor that lies under this name in the state, with its shape, comes back cut like it where
+                it is a DTensor; all others come back whole, on the CPU.
 
         Raises:
             BadInput: there are checkpoints, and all of them are damaged.
         """
-        damaged: list[str] = []
-        for path in reversed(self.list()):
-            try:
-                return load_checkpoint(path)
-            except BadInput as error:
-                damaged.append(error.what)
-                say(f"{error.what} Falling back to the checkpoint before it.")
-        if damaged:
-            raise BadInput("every checkpoint of this run is damaged.", "Start again in another --out.", file=self.folder)
+        steps = self.ranks.broadcast(self.list() if self.ranks.first else [])
+        for step in reversed(steps):
+            found = self._load(step, like or {}, say)
+            if found is not None:
+                return step, found
+        if steps:
+            folder = self.place.url(steps[-1]).rsplit("/", 1)[0]
+            raise BadInput("every checkpoint of this run is damaged.", "Start again in another --out.", file=folder)
         return None
+
+    def _load(self, step: int, like: Mapping[str, Tensor], say: Callable[[str], None]) -> dict[str, Any] | None:
+        """The state of one checkpoint; None on every process when one of them finds it damaged."""
+        folder: Path | None = None
+        state: dict[str, Any] | None = None
+        damage: str | None = None
+        error: Exception | None = None
+        try:
+            if self.ranks.first:
+                folder = self._verified(step)
+        except BadInput as caught:
+            damage = caught.reason
+        except Exception as caught:  # a network that is down is no reason to lose steps
+            error = caught
+        folder, damage, error = self.ranks.broadcast((folder, damage, error))
+        if error is not None:
+            raise error
+        if folder is not None:
+            try:
+                state = _read(folder, like)
+            except BadInput as caught:
+                damage = caught.reason
+            damage = next((other for other in self.ranks.gather(damage) if other is not None), None)
+        if self.ranks.first:
+            self.place.forget()
+        if damage is None:
+            return state
+        if self.ranks.first:
+            say(f"{self.place.url(step)}: {damage} Falling back to the checkpoint before it.")
+        return None
+
+    def _verified(self, step: int) -> Path:
+        folder = self.place.fetch(step, [MANIFEST])
+        names = _manifest(folder)[1]
+        self.place.fetch(step, list(names))
+        _verify(folder, names)
+        return folder
 
 
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any]]:
-    """(step, state) of one checkpoint, its hashes verified.
+    """(step, state on the CPU) of one local checkpoint, its hashes verified.
 
     Raises:
         BadInput: a file is missing, changed, or not ours.
     """
-    mend = "Remove this folder to use the checkpoint before it."
+    step, names = _manifest(folder)
+    _verify(folder, names)
+    return step, _read(folder, {})
+
+
+def _manifest(folder: Path) -> tuple[int, dict[str, str]]:
+    """(step, name -> SHA-256 of the files of the state).
+
+    Raises:
+        BadInput: it is missing, not ours, or of a version that we do not read.
+    """
     try:
-        manifest = read_json(folder / "manifest.json")
-        if manifest.get("format_version") != FORMAT_VERSION:
-            raise BadInput(f"has checkpoint format {manifest.get('format_version')}, not {FORMAT_VERSION}.", mend, file=folder)
-        for name in ("state.safetensors", "state.json"):
-            if sha256_file(folder / name) != manifest["sha256"][name]:
-                raise BadInput(f"is damaged: {name} is not what was written.", mend, file=folder)
-        return int(manifest["step"]), unpack(read_json(folder / "state.json"), load_file(folder / "state.safetensors"))
-    except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
-        raise BadInput(f"is damaged: {error}.", mend, file=folder) from None
+        manifest = read_json(own_file(folder, MANIFEST), MAX_MANIFEST_BYTES)
+    except BadInput as error:
+        raise BadInput(f"is damaged: {MANIFEST} {error.reason}", _MEND, file=folder) from None
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version not in READABLE:
+        raise BadInput(f"has checkpoint format {version}; this version reads {' and '.join(map(str, READABLE))}.", _MEND, file=folder)
+    step, hashes = manifest.get("step"), manifest.get("sha256")
+    if not isinstance(step, int) or not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
+        raise BadInput(f"is damaged: {MANIFEST} lacks its fields.", _MEND, file=folder)
+    names = {name: value for name, value in hashes.items() if "/" not in name}  # the export is not needed to go on
+    if SKELETON not in names:
+        raise BadInput(f"is damaged: {MANIFEST} names no state.", _MEND, file=folder)
+    return step, names
 
 
-def _flush(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _verify(folder: Path, names: Mapping[str, str]) -> None:
+    """Raises BadInput unless these are the files that were written, and no other would be read."""
+    for name, sha256 in names.items():
+        try:
+            found = sha256_file(own_file(folder, name))
+        except BadInput as error:
+            raise BadInput(f"is damaged: {name} {error.reason}", _MEND, file=folder) from None
+        except OSError as error:
+            raise BadInput(f"is damaged: {name} cannot be read ({error.strerror}).", _MEND, file=folder) from None
+        if found != sha256:
+            raise BadInput(f"is damaged: {name} is not what was written.", _MEND, file=folder)
+    strange = sorted(path.name for path in folder.iterdir() if path.name.endswith(".safetensors") and path.name not in names)
+    if strange:
+        raise BadInput(f"is damaged: {strange[0]} is not in its manifest.", _MEND, file=folder)
+
+
+def _read(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The state in a folder whose files were verified. Raises BadInput: they are whole, but no checkpoint."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def host_copy(state: dict[str, Any]) -> dict[str, Any]:
-    """A copy of a state dict in host memory: what a trial puts back when it is over."""
-    return {key: value.detach().to("cpu", copy=True) if isinstance(value, torch.Tensor) else value for key, value in state.items()}
+        skeleton = read_json(folder / SKELETON)
+        wanted: dict[str, set[str]] = {}
+        for name, keys in keys_of(skeleton):
+            wanted.setdefault(name, set()).update(keys)
+        state = unpack(skeleton, read_tensors(folder, wanted, like))
+        if not isinstance(state, dict):
+            raise TypeError("its state is no mapping")
+    except BadInput as error:
+        raise BadInput(f"is damaged: {error.reason}", _MEND, file=folder) from None
+    except torch.OutOfMemoryError:
+        raise
+    except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError, OverflowError) as error:
+        raise BadInput(f"is damaged: {type(error).__name__}: {error}.", _MEND, file=folder) from None
+    return state

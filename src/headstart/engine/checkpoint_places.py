@@ -1,0 +1,186 @@
+"""Where checkpoints lie: a local folder, or an object store behind an fsspec URL.
+
+A local checkpoint is written into a hidden folder beside its place and renamed. An object store has no rename: there the manifest is uploaded
+last, and what has no manifest is no checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any, Protocol
+
+from headstart.core.errors import BadInput, MissingDependency, UsageError
+from headstart.core.files import sync_folder
+
+MANIFEST = "manifest.json"
+MAX_MANIFEST_BYTES = 64 * 2**20
+_NAME = re.compile(r"step-(\d{8,18})")
+_HIDDEN = ".writing-"
+
+
+def name_of(step: int) -> str:
+    return f"step-{step:08d}"
+
+
+def steps_in(names: list[str]) -> list[int]:
+    """The steps that these names of folders stand for, in order."""
+    found = [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
+    return sorted(step for step in found if name_of(step) in names)
+
+
+class Place(Protocol):
+    """What a `Checkpointer` asks of the place of its checkpoints. Where a run has several processes, only the first calls it, but for `keep_file`."""
+
+    folder: Path
+    """A local folder; hidden folders for what is being written lie in it."""
+
+    def steps(self) -> list[int]: ...
+
+    def url(self, step: int) -> str:
+        """The place of one checkpoint, for a person."""
+
+    def clear(self, step: int) -> None:
+        """Makes room for a checkpoint of `step` where an unfinished one may lie."""
+
+    def keep_file(self, beside: Path, file: Path, step: int) -> None:
+        """Takes a finished file of the folder `beside`."""
+
+    def commit(self, beside: Path, step: int) -> None:
+        """Makes the checkpoint in `beside` exist, all at once. Its manifest is written."""
+
+    def remove(self, step: int) -> None: ...
+
+    def fetch(self, step: int, names: list[str]) -> Path:
+        """A local folder that holds these files of a checkpoint."""
+
+    def forget(self) -> None:
+        """Removes what `fetch` brought."""
+
+
+def place_of(folder: Path | str, scratch: Path | None) -> Place:
+    """The place that a path or URL names.
+
+    Args:
+        scratch: a local folder for the files on their way to and from an object store.
+
+    Raises:
+        MissingDependency, UsageError: fsspec cannot open the URL.
+    """
+    if isinstance(folder, str) and "://" in folder and not folder.startswith("file://"):
+        if scratch is None:
+            raise UsageError(f"Checkpoints at {folder} need a local folder for files on their way.")
+        return Remote(folder, scratch)
+    return Local(Path(str(folder).removeprefix("file://")))
+
+
+class Local:
+    """A folder, on a disk that all processes share."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def steps(self) -> list[int]:
+        return steps_in([path.name for path in self.folder.iterdir() if path.is_dir()]) if self.folder.is_dir() else []
+
+    def url(self, step: int) -> str:
+        return str(self.folder / name_of(step))
+
+    def clear(self, step: int) -> None:
+        pass
+
+    def keep_file(self, beside: Path, file: Path, step: int) -> None:
+        pass
+
+    def commit(self, beside: Path, step: int) -> None:
+        for folder, _, _ in os.walk(beside):
+            sync_folder(Path(folder))
+        self.remove(step)  # a damaged one that the run fell back from
+        beside.rename(self.folder / name_of(step))
+        sync_folder(self.folder)
+
+    def remove(self, step: int) -> None:
+        place, hidden = self.folder / name_of(step), self.folder / f"{_HIDDEN}removed-{step:08d}"
+        if place.is_dir():  # hidden first: a kill while it is removed leaves no half of it to be found
+            place.rename(hidden)
+            shutil.rmtree(hidden)
+
+    def fetch(self, step: int, names: list[str]) -> Path:
+        return self.folder / name_of(step)
+
+    def forget(self) -> None:
+        pass
+
+
+class Remote:
+    """A folder of an object store: "s3://bucket/runs/mine", "gs://...", "memory://..." - whatever fsspec and its packages know."""
+
+    def __init__(self, url: str, scratch: Path) -> None:
+        self.folder = scratch
+        self.root = url.rstrip("/")
+        self.fs, self.path = _open(self.root)
+
+    def steps(self) -> list[int]:
+        self.fs.invalidate_cache()
+        return steps_in([str(name).split("/")[-2] for name in self.fs.glob(f"{self.path}/step-*/{MANIFEST}")])
+
+    def url(self, step: int) -> str:
+        return f"{self.root}/{name_of(step)}"
+
+    def clear(self, step: int) -> None:
+        self.remove(step)
+
+    def clear_unfinished(self) -> None:
+        """Removes what a killed process uploaded in part."""
+        whole = set(self.steps())
+        for name in self.fs.glob(f"{self.path}/step-*"):
+            if (step := next(iter(steps_in([str(name).rsplit("/", 1)[-1]])), None)) is not None and step not in whole:
+                self.remove(step)
+
+    def keep_file(self, beside: Path, file: Path, step: int) -> None:
+        self.fs.put_file(str(file), f"{self.path}/{name_of(step)}/{file.relative_to(beside).as_posix()}")
+        file.unlink()
+
+    def commit(self, beside: Path, step: int) -> None:
+        files = sorted(path for path in beside.rglob("*") if path.is_file() and path != beside / MANIFEST)
+        for file in [*files, beside / MANIFEST]:
+            self.keep_file(beside, file, step)
+        shutil.rmtree(beside)
+
+    def remove(self, step: int) -> None:
+        place = f"{self.path}/{name_of(step)}"
+        self.fs.invalidate_cache()
+        if self.fs.exists(f"{place}/{MANIFEST}"):
+            self.fs.rm_file(f"{place}/{MANIFEST}")  # without it the rest is no checkpoint
+        if self.fs.exists(place):
+            self.fs.rm(place, recursive=True)
+
+    def fetch(self, step: int, names: list[str]) -> Path:
+        to = self.folder / f"{_HIDDEN}fetched"
+        to.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            try:
+                self.fs.get_file(f"{self.path}/{name_of(step)}/{name}", str(to / name))
+            except FileNotFoundError:
+                raise BadInput(f"is damaged: {name} is missing.", file=self.url(step)) from None
+        return to
+
+    def forget(self) -> None:
+        shutil.rmtree(self.folder / f"{_HIDDEN}fetched", ignore_errors=True)
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """(file system, path) of a URL."""
+    import fsspec.core
+
+    try:
+        fs, path = fsspec.core.url_to_fs(url)
+    except ImportError as error:
+        if url.startswith(("s3://", "s3a://")):
+            raise MissingDependency("s3fs", "s3", f"The checkpoint folder {url}") from None
+        raise UsageError(f"The checkpoint folder {url} cannot be opened: {error}.") from None
+    except ValueError as error:
+        raise UsageError(f"The checkpoint folder {url} cannot be opened: {error}.", "Give a local folder, or a URL that fsspec knows.") from None
+    return fs, str(path).rstrip("/")
