@@ -103,8 +103,9 @@ class Update:
         scalars: dict[str, Tensor] = {}
 
         def run() -> Tensor:
-            scalars.update(self._gradients(batches, rows, step, phase))
-            return scalars["loss"]
+            of_all, own = self._gradients(batches, rows, step, phase)
+            scalars.update(of_all)
+            return own
 
         return first_nonfinite(self.method, run), scalars
 
@@ -131,7 +132,7 @@ class Update:
         return [{name: of_one[name] / totals[name] for name in totals} for of_one in counted]
 
     def _run(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> dict[str, Tensor]:
-        scalars = self._gradients(batches, rows, step, phase)
+        scalars, _ = self._gradients(batches, rows, step, phase)
         left_out = None
         if self.guard is None:
             self.optimizer.step()
@@ -149,8 +150,8 @@ class Update:
             for buffer, kept in zip(self._observed, before, strict=True):
                 buffer.copy_(torch.where(left_out.bool(), kept, buffer))
 
-    def _gradients(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> dict[str, Tensor]:
-        """Fills the gradients, clipped; returns the step's scalars."""
+    def _gradients(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> tuple[dict[str, Tensor], Tensor]:
+        """Fills the gradients, clipped. Returns the step's scalars over the global batch, and the losses [micro-steps] of this process."""
         self.optimizer.zero_grad(set_to_none=True)
         world = self.ranks.world
         n_rows = sum(len(r) for r in rows) * world
@@ -178,7 +179,7 @@ class Update:
         if total is not None:
             torch._foreach_div_(gradients, total)
         norm = clip_gradients([p for group in self.optimizer.param_groups for p in group["params"]], self.clip_norm)
-        return {**means, "gradient_norm": norm}
+        return {**means, "gradient_norm": norm}, torch.stack([part["loss"] for part in parts])
 
     def _means(self, parts: list[dict[str, Tensor]], weights: list[Tensor | float]) -> tuple[dict[str, Tensor], Tensor | None]:
         """The scalars' means over the global batch, and what the weights sum to (None where that is 1)."""
