@@ -231,9 +231,11 @@ class Torture:
         planned, recorded = list(case.kills), None
         while True:
             kill = planned.pop(0) if planned else None
-            process = Process(work, command, case.processes, 1 + int(kill.at * life.changes) if kill is not None and kill.how == "change" else None)
+            left = 1.0 if not outcome.kills else 0.5  # a process that continues has less to do than the first
+            change = 1 + int(kill.at * left * life.changes) if kill is not None and kill.how == "change" else None
+            process = Process(work, command, case.processes, change)
             outcome.starts += 1
-            hit = kill is not None and self._hit(kill, process, life)
+            hit = kill is not None and self._hit(kill, process, life, left)
             if not hit and process.wait() != 0:
                 raise RuntimeError(f"exit {process.wait()}: {process.said()[-2000:]}")
             if not hit and not outcome.kills:  # the first process was quicker than the kill: begin anew, with an earlier one
@@ -253,7 +255,7 @@ class Torture:
             doing = what_it_did(work, process.started)
             outcome.kills.append({"how": kill.how, "doing": doing, **more, "after_s": round(time.time() - process.started, 2)})
 
-    def _hit(self, kill: Kill, process: Process, life: Life) -> bool:
+    def _hit(self, kill: Kill, process: Process, life: Life, left: float) -> bool:
         """Kills the process at its moment; False if it ended before."""
         if kill.how == "change":
             return process.wait() == -signal.SIGKILL
@@ -261,7 +263,7 @@ class Torture:
             process.wait_at_most(kill.at / STARTING * life.began)
         elif kill.how == "time":
             process.wait_until("run/run.json")
-            process.wait_at_most((kill.at - STARTING) / (1 - STARTING) * (life.seconds - life.began))
+            process.wait_at_most((kill.at - STARTING) / (1 - STARTING) * left * (life.seconds - life.began))
         elif kill.how == "sight":
             process.wait_until(SIGHTS[int(kill.at)][0])
             process.wait_at_most(kill.delay)
