@@ -105,7 +105,7 @@ def test_a_truncated_zstd_file_is_refused(tmp_path: Path) -> None:
 
 def test_a_missing_file_is_said(tmp_path: Path) -> None:
     for name in ("a.jsonl", "a.parquet"):
-        with pytest.raises(BadInput, match="no such file"):
+        with pytest.raises(BadInput, match="No such file"):
             read_classification(tmp_path / name)
 
 

@@ -13,6 +13,7 @@ import json
 import lzma
 import os
 import zipfile
+import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -117,7 +118,7 @@ def _walk(folder: Path, max_files: int) -> tuple[list[Path], bool]:
     for parent, children, names in os.walk(folder):
         children[:] = sorted(name for name in children if not name.startswith("."))
         for name in sorted(names):
-            if name.startswith("."):
+            if name.startswith(".") or not Path(parent, name).is_file():  # a pipe would be waited for; a link may lead nowhere
                 continue
             if len(paths) == max_files:
                 return paths, False
@@ -137,7 +138,7 @@ def _kinds_of_file(path: Path) -> tuple[str, tuple[str, ...]]:
             return ending, _kinds_of_arrays({name.removesuffix(".npy") for name in zipfile.ZipFile(path).namelist()})
         if ending in TABLES:
             return ending, kinds_of_fields(_field_names(path, ending, compression))
-    except (OSError, EOFError, ValueError, zipfile.BadZipFile, lzma.LZMAError, csv.Error):
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, csv.Error, RecursionError, NotImplementedError):
         return ending, ()  # damaged or not what its ending says; the method that reads it will name the record
     return ending, (ENDINGS[ending],) if ending in ENDINGS else ()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from headstart.core.terminal import silence
+from headstart.core.terminal import printable, silence
 
 HELP = "pre-train a method on your data; the same command continues after a stop"
 EXAMPLE = "headstart pretrain causal-lm --data my/texts --preset tiny --budget.minutes 3"
@@ -110,7 +110,7 @@ def while_read(show: Callable[[str], None], stream: TextIO) -> Callable[[str], N
 
     def say(line: str) -> None:
         try:
-            show(line)
+            show(printable(line))
         except OSError:
             silence(stream)
 

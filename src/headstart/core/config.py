@@ -95,7 +95,7 @@ def replace_nested(config: Any, changes: Mapping[str, Any], *, where: str = "con
         elif rest:
             raise UsageError(f"{where}: '{head}' is a single value and has no '{rest}'.")
         else:
-            nested[head] = _checked(value, hints[head], f"{where}: {key}")
+            nested[head] = checked(value, hints[head], f"{where}: {key}")
     return dataclasses.replace(
         config,
         **{
@@ -105,7 +105,7 @@ def replace_nested(config: Any, changes: Mapping[str, Any], *, where: str = "con
     )
 
 
-def _checked(value: Any, hint: Any, where: str) -> Any:
+def checked(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type of `hint`, or UsageError. Integers serve as floats, strings as paths; nothing else is converted."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
@@ -113,7 +113,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
     if origin in (Union, types.UnionType):
         for argument in arguments:
             try:
-                return _checked(value, argument, where)
+                return checked(value, argument, where)
             except UsageError:
                 continue
     elif origin is Literal:
@@ -124,7 +124,7 @@ def _checked(value: Any, hint: Any, where: str) -> Any:
             value = [value]  # YAML: `data: texts` means `data: [texts]`
         if isinstance(value, list | tuple):
             element = arguments[0] if arguments else Any
-            return origin(_checked(item, element, where) for item in value)
+            return origin(checked(item, element, where) for item in value)
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)

@@ -9,6 +9,9 @@ from pathlib import Path
 
 from headstart.core.terminal import printable
 
+MAX_MESSAGE = 4000
+"""Characters of a message that are shown: it may quote a record of any length."""
+
 
 class HeadstartError(Exception):
     """Base of all errors that we raise on purpose. `exit_code` 1 is kept for our own bugs."""
@@ -16,8 +19,12 @@ class HeadstartError(Exception):
     exit_code = 1
 
     def __init__(self, what: str, mend: str = "") -> None:
-        self.what, self.mend = printable(what), printable(mend)  # both may quote a name or record from outside
+        self.what, self.mend = printable(_cut(what)), printable(_cut(mend))  # both may quote a name or record from outside
         super().__init__(self.what if not mend else f"{self.what}\n{self.mend}")
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]} ... ({len(text) - MAX_MESSAGE:,} more characters)"
 
 
 class UsageError(HeadstartError):

@@ -197,9 +197,9 @@ def read_json(path: str | Path, limit: int = MAX_JSON_BYTES) -> Any:
         raise BadInput(f"is not valid JSON ({error}).", "It is damaged; build it again.", file=path) from error
 
 
-def refuse_many_values(data: bytes) -> None:
+def refuse_many_values(text: bytes | str) -> None:
     """Raises ValueError for JSON of more than `MAX_JSON_VALUES` values."""
-    if len(data) > MAX_JSON_VALUES and data.count(b",") > MAX_JSON_VALUES:
+    if len(text) > MAX_JSON_VALUES and (text.count(b",") if isinstance(text, bytes) else text.count(",")) > MAX_JSON_VALUES:
         raise ValueError(f"more than {MAX_JSON_VALUES:,} values")
 
 

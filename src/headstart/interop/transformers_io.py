@@ -2,13 +2,12 @@
 
 - Reading checks that the weights really arrived: a network that starts random without a word is the commonest cause of "fine-tuning gives 50 %"
   (richarddwang/electra_pytorch#34).
-- No code of a folder is ever run, and no pickle is trusted: safetensors, or torch's weights-only reader.
+- No code of a folder is ever run, and no pickle is trusted: safetensors, or torch's weights-only reader. `model_folder` looks at the rest first.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 import pickle
 import re
 import tempfile
@@ -24,12 +23,16 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from headstart.backbones.text import Architecture, encode
 from headstart.core.errors import BadInput, UsageError
+from headstart.data.text.config import TextConfig
+from headstart.data.text.tokenizer import check_tokenizer, library_errors, load_tokenizer, vocabulary_size
+from headstart.interop.model_folder import WEIGHTS, check_tokenizer_config, first_line, read_config
 
-_WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+WEIGHT_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError)
+"""What a damaged file of weights may raise."""
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "spm.model")
 _SPECIAL_NAMES = {  # the conventional spellings, the first one present in the vocabulary counts
     "pad_token": ("[PAD]", "<pad>", "<|pad|>", "<|padding|>"),
@@ -101,7 +104,7 @@ def load_encoder(folder: str | Path, fresh: bool = False, seed: int = 0, dropout
         BadInput: a file is missing or broken, the folder needs code of its own, or weights are missing, left over or of another shape.
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     tokenizer = _read_tokenizer(folder, config)
     if dropout is not None:
         set_dropout(config, dropout)
@@ -118,16 +121,19 @@ def load_encoder(folder: str | Path, fresh: bool = False, seed: int = 0, dropout
     if getattr(config, "use_cache", False):
         config.use_cache = model.config.use_cache = False
     model.eval()
-    return Encoder(
-        module=model,
-        tokenizer=tokenizer,
-        hidden_size=config.hidden_size,
-        n_layers=config.num_hidden_layers,
-        causal=_is_causal(model),
-        max_length=_max_length(model, config),
-        segments=(getattr(config, "type_vocab_size", 0) or 0) >= 2,
-        whole=not config.is_encoder_decoder,
-    )
+    try:
+        return Encoder(
+            module=model,
+            tokenizer=tokenizer,
+            hidden_size=config.hidden_size,
+            n_layers=config.num_hidden_layers,
+            causal=_is_causal(model),
+            max_length=_max_length(model, config),
+            segments=(getattr(config, "type_vocab_size", 0) or 0) >= 2,
+            whole=not config.is_encoder_decoder,
+        )
+    except WEIGHT_ERRORS as error:  # an image model; settings that fit the weights but no input
+        raise BadInput(f"holds a network that cannot read token ids ({first_line(error)})", "Give a text model.", file=folder) from None
 
 
 def load_model(folder: str | Path, auto_class: Any = AutoModel) -> PreTrainedModel:
@@ -137,7 +143,7 @@ def load_model(folder: str | Path, auto_class: Any = AutoModel) -> PreTrainedMod
         BadInput: as `load_encoder`; a head that the folder does not hold is missing weights too.
     """
     folder = Path(folder)
-    return _read_weights(folder, _read_config(folder), auto_class)
+    return _read_weights(folder, read_config(folder), auto_class)
 
 
 def set_dropout(config: Any, probability: float) -> None:
@@ -147,48 +153,26 @@ def set_dropout(config: Any, probability: float) -> None:
             setattr(config, name, probability)
 
 
-def _read_config(folder: Path) -> Any:
-    path = folder / "config.json"
-    if not folder.is_dir():
-        raise BadInput("there is no such folder", "Give a folder that holds config.json, weights and a tokenizer.", file=folder)
-    if not path.is_file():
-        mend = "Give the export folder of a run, or a model saved with save_pretrained."
-        raise BadInput("config.json is missing, so this is no transformers folder", mend, file=folder)
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise BadInput(f"is not valid JSON ({error})", "Save the model again.", file=path) from None
-    if not isinstance(raw, dict):
-        raise BadInput("is not a JSON object", "Save the model again.", file=path)
-    if "auto_map" in raw and raw.get("model_type") not in transformers.CONFIG_MAPPING:
-        mend = "Use an architecture that transformers itself holds."
-        raise BadInput("needs program code from its own folder, which is never run here", mend, file=path)
-    try:
-        return AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        what = f"names the architecture {raw.get('model_type')!r}, which transformers {transformers.__version__} cannot build ({_first_line(error)})"
-        raise BadInput(what, "Upgrade transformers, or use another model.", file=path) from None
-
-
 def _read_tokenizer(folder: Path, config: Any) -> PreTrainedTokenizerFast:
     mend = "Put the tokenizer.json (or vocab.txt) that the network was trained with into the folder."
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):  # transformers would make an empty one
         raise BadInput(f"has no tokenizer (one of {', '.join(_TOKENIZER_FILES)})", mend, file=folder)
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # tokenizers raises bare Exception for a broken file
-        raise BadInput(f"has a tokenizer that cannot be read ({_first_line(error)})", mend, file=folder) from None
+    check_tokenizer_config(folder)
+    if (folder / "tokenizer.json").is_file():
+        load_tokenizer(folder / "tokenizer.json", TextConfig())  # refuses what would take memory or time without end
+    with quiet(), library_errors("has a tokenizer that cannot be read", folder):
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise BadInput(f"has a slow tokenizer, {type(tokenizer).__name__}", "Convert it to a tokenizer.json with transformers.", file=folder)
-    if len(tokenizer) > config.vocab_size:
-        raise BadInput(f"the tokenizer has {len(tokenizer)} entries, the network {config.vocab_size}", mend, file=folder)
+    check_tokenizer(tokenizer.backend_tokenizer, folder)
+    if (size := vocabulary_size(tokenizer.backend_tokenizer)) > config.vocab_size:
+        raise BadInput(f"the tokenizer has {size} entries, the network {config.vocab_size}", mend, file=folder)
     return tokenizer
 
 
 def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel) -> PreTrainedModel:
-    if not any((folder / name).is_file() for name in _WEIGHT_FILES):
-        raise BadInput(f"has no weights (one of {', '.join(_WEIGHT_FILES)})", "Export the model again, or ask for a random start.", file=folder)
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        raise BadInput(f"has no weights (one of {', '.join(WEIGHTS)})", "Export the model again, or ask for a random start.", file=folder)
     try:
         with quiet(), torch.random.fork_rng(devices=[]):
             model, info = auto_class.from_pretrained(
@@ -200,14 +184,14 @@ def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel) -> Pre
                 ignore_mismatched_sizes=True,  # reported below, in words
                 output_loading_info=True,
             )
-    except (OSError, RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+    except WEIGHT_ERRORS as error:
         if "Unrecognized configuration class" in str(error):
             raise BadInput(
                 f"holds a {config.model_type} model, which has no head of the kind {auto_class.__name__} builds",
                 "Continue a decoder with causal-lm, an encoder with mlm or electra.",
                 file=folder,
             ) from None
-        raise BadInput(f"the weights cannot be read ({_first_line(error)})", "Save the model again, as safetensors.", file=folder) from None
+        raise BadInput(f"the weights cannot be read ({first_line(error)})", "Save the model again, as safetensors.", file=folder) from None
     missing = sorted(name for name in info["missing_keys"] if not re.search(r"(?:^|\.)pooler\.", name))
     left_over = sorted(name for name in info["unexpected_keys"] if re.search(r"\.\d+\..*\.weight$", name))
     mismatched = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info["mismatched_keys"])
@@ -291,10 +275,6 @@ def _add_template(tokenizer: Tokenizer, special: dict[str, str], causal: bool) -
         tokenizer.post_processor = TemplateProcessing(single=f"{begin} $A", pair=f"{begin} $A $B", special_tokens=ids)
     else:
         tokenizer.post_processor = TemplateProcessing(single=f"{begin} $A {end}", pair=f"{begin} $A {end} $B:1 {end}:1", special_tokens=ids)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 @contextmanager

@@ -10,17 +10,26 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
 from headstart.core.errors import BadInput
+from headstart.core.files import open_regular, refuse_many_values
+from headstart.core.hardware import memory_total
+from headstart.data import parquet
+from headstart.data.compressed import Decompressed
+from headstart.data.text.read import BYTE_ORDER_MARK, why_no_text
+from headstart.data.text.sources import COMPRESSIONS
 
 MAX_DROPPED_SHARE = 0.05
+MAX_CLASSES = 10_000
+"""Classes or tags of a file; a head has a row of weights for each."""
+MAX_NAME = 1000
+"""Characters of the name of a class."""
+MEMORY_SHARE = 8
+"""A labelled file is read whole: it may be as large as this part of the memory."""
 
 
 @dataclass
@@ -95,14 +104,15 @@ def read_classification(
         BadInput: the file, a record or a label cannot be used; fewer than two classes.
     """
     texts, seconds, found = [], [], []
+    known = None if classes is None else set(classes)
     for number, record in records(path):
         texts.append(_text(record, text_field, path, number))
         if second_field is not None:
             seconds.append(_text(record, second_field, path, number))
         found.append(_class_name(_value(record, label_field, path, number), label_field, path, number))
-        if classes is not None and found[-1] not in classes:
+        if known is not None and found[-1] not in known:
             raise BadInput(
-                f"the label {found[-1]!r} is not one of {_some(list(classes))}",
+                f"the label {found[-1]!r} is not one of {_some(list(classes or ()))}",
                 "Correct the label, or add an example of it to the training file.",
                 file=path,
                 record=number,
@@ -110,6 +120,7 @@ def read_classification(
     names = list(classes) if classes is not None else _sorted_classes(found)
     if len(names) < 2:
         raise BadInput(f"has only the class {names[0]!r}", "Classification needs records of at least two classes.", file=path)
+    refuse_many(names, "classes", path)
     index = {name: i for i, name in enumerate(names)}
     return TextData(texts, [index[name] for name in found], names, seconds if second_field is not None else None, str(path))
 
@@ -138,7 +149,7 @@ def read_regression(
         raw = _value(record, label_field, path, number)
         try:
             value = float("nan") if isinstance(raw, bool) else float(raw)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             value = float("nan")
         if not math.isfinite(value):
             what = f"the field {label_field!r} is {raw!r}, which is not a finite number"
@@ -161,8 +172,9 @@ def read_tags(path: str | Path, tags: Sequence[str] | None = None) -> TaggedData
     """
     found = _read_jsonl_tags(path) if _suffix(path) in (".jsonl", ".json") else _read_conll(path)
     words, labels, numbers = [], [], []
+    known = None if tags is None else set(tags)
     for number, sentence, sequence in found:
-        if tags is not None and (strange := [tag for tag in sequence if tag not in tags]):
+        if known is not None and (strange := [tag for tag in sequence if tag not in known]):
             what = f"the tag {strange[0]!r} does not occur in the training file"
             raise BadInput(what, "Correct the tag, or add an example of it to the training file.", file=path, record=number)
         words.append(sentence)
@@ -170,6 +182,7 @@ def read_tags(path: str | Path, tags: Sequence[str] | None = None) -> TaggedData
         numbers.append(number)
     if not words:
         raise BadInput("holds no sentence", "Give a file with words and tags.", file=path)
+    refuse_many({tag for sequence in labels for tag in sequence}, "tags", path)
     return TaggedData(words, labels, str(path))
 
 
@@ -183,19 +196,22 @@ def read_questions(path: str | Path, training: bool = False) -> QuestionData:
         BadInput: no SQuAD file, a field is missing or wrong, or more than 5 % were dropped.
     """
     try:
-        raw = json.loads(_decoded(path))
+        raw = _json(_decoded(path))
         entries = raw["data"]
-        paragraphs = [(entry.get("title", ""), paragraph) for entry in entries for paragraph in entry["paragraphs"]]
-    except (json.JSONDecodeError, RecursionError) as error:
+        paragraphs = [paragraph for entry in entries for paragraph in entry["paragraphs"]]
+    except (ValueError, RecursionError) as error:
         raise BadInput(f"is not valid JSON ({error})", "Give a SQuAD file.", file=path) from None
     except (KeyError, TypeError, AttributeError):
         what = "is no SQuAD file: it needs data, each with paragraphs, each with context and qas"
         raise BadInput(what, "Bring it into that form.", file=path) from None
     data = QuestionData([], source=str(path))
     number = 0
-    for _, paragraph in paragraphs:
+    for paragraph in paragraphs:
         context = _json_text(paragraph, "context", path, number + 1)
-        for qa in paragraph.get("qas", []):
+        questions = paragraph.get("qas", [])
+        if not isinstance(questions, list):
+            raise BadInput("paragraph whose qas is no list", "Correct or remove it.", file=path, record=number + 1)
+        for qa in questions:
             number += 1
             question = _question(qa, context, path, number)
             if training and not question.impossible and not context.startswith(question.answers[0], question.start):
@@ -231,14 +247,15 @@ def _suffix(path: str | Path) -> str:
 
 def _decoded(path: str | Path) -> str:
     path = Path(path)
-    if not path.is_file():
-        raise BadInput("there is no such file", "Check the path.", file=path)
-    try:
-        with pa.input_stream(str(path), compression={".gz": "gzip", ".zst": "zstd"}.get(path.suffix.lower())) as stream:
-            data = stream.read()
-    except (OSError, pa.ArrowException, EOFError) as error:
-        raise BadInput(f"cannot be read ({error})", "Check the permissions; a truncated file must be copied again.", file=path) from None
-    if not data.strip():
+    limit = (memory_total() or 2**33) // MEMORY_SHARE
+    with open_regular(path) as raw:
+        compression = COMPRESSIONS.get(path.suffix.lower())
+        stream: Any = raw if compression is None else Decompressed(raw, compression, raw.tell)
+        try:
+            data = b"".join(_blocks(stream, limit))
+        except (OSError, ValueError, EOFError) as error:
+            raise BadInput(f"cannot be read ({error})", "Check the permissions; a truncated file must be copied again.", file=path) from None
+    if not data.removeprefix(BYTE_ORDER_MARK).strip():
         raise BadInput("is empty", "Give a file with labelled records.", file=path)
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
@@ -250,6 +267,22 @@ def _decoded(path: str | Path) -> str:
         raise BadInput(f"is not UTF-8 (byte 0x{data[error.start]:02x})", "Save it as UTF-8.", file=path, record=line) from None
 
 
+def _blocks(stream: Any, limit: int) -> Iterator[bytes]:
+    """All of a stream. Raises ValueError when it has more than `limit` bytes."""
+    size = 0
+    while block := stream.read(2**24):
+        size += len(block)
+        if size > limit:
+            raise ValueError(f"a labelled file is read whole, and this one has more than {limit:,} bytes")
+        yield block
+
+
+def _json(text: str) -> Any:
+    """Raises ValueError or RecursionError."""
+    refuse_many_values(text)
+    return json.loads(text)
+
+
 def _csv(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     csv.field_size_limit(2**31 - 1)  # the default of 128 KB refuses long documents
     text = io.StringIO(_decoded(path), newline="")
@@ -258,7 +291,7 @@ def _csv(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     else:
         reader = csv.reader(text, strict=True)
     try:
-        header = next(reader)
+        header = next(reader, [])
         for row in reader:
             if not row:
                 continue
@@ -275,8 +308,8 @@ def _jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
+            record = _json(line)
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"is not valid JSON ({error})", "Each line must be one JSON object.", file=path, record=number) from None
         if not isinstance(record, dict):
             raise BadInput(f"is a {type(record).__name__}, not an object", "Each line must be one JSON object.", file=path, record=number)
@@ -284,17 +317,14 @@ def _jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _parquet(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    if not Path(path).is_file():
-        raise BadInput("there is no such file", "Check the path.", file=path)
+    open_regular(path).close()
+    number = 0
     try:
-        with pq.ParquetFile(path) as file:
-            number = 0
-            for batch in file.iter_batches():
-                for record in batch.to_pylist():
-                    number += 1
-                    yield number, record
-    except (OSError, pa.ArrowException) as error:
-        raise BadInput(f"is no readable parquet file ({str(error).splitlines()[0]})", "Write it again.", file=path) from None
+        for number, record in enumerate(parquet.rows(Path(path)), start=1):
+            yield number, record
+    except parquet.ERRORS as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInput(f"is no readable parquet file ({reason})", "Write it again.", file=path, record=number + 1) from None
 
 
 def _read_conll(path: str | Path) -> Iterator[tuple[int, list[str], list[str]]]:
@@ -320,7 +350,7 @@ def _read_jsonl_tags(path: str | Path) -> Iterator[tuple[int, list[str], list[st
         for name in ("words", "tags"):
             value = _value(record, name, path, number)
             value = value.split() if isinstance(value, str) else value
-            if not isinstance(value, list) or not value or not all(isinstance(item, str) and item for item in value):
+            if not isinstance(value, list) or not value or not all(isinstance(item, str) and item and not why_no_text(item) for item in value):
                 raise BadInput(f"the field {name!r} is neither a list of strings nor a string", "Correct the record.", file=path, record=number)
             sequences.append(value)
         words, tags = sequences
@@ -331,7 +361,7 @@ def _read_jsonl_tags(path: str | Path) -> Iterator[tuple[int, list[str], list[st
 
 def _question(qa: Any, context: str, path: str | Path, number: int) -> Question:
     text = _json_text(qa, "question", path, number)
-    name = str(qa.get("id", number))
+    name = str(qa.get("id", number)).encode(errors="backslashreplace").decode()
     answers = qa.get("answers", [])
     impossible = qa.get("is_impossible", False)
     if impossible is True:
@@ -339,9 +369,9 @@ def _question(qa: Any, context: str, path: str | Path, number: int) -> Question:
     try:
         found = tuple(str(answer["text"]) for answer in answers)
         start = int(answers[0]["answer_start"])
-        if not all(found):
+        if not all(found) or start < 0 or any(map(why_no_text, found)):
             raise ValueError
-    except (KeyError, TypeError, ValueError, IndexError):
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError):
         what = "question has no answer with text and answer_start, and is not marked is_impossible"
         raise BadInput(what, "Correct or remove the question.", file=path, record=number) from None
     return Question(name, text, context, found, start, False)
@@ -358,12 +388,14 @@ def _text(record: dict[str, Any], name: str, path: str | Path, number: int) -> s
     if not isinstance(value, str) or not value.strip():
         what = f"the field {name!r} is {'empty' if isinstance(value, str) else type(value).__name__ + ', not text'}"
         raise BadInput(what, "Correct or remove the record.", file=path, record=number)
+    if reason := why_no_text(value):
+        raise BadInput(f"the field {name!r} {reason}", "Correct or remove the record.", file=path, record=number)
     return value
 
 
 def _json_text(holder: Any, name: str, path: str | Path, number: int) -> str:
     value = holder.get(name) if isinstance(holder, dict) else None
-    if not isinstance(value, str) or not value.strip():
+    if not isinstance(value, str) or not value.strip() or why_no_text(value):
         raise BadInput(f"question or paragraph without {name}", "Correct or remove it.", file=path, record=number)
     return value
 
@@ -371,8 +403,8 @@ def _json_text(holder: Any, name: str, path: str | Path, number: int) -> str:
 def _class_name(value: Any, name: str, path: str | Path, number: int) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if isinstance(value, str | int) and str(value).strip():
-        return str(value).strip()
+    if isinstance(value, str | int) and (text := str(value).strip()) and len(text) <= MAX_NAME and not why_no_text(text):
+        return text
     raise BadInput(f"the field {name!r} is {value!r}, which names no class", "Correct or remove the record.", file=path, record=number)
 
 
@@ -381,6 +413,12 @@ def _sorted_classes(found: Sequence[str]) -> list[str]:
     if all(name.removeprefix("-").isdecimal() for name in names):
         return sorted(names, key=int)
     return sorted(names)
+
+
+def refuse_many(names: Collection[str], what: str, file: str | Path | None) -> None:
+    """Raises BadInput for more than `MAX_CLASSES` names: a column of numbers or titles that was taken for a class."""
+    if len(names) > MAX_CLASSES:
+        raise BadInput(f"has {len(names):,} {what}, more than {MAX_CLASSES:,}", "Name the field that holds the class.", file=file)
 
 
 def _some(names: list[str]) -> str:

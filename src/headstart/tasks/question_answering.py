@@ -24,6 +24,7 @@ from headstart.tasks.rows import Rows, make_rows
 from headstart.tasks.task import Head, Task, frame, linear, plain_tokenizer, real_positions
 
 HIDDEN = 512  # width of the two small networks for ends and answerability
+MAX_BEAM = 512  # starts that are tried, and as many ends for each
 
 
 class SpanHead(Head):
@@ -111,6 +112,8 @@ class QuestionAnswering(Task):
     def __init__(self, config: FinetuneConfig, train: Any = None, answerable: bool = False) -> None:
         """`train`: the training file or data; or whether some questions have no answer (`answerable`), for a saved model."""
         super().__init__(config)
+        if not 1 <= config.qa.beam_size <= MAX_BEAM:
+            raise UsageError(f"qa.beam_size is {config.qa.beam_size}.", f"Give 1 to {MAX_BEAM}.")
         if train is not None:
             self.train = train if isinstance(train, QuestionData) else read_questions(train, training=True)
             answerable = any(question.impossible for question in self.train.questions)

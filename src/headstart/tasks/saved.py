@@ -13,15 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from headstart.core.errors import BadInput
-from headstart.core.files import read_json, write_json
+from headstart.core.config import checked, replace_nested
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import own_file, read_json, write_json
 from headstart.engine.device import resolve_device
-from headstart.interop.transformers_io import Encoder, load_encoder, save_model_folder
-from headstart.tasks.config import FinetuneConfig, QuestionAnsweringConfig
-from headstart.tasks.data import Question, QuestionData, TaggedData, TextData
+from headstart.interop.model_folder import MAX_CONFIG_BYTES, first_line
+from headstart.interop.transformers_io import WEIGHT_ERRORS, Encoder, load_encoder, save_model_folder
+from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.data import Question, QuestionData, TaggedData, TextData, refuse_many
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.task import Task
 from headstart.tasks.training import FineTuned, predict
@@ -68,23 +69,44 @@ def load_finetuned(folder: str | Path, device: str = "auto") -> FineTunedModel:
         BadInput: a file is missing, broken, or of a later format.
     """
     folder = Path(folder)
-    saved = read_json(folder / _TASK)
+    task = _saved_task(folder)
+    encoder = load_encoder(folder)
+    try:
+        model = FineTuned(encoder, task.head(encoder))
+        model.head.load_state_dict(load_file(own_file(folder, _HEAD)))
+    except WEIGHT_ERRORS as error:
+        raise BadInput(f"cannot be read ({first_line(error)})", "Fine-tune again with --out.", file=folder / _HEAD) from None
+    where = resolve_device(device)
+    return FineTunedModel(model.to(where).eval(), task, encoder, where)
+
+
+_LEARNED: dict[str, dict[str, Any]] = {
+    "classification": {"classes": list[str]},
+    "regression": {"limits": list[float]},
+    "tagging": {"tags": list[str], "span_scheme": bool},
+    "question-answering": {"answerable": bool},
+}
+"""Task -> what it learned from the training data, and its type: all that task.json may say besides the settings."""
+
+
+def _saved_task(folder: Path) -> Task:
+    path = folder / _TASK
+    saved = read_json(own_file(folder, _TASK), MAX_CONFIG_BYTES)
+    mend = "Fine-tune again with --out."
     try:
         version, name, config = saved.pop("format_version"), saved.pop("task"), saved.pop("config")
         if version != FORMAT_VERSION:
-            raise BadInput(f"has format {version}, this version reads {FORMAT_VERSION}", "Upgrade headstart.", file=folder / _TASK)
-        settings = FinetuneConfig(**config | {"qa": QuestionAnsweringConfig(**config["qa"])})
-        task = TASKS[name](settings, **saved)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BadInput(f"is not a task of ours ({error!r})", "Fine-tune again with --out.", file=folder / _TASK) from None
-    encoder = load_encoder(folder)
-    model = FineTuned(encoder, task.head(encoder))
-    try:
-        model.head.load_state_dict(load_file(folder / _HEAD))
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise BadInput(f"cannot be read ({str(error).splitlines()[0]})", "Fine-tune again with --out.", file=folder / _HEAD) from None
-    where = resolve_device(device)
-    return FineTunedModel(model.to(where).eval(), task, encoder, where)
+            raise BadInput(f"has format {version}, this version reads {FORMAT_VERSION}", "Upgrade headstart.", file=path)
+        kinds = _LEARNED[name]
+        if saved.keys() != kinds.keys():
+            raise KeyError(*(saved.keys() ^ kinds.keys()))
+        learned = {key: checked(value, kinds[key], key) for key, value in saved.items()}
+        refuse_many(learned.get("classes", learned.get("tags", ())), "classes", path)
+        if learned.get("classes") == []:
+            raise KeyError("classes")
+        return TASKS[name](replace_nested(FinetuneConfig(), config), **learned)
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
+        raise BadInput(f"is not a task of ours ({error!r})", mend, file=path) from None
 
 
 def _as_data(task: str, records: Sequence[Any]) -> Any:

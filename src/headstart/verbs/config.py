@@ -118,7 +118,7 @@ def preset_config(method: type[Method], preset: str) -> tuple[PretrainConfig, Pr
     Raises:
         UsageError: the method has no such preset.
     """
-    if preset not in method.presets:
+    if not isinstance(preset, str) or preset not in method.presets:  # a YAML file may say anything
         raise UsageError(f"{method.card.slug} has no preset '{preset}'.", f"Its presets: {', '.join(method.presets)}.")
     defaults = config_class(method)()  # type: ignore[arg-type]  # a class is hashable: mypy looks at its instances
     chosen = method.presets[preset]

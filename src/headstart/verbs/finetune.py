@@ -11,6 +11,7 @@ from typing import Any
 from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_run
+from headstart.core.terminal import printable
 from headstart.engine.text_method import model_folder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.finetune import Result
@@ -76,11 +77,11 @@ def finetune_with(task: str, settings: FinetuneSettings, *, say: Callable[[str],
         config=config,
         seeds=settings.seeds,
         baseline=settings.baseline,
-        report=say,
+        report=lambda line: say(printable(line)),
         out=settings.out,
     )
-    for line in result.lines():
-        say(line)
+    for line in result.lines():  # classes and tags are named as the files spell them
+        say(printable(line))
     return result
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from headstart import methods
 from headstart.core.config import replace_nested
 from headstart.core.errors import UsageError
+from headstart.core.terminal import printable
 from headstart.engine.method import Method
 from headstart.verbs.config import preset_config
 
@@ -56,7 +57,7 @@ def prepare_with(slug: str, config: Any, say: Callable[[str], None] = print) -> 
     method = methods.load(slug)
     store = method.prepare(list(config.data), config.out, getattr(config, method.data_group))
     for line in store.report():
-        say(line)
+        say(printable(line))
     for split in ("train", "held_out"):
         rows = method.rows(store, preset_config(method, config.preset)[1].method, split)
         shares = ", ".join(f"{name.removesuffix('_share')} {value:.2%}" for name, value in rows.report.items() if name.endswith("_share"))

@@ -14,6 +14,7 @@ from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.rng import Rng
 from headstart.core.run import read_run
+from headstart.core.terminal import printable
 from headstart.engine.method import Context, Method
 from headstart.verbs.config import preset_config
 
@@ -43,19 +44,29 @@ def sample(run: str | Path, texts: Sequence[str] = (), *, count: int = 4, seed: 
     last_phase = next(phase.name for phase in method.phases(1 << 30) if phase.steps is None)
     method.eval()
     with torch.no_grad():
-        return method.show(batch, Context(0, 1, last_phase, Rng.at(seed, 0, torch.arange(n)), torch.device("cpu")), own_text=bool(texts))
+        lines = method.show(batch, Context(0, 1, last_phase, Rng.at(seed, 0, torch.arange(n)), torch.device("cpu")), own_text=bool(texts))
+    return [printable(line) for line in lines]
 
 
 def load_run(folder: Path) -> tuple[Method, Any, dict[str, Any]]:
-    """(method with the trained weights, store, run.json) of a run, on the CPU."""
+    """(method with the trained weights, store, run.json) of a run, on the CPU.
+
+    Raises:
+        BadInput: not a run, or a damaged one; UsageError: it has nothing exported yet.
+    """
     info = read_run(folder)
+    if missing := {"method", "preset", "config"} - info.keys():
+        raise BadInput(f"has no entry {min(missing)!r}.", "Let the run begin first.", file=folder / "run.json")
     method_class = methods.load(info["method"])
     export = newest_export(folder)
     store_folder = Path(info["data"][0]["store"]) if info.get("data") else None
     if store_folder is None or not store_folder.is_dir():
         raise BadInput(f"its store {store_folder} is gone.", "Prepare the data again with the run's own command.", file=folder)
     store = method_class.open_store(store_folder)
-    config = replace_nested(preset_config(method_class, info["preset"])[1].method, info["config"]["method"])
+    settings = info["config"].get("method")
+    if not isinstance(settings, dict):
+        raise BadInput("spoils the entry 'config'.", "Its settings are those of the run's own command.", file=folder / "run.json")
+    config = replace_nested(preset_config(method_class, info["preset"])[1].method, settings)
     method = method_class(config, store, init=export)
     return method, store, info
 

@@ -15,12 +15,14 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoConfig, ElectraForPreTraining, ModernBertModel, PreTrainedModel
+from transformers import ElectraForPreTraining, ModernBertModel, PreTrainedModel
 from transformers.activations import ACT2FN
 
 from headstart.backbones.text import build_encoder, build_masked_lm, encoder_config, word_embeddings
 from headstart.core.errors import BadInput
-from headstart.interop.transformers_io import quiet
+from headstart.core.files import inside, own_file
+from headstart.interop.model_folder import first_line, read_config
+from headstart.interop.transformers_io import WEIGHT_ERRORS, quiet
 from headstart.methods.electra.config import ElectraConfig
 
 logger = logging.getLogger(__name__)
@@ -119,7 +121,8 @@ def initialise(network: nn.Module) -> None:
 @torch.no_grad()
 def copy_encoder(source: nn.Module, target: nn.Module) -> None:
     """Copies all weights of one encoder into another of the same shape, in place."""
-    target.load_state_dict(source.state_dict())
+    for theirs, mine in zip((*source.parameters(), *source.buffers()), (*target.parameters(), *target.buffers()), strict=True):
+        mine.copy_(theirs)
 
 
 # --- folders --------------------------------------------------------------------------------------------------------------------------------
@@ -135,7 +138,7 @@ def config_of_folder(folder: Path, config: ElectraConfig, vocab_size: int) -> El
         BadInput: another architecture, or another vocabulary than the store's.
     """
     main_folder, generator_folder = _folders(folder)
-    found = AutoConfig.from_pretrained(main_folder)
+    found = read_config(main_folder)
     if found.model_type not in ("electra", "modernbert"):
         raise BadInput(f"holds a model of type '{found.model_type}'", "ELECTRA continues from ELECTRA or ModernBERT folders.", file=main_folder)
     if found.vocab_size != vocab_size:
@@ -161,7 +164,7 @@ def config_of_folder(folder: Path, config: ElectraConfig, vocab_size: int) -> El
         max_positions=found.max_position_embeddings,
     )
     if generator_folder is not None and config.has_generator and config.untied_generator:
-        generator = AutoConfig.from_pretrained(generator_folder)
+        generator = read_config(generator_folder)
         own_tables = getattr(generator, "embedding_size", generator.hidden_size) != getattr(found, "embedding_size", found.hidden_size)
         config = replace(
             config,
@@ -210,16 +213,23 @@ def save_beside(head: nn.Module, path: Path) -> None:
 
 
 def load_beside(head: nn.Module, path: Path) -> None:
-    """Reads what `save_beside` wrote, if it is there."""
+    """Reads what `save_beside` wrote, if it is there.
+
+    Raises:
+        BadInput: it is damaged, or of another head.
+    """
     if path.is_file():
-        head.load_state_dict(load_file(path))
+        try:
+            head.load_state_dict(load_file(own_file(path.parent, path.name)))
+        except WEIGHT_ERRORS as error:
+            raise BadInput(f"cannot be loaded: {first_line(error)}", "Export the model again.", file=path) from error
 
 
 def _folders(folder: Path) -> tuple[Path, Path | None]:
-    main = folder / "discriminator" if (folder / "discriminator" / "config.json").is_file() else folder
+    main = inside(folder, "discriminator") if (folder / "discriminator" / "config.json").is_file() else folder
     if not (main / "config.json").is_file():
         raise BadInput("holds no config.json, nor a folder discriminator/ with one", "Give an export or a transformers folder.", file=folder)
-    generator = folder / "generator"
+    generator = inside(folder, "generator")
     return main, generator if (generator / "config.json").is_file() else None
 
 
@@ -261,8 +271,8 @@ def _weights(kind: Any, folder: Path, wanted: Any, may_lack: tuple[str, ...] = (
     try:
         with quiet():
             model, info = kind.from_pretrained(folder, config=wanted, dtype=torch.float32, output_loading_info=True, local_files_only=True)
-    except (OSError, RuntimeError, ValueError) as error:
-        raise BadInput(f"its weights cannot be loaded: {str(error).splitlines()[0]}", "Export the model again.", file=folder) from error
+    except WEIGHT_ERRORS as error:
+        raise BadInput(f"its weights cannot be loaded: {first_line(error)}", "Export the model again.", file=folder) from error
     missing = set(info["missing_keys"])
     if lost := sorted(name for name in missing if not name.startswith(may_lack)):
         what = f"it lacks {len(lost)} weights of the encoder, for example {lost[0]}"

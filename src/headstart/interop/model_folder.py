@@ -1,0 +1,161 @@
+"""A model folder of transformers from someone else: what is looked at before transformers reads it.
+
+- No file outside the folder: no link, no name in an index or configuration that leads away.
+- No code of the folder, no code from elsewhere that the folder names (attention kernels, the base of an adapter).
+- Sizes before memory: a network is first built without memory, and must fit the weights that the folder holds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModel
+
+from headstart.core.errors import BadInput
+from headstart.core.files import own_file, read_bounded, read_json, refuse_many_values
+from headstart.core.hardware import memory_total
+
+MAX_CONFIG_BYTES = 2**24
+"""Of config.json, tokenizer_config.json and an index of weights."""
+MAX_LAYERS = 4096
+"""Any number of layers in a config.json. Deeper networks would be built for minutes before their size is known."""
+MAX_LABELS = 2**20
+"""`num_labels` of a config.json: it becomes a dictionary."""
+FREE_BYTES = 2**28
+"""A network of this size in float32 may be built whatever its weight files hold."""
+MAX_GROWTH = 8
+"""Beyond that, bytes of the network in float32 for each byte of its weight files: 4-bit weights become 8 times as large."""
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+
+
+def read_config(folder: Path) -> Any:
+    """The transformers configuration of a folder whose network can be built.
+
+    Raises:
+        BadInput: there is none, or it asks for code, files from elsewhere, or more memory than its weights explain.
+    """
+    if not folder.is_dir():
+        raise BadInput("there is no such folder", "Give a folder that holds config.json, weights and a tokenizer.", file=folder)
+    path = folder / "config.json"
+    if not path.is_file():
+        mend = "Give the export folder of a run, or a model saved with save_pretrained."
+        raise BadInput("config.json is missing, so this is no transformers folder", mend, file=folder)
+    refuse_strange_entries(folder)
+    raw = _read_object(path)
+    _refuse_settings(raw, path)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        needed = _network_bytes(config)
+    except Exception as error:  # a class of transformers meets values that it was not written for
+        what = f"names the architecture {raw.get('model_type')!r}, which transformers {transformers.__version__} cannot build ({first_line(error)})"
+        raise BadInput(what, "Upgrade transformers, or use another model.", file=path) from None
+    files = weight_files(folder, raw)
+    held = sum(file.stat().st_size for file in files)
+    allowed = FREE_BYTES + MAX_GROWTH * held if files else memory_total() or 2**33
+    if needed > allowed:
+        have = f"its weights have {held / 2**20:,.0f} MiB" if files else "there are no weights and not so much memory"
+        raise BadInput(f"describes a network of {needed / 2**20:,.0f} MiB, {have}.", "Use the config.json of these weights.", file=path)
+    return config
+
+
+def weight_files(folder: Path, config: dict[str, Any] | None = None) -> list[Path]:
+    """The files that transformers would read weights from; none if there are none.
+
+    Raises:
+        BadInput: one of them is missing, or outside.
+    """
+    if isinstance(name := (config or {}).get("transformers_weights"), str):
+        return [own_file(folder, name)]
+    name = next((name for name in WEIGHTS if (folder / name).is_file()), None)
+    if name is None:
+        return []
+    if not name.endswith(".json"):
+        return [own_file(folder, name)]
+    parts = _read_object(folder / name).get("weight_map")
+    if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
+        raise BadInput("maps no weights to files", "Save the model again.", file=folder / name)
+    return [own_file(folder, part) for part in sorted(set(parts.values()))]
+
+
+def refuse_strange_entries(folder: Path) -> None:
+    """Raises BadInput for a link that leads out of the folder, a pipe or a device. In a cache of the Hub, whose snapshots are links, "out" is out of
+    the model's own cache folder."""
+    root = folder.parent.parent if folder.parent.name == "snapshots" else folder
+    root_path = os.path.realpath(root).rstrip("/") + "/"
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_symlink() and not os.path.realpath(entry.path).startswith(root_path):
+                raise BadInput("leads out of its folder.", "Put the file itself there instead of a link.", file=entry.path)
+            if not entry.is_symlink() and stat.S_IFMT(entry.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
+                raise BadInput("is neither a file nor a folder.", "Remove it.", file=entry.path)
+    if (folder / "adapter_config.json").exists():  # transformers would look for its base model elsewhere
+        raise BadInput("holds an adapter for another model", "Merge the two (peft: merge_and_unload) and save the result.", file=folder)
+
+
+def check_tokenizer_config(folder: Path) -> None:
+    """Raises BadInput where tokenizer_config.json names files elsewhere; older versions of transformers open them."""
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return
+    stated = read_json(path, MAX_CONFIG_BYTES)
+    named = [value for key, value in stated.items() if key.endswith("_file")] if isinstance(stated, dict) else []
+    versions = stated.get("fast_tokenizer_files") if isinstance(stated, dict) else None
+    for name in named + (versions if isinstance(versions, list) else []):
+        # Many old folders carry the path of the machine that wrote them. It does no harm where it leads nowhere.
+        if isinstance(name, str) and (Path(name).exists() or (folder / name).exists()):
+            own_file(folder, name)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    data = read_bounded(path, MAX_CONFIG_BYTES, "configuration")
+    try:
+        refuse_many_values(data)
+        raw = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"is not valid JSON ({error})", "Save the model again.", file=path) from None
+    if not isinstance(raw, dict):
+        raise BadInput("is not a JSON object", "Save the model again.", file=path)
+    return raw
+
+
+def _refuse_settings(raw: dict[str, Any], path: Path) -> None:
+    if "auto_map" in raw and raw.get("model_type") not in transformers.CONFIG_MAPPING:
+        mend = "Use an architecture that transformers itself holds."
+        raise BadInput("needs program code from its own folder, which is never run here", mend, file=path)
+    if raw.get("quantization_config"):
+        raise BadInput("is of quantised weights, which cannot be trained", "Use the model that they were made from.", file=path)
+    for key, value in _settings(raw):
+        if key.endswith("_implementation") and isinstance(value, str) and "/" in value:  # transformers would fetch and run it
+            raise BadInput(f"names program code from elsewhere ({key}: {value!r}), which is never run here", "Remove the entry.", file=path)
+        limit = MAX_LAYERS if "layer" in key else MAX_LABELS if key == "num_labels" else math.inf
+        if isinstance(value, int | float) and abs(value) > limit:
+            raise BadInput(f"{key} is {value:,}, more than the {limit:,} that are built", "Use the config.json of these weights.", file=path)
+
+
+def _settings(raw: Any) -> Iterator[tuple[str, Any]]:
+    """All settings, those of nested configurations too."""
+    if isinstance(raw, dict):
+        yield from raw.items()
+        for value in raw.values():
+            yield from _settings(value)
+
+
+def _network_bytes(config: Any) -> int:
+    """Bytes of the network in float32, its buffers too. It is built on the meta device, without memory, in about 0.05 s."""
+    with torch.device("meta"), torch.random.fork_rng(devices=[]):
+        network = AutoModel.from_config(config)
+    return 4 * sum(tensor.numel() for tensor in chain(network.parameters(), network.buffers()))
+
+
+def first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
