@@ -1,4 +1,4 @@
-"""Five updates of a small method, of which the third makes a NaN in the rows of the last process: `torchrun ... -m tests.failures.nonfinite OUT.json`."""
+"""Five updates of a small method, of which the third makes a NaN in the rows of the last process: `torchrun ... -m tests.failures.nonfinite OUT`."""
 
 from __future__ import annotations
 

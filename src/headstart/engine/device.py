@@ -1,10 +1,14 @@
-"""The device that a person asks for."""
+"""The device that a person asks for, and the batches that lie on it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 
 from headstart.core.errors import UsageError
+from headstart.data.loader import Loader, Prefetcher
+from headstart.engine.method import Batch
 
 
 def resolve_device(name: str) -> torch.device:
@@ -21,3 +25,29 @@ def resolve_device(name: str) -> torch.device:
         return torch.device(name)
     except RuntimeError:
         raise UsageError(f"There is no device '{name}'.", "Give auto, cpu or cuda.") from None
+
+
+class DeviceBatches:
+    """Iterates over steps; each item is the list of this process's micro-batches of one step, on the device."""
+
+    def __init__(self, loader: Loader, first: int, last: int, starts: Sequence[int], micro_batch: int, device: torch.device) -> None:
+        self.device = device
+
+        def load(step: int) -> list[Batch]:
+            return [loader.batch(step, start, start + micro_batch) for start in starts]
+
+        self._prefetcher = Prefetcher(load, first, last, pin=device.type == "cuda")
+
+    def __next__(self) -> list[Batch]:
+        batches = next(self._prefetcher)
+        if self.device.type == "cpu":
+            return batches
+        return [{name: value.to(self.device, non_blocking=True) for name, value in batch.items()} for batch in batches]
+
+    @property
+    def waited(self) -> float:
+        """Seconds that `next` waited for data so far."""
+        return self._prefetcher.waited
+
+    def close(self) -> None:
+        self._prefetcher.close()

@@ -6,8 +6,8 @@ import math
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,9 +19,12 @@ from torch import Tensor
 from headstart.core.errors import Diverged, Interrupted
 from headstart.core.rng import Rng
 from headstart.core.run import RunFolder
-from headstart.data.loader import Loader, Prefetcher
+from headstart.core.terminal import leave_terminal
+from headstart.data.loader import Loader
+from headstart.engine import memory
 from headstart.engine.checkpoint import Checkpointer
-from headstart.engine.distributed import StopVote, lost_ranks_explained
+from headstart.engine.device import DeviceBatches
+from headstart.engine.distributed import StopVote
 from headstart.engine.ema import Ema
 from headstart.engine.guard import Guard, Report
 from headstart.engine.method import Batch, Context, Method, Phase
@@ -155,11 +158,11 @@ class Trainer:
         """Trains to the end of the budget.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written. Or another process of the run is gone.
+            Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
             Diverged: the loss or the gradient is no longer a finite number.
         """
         self.restore()
-        with lost_ranks_explained(self.ranks), closing(self.checkpointer), self.batches() as batches, self.signals() as vote, self.open_log() as log:
+        with self.memory_explained(), closing(self.checkpointer), self.batches() as batches, self.signals() as vote, self.open_log() as log:
             for phase, start, stop in self.spans:
                 if stop <= self.step:
                     continue
@@ -297,7 +300,7 @@ class Trainer:
         """What to do about a loss that jumped or broke, and where the weights before now are kept."""
         self.checkpointer.wait()
         kept = self.checkpointer.list()
-        before = f"The checkpoint before it is {kept[-1].name}." if kept else "There is no checkpoint before it."
+        before = f"The checkpoint before it is step {kept[-1]:,}." if kept else "There is no checkpoint before it."
         return f"Lower --optimizer.learning-rate or lengthen the warm-up, in another --out. {before}"
 
     def seconds_left(self, tokens_per_second: float) -> float:
@@ -394,8 +397,9 @@ class Trainer:
         if self.plateau is not None:
             self.plateau.load_state_dict(state["plateau"])
         self._metrics.load_state_dict(state["metrics"], self.device)
-        self.guard.load_state_dict(state["guard"])
-        self.spikes.load_state_dict(state["spikes"])
+        if "guard" in state:  # not in checkpoints of format 1
+            self.guard.load_state_dict(state["guard"])
+            self.spikes.load_state_dict(state["spikes"])
         self.tokens, self.flops, self.wall_s = state["tokens"], state["flops"], state["wall_s"]
         self.run.cut(self.step)
         self.run.update(resumed_at=self.step)
@@ -426,9 +430,18 @@ class Trainer:
         finally:
             log.close()
 
+    def memory_explained(self) -> AbstractContextManager[None]:
+        """Turns running out of memory into our error, with what a row of this method holds."""
+        rows = self.decisions.micro_batch
+        if self.ranks.world > 1:  # the measuring forward pass may talk to ranks that still train
+            return memory.explained(self.device, rows)
+        load, phase = self.loader.batch, self.spans[-1][0].name
+        return memory.explained(self.device, rows, lambda: memory.held_by_rows(self.method, load, phase, 1, self.device, self.seed, self.ranks))
+
     @contextmanager
     def signals(self) -> Iterator[StopVote]:
-        """SIGINT and SIGTERM ask the loop to stop after the step; a second SIGINT stops at once. Gives the vote by which all ranks stop together."""
+        """SIGINT, SIGTERM and SIGHUP (the terminal was closed) ask the loop to stop after the step; a second SIGINT stops at once. Gives the vote by
+        which all ranks stop together."""
         vote = StopVote(self.ranks)
         if threading.current_thread() is not threading.main_thread():
             yield vote
@@ -437,9 +450,12 @@ class Trainer:
         def ask(number: int, frame: FrameType | None) -> None:
             if self.stop_requested.is_set() and number == signal.SIGINT:
                 raise KeyboardInterrupt
+            if number == signal.SIGHUP:
+                leave_terminal()
             self.stop_requested.set()
 
-        before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+        stops = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]  # nohup ignores it
+        before = {number: signal.signal(number, ask) for number in stops}
         try:
             yield vote
             vote.close()
@@ -448,32 +464,6 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-class DeviceBatches:
-    """Iterates over steps; each item is the list of this process's micro-batches of one step, on the device."""
-
-    def __init__(self, loader: Loader, first: int, last: int, starts: Sequence[int], micro_batch: int, device: torch.device) -> None:
-        self.device = device
-
-        def load(step: int) -> list[Batch]:
-            return [loader.batch(step, start, start + micro_batch) for start in starts]
-
-        self._prefetcher = Prefetcher(load, first, last, pin=device.type == "cuda")
-
-    def __next__(self) -> list[Batch]:
-        batches = next(self._prefetcher)
-        if self.device.type == "cpu":
-            return batches
-        return [{name: value.to(self.device, non_blocking=True) for name, value in batch.items()} for batch in batches]
-
-    @property
-    def waited(self) -> float:
-        """Seconds that `next` waited for data so far."""
-        return self._prefetcher.waited
-
-    def close(self) -> None:
-        self._prefetcher.close()
 
 
 def evaluate(

@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import psutil
 import torch
 from torch import Tensor
 
 from headstart.core import hardware
-from headstart.core.errors import UsageError
+from headstart.core.errors import MachineError, UsageError
 from headstart.core.rng import Rng
+from headstart.engine import memory
 from headstart.engine.budget import Budget, steps_within
 from headstart.engine.distributed import Ranks
 from headstart.engine.flops import count_flops
@@ -145,7 +145,8 @@ class Trial:
         world = self.ranks.world
         if self.global_batch % world:
             raise UsageError(f"The global batch of {self.global_batch} rows cannot be shared by {world} processes.", "Give a multiple as --batch.")
-        with self.parallel.unchanged():
+        per_row = (lambda: self._held_bytes(self.last_phase, 1)) if world == 1 else None  # its forward pass may talk to the other ranks
+        with memory.explained(self.device, micro_batch or min(self.share, 4), per_row), self.parallel.unchanged():
             decisions = self._decide(budget, precision, micro_batch, compile, cuda_graph)
         self.method.zero_grad(set_to_none=True)
         decisions = self.ranks.broadcast(decisions)
@@ -156,7 +157,7 @@ class Trial:
         unit = budget.unit()
         why: dict[str, str] = {"micro_batch": "asked for"}
         names = list(dict.fromkeys(phase.name for phase in self.method.phases(1 << 30)))
-        last_phase = next(phase.name for phase in self.method.phases(1 << 30) if phase.steps is None)
+        last_phase = self.last_phase
         flops, self.unused = {}, {}
         for name in names:
             flops[name], self.unused[name] = self._count(name, min(micro_batch or 4, 4, self.share))
@@ -206,6 +207,11 @@ class Trial:
     def share(self) -> int:
         """Rows of the global batch that one process trains on."""
         return self.global_batch // self.ranks.world
+
+    @property
+    def last_phase(self) -> str:
+        """The phase that takes most of the run."""
+        return next(phase.name for phase in self.method.phases(1 << 30) if phase.steps is None)
 
     def _steps(self, budget: Budget, unit: str, flops: dict[str, int], seconds: dict[str, float]) -> int:
         if budget.steps is not None:
@@ -305,7 +311,7 @@ class Trial:
         divisors = [d for d in range(self.share, 0, -1) if self.share % d == 0]
         if self.device.type != "cuda" or self.ranks.world > 1:
             small = min(self.share, 4)
-            free = torch.cuda.mem_get_info(self.device)[0] if self.device.type == "cuda" else psutil.virtual_memory().available / self.ranks.local_world
+            free = memory.free_bytes(self.device) / (1 if self.device.type == "cuda" else self.ranks.local_world)
             per_row = max(1.0, self._held_bytes(phase, small) / small)
             limit = PLENTY_OF_MEMORY * free / per_row
             fit = min(self.ranks.gather(next((d for d in divisors if d <= limit), 1)))
@@ -319,22 +325,10 @@ class Trial:
                 torch.cuda.empty_cache()
                 continue
             return micro_batch, "the largest that fitted" if micro_batch < self.global_batch else "the whole batch fitted"
-        raise UsageError("Not even one row fits into the memory of this device.", "Take a smaller preset or shorter rows.")
+        raise MachineError("Not even one row fits into the memory of this device.", "Take a smaller --preset or shorter rows.")
 
     def _held_bytes(self, phase: str, rows: int) -> float:
-        """Bytes that the forward pass of `rows` rows holds when the backward pass begins."""
-        batch = {name: value.to(self.device) for name, value in self.load(0, 0, rows).items()}
-        context = Context(0, 1 << 30, phase, Rng.at(self.seed, 0, torch.arange(rows, device=self.device)), self.device, ranks=self.ranks)
-        held = 0
-
-        def pack(tensor: Tensor) -> Tensor:
-            nonlocal held
-            held += tensor.numel() * tensor.element_size()
-            return tensor
-
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-            self.method.loss(batch, context)
-        return float(held)
+        return memory.held_by_rows(self.method, self.load, phase, rows, self.device, self.seed, self.ranks)
 
     def _time_once(self, phase: str, micro_batch: int) -> None:
         update = self._update("bf16" if torch.cuda.is_bf16_supported() else "fp32")

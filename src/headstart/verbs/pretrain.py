@@ -19,9 +19,10 @@ from headstart.core.config import differences, plain
 from headstart.core.errors import Interrupted, UsageError
 from headstart.core.run import RunFolder, now, read_run
 from headstart.data.loader import Loader
+from headstart.engine import memory
 from headstart.engine.budget import Budget
 from headstart.engine.device import resolve_device
-from headstart.engine.distributed import joined
+from headstart.engine.distributed import joined, lost_ranks_explained
 from headstart.engine.method import Method
 from headstart.engine.parallel import Parallel, checkpoint_activations
 from headstart.engine.plateau import Plateau
@@ -157,7 +158,8 @@ class _Pretraining:
                 started=run.info.get("started", now()),
                 error=None,
             )
-            return self.train(run)
+            with memory.explained(self.device), lost_ranks_explained(self.ranks):
+                return self.train(run)
         except (Interrupted, KeyboardInterrupt) as error:
             run.end("stopped", str(error) or "Stopped before step 1.")
             raise

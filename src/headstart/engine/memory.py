@@ -1,0 +1,99 @@
+"""Out of memory: how much a micro-batch holds, how much is free, and what to change when it was too much."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import psutil
+import torch
+from torch import Tensor
+
+from headstart.core import hardware
+from headstart.core.errors import HeadstartError, MachineError
+from headstart.core.rng import Rng
+from headstart.engine.distributed import Ranks
+from headstart.engine.method import Batch, Context, Method
+
+_SAID = ("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "ALLOC_FAILED")  # torch, the C library, C++, cuBLAS
+
+
+def free_bytes(device: torch.device) -> int:
+    """Memory that this process may still take: of the GPU, or of the machine within the limits of its container and of `ulimit`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    used = psutil.Process().memory_info()
+    limits = [(resource.RLIMIT_AS, used.vms), (resource.RLIMIT_DATA, getattr(used, "data", 0))]
+    left = [soft - taken for limit, taken in limits if (soft := resource.getrlimit(limit)[0]) != resource.RLIM_INFINITY]
+    machine = hardware.memory_available()
+    return max(0, min([*left, psutil.virtual_memory().available if machine is None else machine]))
+
+
+def held_bytes(method: Method, batch: Batch, context: Context) -> float:
+    """Bytes that the forward pass of `batch`, which lies on the device, holds when the backward pass begins."""
+    held = 0
+
+    def pack(tensor: Tensor) -> Tensor:
+        nonlocal held
+        held += tensor.numel() * tensor.element_size()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        method.loss(batch, context)
+    return float(held)
+
+
+def held_by_rows(
+    method: Method, load: Callable[[int, int, int], Batch], phase: str, rows: int, device: torch.device, seed: int, ranks: Ranks
+) -> float:
+    """`held_bytes` of the first rows of the run."""
+    batch = {name: value.to(device) for name, value in load(0, 0, rows).items()}
+    return held_bytes(method, batch, Context(0, 1 << 30, phase, Rng.at(seed, 0, torch.arange(rows, device=device)), device, ranks=ranks))
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether memory was lacking: what torch, numpy, the C library and the GPU libraries raise then."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
+
+
+@contextmanager
+def explained(device: torch.device, rows: int | None = None, per_row: Callable[[], float] | None = None) -> Iterator[None]:
+    """Raises what runs out of memory within the block as a MachineError that says what to change.
+
+    Args:
+        rows: of the micro-batch.
+        per_row: measures the bytes that a row holds; called after the failure, when memory is free again.
+    """
+    try:
+        yield
+    except HeadstartError:
+        raise
+    except (MemoryError, RuntimeError) as error:
+        if not ran_out(error):
+            raise
+        failure = error.with_traceback(None)  # its frames hold the tensors that were too much
+    else:
+        return
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    free = f"{_size(free_bytes(device))} are free"
+    estimate = f"{free}."
+    if rows is not None and per_row is not None:
+        try:
+            each = per_row()
+        except (MemoryError, RuntimeError):  # not even one row fits
+            estimate = f"not even one row fits; {free}."
+        else:
+            estimate = f"a micro-batch of {rows} rows holds about {_size(rows * each)} ({_size(each)} a row) beside the weights; {free}."
+    raise MachineError(
+        f"Out of memory on {'the GPU' if device.type == 'cuda' else 'this machine'}: {estimate}",
+        (f"Give --trainer.micro-batch {max(1, rows // 2)} or less" if rows is not None and rows > 1 else "Give a smaller --trainer.micro-batch")
+        + " or --trainer.activation-checkpointing, and the same command continues; or start with a smaller --preset or shorter rows.",
+    ) from failure
+
+
+def _size(count: float) -> str:
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
