@@ -36,8 +36,9 @@ docs: install
 bench: install ## ratios against named peers on this machine's CPU; writes benchmarks/results/*.json
 	for name in rng sampling tokenization loader; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
-torture: install ## 50 runs killed and started again, compared bit for bit; 25 minutes on 2 cores
+torture: install ## 50 runs killed and started again, then one killed before every change of the disk, compared bit for bit; 25 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.torture
+	OMP_NUM_THREADS=1 $(BIN)/python -m tools.kill_everywhere electra --result benchmarks/results/every_change-electra.json
 
 reliability: install ## the tests behind docs/reliability.md; writes what came of them
 	$(BIN)/python -m tools.reliability

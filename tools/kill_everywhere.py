@@ -32,14 +32,18 @@ Work = Callable[[Path], object]
 
 def forked(work: Work, folder: Path, change: int, report: Path) -> int:
     """The exit code of a process of its own that does the work and is killed before this change of `folder` (0: never)."""
+    sys.stdout.flush()
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    said = os.open(report.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(said, stream)
     try:
         kill_before(change, folder, report)
         work(folder)
     except BaseException as error:
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+        os.write(said, f"{type(error).__name__}: {error}\n".encode())
         os._exit(1)
     os._exit(0)
 
@@ -58,7 +62,7 @@ def everywhere(
     undisturbed, place, report = folder / "undisturbed", folder / "work", folder / "report"
     undisturbed.mkdir(parents=True)
     if forked(work, undisturbed, 0, report) != 0:
-        raise RuntimeError("the undisturbed work failed")
+        raise RuntimeError(f"the undisturbed work failed: {report.with_suffix('.log').read_text()[-2000:]}")
     killed: list[str] = []
     different: dict[str, list[str]] = {}
     change = 1
@@ -71,13 +75,15 @@ def everywhere(
         killed.append(before)
         found = [f"exit {code}"] if code != -signal.SIGKILL else []
         if (code := forked(work, place, 0, report)) != 0:
-            found.append(f"then exit {code}")
+            found.append(f"then exit {code}: {report.with_suffix('.log').read_text()[-500:].strip()}")
         elif there := differences(place, undisturbed):
             found += there
         if found:
             different[before] = found
         shutil.rmtree(place)
         change += every
+        if len(killed) % 25 == 0:
+            print(f"{len(killed)} kills, {len(different)} ended different", flush=True)
 
 
 def unequal_files(folder: Path, undisturbed: Path) -> list[str]:

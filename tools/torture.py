@@ -348,8 +348,9 @@ def what_it_did(work: Path, since: float) -> str:
     """What the killed process was at, by what it left on the disk: the latest stage that shows."""
     if fresh(work, "run/.export-writing", since):
         return "export"
-    if writing := fresh(work, "run/checkpoints/.writing-*", since):
-        return f"checkpoint of step {int(writing[0].name.removeprefix('.writing-'))}"
+    for beside in fresh(work, "run/checkpoints/.*", since):
+        step = beside.name.rpartition("-")[2]
+        return f"checkpoint of step {int(step)}" if "removed" not in beside.name else "removing an old checkpoint"
     if fresh(work, "run/run.json", since) and run_info(work / "run")["status"] == "done":
         return "after the end"
     if fresh(work, "run/export", since):

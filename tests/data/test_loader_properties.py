@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstart.data.loader import Loader
 from headstart.data.mixture import Mixture
+from headstart.engine.distributed import Ranks
+from headstart.engine.trial import micro_starts
 from tests.data.test_mixture import Numbers
 
 GLOBAL_BATCHES = (1, 6, 8, 12, 24)
@@ -69,16 +70,11 @@ def loader_of(mixture: Made, global_batch: int) -> Loader:
 
 
 def of_step(loader: Loader, step: int, world: int, micro_batch: int) -> list[int]:
-    """The samples of a step as the ranks of a group load them: in micro-step m, rank r has rows m * world * b + r * b .. + b of the global batch."""
-    rows = np.full(loader.global_batch, -1)
-    for rank in range(world):
-        for micro_step in range(loader.global_batch // (world * micro_batch)):
-            start = (micro_step * world + rank) * micro_batch
-            samples = loader.batch(step, start, start + micro_batch)["input_ids"]
-            assert samples.shape == (micro_batch, 1)
-            assert (rows[start : start + micro_batch] == -1).all()
-            rows[start : start + micro_batch] = samples[:, 0]
-    return [int(row) for row in rows]
+    """The samples of a step as the ranks of a group load them, micro-step by micro-step, in the order of ranks."""
+    starts = [micro_starts(loader.global_batch, micro_batch, Ranks(rank, world)) for rank in range(world)]
+    loaded = [loader.batch(step, start, start + micro_batch)["input_ids"] for micro_step in zip(*starts, strict=True) for start in micro_step]
+    assert all(samples.shape == (micro_batch, 1) for samples in loaded)
+    return [int(sample) for samples in loaded for sample in samples]
 
 
 def lived(mixture: Made, global_batch: int, history: list[Group]) -> tuple[list[int], list[tuple[int, list[int]]]]:
