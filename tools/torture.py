@@ -450,8 +450,8 @@ def main(argv: list[str] | None = None) -> int:
             print(line(outcome, len(outcomes), len(cases)), flush=True)
     what = "Runs killed with SIGKILL and started again with the same command, compared bit for bit with undisturbed ones."
     result = {"name": "torture", "what": what, **summary(outcomes), "wall_s": round(time.monotonic() - start, 1)}
-    command = "python -m tools.torture " + " ".join(sys.argv[1:] if argv is None else argv)
-    write_json(options.result, result | origin(command.strip()) | {"each": [outcome.record() for outcome in outcomes]})
+    command = f"python -m tools.torture --runs {options.runs} --seed {options.seed} --method {' '.join(options.method)}"
+    write_json(options.result, result | origin(command) | {"each": [outcome.record() for outcome in outcomes]})
     print("killed while: " + ", ".join(f"{stage} {count}" for stage, count in result["killed_while"].items()))
     print(f"{result['equal']} of {result['runs']}: killed {result['kills']} times in {result['wall_s'] / 60:.1f} minutes")
     if result["equal"] < result["runs"]:
