@@ -54,7 +54,9 @@ class Small(Method):
         kept = ctx.rng.uniform("kept", batch["ids"].shape[1]) < 0.4  # rows, and so processes, keep different numbers of targets
         nll = nn.functional.cross_entropy(self.head(self.hidden(batch["ids"])).transpose(1, 2), batch["ids"].roll(1, 1), reduction="none")
         loss = (nll * kept).sum() / kept.sum().clamp(min=1)
-        return {"loss": loss, "kept": kept.float().mean(), "weight": kept.sum().float()}
+        low = batch["ids"] < 3
+        both = (kept & low).sum() / low.sum().clamp(min=1)  # a share of other items than those of the loss
+        return {"loss": loss, "kept_of_low": both, "weight": kept.sum().float(), "weight/kept_of_low": low.sum()}
 
     def observe(self, scalars: Any) -> None:
         self.seen.lerp_(scalars["loss"], 0.5)
@@ -124,7 +126,7 @@ def train(
         method, optim, clip_norm=0.5, precision=precision, device=torch.device("cpu"), seed=1, total_steps=STEPS, parallel=parallel
     )
     micro_batch = micro_batch or ROWS // ranks.world
-    losses, norms = [], []
+    losses, norms, shares = [], [], []
     for step in range(STEPS):
         starts = micro_starts(ROWS, micro_batch, ranks)
         batches = [batch_of(step, start, start + micro_batch) for start in starts]
@@ -132,6 +134,7 @@ def train(
         ema.update()
         losses.append(float(scalars["loss"]))
         norms.append(float(scalars["gradient_norm"]))
+        shares.append(float(scalars.get("kept_of_low", 0)))
     with profile() as seen:
         update(batches, [torch.arange(start, start + micro_batch) for start in starts], STEPS, "train")
     talks = sum(event.count for event in seen.key_averages() if event.key in REDUCTIONS)
@@ -143,6 +146,7 @@ def train(
     return {
         "losses": losses,
         "norms": norms,
+        "shares": shares,
         "weights": weights,
         "averages": averages,
         "seen": float(method.seen),

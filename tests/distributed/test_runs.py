@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ from headstart.verbs.pretrain import pretrain
 from tests.running import (
     METHODS,
     TINY,
+    environment,
     flags,
     headstart,
     last_step,
@@ -107,6 +111,28 @@ def compare(one: Path, two: Path, name: str, rel: float, absolute: float = 0.0) 
         for key, value in mine.items():
             expected = pytest.approx(value, rel=rel, abs=absolute) if isinstance(value, float) else value
             assert theirs[key] == expected, (name, mine["step"], key)
+
+
+@pytest.mark.promise("Several machines: two torchrun agents, each with a process of its own, give the run of two processes on one machine, bit for bit.")
+def test_two_agents_give_the_run_of_two_processes(store: Path, on_two: Path, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run = tmp_path / "run"
+    arguments = ["pretrain", "electra", "--data", store, "--out", run, *flags({**settings("electra"), "trainer.parallel": "fsdp"})]
+    where = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "127.0.0.1", "--master_port", str(port)]
+    agents = [
+        subprocess.Popen(
+            [sys.executable, "-m", "torch.distributed.run", *where, "--node_rank", str(node), "-m", "headstart", *map(str, arguments)],
+            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+        for node in range(2)
+    ]  # fmt: skip
+    said = [agent.communicate(timeout=240)[0] for agent in agents]
+    assert [agent.returncode for agent in agents] == [0, 0], said
+    same = on_two / "electra-fsdp"
+    assert untimed(records(run, "metrics")) == untimed(records(same, "metrics"))
+    assert weight_files(run) == weight_files(same)
 
 
 def command(store: Path, out: Path, **more: Any) -> list[str | Path]:

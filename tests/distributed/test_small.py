@@ -30,6 +30,7 @@ def test_two_processes_train_as_one(name: str, mode: str, on_two: dict[str, dict
     alone, both = train(**CASES[name]), on_two[f"{name}/{mode}"]
     loose = 1000 if name == "bf16" else 1  # a rounded logit moves the loss by a hundredth; the curve stays the same
     assert both["losses"] == pytest.approx(alone["losses"], rel=2e-5 * loose)
+    assert both["shares"] == pytest.approx(alone["shares"], rel=1e-6)
     assert both["norms"] == pytest.approx(alone["norms"], rel=2e-4 * loose)
     for what in ("weights", "averages"):
         assert both[what].keys() == alone[what].keys()

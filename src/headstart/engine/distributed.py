@@ -7,6 +7,9 @@ the checkpoint thread's (gloo).
 
 from __future__ import annotations
 
+import atexit
+import functools
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -112,6 +115,36 @@ ALONE = Ranks()
 """A run on one process."""
 
 
+@contextmanager
+def joined(device_type: str) -> Iterator[Ranks]:
+    """The ranks of this run: those of torchrun's environment, or one process alone. A program that makes several runs joins once.
+
+    Args:
+        device_type: "cuda" or "cpu"; decides which library carries the tensors.
+    """
+    ranks = _join(device_type) if "WORLD_SIZE" in os.environ and "RANK" in os.environ else ALONE
+    try:
+        yield ranks
+    except BaseException:
+        atexit.unregister(dist.destroy_process_group)  # it would wait for processes that may be gone
+        raise
+
+
+@functools.cache
+def _join(device_type: str) -> Ranks:
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if device_type == "cuda":
+        torch.cuda.set_device(local_rank)
+    if not dist.is_initialized():
+        dist.init_process_group("cuda:nccl,cpu:gloo" if device_type == "cuda" else "gloo")
+        atexit.register(dist.destroy_process_group)
+    control = dist.new_group(backend="gloo", timeout=PATIENCE)
+    saving = dist.new_group(backend="gloo", timeout=PATIENCE)
+    if dist.get_rank():
+        logging.getLogger("headstart").setLevel(logging.ERROR)  # the first process says it
+    return Ranks(dist.get_rank(), dist.get_world_size(), local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control, saving)
+
+
 class StopVote:
     """Whether any rank was asked to stop, known on every rank at the same step. The question goes out at one step and the answer is read at the next,
     so no step waits for it."""
@@ -161,23 +194,3 @@ def lost_ranks_explained(ranks: Ranks) -> Iterator[None]:
             f"Process {ranks.rank} of {ranks.world} lost another process of this run ({str(error).splitlines()[0][:120]}).",
             "The same command continues from the last checkpoint.",
         ) from error
-
-
-@contextmanager
-def joined(device_type: str) -> Iterator[Ranks]:
-    """The ranks of this run while the block lasts: those of torchrun's environment, or one process alone.
-
-    Args:
-        device_type: "cuda" or "cpu"; decides which library carries the tensors.
-    """
-    if "WORLD_SIZE" not in os.environ or "RANK" not in os.environ:
-        yield ALONE
-        return
-    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    if device_type == "cuda":
-        torch.cuda.set_device(local_rank)
-    dist.init_process_group("cuda:nccl,cpu:gloo" if device_type == "cuda" else "gloo")
-    control = dist.new_group(backend="gloo", timeout=PATIENCE)
-    saving = dist.new_group(backend="gloo", timeout=PATIENCE)
-    yield Ranks(dist.get_rank(), dist.get_world_size(), local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control, saving)
-    dist.destroy_process_group()  # not after an error: it would wait for processes that may be gone

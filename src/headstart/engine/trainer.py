@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from headstart.core.errors import Diverged, Interrupted
+from headstart.core.machine import writing
 from headstart.core.rng import Rng
 from headstart.core.run import RunFolder
 from headstart.core.terminal import leave_terminal
@@ -35,7 +36,7 @@ from headstart.engine.plateau import Plateau
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.spikes import Spikes
 from headstart.engine.trial import Decisions, micro_starts, spans
-from headstart.engine.update import Update, autocast
+from headstart.engine.update import OWN_WEIGHT, Update, autocast
 
 
 @dataclass
@@ -356,7 +357,8 @@ class Trainer:
     def save(self) -> None:
         self.refuse_divergence(self.guard.peek())  # what the next log step would find
         self.run.sync()
-        self.checkpointer.save(self.step, self.state(), export=self.export)
+        with writing(self.run.checkpoints / f"step-{self.step:08d}"):
+            self.checkpointer.save(self.step, self.state(), export=self.export)
 
     def export(self, folder: Path) -> None:
         """The usable model of this moment, written by the first rank; every rank must come here."""
@@ -424,7 +426,7 @@ class Trainer:
     def open_log(self) -> Iterator[MetricsLog]:
         plateau = None if self.plateau is None else (self.plateau.metric, self.plateau.entropy)
         show, seconds = (self.say, 5.0) if self.live is None else (self.live, 0.0)
-        log = MetricsLog(self.run, show, seconds, plateau)
+        log = MetricsLog(self.run, show, seconds, plateau, self.say)
         try:
             yield log
         finally:
@@ -471,6 +473,7 @@ def evaluate(
 ) -> dict[str, float]:
     """Mean held-out metrics ("held_out/NAME"), with dropout off and draws that do not depend on the step."""
     sums: dict[str, Tensor] = {}
+    counts: dict[str, Tensor | float] = {}
     rows = 0
     was_training = method.training
     method.eval()
@@ -478,10 +481,12 @@ def evaluate(
         for batch in batches:
             n = len(next(iter(batch.values())))
             context = Context(0, total_steps, phase, Rng.at(seed, 0, torch.arange(rows, rows + n, device=device)), device)
-            moved = {name: value.to(device) for name, value in batch.items()}
-            for name, value in method.evaluate(moved, context).items():
-                if name != "weight":
-                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value.float() * n
+            scalars = method.evaluate({name: value.to(device) for name, value in batch.items()}, context)
+            for name, value in scalars.items():
+                if not name.startswith("weight"):
+                    count = scalars.get(OWN_WEIGHT + name, n)
+                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value.float() * count
+                    counts[name] = counts.get(name, 0) + count
             rows += n
     method.train(was_training)
-    return {f"held_out/{name}": float(value) / rows for name, value in sums.items()} if rows else {}
+    return {f"held_out/{name}": float(value) / max(1.0, float(counts[name])) for name, value in sums.items()}

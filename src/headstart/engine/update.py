@@ -19,6 +19,7 @@ from headstart.engine.parallel import Parallel
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
 GRAPH_AFTER = 3  # real updates before a capture: lazy initialisations must be over
+OWN_WEIGHT = "weight/"
 MAX_GRAPHS = 4  # one per (phase, shapes of the batch); beyond that the batch varies too much and runs plainly
 
 
@@ -37,7 +38,7 @@ class Update:
 
     The loss is the mean over the whole global batch however it is cut over micro-batches and ranks, if the method says over how many items each
     micro-batch's mean is: as "weight" beside its loss, or by `Method.items` where the loss sums several means. Without either, micro-batches count by
-    their rows.
+    their rows. A scalar that is a mean over other items than the loss (the recall of a detector) has their number beside it as "weight/NAME".
 
     Args:
         parallel: the method on the ranks of the run; None: on one process.
@@ -157,7 +158,8 @@ class Update:
         n_rows = sum(len(r) for r in rows) * world
         whole = len(batches) == world == 1
         parts: list[dict[str, Tensor]] = []
-        weights: list[Tensor | float] = []  # what each micro-batch's mean counts; they sum to `total` over all ranks
+        weights: list[Tensor | float] = []  # what each micro-batch's means count; they sum to `total` over all ranks
+        own_weights: list[dict[str, Tensor]] = []  # of scalars that are means over something else
         contexts = [self.context(step, phase, positions) for positions in rows]
         shares = self._shares(batches, contexts)
         for micro_step, (batch, context) in enumerate(zip(batches, contexts, strict=True)):
@@ -172,28 +174,39 @@ class Update:
                 elif (items := scalars.pop("weight", None)) is not None and not whole:
                     weight = items.detach()
                 (scalars["loss"] * (weight * world)).backward()  # the ranks' gradients are averaged: the product makes a sum of it
-            parts.append({name: value.detach() for name, value in scalars.items()})
+            parts.append({name: value.detach() for name, value in scalars.items() if not name.startswith(OWN_WEIGHT)})
+            own_weights.append({name: value.detach().float() for name, value in scalars.items() if name.startswith(OWN_WEIGHT)})
             weights.append(weight)
-        means, total = (parts[0], None) if whole else self._means(parts, weights)
+        means, total = (parts[0], None) if whole else self._means(parts, weights, own_weights)
         gradients = [local(p.grad) for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         if total is not None:
             torch._foreach_div_(gradients, total)
         norm = clip_gradients([p for group in self.optimizer.param_groups for p in group["params"]], self.clip_norm)
         return {**means, "gradient_norm": norm}, torch.stack([part["loss"] for part in parts])
 
-    def _means(self, parts: list[dict[str, Tensor]], weights: list[Tensor | float]) -> tuple[dict[str, Tensor], Tensor | None]:
+    def _means(
+        self, parts: list[dict[str, Tensor]], weights: list[Tensor | float], own_weights: list[dict[str, Tensor]]
+    ) -> tuple[dict[str, Tensor], Tensor | None]:
         """The scalars' means over the global batch, and what the weights sum to (None where that is 1)."""
         counted = isinstance(weights[0], Tensor)
-        sums = {name: torch.stack([part[name] * weight for part, weight in zip(parts, weights, strict=True)]).sum() for name in parts[0]}
+        sums: dict[str, Tensor] = {}
+        for name in parts[0]:
+            counts = [own.get(OWN_WEIGHT + name, weight) for own, weight in zip(own_weights, weights, strict=True)]
+            sums[name] = torch.stack([part[name] * count for part, count in zip(parts, counts, strict=True)]).sum()
+        for name in own_weights[0]:
+            sums[name] = torch.stack([own[name] for own in own_weights]).sum()
         if counted:
             sums["weight"] = torch.stack([torch.as_tensor(weight) for weight in weights]).sum()
         if self.ranks.world > 1:  # one message, whatever the number of scalars
             summed = self.ranks.sum(torch.stack([value.float() for value in sums.values()]))
             sums = dict(zip(sums, summed, strict=True))
-        if not counted:
-            return sums, None
-        total = sums.pop("weight").clamp(min=1)
-        return {name: value / total for name, value in sums.items()}, total
+        total = sums.pop("weight").clamp(min=1) if counted else None
+        own_totals = {name: sums.pop(name).clamp(min=1) for name in own_weights[0]}
+        means = {}
+        for name, value in sums.items():
+            divisor = own_totals.get(OWN_WEIGHT + name, total)
+            means[name] = value if divisor is None else value / divisor
+        return means, total
 
 
 class _Graph:

@@ -174,8 +174,7 @@ class Electra(TextMethod):
             return {"loss": self.config.gen_weight * losses["mlm_loss"], **_detached(losses), "weight": masked.weights.sum()}
         generated = self.generate(batch, masked, ctx.rng)
         main = self.main_losses(batch, masked, generated)
-        losses = {name: value * ctx.share("slots") for name, value in generated.losses.items()}
-        losses |= {name: value * ctx.share("main") for name, value in main.items()}
+        losses = _shared(generated.losses, ctx.share("slots")) | _shared(main, ctx.share("main"))
         return {"loss": self._total(losses), **_detached(losses)}
 
     def items(self, batch: Batch, ctx: Context) -> dict[str, Tensor] | None:
@@ -218,9 +217,10 @@ class Electra(TextMethod):
         hidden = encode(model.base_model, batch | {"input_ids": masked.ids})
         logits = mlm_logits(model, gather_positions(hidden, masked.positions))
         nll = token_nll(logits, masked.targets)  # [batch, N]
-        shown_as_mask = masked.ids.gather(1, masked.positions) == self.mask_id
-        hidden_only = weighted_mean(nll.detach(), masked.weights * shown_as_mask)
-        return {"mlm_loss": weighted_mean(nll, masked.weights), "mlm_loss_hidden": hidden_only}, logits
+        shown_as_mask = masked.weights * (masked.ids.gather(1, masked.positions) == self.mask_id)
+        hidden_only = weighted_mean(nll.detach(), shown_as_mask)
+        losses = {"mlm_loss": weighted_mean(nll, masked.weights), "mlm_loss_hidden": hidden_only, "weight/mlm_loss_hidden": shown_as_mask.sum()}
+        return losses, logits
 
     def generate(self, batch: Batch, masked: Masked, rng: Rng) -> Generated:
         """L_MLM, and the original text with a sample at every chosen position (steps 1 to 3)."""
@@ -397,6 +397,12 @@ class Electra(TextMethod):
 def _count(ids: Tensor, mask: Tensor | None) -> Tensor:
     """float32 scalar: the tokens that are not padding."""
     return (torch.ones_like(ids, dtype=torch.float32) if mask is None else mask.float()).sum()
+
+
+def _shared(scalars: dict[str, Tensor], share: Tensor | float) -> dict[str, Tensor]:
+    """Means multiplied by this micro-batch's share of their items; those that bring a number of items of their own as they are."""
+    own = {name for name in scalars if name.startswith("weight/") or f"weight/{name}" in scalars}
+    return {name: value if name in own else value * share for name, value in scalars.items()}
 
 
 def _detached(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
