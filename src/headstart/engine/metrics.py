@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from headstart.core.run import RunFolder
+from headstart.engine.tensorboard import EventFile
 
 PLATEAU = "unigram_entropy"
 
@@ -94,29 +95,32 @@ class MetricsLog:
         show: gets the text of the live line.
         every_seconds: at most one shown line in this many seconds.
         plateau: (metric, unigram entropy): TensorBoard draws both in one chart.
+        say: gets other lines for the person.
     """
 
-    def __init__(self, run: RunFolder, show: Callable[[str], None], every_seconds: float = 5.0, plateau: tuple[str, float] | None = None) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
+    def __init__(
+        self,
+        run: RunFolder,
+        show: Callable[[str], None],
+        every_seconds: float = 5.0,
+        plateau: tuple[str, float] | None = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
         self.run = run
         self._show = show
         self._every = every_seconds
         self._shown = 0.0
-        self._board = SummaryWriter(str(run.folder / "tb"), purge_step=run.info.get("resumed_at")) if run.writes else None
+        self._board = EventFile(run.folder / "tb", run.info.get("resumed_at"), say) if run.writes else None
         self._plateau = plateau
         if plateau is not None and self._board is not None:
-            self._board.add_custom_scalars_multilinechart([plateau[0], PLATEAU], title=f"{plateau[0]} and its plateau")
+            self._board.draw_together([plateau[0], PLATEAU], f"{plateau[0]} and its plateau")
 
     def write(self, record: dict[str, Any], line: str, *, last: bool = False) -> None:
         self.run.append("metrics", record)
         step = record["step"]
         if self._board is not None:
-            for name, value in record.items():
-                if name != "step" and isinstance(value, int | float):
-                    self._board.add_scalar(name, value, step)
-            if self._plateau is not None:
-                self._board.add_scalar(PLATEAU, self._plateau[1], step)
+            values = {name: float(value) for name, value in record.items() if name != "step" and isinstance(value, int | float)}
+            self._board.add_scalars(values if self._plateau is None else {**values, PLATEAU: self._plateau[1]}, step)
         if last or time.monotonic() - self._shown >= self._every:
             self._shown = time.monotonic()
             self._show(line)
@@ -124,7 +128,7 @@ class MetricsLog:
     def probe(self, step: int, name: str, value: float) -> None:
         self.run.append("probes", {"step": step, "probe": name, "value": value})
         if self._board is not None:
-            self._board.add_scalar(f"probe/{name}", value, step)
+            self._board.add_scalars({f"probe/{name}": value}, step)
 
     def close(self) -> None:
         if self._board is not None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from headstart.core.errors import HeadstartError
 from headstart.core.files import sync_folder, sync_tree
+from headstart.core.machine import writing
 from headstart.engine.checkpoint import Checkpointer
 from headstart.engine.method import Batch, Method
 from headstart.engine.trainer import Trainer, evaluate
@@ -68,7 +69,8 @@ def export_and_check(trainer: Trainer, folder: Path, held_out: list[Batch] | Non
     beside = folder.with_name(f".{folder.name}-writing")
     if first:
         shutil.rmtree(beside, ignore_errors=True)
-    trainer.export(beside)
+    with writing(folder):
+        trainer.export(beside)
     if held_out:
         batch = {name: value[:4] for name, value in held_out[0].items()}
         with trainer.averaged_weights():
@@ -84,11 +86,12 @@ def export_and_check(trainer: Trainer, folder: Path, held_out: list[Batch] | Non
                     "This is a bug: please report it.",
                 )
     if first:
-        sync_tree(beside)
-        if folder.exists():
-            shutil.rmtree(folder)
-        beside.rename(folder)
-        sync_folder(folder.parent)
+        with writing(folder):
+            sync_tree(beside)
+            if folder.exists():
+                shutil.rmtree(folder)
+            beside.rename(folder)
+            sync_folder(folder.parent)
 
 
 @torch.no_grad()
