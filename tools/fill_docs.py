@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from headstart.verbs.demo import table_lines
 
@@ -22,6 +23,11 @@ RESULTS = ROOT / "benchmarks" / "results"
 
 def read(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def there(name: str) -> bool:
+    """Whether a result was made. The others always are: they are committed."""
+    return (RESULTS / f"{name}.json").exists()
 
 
 def demo_block() -> str:
@@ -44,7 +50,121 @@ def plateau_block() -> str:
     return "\n".join(rows) + f"\n\nUnigram entropy of this corpus: {result['unigram_entropy']:.2f} nats. {result['what']}"
 
 
-BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {"demo": ("README.md", demo_block), "plateau": ("docs/plateau.md", plateau_block)}
+def sentences(folder: Path) -> dict[str, list[str]]:
+    """Promise -> the tests that show it, in the order of files and lines, of all decorators `pytest.mark.promise("...")` under `folder`, written out
+    or given a name in their module.
+
+    Raises:
+        ValueError: a promise is no plain string, or stands elsewhere than on a function.
+    """
+    found: dict[str, list[str]] = {}
+    for path in sorted(folder.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        named = {ast.unparse(node.targets[0]): node.value for node in tree.body if isinstance(node, ast.Assign)}
+        used: set[int] = set()
+        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            for decorator in function.decorator_list:
+                mark = named.get(decorator.id) if isinstance(decorator, ast.Name) else decorator
+                if mark is not None and _is_promise(mark):
+                    used.add(id(mark))
+                    found.setdefault(_sentence(mark, path), []).append(f"{path.relative_to(folder)}::{function.name}")
+        for node in ast.walk(tree):
+            if _is_promise(node) and id(node) not in used:
+                raise ValueError(f"{path}, line {node.lineno}: a promise stands on a test function")
+    return found
+
+
+def _is_promise(node: ast.AST) -> TypeGuard[ast.Call]:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.promise"
+
+
+def _sentence(mark: ast.Call, path: Path) -> str:
+    sentence = mark.args[0] if mark.args else None
+    if not (isinstance(sentence, ast.Constant) and isinstance(sentence.value, str)):
+        raise ValueError(f"{path}, line {mark.lineno}: a promise is a plain string")
+    return sentence.value
+
+
+OUTCOMES = {"passed": "kept", "failed": "**broken**", "skipped": "not tested: skipped"}
+
+
+def promise_rows(promises: dict[str, list[str]], result: dict[str, Any]) -> list[str]:
+    """The table: what the tests promise now, beside what came of it when they were last run."""
+    outcomes = {entry["promise"]: entry for entry in result["promises"]}
+    rows = ["| promise | tested by | last run | seconds |", "| --- | --- | --- | --- |"]
+    for sentence, tests in promises.items():
+        entry = outcomes.get(sentence)
+        runs = sum(test["runs"] for test in entry["tests"]) if entry else 0
+        shown = "<br>".join(f"`{test}`" for test in tests) + (f" ({runs} cases)" if runs > len(tests) else "")
+        outcome = OUTCOMES[entry["outcome"]] if entry else "not run yet"
+        seconds = f"{sum(test['seconds'] for test in entry['tests']):.1f}" if entry else "-"
+        rows.append(f"| {sentence.replace('|', chr(92) + '|')} | {shown} | {outcome} | {seconds} |")
+    return rows
+
+
+def where(result: dict[str, Any]) -> str:
+    """Machine, versions and date of a result."""
+    hardware, versions = result["hardware"], result["versions"]
+    return f"{hardware['cpu']}, {hardware['cores']} cores, torch {versions['torch']}, Python {versions['python']}, {result['date'][:10]}"
+
+
+GROUPS = {
+    "verbs": "A run",
+    "tools": "Kills at any moment",
+    "engine": "Steps and checkpoints",
+    "failures": "Faults",
+    "distributed": "Several processes",
+    "data": "Data and its order",
+    "core": "Files, locks, randomness",
+    "fuzz": "Files from outside",
+}
+"""Folder of tests -> heading, in the order of the page; other folders follow under their own names."""
+
+
+def promises_block() -> str:
+    """Every promise of the tests, under the headings of their folders."""
+    result = read("reliability") if there("reliability") else {"promises": []}
+    of_group: dict[str, dict[str, list[str]]] = {name: {} for name in GROUPS}
+    for sentence, tests in sentences(ROOT / "tests").items():
+        of_group.setdefault(tests[0].split("/")[0], {})[sentence] = tests
+    parts = []
+    if result["promises"]:
+        parts = [f"{result['kept']} of {result['promised']} promises were kept when `{result['command']}` last ran ({where(result)})."]
+    for name, promises in of_group.items():
+        if promises:
+            parts += [f"### {GROUPS.get(name, name)}", "\n".join(promise_rows(promises, result))]
+    return "\n\n".join(parts)
+
+
+def torture_block() -> str:
+    """How often runs were killed, where, and what was left."""
+    if not (there("torture") and there("every_change-electra")):
+        return "(`make torture` has not run on this version yet.)"
+    result = read("torture")
+    rows = ["| method | runs | kills | restarts | bit for bit equal |", "| --- | --- | --- | --- | --- |"]
+    for method in dict.fromkeys(run["method"] for run in result["each"]):
+        runs = [run for run in result["each"] if run["method"] == method]
+        kills, restarts = sum(len(run["kills"]) for run in runs), sum(run["restarts"] for run in runs)
+        rows.append(f"| {method} | {len(runs)} | {kills} | {restarts} | {sum(run['equal'] for run in runs)} |")
+    stages = ", ".join(f"{stage} {count}" for stage, count in result["killed_while"].items())
+    decided = sum(run["decided_by_trial"] != "given" for run in result["each"])
+    minutes = f"{result['wall_s'] / 60:.0f} minutes"
+    head = f"**{result['equal']} of {result['runs']}** runs, killed {result['kills']} times, ended equal ({where(result)}, {minutes})."
+    tail = f"What they were at when the kill came: {stages}. {decided} of the runs let their trial decide precision, micro-batch or number of steps."
+    every = read("every_change-electra")
+    last = (
+        f"**{every['equal']} of {every['changes']}** kills of a short run of ELECTRA, one before each change that it makes on the disk, "
+        f"ended equal ({every['wall_s'] / 60:.0f} minutes)."
+    )
+    return f"{head}\n\n" + "\n".join(rows) + f"\n\n{tail}\n\n{last}"
+
+
+BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
+    "demo": ("README.md", demo_block),
+    "plateau": ("docs/plateau.md", plateau_block),
+    "promises": ("docs/reliability.md", promises_block),
+    "torture": ("docs/reliability.md", torture_block),
+}
 
 
 def filled(text: str, name: str, block: str) -> str:

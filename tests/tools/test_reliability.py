@@ -105,6 +105,19 @@ def test_a_promise_that_left_the_tests_leaves_the_page(results: dict[str, Any], 
     assert len(promise_rows(sentences(tmp_path), results)) == 3
 
 
+def test_a_promise_may_have_a_name(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        'import pytest\nsafe = pytest.mark.promise("It is safe.")\n@safe\ndef test_a():\n    pass\n@safe\ndef test_b():\n    pass\n'
+    )
+    assert sentences(tmp_path) == {"It is safe.": ["test_it.py::test_a", "test_it.py::test_b"]}
+
+
+def test_a_promise_on_no_test_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text('import pytest\npytestmark = pytest.mark.promise("It is safe.")\ndef test_a():\n    pass\n')
+    with pytest.raises(ValueError, match=r"test_it\.py, line 2: a promise stands on a test function"):
+        sentences(tmp_path)
+
+
 def test_a_sentence_that_is_no_plain_string_is_refused(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text("import pytest\n@pytest.mark.promise(SENTENCE)\ndef test_six():\n    pass\n")
     with pytest.raises(ValueError, match=r"test_it\.py, line 2"):
