@@ -8,10 +8,12 @@ export TOKENIZERS_PARALLELISM ?= true
 
 install: $(VENV)/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt tests/object_store/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[all]'
+	$(PYTHON) -m venv $(VENV)-object-store # the server of a test; its botocore is not the one of our s3fs
+	$(VENV)-object-store/bin/pip install --quiet -r tests/object_store/requirements.txt
 	@touch $@
 
 demo: install ## from nothing to a measured head start, about six minutes on 2 cores
@@ -34,7 +36,7 @@ docs: install
 	$(BIN)/mkdocs build --strict
 
 bench: install ## ratios against named peers on this machine's CPU; writes benchmarks/results/*.json
-	for name in rng sampling tokenization loader; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in rng sampling tokenization loader checkpoint; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 torture: install ## 50 runs killed and started again, then one killed before every change of the disk, compared bit for bit; 25 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.torture
@@ -45,4 +47,4 @@ reliability: install ## the tests behind docs/reliability.md; writes what came o
 	$(BIN)/python tools/fill_docs.py
 
 clean:
-	rm -rf $(VENV) demo runs site .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VENV)-object-store demo runs site .pytest_cache .mypy_cache .ruff_cache

@@ -19,7 +19,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from headstart.core.errors import BadInput, HeadstartError
+from headstart.core.errors import BadInput
 from headstart.core.files import sha256_file, write_json
 from headstart.engine.checkpoint import Checkpointer, load_checkpoint, pack, unpack
 from headstart.engine.checkpoint_state import HostBuffers, as_bytes
@@ -84,7 +84,7 @@ def test_pack_keeps_integer_keys_and_stores_tied_weights_once() -> None:
 
 @pytest.mark.parametrize("value", [print, {(1, 2): 3}])
 def test_pack_refuses_what_json_cannot_hold(value: Any) -> None:
-    with pytest.raises(TypeError, match="of a checkpoint is|a checkpoint holds"):
+    with pytest.raises(TypeError, match=r"of a checkpoint is|a checkpoint holds"):
         pack({"hook": value}, {})
 
 
@@ -193,7 +193,7 @@ def test_a_checkpoint_that_the_run_fell_back_from_pushes_out_no_good_one(tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.promise("A process killed at any moment while it writes a checkpoint leaves the one before whole; the rest is cleaned up at the next start.")
+@pytest.mark.promise("A process killed while it writes a checkpoint leaves the one before whole; the rest is removed at the next start.")
 def test_leftovers_of_a_killed_writer_are_removed_and_never_loaded(tmp_path: Path) -> None:
     """Killed again and again while checkpoints of 32 MB are written as fast as they can be."""
     script = (
@@ -226,6 +226,7 @@ def test_leftovers_of_a_killed_writer_are_removed_and_never_loaded(tmp_path: Pat
     assert seen, "no kill came in the middle of a checkpoint"
 
 
+@pytest.mark.slow
 def test_an_error_of_the_disk_is_raised_at_the_next_save_and_leaves_the_last_checkpoint(tmp_path: Path) -> None:
     """A real limit on the size of files: what the disk refuses must come back as it was said, with the file."""
     script = (
@@ -353,7 +354,7 @@ FORGERIES: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.promise("A forged checkpoint - giant headers, impossible places, paths that lead out, a pickle - is refused with a message, and no code in it runs.")
+@pytest.mark.promise("A forged checkpoint (giant headers, impossible places, paths that lead out, a pickle) is refused; no code in it runs.")
 @pytest.mark.parametrize("name", list(FORGERIES))
 def test_a_forged_checkpoint_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(BadInput, match=r"is damaged|has checkpoint format") as caught:
@@ -365,7 +366,8 @@ def test_a_part_twice_and_another_missing_shows_no_memory(tmp_path: Path) -> Non
     """Two halves at the same place have the right number of values; what neither fills is zero."""
     made = forged(tmp_path, text=json.dumps({"/model/in": {"saved_offsets": [0, 0]}}), tensors={"/model/in": torch.ones(2, 2)})
     (made / "state-00002.safetensors").write_bytes((made / "state-00001.safetensors").read_bytes())
-    write_safetensors(made / "state-00003.safetensors", {"/model/in": torch.ones(0, 2)}, {"DCP_SHARDING_INFO": '{"/model/in":{"saved_offsets":[4,0]}}'})
+    last = json.dumps({"/model/in": {"saved_offsets": [4, 0]}})
+    write_safetensors(made / "state-00003.safetensors", {"/model/in": torch.ones(0, 2)}, {"DCP_SHARDING_INFO": last})
     skeleton = {"__items__": [["w", {"__tensor__": "/model/in"}]]}
     write_json(made / "state.json", skeleton)
     hashes = {path.name: sha256_file(path) for path in made.iterdir() if path.name.startswith("state")}
@@ -434,9 +436,3 @@ def test_writing_leaves_the_interpreter_to_the_training(tmp_path: Path) -> None:
     saver.close()
     assert any(name.startswith("checkpoint") for name in names)
     assert not any(thread.name.startswith("checkpoint") for thread in threading.enumerate())
-
-
-def test_a_url_that_nothing_opens_is_said(tmp_path: Path) -> None:
-    for url in ("nothing://bucket/run", "s3://bucket/run"):
-        with pytest.raises(HeadstartError, match=url if url.startswith("nothing") else "local folder"):
-            Checkpointer(url, scratch=tmp_path if url.startswith("nothing") else None)

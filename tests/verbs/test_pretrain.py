@@ -167,7 +167,7 @@ def test_the_run_folder_has_exactly_the_files_of_the_design(trained: Path) -> No
     assert {path.name for path in trained.iterdir()} == names
     assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["step-00000018", "step-00000024"]
     for checkpoint in (trained / "checkpoints").iterdir():
-        assert {path.name for path in checkpoint.iterdir()} == {"manifest.json", "state.json", "state.safetensors", "export"}
+        assert {path.name for path in checkpoint.iterdir()} == {"manifest.json", "state.json", "state-00001.safetensors", "export"}
     assert {path.name for path in (trained / "tb").iterdir() if not path.name.startswith("events.out.tfevents")} == set()
     assert {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"} <= {path.name for path in (trained / "export").iterdir()}
 

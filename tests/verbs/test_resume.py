@@ -55,7 +55,7 @@ def assert_same(run: Path, other: Path) -> None:
     for name in ("metrics", "probes", "samples"):
         assert untimed(records(run, name)) == untimed(records(other, name)), name
     assert weight_files(run) == weight_files(other)
-    last = f"checkpoints/step-{STEPS:08d}/state.safetensors"
+    last = f"checkpoints/step-{STEPS:08d}/state-00001.safetensors"
     assert (run / last).read_bytes() == (other / last).read_bytes()
     assert run_info(run)["status"] == "done"
     for total in ("steps", "tokens", "flops"):
@@ -156,7 +156,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_the_end_is_the_same(
     run = tmp_path / "run"
     stopped_copy(undisturbed("causal-lm"), run)
     newest = run / "checkpoints" / f"step-{STEPS:08d}"
-    state = newest / "state.safetensors"
+    state = newest / "state-00001.safetensors"
     raw = bytearray(state.read_bytes())
     if damage == "cut":
         state.write_bytes(raw[:-1])

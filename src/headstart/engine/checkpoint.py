@@ -212,7 +212,7 @@ class Checkpointer:
     def _verified(self, step: int) -> Path:
         folder = self.place.fetch(step, [MANIFEST])
         names = _manifest(folder)[1]
-        self.place.fetch(step, list(names))
+        self.place.fetch(step, sorted(names))
         _verify(folder, names)
         return folder
 
@@ -245,8 +245,8 @@ def _manifest(folder: Path) -> tuple[int, dict[str, str]]:
     if not isinstance(step, int) or not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
         raise BadInput(f"is damaged: {MANIFEST} lacks its fields.", _MEND, file=folder)
     names = {name: value for name, value in hashes.items() if "/" not in name}  # the export is not needed to go on
-    if SKELETON not in names:
-        raise BadInput(f"is damaged: {MANIFEST} names no state.", _MEND, file=folder)
+    if SKELETON not in names or any(name in ("", ".", "..") or "\0" in name for name in names):
+        raise BadInput(f"is damaged: {MANIFEST} names no state of ours.", _MEND, file=folder)
     return step, names
 
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from headstart.core.errors import BadInput, MissingDependency, UsageError
+from headstart.core.errors import BadInput, MachineError, MissingDependency, UsageError
 from headstart.core.files import sync_folder
 
 MANIFEST = "manifest.json"
@@ -123,8 +125,9 @@ class Remote:
         self.fs, self.path = _open(self.root)
 
     def steps(self) -> list[int]:
-        self.fs.invalidate_cache()
-        return steps_in([str(name).split("/")[-2] for name in self.fs.glob(f"{self.path}/step-*/{MANIFEST}")])
+        with self._reached():
+            self.fs.invalidate_cache()
+            return steps_in([str(name).split("/")[-2] for name in self.fs.glob(f"{self.path}/step-*/{MANIFEST}")])
 
     def url(self, step: int) -> str:
         return f"{self.root}/{name_of(step)}"
@@ -135,12 +138,15 @@ class Remote:
     def clear_unfinished(self) -> None:
         """Removes what a killed process uploaded in part."""
         whole = set(self.steps())
-        for name in self.fs.glob(f"{self.path}/step-*"):
-            if (step := next(iter(steps_in([str(name).rsplit("/", 1)[-1]])), None)) is not None and step not in whole:
+        with self._reached():
+            names = [str(name).rsplit("/", 1)[-1] for name in self.fs.glob(f"{self.path}/step-*")]
+        for step in steps_in(names):
+            if step not in whole:
                 self.remove(step)
 
     def keep_file(self, beside: Path, file: Path, step: int) -> None:
-        self.fs.put_file(str(file), f"{self.path}/{name_of(step)}/{file.relative_to(beside).as_posix()}")
+        with self._reached():
+            self.fs.put_file(str(file), f"{self.path}/{name_of(step)}/{file.relative_to(beside).as_posix()}")
         file.unlink()
 
     def commit(self, beside: Path, step: int) -> None:
@@ -151,24 +157,37 @@ class Remote:
 
     def remove(self, step: int) -> None:
         place = f"{self.path}/{name_of(step)}"
-        self.fs.invalidate_cache()
-        if self.fs.exists(f"{place}/{MANIFEST}"):
-            self.fs.rm_file(f"{place}/{MANIFEST}")  # without it the rest is no checkpoint
-        if self.fs.exists(place):
-            self.fs.rm(place, recursive=True)
+        with self._reached():
+            self.fs.invalidate_cache()
+            if self.fs.exists(f"{place}/{MANIFEST}"):
+                self.fs.rm_file(f"{place}/{MANIFEST}")  # without it the rest is no checkpoint
+            self.fs.invalidate_cache()
+            if self.fs.exists(place):
+                self.fs.rm(place, recursive=True)
 
     def fetch(self, step: int, names: list[str]) -> Path:
         to = self.folder / f"{_HIDDEN}fetched"
         to.mkdir(parents=True, exist_ok=True)
         for name in names:
-            try:
-                self.fs.get_file(f"{self.path}/{name_of(step)}/{name}", str(to / name))
-            except FileNotFoundError:
-                raise BadInput(f"is damaged: {name} is missing.", file=self.url(step)) from None
+            with self._reached():
+                found = self.fs.exists(f"{self.path}/{name_of(step)}/{name}")
+                if found:
+                    self.fs.get_file(f"{self.path}/{name_of(step)}/{name}", str(to / name))
+            if not found:
+                raise BadInput(f"is damaged: {name} is missing.", file=self.url(step))
         return to
 
     def forget(self) -> None:
         shutil.rmtree(self.folder / f"{_HIDDEN}fetched", ignore_errors=True)
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Within the block the object store is asked; each of their packages has its own errors for one that does not answer."""
+        try:
+            yield
+        except Exception as error:
+            what = f"{self.root} could not be read or written: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            raise MachineError(what, "Look at the network, the address and the credentials, then give the same command: it continues.") from error
 
 
 def _open(url: str) -> tuple[Any, str]:
@@ -180,7 +199,7 @@ def _open(url: str) -> tuple[Any, str]:
     except ImportError as error:
         if url.startswith(("s3://", "s3a://")):
             raise MissingDependency("s3fs", "s3", f"The checkpoint folder {url}") from None
-        raise UsageError(f"The checkpoint folder {url} cannot be opened: {error}.") from None
+        raise UsageError(f"The checkpoint folder {url} cannot be opened: {error}.", "Install what it names, or give a local folder.") from None
     except ValueError as error:
         raise UsageError(f"The checkpoint folder {url} cannot be opened: {error}.", "Give a local folder, or a URL that fsspec knows.") from None
     return fs, str(path).rstrip("/")
