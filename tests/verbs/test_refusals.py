@@ -28,9 +28,9 @@ def run(slug: str, texts: Path, out: Path, **settings: Any) -> Any:
     [
         ({"batch": 0}, "--batch is 0"),
         ({"batch": -3}, "--batch is -3"),
-        ({"optimizer.learning_rate": float("nan")}, "learning-rate is nan"),
+        ({"optimizer.learning_rate": float("nan")}, "learning.rate .*nan"),
         ({"optimizer.beta1": 1.5}, "beta1 is 1.5"),
-        ({"budget.steps": None, "budget.minutes": float("inf")}, "minutes is inf"),
+        ({"budget.steps": None, "budget.minutes": float("inf")}, "minutes .*inf"),
         ({"budget.steps": 10**21}, "more than any run"),
         ({"seed": 10**23}, "does not fit 64 bits"),
         ({"trainer.log_every": 0}, "log-every is 0"),

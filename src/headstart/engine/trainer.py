@@ -49,6 +49,12 @@ class TrainerConfig:
     """Steps between held-out evaluations and probes; None: 20 times in a run."""
     checkpoint_every: int | None = None
     """Steps between checkpoints; None: about every five minutes, at least four times in a run."""
+    checkpoint_folder: str | None = None
+    """Where checkpoints go: a folder, or an fsspec URL such as s3://bucket/runs/mine; None: into the run folder."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept."""
+    keep_every: int | None = None
+    """Checkpoints whose step is a multiple of it are kept for ever."""
     evaluate_rows: int = 256
     """Held-out rows that an evaluation scores."""
     micro_batch: int | None = None
@@ -146,7 +152,9 @@ class Trainer:
             guard=self.guard,
             graph=decisions.cuda_graph,
         )
-        self.checkpointer = Checkpointer(run.checkpoints, ranks=self.ranks)
+        self.checkpointer = Checkpointer(
+            config.checkpoint_folder or run.checkpoints, config.keep_checkpoints, keep_every=config.keep_every, ranks=self.ranks, scratch=run.checkpoints
+        )
         self.step = 0
         self.wall_s = 0.0
         self.tokens = 0

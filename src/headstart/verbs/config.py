@@ -149,6 +149,8 @@ def check(config: PretrainConfig) -> None:
         "trainer.evaluate_every": config.trainer.evaluate_every,
         "trainer.checkpoint_every": config.trainer.checkpoint_every,
         "trainer.micro_batch": config.trainer.micro_batch,
+        "trainer.keep_checkpoints": config.trainer.keep_checkpoints,
+        "trainer.keep_every": config.trainer.keep_every,
         "trainer.max_skipped": config.trainer.max_skipped,
     }
     for name, count in whole_numbers.items():

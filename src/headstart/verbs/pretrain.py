@@ -21,6 +21,7 @@ from headstart.core.run import RunFolder, now, read_run
 from headstart.data.loader import Loader
 from headstart.engine import memory
 from headstart.engine.budget import Budget
+from headstart.engine.checkpoint_places import place_of
 from headstart.engine.device import resolve_device
 from headstart.engine.distributed import joined, lost_ranks_explained
 from headstart.engine.method import Method
@@ -35,7 +36,7 @@ from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, check, preset_co
 
 MACHINE_FIELDS = {
     "out", "json", "debug", "dry_run", "resume", "device", "trainer.micro_batch", "trainer.parallel", "trainer.activation_checkpointing",
-    "trainer.on_nonfinite", "trainer.max_skipped",
+    "trainer.on_nonfinite", "trainer.max_skipped", "trainer.keep_checkpoints", "trainer.keep_every",
 }  # fmt: skip
 """What may change between a run and its continuation: it decides where and how the run is computed, and when it ends; not what it computes."""
 
@@ -136,8 +137,9 @@ class _Pretraining:
         """The run folder; refused before anything is written, so that a refused command leaves the run as it was."""
         run = RunFolder(self.out, writes=self.ranks.first)
         try:
+            self.continues = self.has_checkpoint(run.info)
             self.refuse_changes(run)
-        except UsageError:
+        except BaseException:
             run.close()
             raise
         return run
@@ -205,7 +207,7 @@ class _Pretraining:
             parallel=parallel,
         )
         start = _verdict.start_scores(method, config.probe, self.device)
-        if not self.ranks.broadcast(bool(trainer.checkpointer.list())):
+        if not self.continues:
             _rehearsal.rehearse(trainer, run.folder, self.say)
         if config.dry_run:
             run.update(status="stopped", error=None)
@@ -250,7 +252,7 @@ class _Pretraining:
     def decide(self, run: RunFolder, parallel: Parallel, loader: Loader) -> Decisions:
         settings, budget, precision = self.config.trainer, self.config.budget, self.precision
         before: Decisions | None = None
-        if self.ranks.broadcast(self.has_checkpoint()):
+        if self.continues:
             before = decisions_from(run.info["decisions"])
             asked = settings.micro_batch in (None, before.micro_batch)
             if asked and before.world == self.ranks.world and (before.world == 1 or before.parallel == settings.parallel):
@@ -305,7 +307,7 @@ class _Pretraining:
         Raises:
             UsageError: some differ; the message lists each with its old and new value.
         """
-        if not self.has_checkpoint():
+        if not self.continues:
             return
         if run.info.get("method") != self.slug:
             raise UsageError(f"{self.out} holds a run of {run.info.get('method')}, not of {self.slug}.", "Choose another --out.")
@@ -322,7 +324,7 @@ class _Pretraining:
         Raises:
             UsageError: the store was made anew since.
         """
-        if not self.has_checkpoint():
+        if not self.continues:
             return
         before, now = run.info["data"], manifests(corpus)
         if any(a[key] != b[key] for a, b in zip(before, now, strict=True) for key in ("tokenizer_sha256", "arrays_sha256")):
@@ -341,8 +343,11 @@ class _Pretraining:
             if entry.is_dir() and self.out.resolve().is_relative_to(entry.resolve()):
                 raise UsageError(f"The run {self.out} would lie inside the data folder {entry}.", "Give --out a folder elsewhere.")
 
-    def has_checkpoint(self) -> bool:
-        return any((self.out / "checkpoints").glob("step-*"))
+    def has_checkpoint(self, info: dict[str, Any]) -> bool:
+        """Whether there is something to continue: where checkpoints go now, or where they went before."""
+        recorded = info.get("config", {}).get("trainer", {}).get("checkpoint_folder")
+        folders = {folder or str(self.out / "checkpoints") for folder in (recorded, self.config.trainer.checkpoint_folder)}
+        return any(place_of(folder, scratch=self.out / "checkpoints").steps() for folder in folders)
 
 
 def _nobody(line: str) -> None:
