@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 
 from tests.failures.faults import assert_same, assert_told, checkpoints, command, held, reach
-from tests.failures.machine import SmallDisk, small_disk
-from tests.running import flags, headstart, last_step, run_info
+from tests.failures.machine import small_disk
+from tests.running import environment, flags, last_step, run_info, start
 
 AGAIN = "then give the same command: it continues."
 
@@ -89,3 +92,88 @@ def test_full_while_run_json_or_the_export_is_written(store: Path, undisturbed: 
         done = disk.headstart(*command(store, disk.inside / "run"))
         assert done.returncode == 0, done.stderr
         assert_same(run, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.promise(
+    "The disk fills up while a store is built, at any moment: exit 4 and the name of the file, never a signal from a memory map;"
+    " with room again the same command goes on and writes the same bytes."
+)
+def test_full_while_a_store_is_built(corpus: Path, store: Path, tmp_path: Path) -> None:
+    reached = []
+    with small_disk(tmp_path / "disk", 3000) as disk:
+        mine = disk.path / "store"
+        arguments = ["prepare", "mlm", "--data", corpus, "--out", disk.inside / "store", *flags({"text.vocab_size": 300, "text.held_out_share": 0.1})]
+        for room in (24, 92, 124):  # KiB: for the tokenizer; and the parts; and half of the arrays
+            disk.fill(leave_kib=max(0, room - (3000 - disk.free_kib())))
+            failed = disk.headstart(*arguments)
+            assert failed.returncode == 4, (room, failed.returncode, failed.stderr)
+            assert_told(failed.stderr, "/store/", "could not be written: No space left on device", AGAIN)
+            assert not (mine / "manifest.json").exists()
+            reached.append(failed.stderr.split(" could not")[0].rsplit("/", 1)[1])
+            disk.make_room()
+        done = disk.headstart(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert reached == ["000000.safetensors", "tokens.npy", "sentence_offsets.npy"]
+        for path in (path for path in store.iterdir() if path.is_file() and not path.name.startswith(".")):
+            assert (mine / path.name).read_bytes() == path.read_bytes(), path.name
+        assert not (mine / ".work").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.promise("The folder of a run is removed while it runs: exit 4 and what is gone, no traceback.")
+def test_the_run_folder_is_removed_while_it_runs(store: Path, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    process = start(*command(store, run), log=log)
+    reach(20, run, process, log)
+    with held(process):
+        shutil.rmtree(run)
+    assert process.wait(timeout=120) == 4, log.read_text()
+    assert_told(log.read_text(), f"{run}/metrics.jsonl could not be written: No such file or directory", "It was removed or moved")
+    assert not run.exists(), "it is not made again, half"
+
+
+@pytest.mark.slow
+@pytest.mark.promise(
+    "The permission to write to a run is taken away while it runs, or its disk has become read-only: exit 4 and the file;"
+    " given back, the same command ends with the same bits."
+)
+def test_the_permission_is_taken_away(store: Path, undisturbed: Path) -> None:
+    """As root a process that has given up root's right to pass over permissions; else this user."""
+    folder = Path(tempfile.mkdtemp(prefix="headstart-permission-"))
+    run, log = folder / "run", folder / "log"
+    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    program = [*without, sys.executable, "-m", "headstart", *map(str, command(store, run))]
+    try:
+        with log.open("wb") as file:
+            process = subprocess.Popen(program, stdout=file, stderr=file, env=environment())
+        reach(34, run, process, log)
+        with held(process):
+            (run / "metrics.jsonl").chmod(0o444)
+        assert process.wait(timeout=120) == 4, log.read_text()
+        assert_told(log.read_text(), f"{run}/metrics.jsonl could not be written: Permission denied", AGAIN)
+        assert checkpoints(run) == [30]
+        (run / "metrics.jsonl").chmod(0o644)
+        (run / ".lock").chmod(0o444)  # what opening the run meets first on a disk that is read-only
+        again = subprocess.run(program, capture_output=True, text=True, env=environment(), check=False)
+        assert again.returncode == 4
+        assert_told(again.stderr, f"The run {run} could not be written: Permission denied", AGAIN)
+        (run / ".lock").chmod(0o644)
+        done = subprocess.run(program, capture_output=True, text=True, env=environment(), check=False)
+        assert done.returncode == 0, done.stderr
+        assert_same(run, undisturbed)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("A run is continued on a disk that was mounted read-only: exit 4, and nothing is changed.")
+def test_a_disk_mounted_read_only(store: Path, undisturbed: Path, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 4000) as disk:
+        run = disk.path / "run"
+        shutil.copytree(undisturbed, run)
+        (run / "run.json").write_text((run / "run.json").read_text().replace('"status": "done"', '"status": "running"'))
+        disk.shell(f"mount --bind {disk.inside} {disk.inside} && mount -o remount,bind,ro {disk.inside}")
+        failed = disk.headstart(*command(store, disk.inside / "run"))
+        assert failed.returncode == 4, failed.stderr
+        assert_told(failed.stderr, f"The run {disk.inside}/run could not be written: Read-only file system", AGAIN)

@@ -159,6 +159,18 @@ def read_bounded(path: str | Path, limit: int, what: str) -> bytes:
     return data
 
 
+def reserve(path: Path) -> None:
+    """Takes the room of a file from the disk now, before it is written through a memory map: a file that was only made long has none, and a page that
+    the disk then refuses kills the process (SIGBUS).
+
+    Raises:
+        MachineError: there is not enough.
+    """
+    with writing(path), path.open("r+b") as file:
+        if size := os.fstat(file.fileno()).st_size:
+            os.posix_fallocate(file.fileno(), 0, size)
+
+
 def sync_folder(folder: Path) -> None:
     """Flush the folder's entries: without it a rename may be lost in a power cut although the file's bytes are on disk."""
     descriptor = os.open(folder, os.O_RDONLY)

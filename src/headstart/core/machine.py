@@ -33,6 +33,7 @@ _MENDS = {
 }
 _ANYWHERE = set(_MENDS) - {errno.ENOENT, errno.ENOTDIR}  # a missing file is the machine's doing only where we were writing
 _IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
+_SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy, of an array that a full disk took in part
 
 
 def refusal(error: BaseException, *, writing: bool = False) -> tuple[int, str | None] | None:
@@ -51,6 +52,8 @@ def refusal(error: BaseException, *, writing: bool = False) -> tuple[int, str | 
         seen.add(id(at))
         if isinstance(at, OSError) and at.errno in known:
             return at.errno, None if at.filename is None else os.fsdecode(at.filename)
+        if _SHORT_WRITE.search(str(at)):
+            return errno.ENOSPC, None
         if not isinstance(at, HeadstartError | OSError):
             for number in (int(a or b) for a, b in _IN_TEXT.findall(str(at))):
                 if number in known:

@@ -27,11 +27,12 @@ from tokenizers import Tokenizer
 
 from headstart.core.errors import BadInput
 from headstart.core.files import sync_folder
+from headstart.core.machine import writing
 from headstart.core.progress import Reporter
 from headstart.data.text.config import TextConfig
 from headstart.data.text.read import Fault, Reading, Record, bad_input
 from headstart.data.text.sources import InputFile
-from headstart.data.text.tokenizer import SENTENCE_END, keeps_line_ends, sentence_encoder, special_ids, vocabulary_size
+from headstart.data.text.tokenizer import FAILS, SENTENCE_END, keeps_line_ends, library_errors, sentence_encoder, special_ids, vocabulary_size
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -210,7 +211,8 @@ def _add(batch: _Batch, item: Record | Fault, index: int, file: InputFile, confi
 
 
 def _encode(batch: _Batch, encoder: Tokenizer, mark: int, unknown: int, dtype: np.dtype[Any]) -> dict[str, np.ndarray]:
-    encodings = encoder.encode_batch_fast(batch.marked, add_special_tokens=False)
+    with library_errors(FAILS, None, any_error=False):
+        encodings = encoder.encode_batch_fast(batch.marked, add_special_tokens=False)
     marked = np.fromiter(chain.from_iterable(encoding.ids for encoding in encodings), np.uint32, sum(map(len, encodings)))
     is_mark = marked == mark
     tokens = marked[~is_mark]
@@ -237,11 +239,12 @@ def _encode(batch: _Batch, encoder: Tokenizer, mark: int, unknown: int, dtype: n
 
 def _write_part(path: Path, part: Part, arrays: list[dict[str, np.ndarray]]) -> Path:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file({name: np.concatenate([array[name] for array in arrays]) for name in ARRAYS}, temporary, metadata={"part": part.metadata()})
-    with temporary.open("rb") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
+    with writing(path):
+        save_file({name: np.concatenate([array[name] for array in arrays]) for name in ARRAYS}, temporary, metadata={"part": part.metadata()})
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
     return path
 
 

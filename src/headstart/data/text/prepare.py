@@ -19,7 +19,7 @@ from tokenizers import Tokenizer
 
 from headstart import __version__
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import atomic_write, locked, read_json, sha256_file, sync_folder, write_json
+from headstart.core.files import atomic_write, locked, read_json, reserve, sha256_file, sync_folder, write_json
 from headstart.core.hardware import cores
 from headstart.core.progress import Reporter
 from headstart.data.text import tokenizer as text_tokenizer
@@ -240,6 +240,7 @@ def _merge(parts: list[Path], work: Path, n_files: int, tally: Tally) -> dict[st
     """Concatenate the parts. `tokens` goes to disk as it comes, the rest is small."""
     dtype = read_part(parts[0], "tokens")[1].dtype
     tokens = np.lib.format.open_memmap(work / "tokens.npy", mode="w+", dtype=dtype, shape=(tally.tokens,))
+    reserve(work / "tokens.npy")
     done = 0
     for path in parts:
         part = read_part(path, "tokens")[1]

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,7 @@ import numpy as np
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import inside, locked, own_file, read_json, write_json
+from headstart.core.machine import writing
 from headstart.core.progress import Reporter
 from headstart.data.arrays import map_array
 from headstart.data.text.packing import best_fit
@@ -136,7 +138,7 @@ def packed_rows(
     with locked(folder.with_suffix(".lock"), "makes these training rows"):
         if not (folder / "rows.json").exists():
             pieces = _Pieces(store, split, length, room if wrap == "chunk" else length, begin, end, wrap)
-            with RowsWriter(folder, store, key, split, length) as writer:
+            with writing(folder), RowsWriter(folder, store, key, split, length) as writer:
                 for ids, lengths in pieces.rows():
                     writer.append(ids, lengths, lengths)
                 writer.report |= {"cropped_share": 0.0, "cut_documents_share": pieces.cut_share}
@@ -164,7 +166,7 @@ def write_rows(
         if not (folder / "rows.json").exists():
             pad = store.special_ids.get("pad", 0)
             iterator = iter(rows)
-            with RowsWriter(folder, store, key, split, length) as writer:
+            with writing(folder), RowsWriter(folder, store, key, split, length) as writer:
                 while block := list(islice(iterator, max(1, BLOCK_TOKENS // length))):
                     lengths = np.array([len(ids) for ids, _ in block])
                     if lengths.min() < 1 or lengths.max() > length:
@@ -219,18 +221,25 @@ class RowsWriter:
         self.two_segments |= bool((second < lengths).any())
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        failed: OSError | None = None
         for name, file in self.files.items():
-            if error is None:
-                self._write_header(name)
-                file.flush()
-                os.fsync(file.fileno())  # before rows.json says that they are whole: a power cut must not leave that and lose them
-            file.close()
-        if error is None:
+            try:
+                if error is None and failed is None:
+                    self._write_header(name)
+                    file.flush()
+                    os.fsync(file.fileno())  # before rows.json says that they are whole: a power cut must not leave that and lose them
+            except OSError as full:
+                failed = full
+            with suppress(OSError):  # it may hold bytes that the disk refused already
+                file.close()
+        if error is None and failed is None:
             padding = 1 - self.n_tokens / max(self.n_rows * self.length, 1)
             counts = {"n_rows": self.n_rows, "n_tokens": self.n_tokens, "n_documents": self.n_documents, "two_segments": self.two_segments}
             write_json(self.folder / "rows.json", self.info | counts | {"report": {"padding_share": padding} | self.report})
         else:
-            shutil.rmtree(self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)
+        if failed is not None:
+            raise failed
 
     def _write_header(self, name: str) -> None:
         # numpy pads the header so that the first axis may grow to any number in place.
