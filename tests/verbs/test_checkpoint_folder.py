@@ -50,5 +50,6 @@ def test_another_folder_on_resume_is_refused_with_both_names(store: Path, tmp_pa
 
 
 def test_what_is_kept_is_what_was_asked_for(store: Path, tmp_path: Path) -> None:
-    run(store, tmp_path / "run", str(tmp_path / "folder"), [], **{"trainer.checkpoint_every": 2, "trainer.keep_checkpoints": 1, "trainer.keep_every": 8})
+    kept = {"trainer.checkpoint_every": 2, "trainer.keep_checkpoints": 1, "trainer.keep_every": 8}
+    run(store, tmp_path / "run", str(tmp_path / "folder"), [], **kept)
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["step-00000008", "step-00000016", "step-00000024"]

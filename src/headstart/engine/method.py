@@ -156,8 +156,8 @@ class Method(nn.Module):
     def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """Scores one batch: {"loss": scalar with gradient, more scalars to log}. The only place that sees a batch.
 
-        "weight" is the number of items that the scalars are means over, "weight/NAME" that of one that differs: with them the means over the global batch
-        come out right however it is cut (`engine.update`).
+        "weight" is the number of items that the scalars are means over, "weight/NAME" that of one that differs: with them the means over the global
+        batch come out right however it is cut (`engine.update`).
         """
         raise NotImplementedError
 

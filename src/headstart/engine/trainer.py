@@ -27,6 +27,7 @@ from headstart.engine.checkpoint import Checkpointer
 from headstart.engine.device import DeviceBatches
 from headstart.engine.distributed import StopVote
 from headstart.engine.ema import Ema
+from headstart.engine.evaluation import evaluate
 from headstart.engine.guard import Guard, Report
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.metrics import Clock, MetricsLog, StepMetrics, live_line, memory_bytes, peak_memory_bytes
@@ -36,7 +37,7 @@ from headstart.engine.plateau import Plateau
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.spikes import Spikes
 from headstart.engine.trial import Decisions, micro_starts, spans
-from headstart.engine.update import OWN_WEIGHT, Update, autocast
+from headstart.engine.update import Update, autocast
 
 
 @dataclass
@@ -153,7 +154,11 @@ class Trainer:
             graph=decisions.cuda_graph,
         )
         self.checkpointer = Checkpointer(
-            config.checkpoint_folder or run.checkpoints, config.keep_checkpoints, keep_every=config.keep_every, ranks=self.ranks, scratch=run.checkpoints
+            config.checkpoint_folder or run.checkpoints,
+            config.keep_checkpoints,
+            keep_every=config.keep_every,
+            ranks=self.ranks,
+            scratch=run.checkpoints,
         )
         self.step = 0
         self.wall_s = 0.0
@@ -474,27 +479,3 @@ class Trainer:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-
-
-def evaluate(
-    method: Method, batches: list[Batch], phase: str, precision: Literal["fp32", "bf16"], device: torch.device, seed: int, total_steps: int
-) -> dict[str, float]:
-    """Mean held-out metrics ("held_out/NAME"), with dropout off and draws that do not depend on the step."""
-    sums: dict[str, Tensor] = {}
-    counts: dict[str, Tensor | float] = {}
-    rows = 0
-    was_training = method.training
-    method.eval()
-    with torch.no_grad(), autocast(device, precision):
-        for batch in batches:
-            n = len(next(iter(batch.values())))
-            context = Context(0, total_steps, phase, Rng.at(seed, 0, torch.arange(rows, rows + n, device=device)), device)
-            scalars = method.evaluate({name: value.to(device) for name, value in batch.items()}, context)
-            for name, value in scalars.items():
-                if not name.startswith("weight"):
-                    count = scalars.get(OWN_WEIGHT + name, n)
-                    sums[name] = sums.get(name, torch.zeros((), device=device)) + value.float() * count
-                    counts[name] = counts.get(name, 0) + count
-            rows += n
-    method.train(was_training)
-    return {f"held_out/{name}": float(value) / max(1.0, float(counts[name])) for name, value in sums.items()}

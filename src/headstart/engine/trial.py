@@ -268,8 +268,8 @@ class Trial:
         return measured[len(measured) // 4]
 
     def _count(self, phase: str, rows: int) -> tuple[int, bool]:
-        """Training FLOPs of one update of the global batch, from a few rows, since they grow with the rows; and whether parameters were left without a
-        gradient."""
+        """Training FLOPs of one update of the global batch, from a few rows, since they grow with the rows; and whether parameters were left without
+        a gradient."""
         batch = {name: value.to(self.device) for name, value in self.load(0, 0, rows).items()}
         context = Context(0, 1 << 30, phase, Rng.at(self.seed, 0, torch.arange(rows, device=self.device)), self.device, ranks=self.ranks)
 

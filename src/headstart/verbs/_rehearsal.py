@@ -18,8 +18,9 @@ from headstart.core.errors import HeadstartError
 from headstart.core.files import sync_folder, sync_tree
 from headstart.core.machine import writing
 from headstart.engine.checkpoint import Checkpointer
+from headstart.engine.evaluation import evaluate
 from headstart.engine.method import Batch, Method
-from headstart.engine.trainer import Trainer, evaluate
+from headstart.engine.trainer import Trainer
 from headstart.engine.update import autocast
 
 TOLERANCE = 1e-4  # of an export's outputs after reloading, fp32
