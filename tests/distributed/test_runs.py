@@ -113,7 +113,7 @@ def compare(one: Path, two: Path, name: str, rel: float, absolute: float = 0.0) 
             assert theirs[key] == expected, (name, mine["step"], key)
 
 
-@pytest.mark.promise("Several machines: two torchrun agents, each with a process of its own, give the run of two processes on one machine, bit for bit.")
+@pytest.mark.promise("Two torchrun agents, as on two machines, each with a process of its own, give the run of two processes of one, bit for bit.")
 def test_two_agents_give_the_run_of_two_processes(store: Path, on_two: Path, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -178,7 +178,7 @@ def test_a_dead_process_and_a_signal_cost_nothing(store: Path, tmp_path: Path) -
     assert weight_files(run) == weight_files(undisturbed)
 
 
-@pytest.mark.promise("A run goes on with another number of processes (1, then 2 with DDP, 2 with FSDP2, 1 again): the same order of samples, the same curve.")
+@pytest.mark.promise("A run goes on with another number of processes (1, 2 with DDP, 2 with FSDP2, 1): the same samples, the same curve.")
 def test_a_run_continues_on_another_number_of_processes(store: Path, tmp_path: Path) -> None:
     plain = {"method.dropout": 0.0}  # dropout is equal for equal layouts only
     undisturbed, run, log = tmp_path / "undisturbed", tmp_path / "run", tmp_path / "log"

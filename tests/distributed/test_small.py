@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +22,7 @@ def on_two(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]
     return dict(json.loads(out.read_text()))
 
 
-@pytest.mark.promise("Two processes (DDP, FSDP2) train as one does over 20 steps: losses, gradient norms, weights and averages, with every optimiser.")
+@pytest.mark.promise("Two processes (DDP, FSDP2) train as one does over 20 steps: losses, norms, weights and averages, with every optimiser.")
 @pytest.mark.parametrize("mode", ["ddp", "fsdp"])
 @pytest.mark.parametrize("name", list(CASES))
 def test_two_processes_train_as_one(name: str, mode: str, on_two: dict[str, dict[str, Any]]) -> None:

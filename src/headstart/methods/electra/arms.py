@@ -33,8 +33,8 @@ def all_tokens_loss(logits: Tensor, gate: Tensor, inputs: Tensor, originals: Ten
 
 @torch.no_grad()
 def detection_metrics(logits: Tensor, replaced: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-    """Shares over the tokens that are not padding: replaced ones, rightly judged ones; and of the replaced ones those that were found. Beside each the
-    number of tokens that it is a share of ("weight/NAME").
+    """Shares over the tokens that are not padding: replaced ones, rightly judged ones; and of the replaced ones those that were found. Beside each
+    the number of tokens that it is a share of ("weight/NAME").
 
     Accuracy is about 90 % for a model that always says "original": look at the recall.
     """
