@@ -1,6 +1,6 @@
 """Kills a piece of work just before each single change that it makes on the disk, one after the other, and starts it again each time.
 
-    python -m tools.kill_everywhere electra [--every 1] [--result FILE]     a run: rehearsal, two checkpoints, export
+    python -m tools.kill_everywhere electra [--every 1] [--result FILE]     a run: rehearsal, three checkpoints, export
     python -m tools.kill_everywhere prepare                                 a store and its rows
 
 The torture (`torture.py`) draws its moments; this tries them all. Processes are forked from one that has imported everything, so that a start costs
@@ -108,7 +108,7 @@ def preparation(folder: Path) -> Work:
 
 
 def run_of(method: str, folder: Path) -> Work:
-    """A whole run on a prepared store."""
+    """A whole run on a prepared store; the last of its three checkpoints pushes out the first."""
     from headstart import methods
     from headstart.verbs.pretrain import pretrain
 
@@ -119,7 +119,7 @@ def run_of(method: str, folder: Path) -> Work:
     if done.returncode != 0:
         raise RuntimeError(done.stderr)
     phases = {"mlm": {"method.causal_start": 4}, "electra": {"method.causal_start": 3, "method.generator_start": 3}}
-    settings = TINY | {"budget.steps": 12, "trainer.micro_batch": 4, "trainer.evaluate_every": 12} | phases.get(method, {})
+    settings = TINY | {"budget.steps": 18, "trainer.micro_batch": 4, "trainer.evaluate_every": 9} | phases.get(method, {})
     return lambda place: pretrain(method, store, out=place / "run", say=lambda line: None, **settings)
 
 

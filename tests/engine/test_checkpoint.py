@@ -163,6 +163,21 @@ def test_host_memory_is_used_again_and_follows_the_state() -> None:
     assert buffers.copy({"a": torch.ones(5, dtype=torch.int64)})["a"].dtype == torch.int64
 
 
+def test_what_a_killed_process_had_no_time_to_remove_goes_when_the_next_one_loads(tmp_path: Path) -> None:
+    """It died between the name of its last checkpoint and the removal of the oldest; if that was the last of the run, no other save would do it."""
+    saver = Checkpointer(tmp_path, keep=3)
+    for step in (1, 2, 3):
+        saver.save(step, state(step))
+    saver.close()
+    loader = Checkpointer(tmp_path)
+    assert loader.list() == [1, 2, 3]
+    found = loader.load_newest(print)
+    assert found is not None
+    assert found[0] == 3
+    assert loader.list() == [2, 3]
+    loader.close()
+
+
 def test_the_newest_two_are_kept_and_the_export_lies_beside(tmp_path: Path) -> None:
     saver = Checkpointer(tmp_path)
     for step in (1, 2, 3):

@@ -173,6 +173,8 @@ class Checkpointer:
         for step in reversed(steps):
             found = self._load(step, like or {}, say)
             if found is not None:
+                for old in self._superseded(step) if self.ranks.first else ():  # a process that was killed before it removed them
+                    self.place.remove(old)
                 return step, found
         if steps:
             folder = self.place.url(steps[-1]).rsplit("/", 1)[0]
