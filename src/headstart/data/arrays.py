@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tokenize import TokenError
 
 import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.core.files import own_file
+
+HEADER_ERRORS = (OSError, ValueError, EOFError, TypeError, OverflowError, SyntaxError, TokenError, RecursionError, MemoryError)
+"""What numpy raises for a header that may say anything: it is parsed as Python's literals."""
 
 
 def map_array(folder: Path, name: str, rebuild: str) -> np.ndarray:
@@ -22,6 +26,6 @@ def map_array(folder: Path, name: str, rebuild: str) -> np.ndarray:
     path = own_file(folder, f"{name}.npy")
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # the same memory without memmap's cost in every access
-    except (OSError, ValueError, EOFError, TypeError, OverflowError, SyntaxError, RecursionError, MemoryError) as error:  # a header may say anything
+    except HEADER_ERRORS as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"cannot be opened ({reason}).", rebuild, file=path) from error

@@ -18,6 +18,12 @@ class Bomb(ValueError):
     """More came out of a compressed file than text can."""
 
 
+def refuse_bomb(size: int, read: int) -> None:
+    """Raises Bomb where `size` bytes came out of `read` bytes."""
+    if size > FREE_BYTES and size > MAX_RATIO * read:
+        raise Bomb(f"gives more than {MAX_RATIO} times its size: a decompression bomb, or no text")
+
+
 class Decompressed:
     """What a compressed file holds.
 
@@ -37,6 +43,5 @@ class Decompressed:
     def read(self, size: int) -> bytes:
         data: bytes = self._stream.read(size)
         self._size += len(data)
-        if self._size > FREE_BYTES and self._size > MAX_RATIO * self._position():
-            raise Bomb(f"gives more than {MAX_RATIO} times its size: a decompression bomb, or no text")
+        refuse_bomb(self._size, self._position())
         return data

@@ -114,6 +114,8 @@ def _suffix(module: str, kind: str) -> str:
 
 
 def _from_array(tf1: str, array: np.ndarray) -> Tensor:
+    if array.dtype.kind != "f":
+        raise BadInput(f"the checkpoint's variable {tf1} is of {array.dtype}, not of floating-point numbers", _GIVE)
     return torch.from_numpy(np.array(array.T if tf1.endswith("/kernel") else array, dtype=np.float32, order="C"))
 
 

@@ -26,7 +26,7 @@ from headstart.core.hardware import memory_total
 
 MAX_CONFIG_BYTES = 2**24
 """Of config.json, tokenizer_config.json and an index of weights."""
-MAX_LAYERS = 4096
+MAX_LAYERS = 1024
 """Any number of layers in a config.json. Deeper networks would be built for minutes before their size is known."""
 MAX_LABELS = 2**20
 """`num_labels` of a config.json: it becomes a dictionary."""
@@ -35,6 +35,9 @@ FREE_BYTES = 2**28
 MAX_GROWTH = 8
 """Beyond that, bytes of the network in float32 for each byte of its weight files: 4-bit weights become 8 times as large."""
 
+SIZES = {
+    "vocab_size", "hidden_size", "embedding_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "max_position_embeddings",
+}  # fmt: skip
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
 
 
@@ -75,26 +78,25 @@ def weight_files(folder: Path, config: dict[str, Any] | None = None) -> list[Pat
         BadInput: one of them is missing, or outside.
     """
     if isinstance(name := (config or {}).get("transformers_weights"), str):
-        return [own_file(folder, name)]
+        return [_own(folder, name)]
     name = next((name for name in WEIGHTS if (folder / name).is_file()), None)
     if name is None:
         return []
     if not name.endswith(".json"):
-        return [own_file(folder, name)]
+        return [_own(folder, name)]
     parts = _read_object(folder / name).get("weight_map")
     if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
         raise BadInput("maps no weights to files", "Save the model again.", file=folder / name)
-    return [own_file(folder, part) for part in sorted(set(parts.values()))]
+    return [_own(folder, part) for part in sorted(set(parts.values()))]
 
 
 def refuse_strange_entries(folder: Path) -> None:
     """Raises BadInput for a link that leads out of the folder, a pipe or a device. In a cache of the Hub, whose snapshots are links, "out" is out of
     the model's own cache folder."""
-    root = folder.parent.parent if folder.parent.name == "snapshots" else folder
-    root_path = os.path.realpath(root).rstrip("/") + "/"
+    root = os.path.realpath(_root(folder)).rstrip("/") + "/"
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
-            if entry.is_symlink() and not os.path.realpath(entry.path).startswith(root_path):
+            if entry.is_symlink() and not os.path.realpath(entry.path).startswith(root):
                 raise BadInput("leads out of its folder.", "Put the file itself there instead of a link.", file=entry.path)
             if not entry.is_symlink() and stat.S_IFMT(entry.stat().st_mode) not in (stat.S_IFREG, stat.S_IFDIR):
                 raise BadInput("is neither a file nor a folder.", "Remove it.", file=entry.path)
@@ -113,7 +115,17 @@ def check_tokenizer_config(folder: Path) -> None:
     for name in named + (versions if isinstance(versions, list) else []):
         # Many old folders carry the path of the machine that wrote them. It does no harm where it leads nowhere.
         if isinstance(name, str) and (Path(name).exists() or (folder / name).exists()):
-            own_file(folder, name)
+            _own(folder, name)
+
+
+def _root(folder: Path) -> Path:
+    """What the files of a model may not lead out of."""
+    return folder.parent.parent if folder.parent.name == "snapshots" else folder
+
+
+def _own(folder: Path, name: str) -> Path:
+    root = _root(folder)
+    return own_file(root, str(folder.relative_to(root) / name))
 
 
 def _read_object(path: Path) -> dict[str, Any]:
@@ -134,6 +146,11 @@ def _refuse_settings(raw: dict[str, Any], path: Path) -> None:
         raise BadInput("needs program code from its own folder, which is never run here", mend, file=path)
     if raw.get("quantization_config"):
         raise BadInput("is of quantised weights, which cannot be trained", "Use the model that they were made from.", file=path)
+    if not isinstance(names := raw.get("architectures") or [], list) or not all(isinstance(name, str) for name in names):
+        raise BadInput("architectures is no list of names", "Save the model again.", file=path)
+    for key in SIZES & raw.keys():
+        if type(raw[key]) is not int or raw[key] < 1:
+            raise BadInput(f"{key} is {raw[key]!r}, not a size", "Use the config.json of these weights.", file=path)
     for key, value in _settings(raw):
         if key.endswith("_implementation") and isinstance(value, str) and "/" in value:  # transformers would fetch and run it
             raise BadInput(f"names program code from elsewhere ({key}: {value!r}), which is never run here", "Remove the entry.", file=path)

@@ -20,7 +20,7 @@ from headstart.core.files import open_regular, refuse_many_values
 from headstart.core.hardware import memory_total
 from headstart.data import parquet
 from headstart.data.compressed import Decompressed
-from headstart.data.text.read import BYTE_ORDER_MARK, why_no_text
+from headstart.data.text.read import BLOCK, BYTE_ORDER_MARK, why_no_text
 from headstart.data.text.sources import COMPRESSIONS
 
 MAX_DROPPED_SHARE = 0.05
@@ -270,7 +270,7 @@ def _decoded(path: str | Path) -> str:
 def _blocks(stream: Any, limit: int) -> Iterator[bytes]:
     """All of a stream. Raises ValueError when it has more than `limit` bytes."""
     size = 0
-    while block := stream.read(2**24):
+    while block := stream.read(BLOCK):
         size += len(block)
         if size > limit:
             raise ValueError(f"a labelled file is read whole, and this one has more than {limit:,} bytes")

@@ -23,6 +23,7 @@ import torch
 
 from headstart.core.errors import UsageError
 from headstart.core.files import write_json
+from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import resolve_device
 from headstart.interop.transformers_io import Encoder, load_encoder
 from headstart.tasks.config import FinetuneConfig
@@ -80,8 +81,9 @@ def finetune(
     encoder = load_encoder(model_folder, dropout=config.dropout)
     if out is not None and not encoder.whole:
         raise UsageError("The encoder of an encoder-decoder cannot be saved as a folder of its own.", "Leave out the folder for the model.")
-    train_rows = [job.rows(part, encoder, training=True) for part in trains]
-    rows = {name: job.rows(part, encoder, training=False) for name, part in data.items()}
+    with library_errors(FAILS, model_folder, any_error=False):
+        train_rows = [job.rows(part, encoder, training=True) for part in trains]
+        rows = {name: job.rows(part, encoder, training=False) for name, part in data.items()}
     by_seed = dict(zip(seed_list, train_rows * (len(seed_list) if len(draws) == 1 else 1), strict=True))
     bench = Bench(job, config, encoder, Path(model_folder), data, rows, by_seed, device, say)
     bench.total = len(seed_list) * (2 if baseline else 1) + max(len(config.learning_rates) - 1, 0) * (2 if baseline else 1)

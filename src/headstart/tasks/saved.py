@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from headstart.core.config import checked, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
+from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import resolve_device
 from headstart.interop.model_folder import MAX_CONFIG_BYTES, first_line
 from headstart.interop.transformers_io import WEIGHT_ERRORS, Encoder, load_encoder, save_model_folder
@@ -50,7 +51,8 @@ class FineTunedModel:
         if not records:
             return []
         data = _as_data(self.task.name, records)
-        rows = self.task.rows(data, self.encoder, training=False)
+        with library_errors(FAILS, None, any_error=False):
+            rows = self.task.rows(data, self.encoder, training=False)
         return predict(self.model, self.task, rows, data, self.encoder, self.task.config, self.device)
 
 

@@ -265,8 +265,13 @@ def _table(lines: _Lines, field: str, delimiter: str, limit: int) -> Iterator[_F
         for line in lines:
             yield ("" if line is None else line.decode("utf-8", "surrogateescape")) + "\n"
 
+    kind = "CSV" if delimiter == "," else "TSV"
     rows = csv.reader(decoded(), delimiter=delimiter, strict=True)
-    header = next(rows, [])
+    try:
+        header = next(rows, [])
+    except csv.Error as error:
+        yield Fault(1, f"is not valid {kind} ({error}).", "The first line must be a header.")
+        return
     if field not in header:
         there = ", ".join(repr(name) for name in header[:8])
         yield Fault(1, f"has no column {field!r} (its columns: {there}).", f"{NAME_COLUMN} The first line must be a header.")
@@ -279,7 +284,6 @@ def _table(lines: _Lines, field: str, delimiter: str, limit: int) -> Iterator[_F
         except StopIteration:
             return
         except csv.Error as error:
-            kind = "CSV" if delimiter == "," else "TSV"
             yield Fault(number, f"is not valid {kind} ({error}).", "Quote fields with double quotes and double the quotes inside.")
             continue
         if not row:
