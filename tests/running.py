@@ -108,9 +108,9 @@ def files(folder: Path) -> set[str]:
 
 
 
-def torchrun_command(processes: int, module: str, *arguments: str | Path) -> list[str]:
+def torchrun_command(processes: int, module: str, *arguments: str | Path, restarts: int = 0) -> list[str]:
     """A module in several processes that talk over gloo."""
-    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "--max-restarts", str(restarts)]
     return [*starter, "-m", module, *map(str, arguments)]
 
 
@@ -121,10 +121,11 @@ def torchrun(processes: int, module: str, *arguments: str | Path, cwd: Path | No
     return subprocess.run(command, capture_output=True, text=True, env=where, cwd=cwd, timeout=timeout, check=False)
 
 
-def start_torchrun(processes: int, *arguments: str | Path, log: Path) -> subprocess.Popen[bytes]:
+def start_torchrun(processes: int, *arguments: str | Path, log: Path, restarts: int = 0) -> subprocess.Popen[bytes]:
     """The command line in several processes that go on; what they print is added to `log`."""
     with log.open("ab") as file:
-        return subprocess.Popen(torchrun_command(processes, "headstart", *arguments), stdout=file, stderr=subprocess.STDOUT, env=environment())
+        command = torchrun_command(processes, "headstart", *arguments, restarts=restarts)
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment())
 
 
 def process_of_rank(starter: subprocess.Popen[bytes], rank: int) -> psutil.Process:

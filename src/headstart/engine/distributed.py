@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 from torch.distributed.tensor import DTensor
 
 from headstart.core.errors import FirstRankFailed, HeadstartError, Interrupted
@@ -136,7 +137,10 @@ def _join(device_type: str) -> Ranks:
     if device_type == "cuda":
         torch.cuda.set_device(local_rank)
     if not dist.is_initialized():
-        dist.init_process_group("cuda:nccl,cpu:gloo" if device_type == "cuda" else "gloo")
+        store, rank, world = next(rendezvous("env://"))
+        # After `torchrun --max-restarts` the store still has the addresses of the processes before: each attempt needs names of its own.
+        store = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+        dist.init_process_group("cuda:nccl,cpu:gloo" if device_type == "cuda" else "gloo", store=store, rank=rank, world_size=world)
         atexit.register(dist.destroy_process_group)
     control = dist.new_group(backend="gloo", timeout=PATIENCE)
     saving = dist.new_group(backend="gloo", timeout=PATIENCE)
