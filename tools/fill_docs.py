@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import ast
+import importlib
 import json
 import re
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -51,8 +53,8 @@ def plateau_block() -> str:
 
 
 def sentences(folder: Path) -> dict[str, list[str]]:
-    """Promise -> the tests that show it, in the order of files and lines, of all decorators `pytest.mark.promise("...")` under `folder`, written out
-    or given a name in their module.
+    """Promise -> the tests that show it, in the order of files and lines, of all decorators `pytest.mark.promise("...")` under `folder`; mark
+    and sentence may have a name in their module.
 
     Raises:
         ValueError: a promise is no plain string, or stands elsewhere than on a function.
@@ -67,7 +69,7 @@ def sentences(folder: Path) -> dict[str, list[str]]:
                 mark = named.get(decorator.id) if isinstance(decorator, ast.Name) else decorator
                 if mark is not None and _is_promise(mark):
                     used.add(id(mark))
-                    found.setdefault(_sentence(mark, path), []).append(f"{path.relative_to(folder)}::{function.name}")
+                    found.setdefault(_sentence(mark, named, path), []).append(f"{path.relative_to(folder)}::{function.name}")
         for node in ast.walk(tree):
             if _is_promise(node) and id(node) not in used:
                 raise ValueError(f"{path}, line {node.lineno}: a promise stands on a test function")
@@ -78,8 +80,10 @@ def _is_promise(node: ast.AST) -> TypeGuard[ast.Call]:
     return isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.promise"
 
 
-def _sentence(mark: ast.Call, path: Path) -> str:
-    sentence = mark.args[0] if mark.args else None
+def _sentence(mark: ast.Call, named: dict[str, ast.expr], path: Path) -> str:
+    sentence: ast.expr | None = mark.args[0] if mark.args else None
+    if isinstance(sentence, ast.Name):
+        sentence = named.get(sentence.id)
     if not (isinstance(sentence, ast.Constant) and isinstance(sentence.value, str)):
         raise ValueError(f"{path}, line {mark.lineno}: a promise is a plain string")
     return sentence.value
@@ -159,11 +163,51 @@ def torture_block() -> str:
     return f"{head}\n\n" + "\n".join(rows) + f"\n\n{tail}\n\n{last}"
 
 
+LIMITS = {
+    "core.files": ("MAX_JSON_BYTES", "MAX_JSON_VALUES"),
+    "core.config": ("MAX_YAML_BYTES",),
+    "core.run": ("MAX_LINE",),
+    "core.errors": ("MAX_MESSAGE",),
+    "data.compressed": ("FREE_BYTES", "MAX_RATIO"),
+    "data.text.tokenizer": ("MAX_TOKENIZER_BYTES", "MAX_VOCABULARY", "MAX_EXPANSION", "MAX_WORD_SEARCH"),
+    "data.text.rows": ("MAX_LENGTH",),
+    "interop.model_folder": ("MAX_CONFIG_BYTES", "MAX_LAYERS", "MAX_LABELS", "FREE_BYTES", "MAX_GROWTH"),
+    "tasks.data": ("MAX_CLASSES", "MAX_NAME", "MEMORY_SHARE"),
+}
+"""Module -> constants that bound what is read from outside; each has a docstring."""
+
+
+def limits_block() -> str:
+    """The constants with their values and docstrings."""
+    rows = ["| limit | value | of what |", "| --- | --- | --- |"]
+    for module, names in LIMITS.items():
+        body = ast.parse((ROOT / "src/headstart" / (module.replace(".", "/") + ".py")).read_text(encoding="utf-8")).body
+        docs = {ast.unparse(a.targets[0]): b.value for a, b in pairwise(body) if isinstance(a, ast.Assign) and isinstance(b, ast.Expr)}
+        for name in names:
+            value, text = getattr(importlib.import_module(f"headstart.{module}"), name), ast.literal_eval(docs[name])
+            rows.append(f"| `{module}.{name}` | {value:,} | {' '.join(text.split())} |")
+    return "\n".join(rows)
+
+
+def checkpoint_block() -> str:
+    """What a save costs the training, ours and the peers'."""
+    result = read("checkpoint")
+    arms = {"ours": result["ours"], "`torch.save`, not flushed": result["peer"], "`dcp.async_save`": result["peer"]["dcp.async_save"]}
+    rows = ["| a save | pause | first pause | written after | steps beside it took longer by |", "| --- | --- | --- | --- | --- |"]
+    for name, arm in arms.items():
+        rows.append(f"| {name} | " + " | ".join(f"{arm[key]:.2f} s" for key in ("pause_s", "first_pause_s", "written_s", "slower_steps_s")) + " |")
+    where = f"{result['hardware']['cpu']}, {result['hardware']['cores']} cores"
+    return "\n".join(rows) + f"\n\n{result['what']} ({where}). Our pause is {100 * result['ratio']:.1f} % of the blocking one's."
+
+
 BLOCKS: dict[str, tuple[str, Callable[[], str]]] = {
     "demo": ("README.md", demo_block),
     "plateau": ("docs/plateau.md", plateau_block),
+    "checkpoint": ("docs/decisions/0009-distributed-checkpoints.md", checkpoint_block),
     "promises": ("docs/reliability.md", promises_block),
     "torture": ("docs/reliability.md", torture_block),
+    "pause": ("docs/reliability.md", checkpoint_block),
+    "limits": ("docs/security.md", limits_block),
 }
 
 
