@@ -107,9 +107,11 @@ def test_a_promise_that_left_the_tests_leaves_the_page(results: dict[str, Any], 
 
 def test_a_promise_may_have_a_name(tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(
-        'import pytest\nsafe = pytest.mark.promise("It is safe.")\n@safe\ndef test_a():\n    pass\n@safe\ndef test_b():\n    pass\n'
+        "import pytest\n"
+        'safe = pytest.mark.promise("It is safe.")\n@safe\ndef test_a():\n    pass\n@safe\ndef test_b():\n    pass\n'
+        'FAST = "It is fast."\n@pytest.mark.promise(FAST)\ndef test_c():\n    pass\n'
     )
-    assert sentences(tmp_path) == {"It is safe.": ["test_it.py::test_a", "test_it.py::test_b"]}
+    assert sentences(tmp_path) == {"It is safe.": ["test_it.py::test_a", "test_it.py::test_b"], "It is fast.": ["test_it.py::test_c"]}
 
 
 def test_a_promise_on_no_test_is_refused(tmp_path: Path) -> None:
