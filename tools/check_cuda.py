@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import subprocess
 import sys
 import time
 import traceback
@@ -116,6 +117,26 @@ def resumes_exactly(slug: str, data: Path, out: Path, device: str, steps: int) -
     return {"steps": steps, "stopped_after": stop}
 
 
+def two_processes_train_as_one(slug: str, data: Path, out: Path, device: str, steps: int) -> Report:
+    """DDP and FSDP2 on two processes follow one process: over NCCL on two GPUs, over gloo on the CPU where there are fewer."""
+    where = device if device == "cpu" or torch.cuda.device_count() > 1 else "cpu"
+    few = min(steps, 20)
+    settings = {"precision": "fp32", "trainer.cuda_graph": "off", "method.dropout": 0.0}
+    alone = train(slug, data, out / "alone", where, few, **settings)["losses"]
+    gaps = {}
+    for mode in ("ddp", "fsdp"):
+        shutil.rmtree(out / mode, ignore_errors=True)
+        told: Report = {**settings, "budget.steps": few, "trainer.log_every": 1, "trainer.evaluate_every": few, "trainer.checkpoint_every": few}
+        told |= {"data": data, "out": out / mode, "device": where, "trainer.parallel": mode}
+        flags = [word for name, value in told.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+        starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        done = subprocess.run([*starter, "-m", "headstart", "pretrain", slug, *flags], capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+        gaps[mode] = max(abs(a - b) for a, b in zip(alone, losses(out / mode), strict=True))
+    assert max(gaps.values()) < 5e-3, gaps
+    return {"device": where, "largest_loss_difference": gaps, "steps": few}
+
+
 def summary(report: Report) -> Report:
     return {key: value for key, value in report.items() if key != "losses"}
 
@@ -138,7 +159,7 @@ def main() -> int:
     result: Report = {"name": "cuda_check", "prepare_s": round(time.perf_counter() - began, 1), "checks": {}}
     checks: list[tuple[str, Callable[[], Report]]] = [("same_draws", lambda: same_draws(args.device))]
     for slug in args.methods:
-        for check in (close_to_cpu, graph_equals_plain, resumes_exactly):
+        for check in (close_to_cpu, graph_equals_plain, resumes_exactly, two_processes_train_as_one):
             place = args.work / f"{slug}-{check.__name__}"
             checks.append((f"{slug}: {check.__name__}", lambda s=slug, c=check, p=place: c(s, store, p, args.device, args.steps)))  # type: ignore[misc]
     failed = 0
