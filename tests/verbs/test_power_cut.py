@@ -43,7 +43,7 @@ def control(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.promise("A power cut after a run said that it is done takes nothing: store, checkpoints, metrics, export are on the disk, not in a cache.")
+@pytest.mark.promise("A power cut after a run said that it is done takes nothing: store, checkpoints, metrics and export are on the disk.")
 def test_when_a_run_is_done_all_of_it_is_on_the_disk(corpus: Path, control: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     done = headstart("pretrain", "electra", "--data", corpus, "--out", work / "run", *flags({**TINY, "budget.steps": 24}))
