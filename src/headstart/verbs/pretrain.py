@@ -176,7 +176,6 @@ class _Pretraining:
         store = corpus.store
         if init is not None:
             self.method_class.refuse_init(store, init)
-        torch.manual_seed(seed)
         method, parallel = self.build(store, init)
         batch = 32 if config.batch is None else config.batch
         loader = Loader(corpus.mixture(config), batch)
