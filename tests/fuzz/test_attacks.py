@@ -477,9 +477,10 @@ def test_yaml_of_a_billion_laughs(tmp_path: Path) -> None:
         path.write_text(text)
         with pytest.raises(BadInput, match=what):
             read_yaml(path)
-    path.write_text("tokens: .nan\nminutes: .inf\n")
-    with pytest.raises(UsageError):
-        replace_nested(Budget(), read_yaml(path))
+    for value in (".nan", ".inf", "-.inf", "1e999"):
+        path.write_text(f"minutes: {value}\n")
+        with pytest.raises(UsageError, match="minutes must be"):
+            replace_nested(Budget(), read_yaml(path))
 
 
 @bounded
