@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -421,26 +420,24 @@ def test_a_pattern_that_backtracks_without_end(sound_store: TextStore, sound_mod
 
 @bounded
 @pytest.mark.parametrize(
-    "settings",
+    ("settings", "what"),
     [
-        {"hidden_size": 10**9, "num_attention_heads": 10**8},
-        {"vocab_size": 10**10},
-        {"max_position_embeddings": 10**10},
-        {"num_hidden_layers": 10**9},
-        {"num_hidden_layers": 500, "hidden_size": 2048},
-        {"num_labels": 10**9},
-        {"intermediate_size": -1},
-        {"model_type": "gpt2", "max_position_embeddings": 10**8, "n_embd": 16, "n_head": 2, "n_layer": 2},
-        {"model_type": "modernbert", "num_hidden_layers": 10**9},
+        ({"hidden_size": 10**9, "num_attention_heads": 10**8}, "describes a network of"),
+        ({"vocab_size": 10**10}, "describes a network of"),
+        ({"max_position_embeddings": 10**10}, "describes a network of"),
+        ({"num_hidden_layers": 500, "hidden_size": 2048}, "describes a network of"),
+        ({"model_type": "gpt2", "max_position_embeddings": 10**8, "n_embd": 16, "n_head": 2, "n_layer": 2}, "describes a network of"),
+        ({"num_hidden_layers": 10**9}, "more than the 1,024"),
+        ({"model_type": "modernbert", "num_hidden_layers": 10**9}, "more than the 1,024"),
+        ({"num_labels": 10**9}, "more than the 1,048,576"),
+        ({"intermediate_size": -1}, "not a size"),
     ],
 )
 @pytest.mark.parametrize("fresh", [False, True])
-def test_networks_that_their_weights_do_not_explain(model: Path, settings: dict[str, Any], fresh: bool) -> None:
+def test_networks_that_their_weights_do_not_explain(model: Path, settings: dict[str, Any], what: str, fresh: bool) -> None:
     edit(model / "config.json", **settings)
-    began = time.perf_counter()
-    with pytest.raises(BadInput, match=r"config\.json"):
+    with pytest.raises(BadInput, match=what):
         load_encoder(model, fresh=fresh)
-    assert time.perf_counter() - began < 30
 
 
 @bounded
