@@ -134,6 +134,8 @@ def test_checkpoints_in_an_object_store(bucket: str, tmp_path: Path) -> None:
     saver.save(5, state(50))  # replaces the damaged one
     saver.close()
     assert saver.load_newest(quiet)[1]["w"].eq(50).all()  # type: ignore[index]
+    replaced = {name for name in names(bucket) if name.startswith("step-00000005")}
+    assert replaced == {f"step-00000005/{name}" for name in ("manifest.json", "state.json", "state-00001.safetensors")}, "nothing of the old one"
     assert not list((tmp_path / "scratch").iterdir())
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from torch.distributed.checkpoint.planner import WriteItem
 
 from headstart.core.errors import BadInput
 from headstart.core.files import own_file, read_json, sha256_file, write_json
+from headstart.core.machine import refuse_limits
 from headstart.engine.checkpoint_places import MANIFEST, MAX_MANIFEST_BYTES, Place, Remote, place_of
 from headstart.engine.checkpoint_state import HostBuffers, keys_of, pack, unpack
 from headstart.engine.checkpoint_storage import flush_and_hash, plan_of, read_tensors, sendable_errors, write_tensors
@@ -102,8 +104,7 @@ class Checkpointer:
                     hashes[name] = flush_and_hash(path)
             write_json(beside / MANIFEST, {"format_version": FORMAT_VERSION, "step": step, "sha256": dict(sorted(hashes.items()))})
             self.place.commit(beside, step)
-            for old in self._superseded(step):
-                self.place.remove(old)
+            self._remove_superseded(step)
 
         try:
             write_tensors(
@@ -119,10 +120,12 @@ class Checkpointer:
             self._discard(beside)
             raise
 
-    def _superseded(self, step: int) -> list[int]:
-        """The checkpoints that this one makes superfluous. One of a later step is damaged: the run fell back from it, and does not count."""
-        old = [found for found in self.place.steps() if found <= step][: -self.keep]
-        return [found for found in old if not self.keep_every or found % self.keep_every]
+    def _remove_superseded(self, step: int) -> None:
+        """Removes what this checkpoint makes superfluous. One of a later step is damaged: the run fell back from it, and it does not count."""
+        if self.ranks.first:
+            for old in [found for found in self.place.steps() if found <= step][: -self.keep]:
+                if not self.keep_every or old % self.keep_every:
+                    self.place.remove(old)
 
     def _discard(self, beside: Path) -> None:
         if self.ranks.first:
@@ -173,8 +176,7 @@ class Checkpointer:
         for step in reversed(steps):
             found = self._load(step, like or {}, say)
             if found is not None:
-                for old in self._superseded(step) if self.ranks.first else ():  # a process that was killed before it removed them
-                    self.place.remove(old)
+                self._together(partial(self._remove_superseded, step))  # a process may have been killed before it did
                 return step, found
         if steps:
             folder = self.place.url(steps[-1]).rsplit("/", 1)[0]
@@ -260,6 +262,7 @@ def _verify(folder: Path, names: Mapping[str, str]) -> None:
         except BadInput as error:
             raise BadInput(f"is damaged: {name} {error.reason}", _MEND, file=folder) from None
         except OSError as error:
+            refuse_limits(error, folder / name)
             raise BadInput(f"is damaged: {name} cannot be read ({error.strerror}).", _MEND, file=folder) from None
         if found != sha256:
             raise BadInput(f"is damaged: {name} is not what was written.", _MEND, file=folder)
@@ -283,5 +286,6 @@ def _read(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Any]:
     except torch.OutOfMemoryError:
         raise
     except (OSError, SafetensorError, LookupError, ValueError, TypeError, AttributeError, AssertionError, RuntimeError, OverflowError) as error:
+        refuse_limits(error, folder)
         raise BadInput(f"is damaged: {type(error).__name__}: {error}.", _MEND, file=folder) from None
     return state

@@ -70,7 +70,7 @@ warnings.filterwarnings("ignore", message="torch.distributed is disabled, unavai
 
 def plan_of(tensors: dict[str, Tensor], *, first: bool) -> list[WriteItem]:
     """What this process writes: its shard of each DTensor; whole tensors are the same on every process, and the first writes them."""
-    if not first:
+    if not first:  # no empty shard: it has no memory by which `pack` could tell tied weights, and the first process's names hold
         tensors = {name: tensor for name, tensor in tensors.items() if isinstance(tensor, DTensor) and local(tensor).numel()}
     return create_default_local_save_plan(tensors, first).items
 
@@ -121,11 +121,6 @@ class _Planner(DefaultSavePlanner):
     def create_local_plan(self) -> SavePlan:
         self.plan = SavePlan(self.items)
         return self.plan
-
-    def create_global_plan(self, all_plans: list[SavePlan]) -> tuple[list[SavePlan], Metadata]:
-        # Tied weights are found by their memory, and an empty shard has none: the first process, whose shards are the largest, decides.
-        names = {item.index.fqn for item in all_plans[0].items}
-        return super().create_global_plan([SavePlan([item for item in plan.items if item.index.fqn in names]) for plan in all_plans])
 
     def resolve_data(self, write_item: WriteItem) -> Tensor:
         return self.copies[write_item.index.fqn]
@@ -276,16 +271,9 @@ class _Reader(HuggingFaceStorageReader):
         self.checked = super().read_metadata()
         stored = {name: of for name, of in self.checked.state_dict_metadata.items() if isinstance(of, TensorStorageMetadata)}
         for name, of in stored.items():
-            self._check_parts(name, of)
+            if sum(math.prod(part.sizes) for part in of.chunks) != math.prod(of.size):
+                raise ValueError(f"the parts of {name!r} do not fill it")
         return stored
-
-    def _check_parts(self, name: str, stored: TensorStorageMetadata) -> None:
-        boxes = [(tuple(part.offsets), tuple(part.sizes)) for part in stored.chunks]
-        if any(len(offsets) != len(sizes) or len(sizes) != len(stored.size) or min(offsets, default=0) < 0 for offsets, sizes in boxes):
-            raise ValueError(f"the parts of {name!r} have impossible places")
-        types = {self.checked.storage_data[MetadataIndex(name, offsets)].dtype for offsets, _ in boxes}
-        if len(types) != 1 or sum(math.prod(sizes) for _, sizes in boxes) != math.prod(stored.size):
-            raise ValueError(f"the parts of {name!r} are not those of one tensor")
 
     def read_metadata(self) -> Metadata:
         return self.checked
