@@ -378,6 +378,10 @@ def test_folders_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         method(init=tmp_path / "nothing")
     with pytest.raises(BadInput, match=r"electra\.json"):
         Electra.load(tmp_path / "discriminator")
+    config.write_text(json.dumps(saved))
+    (tmp_path / "electra.json").write_text('{"config": {"hidden_size": "wide"}, "special_ids": [], "unigram_entropy": null}')
+    with pytest.raises(BadInput, match="no record of this method"):
+        Electra.load(tmp_path)
 
 
 def test_a_tokenizer_without_mask_is_refused() -> None:

@@ -277,7 +277,7 @@ def test_a_budget_in_flops_ends_within_it_and_one_step_more_would_not(store: Pat
 @pytest.mark.slow
 def test_a_budget_in_minutes_becomes_the_steps_that_the_measured_speed_allows(store: Path, tmp_path: Path) -> None:
     run = pretrain("causal-lm", store, tmp_path / "run", **{"budget.steps": None, "budget.minutes": 0.02})
-    decisions = decisions_from(run.info["decisions"])
+    decisions = decisions_from(run.info["decisions"], run.folder / "run.json")
     method, _, _ = load_run(run.folder)
     steps = run.info["totals"]["steps"]
     assert steps == decisions.total_steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import shutil
 import signal
@@ -196,3 +197,15 @@ def test_a_half_written_last_line_is_cut(undisturbed: Callable[[str], Path], sto
     done = headstart(*command("causal-lm", store, run))
     assert done.returncode == 0, done.stderr
     assert_same(run, undisturbed("causal-lm"))
+
+
+@pytest.mark.parametrize("name", ["total_steps", "precision", "flops_per_step"])
+def test_a_damaged_record_of_the_trial_is_refused(name: str, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    stopped_copy(undisturbed("causal-lm"), run)
+    info = run_info(run)
+    info["decisions"][name] = [-1]
+    (run / "run.json").write_text(json.dumps(info))
+    done = headstart(*command("causal-lm", store, run))
+    assert done.returncode == 3, done.stderr
+    assert f"its record of the trial is damaged (decisions: {name}" in done.stderr

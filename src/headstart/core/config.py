@@ -125,6 +125,9 @@ def checked(value: Any, hint: Any, where: str) -> Any:
         if isinstance(value, list | tuple):
             element = arguments[0] if arguments else Any
             return origin(checked(item, element, where) for item in value)
+    elif origin is dict:
+        if isinstance(value, dict):
+            return {checked(key, arguments[0], where): checked(item, arguments[1], f"{where}: {key}") for key, item in value.items()}
     elif hint is float:
         if isinstance(value, int | float) and not isinstance(value, bool):
             value = str(value)

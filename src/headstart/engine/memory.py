@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import resource
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -17,6 +19,8 @@ from headstart.engine.distributed import Ranks
 from headstart.engine.method import Batch, Context, Method
 
 _SAID = ("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "ALLOC_FAILED")  # torch, the C library, C++, cuBLAS
+
+PLENTY_OF_MEMORY = 0.5  # of what is free: a micro-batch may take this share
 
 
 def free_bytes(device: torch.device) -> int:
@@ -74,24 +78,28 @@ def explained(device: torch.device, rows: int | None = None, per_row: Callable[[
     except (MemoryError, RuntimeError) as error:
         if not ran_out(error):
             raise
-        failure = error.with_traceback(None)  # its frames hold the tensors that were too much
+        traceback.clear_frames(error.__traceback__)  # they hold the tensors that were too much
+        failure = error
     else:
         return
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
-    free = f"{_size(free_bytes(device))} are free"
-    estimate = f"{free}."
+    free = free_bytes(device)
+    estimate, smaller = f"{_size(free)} are free.", "a smaller --trainer.micro-batch"
     if rows is not None and per_row is not None:
         try:
             each = per_row()
-        except (MemoryError, RuntimeError):  # not even one row fits
-            estimate = f"not even one row fits; {free}."
+        except (MemoryError, RuntimeError):
+            estimate = f"not even one row fits; {estimate}"
         else:
-            estimate = f"a micro-batch of {rows} rows holds about {_size(rows * each)} ({_size(each)} a row) beside the weights; {free}."
+            estimate = f"a micro-batch of {rows} rows holds about {_size(rows * each)} ({_size(each)} a row) beside the weights; {estimate}"
+            fitting = [fewer for fewer in range(1, rows) if rows % fewer == 0 and fewer * each <= free * PLENTY_OF_MEMORY]
+            smaller = f"--trainer.micro-batch {max(fitting, default=1)}" if rows > 1 else ""
+    lighter = " or ".join(filter(None, [smaller, "--trainer.activation-checkpointing"]))
     raise MachineError(
         f"Out of memory on {'the GPU' if device.type == 'cuda' else 'this machine'}: {estimate}",
-        (f"Give --trainer.micro-batch {max(1, rows // 2)} or less" if rows is not None and rows > 1 else "Give a smaller --trainer.micro-batch")
-        + " or --trainer.activation-checkpointing, and the same command continues; or start with a smaller --preset or shorter rows.",
+        f"Give {lighter}, and the same command continues; or start with a smaller --preset or shorter rows.",
     ) from failure
 
 

@@ -15,7 +15,7 @@ from headstart.data.text.config import TextConfig
 from headstart.data.text.head import write_first_documents
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
-from headstart.data.text.tokenizer import load_tokenizer
+from headstart.data.text.tokenizer import FAILS, library_errors, load_tokenizer
 from headstart.engine.method import Batch, Method
 from headstart.interop.transformers_io import learned_positions
 
@@ -88,7 +88,9 @@ class TextMethod(Method):
         """Texts as a batch of [CLS] text [SEP], cut at `sequence_length` and right-padded: for probes and embeddings."""
         begin, end = special(self.store, "cls"), special(self.store, "sep")
         room = self.config.sequence_length - len(begin) - len(end)
-        rows = [begin + encoding.ids[:room] + end for encoding in self.tokenizer.encode_batch(list(texts), add_special_tokens=False)]
+        with library_errors(FAILS, None, any_error=False):
+            encodings = self.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        rows = [begin + encoding.ids[:room] + end for encoding in encodings]
         longest = max(map(len, rows))
         ids = torch.full((len(rows), longest), self.special_ids.get("pad", 0))
         mask = torch.zeros(len(rows), longest, dtype=torch.bool)

@@ -6,18 +6,19 @@ the same numbers. On several processes all run the trial in step, and the first 
 
 from __future__ import annotations
 
-import dataclasses
 import gc
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, get_type_hints
 
 import torch
 from torch import Tensor
 
 from headstart.core import hardware
-from headstart.core.errors import MachineError, UsageError
+from headstart.core.config import checked
+from headstart.core.errors import BadInput, MachineError, UsageError
 from headstart.core.rng import Rng
 from headstart.engine import memory
 from headstart.engine.budget import Budget, steps_within
@@ -31,7 +32,6 @@ from headstart.engine.update import GRAPH_AFTER, Precision, Update
 COMPILE_SECONDS = 90.0  # measured: 40 to 110 s on few cores (docs/performance.md)
 COMPILE_GAIN = 1.2  # at least this much faster in every large model measured; small ones gain from CUDA graphs instead
 GRAPH_MAX_PARAMETERS = 60_000_000  # below this a step is bound by kernel launches
-PLENTY_OF_MEMORY = 0.5  # of what is free: a micro-batch may take this share
 
 
 @dataclass
@@ -313,7 +313,7 @@ class Trial:
             small = min(self.share, 4)
             free = memory.free_bytes(self.device) / (1 if self.device.type == "cuda" else self.ranks.local_world)
             per_row = max(1.0, self._held_bytes(phase, small) / small)
-            limit = PLENTY_OF_MEMORY * free / per_row
+            limit = memory.PLENTY_OF_MEMORY * free / per_row
             fit = min(self.ranks.gather(next((d for d in divisors if d <= limit), 1)))
             return fit, f"about {per_row / 2**20:.0f} MiB a row, {free / 2**30:.1f} GiB free"
         for micro_batch in divisors:
@@ -341,6 +341,20 @@ class Trial:
             torch.cuda.synchronize(self.device)
 
 
-def decisions_from(recorded: dict[str, Any]) -> Decisions:
-    """What run.json recorded, for a resumed run."""
-    return Decisions(**{known.name: recorded[known.name] for known in dataclasses.fields(Decisions) if known.name in recorded})
+def decisions_from(recorded: Any, file: Path) -> Decisions:
+    """What run.json recorded, for a resumed run.
+
+    Raises:
+        BadInput: it is not what a trial decides.
+    """
+    hints = get_type_hints(Decisions)
+    try:
+        if not isinstance(recorded, dict):
+            raise UsageError("decisions: not a mapping.")
+        decisions = Decisions(**{name: checked(recorded[name], hints[name], f"decisions: {name}") for name in hints if name in recorded})
+        if min(decisions.total_steps, decisions.micro_batch, decisions.threads, decisions.world) < 1:
+            raise UsageError("decisions: a count below 1.")
+    except (UsageError, TypeError) as error:
+        mend = "Start again in another --out; the exports of its checkpoints stay usable."
+        raise BadInput(f"its record of the trial is damaged ({error}).", mend, file=file) from None
+    return decisions

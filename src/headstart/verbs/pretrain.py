@@ -252,7 +252,7 @@ class _Pretraining:
         settings, budget, precision = self.config.trainer, self.config.budget, self.precision
         before: Decisions | None = None
         if self.continues:
-            before = decisions_from(run.info["decisions"])
+            before = decisions_from(run.info.get("decisions"), run.folder / "run.json")
             asked = settings.micro_batch in (None, before.micro_batch)
             if asked and before.world == self.ranks.world and (before.world == 1 or before.parallel == settings.parallel):
                 torch.set_num_threads(before.threads)

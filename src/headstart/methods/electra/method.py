@@ -20,16 +20,18 @@ from types import SimpleNamespace
 from typing import Any, Literal, NamedTuple
 
 import torch
-from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from headstart import catalog
 from headstart.backbones.text import encode, mlm_logits
-from headstart.core.errors import BadInput
+from headstart.core.config import checked, replace_nested
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import read_json
 from headstart.core.rng import Rng
+from headstart.data.text.config import TextConfig
 from headstart.data.text.rows import Rows
 from headstart.data.text.store import TextStore
-from headstart.data.text.tokenizer import require_specials
+from headstart.data.text.tokenizer import load_tokenizer, require_specials
 from headstart.engine.method import Batch, Context, Phase
 from headstart.engine.text_method import TextMethod
 from headstart.interop.transformers_io import save_model_folder
@@ -383,15 +385,16 @@ class Electra(TextMethod):
         path = folder / _SETTINGS_FILE
         if not path.is_file():
             raise BadInput(f"holds no {_SETTINGS_FILE}", "Give an export of this method; other folders load with --init.", file=folder)
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        tokenizer = Tokenizer.from_file(str(folder / _DISCRIMINATOR / "tokenizer.json"))
-        store: Any = SimpleNamespace(
-            tokenizer=tokenizer,
-            special_ids=saved["special_ids"],
-            vocab_size=json.loads((folder / _DISCRIMINATOR / "config.json").read_text(encoding="utf-8"))["vocab_size"],
-            unigram_entropy=saved["unigram_entropy"],
-        )
-        return cls(ElectraConfig(**saved["config"]), store, init=folder)
+        saved, shape = read_json(path), read_json(folder / _DISCRIMINATOR / "config.json")
+        try:
+            config = replace_nested(ElectraConfig(), saved["config"])
+            special_ids = checked(saved["special_ids"], dict[str, int], "special_ids")
+            entropy, vocab_size = checked(saved["unigram_entropy"], float, "unigram_entropy"), checked(shape["vocab_size"], int, "vocab_size")
+        except (UsageError, LookupError, TypeError, AttributeError) as error:
+            raise BadInput(f"is no record of this method ({error})", "Export the model again.", file=path) from None
+        tokenizer = load_tokenizer(folder / _DISCRIMINATOR, TextConfig())[0]
+        store: Any = SimpleNamespace(tokenizer=tokenizer, special_ids=special_ids, vocab_size=vocab_size, unigram_entropy=entropy)
+        return cls(config, store, init=folder)
 
 
 def _count(ids: Tensor, mask: Tensor | None) -> Tensor:
