@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from headstart.core.errors import BadInput
-from headstart.core.machine import writing
+from headstart.core.machine import refuse_limits, writing
 
 MAX_JSON_BYTES = 256 * 2**20
 """`read_json` refuses larger files. The largest of ours is the manifest of a store: about 250 bytes an input file."""
@@ -133,6 +133,7 @@ def open_regular(path: str | Path) -> BinaryIO:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except (OSError, ValueError) as error:
+        refuse_limits(error, path)
         reason = error.strerror if isinstance(error, OSError) else error
         raise BadInput(f"cannot be read ({reason}).", "Check the path, or build it again.", file=path) from error
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):

@@ -30,10 +30,24 @@ _MENDS = {
     errno.EIO: f"That disk does not answer. Look at it, {_AGAIN}",
     errno.EMFILE: f"Raise the limit on open files (ulimit -n 4096), {_AGAIN}",
     errno.ENFILE: f"Close other programs, {_AGAIN}",
+    errno.ENOMEM: f"Free some memory, or raise the limit of this process (ulimit -v, its container), {_AGAIN}",
 }
+_LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _ANYWHERE = set(_MENDS) - {errno.ENOENT, errno.ENOTDIR}  # a missing file is the machine's doing only where we were writing
 _IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy, of an array that a full disk took in part
+
+
+def refuse_limits(error: BaseException, place: str | Path) -> None:
+    """Called where an error is about to be taken for a fault of the file `place`. A file that cannot be opened because this process may open no more, or
+    has no memory left, is sound: nobody must be told to delete it, no checkpoint must be passed over, no record quarantined.
+
+    Raises:
+        MachineError: it was a limit of this process.
+    """
+    number = errno.ENOMEM if isinstance(error, RuntimeError) and "allocate memory" in str(error) else (refusal(error) or (0, None))[0]
+    if number in _LIMITS:
+        raise MachineError(f"{place} could not be read: {os.strerror(number)}.", _MENDS[number]) from error
 
 
 def refusal(error: BaseException, *, writing: bool = False) -> tuple[int, str | None] | None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.core.files import own_file
+from headstart.core.machine import refuse_limits
 
 HEADER_ERRORS = (OSError, ValueError, EOFError, TypeError, OverflowError, SyntaxError, TokenError, RecursionError, MemoryError)
 """What numpy raises for a header that may say anything: it is parsed as Python's literals."""
@@ -27,5 +28,6 @@ def map_array(folder: Path, name: str, rebuild: str) -> np.ndarray:
     try:
         return np.asarray(np.load(path, mmap_mode="r", allow_pickle=False))  # the same memory without memmap's cost in every access
     except HEADER_ERRORS as error:
+        refuse_limits(error, path)
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise BadInput(f"cannot be opened ({reason}).", rebuild, file=path) from error

@@ -16,6 +16,7 @@ import gc
 import hashlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,9 +26,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl
 
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.errors import BadInput, MachineError, UsageError
 from headstart.core.files import atomic_write
 from headstart.core.hardware import cores
+from headstart.core.machine import explained, refusal
 from headstart.core.progress import Reporter
 
 SPEC = "builtin:python-docs"
@@ -115,7 +117,11 @@ def builtin_documents(spec: str = SPEC, workers: int | None = None) -> Iterator[
 
 
 def write_builtin(spec: str, path: Path, workers: int | None = None) -> None:
-    """Write the corpus as .jsonl with the fields of `Document`."""
+    """Write the corpus as .jsonl with the fields of `Document`.
+
+    Raises:
+        MachineError: one of its processes was killed, or the disk is full.
+    """
     files = package_files(spec)
     if not files:
         raise BadInput("no packages are installed in this Python.", "Give your own files with --data.", file=spec)
@@ -124,16 +130,42 @@ def write_builtin(spec: str, path: Path, workers: int | None = None) -> None:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(workers) as pool, Reporter("read docstrings", len(files), "files") as reporter:
 
+        running: list[subprocess.Popen[bytes]] = []
+
         def print_slice(bounds: tuple[int, int]) -> Path:
             output = Path(folder, str(bounds[0]))
-            with output.open("wb") as file:
-                subprocess.run([sys.executable, "-m", __name__, spec, *map(str, bounds)], stdout=file, env=environment, check=True)
+            command = [sys.executable, "-m", __name__, spec, *map(str, bounds)]
+            with output.open("wb") as file:  # in a group of its own: Ctrl-C reaches us alone, and we end it
+                process = subprocess.Popen(command, stdout=file, stderr=subprocess.PIPE, env=environment, process_group=0)
+            running.append(process)
+            said = process.communicate()[1]
+            if process.returncode:
+                raise _failure(process.returncode, said.decode(errors="replace"), output)
             return output
 
-        with atomic_write(path) as whole:
-            for bounds, output in zip(slices, pool.map(print_slice, slices), strict=True):
-                whole.write(output.read_bytes())
-                reporter.advance(bounds[1] - bounds[0])
+        try:
+            with atomic_write(path) as whole:
+                for bounds, output in zip(slices, pool.map(print_slice, slices), strict=True):
+                    whole.write(output.read_bytes())
+                    reporter.advance(bounds[1] - bounds[0])
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in running:
+                process.kill()
+            raise
+
+
+def _failure(code: int, said: str, output: Path) -> Exception:
+    """What is raised for a process that did not end well."""
+    last = (said.strip().splitlines() or [""])[-1]
+    if code == -signal.SIGKILL:
+        return MachineError(
+            "A process that reads the documentation was killed, as the system does when memory runs out.",
+            "Give --text.workers 1, which needs less of it, and the same command starts again.",
+        )
+    failure = RuntimeError(f"a process that reads the documentation ended with code {code}: {last}")
+    refused = refusal(failure, writing=True)
+    return failure if refused is None else explained(refused[0], output)
 
 
 def _equal_slices(sizes: list[int], count: int) -> list[tuple[int, int]]:

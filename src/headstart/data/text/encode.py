@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 
 from headstart.core.errors import BadInput
 from headstart.core.files import sync_folder
-from headstart.core.machine import writing
+from headstart.core.machine import refuse_limits, writing
 from headstart.core.progress import Reporter
 from headstart.data.text.config import TextConfig
 from headstart.data.text.read import Fault, Reading, Record, bad_input
@@ -258,6 +258,7 @@ def read_part(path: Path, name: str | None = None) -> tuple[Part, np.ndarray]:
             part = Part.from_metadata(file.metadata()["part"])
             array = file.get_tensor(name) if name else np.empty(0)
     except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        refuse_limits(error, path)
         raise BadInput(f"is damaged ({error}).", f"Delete {path.parent.parent} and start the same command again.", file=path) from error
     if name == "tokens" and len(array) != part.tally.tokens:
         raise BadInput("is damaged: its counts differ.", f"Delete {path.parent.parent} and start the same command again.", file=path)

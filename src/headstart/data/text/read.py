@@ -22,6 +22,7 @@ import pyarrow as pa
 from headstart.core.errors import BadInput
 from headstart.core.files import refuse_many_values
 from headstart.core.hardware import memory_total
+from headstart.core.machine import refuse_limits
 from headstart.data import parquet
 from headstart.data.compressed import Bomb, Decompressed
 from headstart.data.text.config import DocumentSplit, TextConfig
@@ -85,6 +86,7 @@ class Reading:
                 return
             opened = self.file.path.open("rb")
         except OSError as error:
+            refuse_limits(error, self.file.path)
             yield Fault(0, f"cannot be read ({error.strerror}).", "Check that it exists and its permissions.")
             return
         with opened as raw:
@@ -123,6 +125,7 @@ class Reading:
         except Bomb as error:
             yield Fault(lines.number + 1, f"{error}.", "Leave the file out, or give it uncompressed.")
         except (pa.ArrowException, OSError) as error:
+            refuse_limits(error, self.file.path)
             how = f"the {self.file.compression} data is damaged or cut off" if self.file.compression else "cannot be read"
             yield Fault(lines.number + 1, f"{how} ({_first_line(error)}).", "Copy or download the file again.")
 

@@ -1,0 +1,114 @@
+"""A person or a system that ends a run or a preparation: twice, with the terminal, in the middle of a store."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.failures.faults import assert_same, checkpoints, command, reach
+from tests.running import environment, flags, headstart, last_step, run_info, start, wait_until
+
+
+@pytest.mark.slow
+@pytest.mark.promise("Ctrl-C twice: the run ends at once, in the middle of a step, with exit 130; the same command continues from the last checkpoint.")
+def test_interrupted_twice(store: Path, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    slow = {"batch": 64, "trainer.micro_batch": 1, "budget.steps": 8, "trainer.checkpoint_every": 4}  # a step of 0.2 s
+    process = start(*command(store, run, **slow), log=log)
+    reach(5, run, process, log)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.04)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130, log.read_text()
+    text = log.read_text()
+    assert "Traceback" not in text
+    assert text.rstrip().endswith("The same command continues from the last checkpoint."), text
+    assert checkpoints(run) == [4], "no new checkpoint: it stopped at once"
+    assert run_info(run)["status"] == "stopped"
+    done = headstart(*command(store, run, **slow))
+    assert done.returncode == 0, done.stderr
+    assert "Continuing from step 4 of 8" in done.stdout
+    assert last_step(run) == 8
+
+
+@pytest.mark.slow
+@pytest.mark.promise(
+    "The terminal is closed (SIGHUP) while a run prints to it: the step is finished and a checkpoint written, as after SIGTERM;"
+    " under nohup it goes on."
+)
+@pytest.mark.parametrize("nohup", [False, True])
+def test_the_terminal_is_closed(nohup: bool, store: Path, undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    ours, theirs = pty.openpty()
+    program = [*(["nohup"] if nohup else []), sys.executable, "-m", "headstart", *map(str, command(store, run))]
+    become_leader = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", become_leader, *program], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), cwd=tmp_path
+    )
+    os.close(theirs)
+    shown = bytearray()
+    os.set_blocking(ours, False)
+    deadline = time.monotonic() + 120
+    while last_step(run) < 34:
+        assert process.poll() is None, shown.decode()
+        assert time.monotonic() < deadline
+        try:
+            shown += os.read(ours, 1 << 16)
+        except OSError:  # nothing to read; or nobody writes here any more, since nohup writes to a file instead
+            time.sleep(0.001)
+    os.close(ours)  # the window is gone
+    if nohup:
+        assert process.wait(timeout=120) == 0
+    else:
+        assert process.wait(timeout=120) == 130
+        assert run_info(run)["status"] == "stopped"
+        stopped_at = checkpoints(run)[-1]
+        assert 34 <= stopped_at < 120
+        done = headstart(*command(store, run))
+        assert done.returncode == 0, done.stderr
+        assert f"Continuing from step {stopped_at}" in done.stdout
+    assert_same(run, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("Whoever reads what a run prints goes away (a pipe to head, a tee that was killed): the run goes on to its end.")
+def test_the_reader_of_the_output_goes_away(store: Path, undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    program = [sys.executable, "-m", "headstart", *map(str, command(store, run))]
+    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=120) == 0
+    assert process.stderr.read() == b""
+    assert_same(run, undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.promise("SIGTERM, SIGINT or SIGHUP while a store is built: exit 130 within a moment, no traceback; the same command goes on and writes the same bytes.")
+def test_a_signal_while_a_store_is_built(corpus: Path, store: Path, tmp_path: Path) -> None:
+    mine, log = tmp_path / "store", tmp_path / "log"
+    arguments = ["prepare", "mlm", "--data", corpus, "--out", mine, *flags({"text.vocab_size": 300, "text.held_out_share": 0.1})]
+    for number, moment in (
+        (signal.SIGTERM, lambda: (mine / ".work" / "plan.json").exists()),
+        (signal.SIGHUP, lambda: any((mine / ".work").glob("*.npy"))),
+    ):
+        process = start(*arguments, log=log)
+        wait_until(moment, process, log)
+        process.send_signal(number)
+        assert process.wait(timeout=60) == 130, log.read_text()
+        assert "Traceback" not in log.read_text()
+        assert log.read_text().endswith("headstart prepare: stopped.\nThe same command starts again.\n")
+        assert not (mine / "manifest.json").exists()
+    done = headstart(*arguments)
+    assert done.returncode == 0, done.stderr
+    for path in (path for path in store.iterdir() if path.is_file() and not path.name.startswith(".")):
+        assert (mine / path.name).read_bytes() == path.read_bytes(), path.name
