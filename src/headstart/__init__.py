@@ -16,6 +16,7 @@ _VERBS = {
     "finetune": "headstart.verbs.finetune",
     "peek": "headstart.verbs.peek",
     "sample": "headstart.verbs.sample",
+    "replay": "headstart.verbs.replay",
 }
 
 

@@ -29,6 +29,7 @@ VERBS = {
     "pretrain": "pre-train a method on your data; the same command continues",
     "finetune": "train a downstream task beside a random start",
     "sample": "see what a run has learned: completions, filled masks",
+    "replay": "repeat one step of a run with every module watched: who made the NaN?",
     "demo": "the main job on this machine's own documentation: is a head start worth it?",
 }
 

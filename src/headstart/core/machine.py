@@ -39,8 +39,8 @@ _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy, of an arra
 
 
 def refuse_limits(error: BaseException, place: str | Path) -> None:
-    """Called where an error is about to be taken for a fault of the file `place`. A file that cannot be opened because this process may open no more, or
-    has no memory left, is sound: nobody must be told to delete it, no checkpoint must be passed over, no record quarantined.
+    """Called where an error is about to be taken for a fault of the file `place`. A file that cannot be opened because this process may open no more,
+    or has no memory left, is sound: nobody must be told to delete it, no checkpoint must be passed over, no record quarantined.
 
     Raises:
         MachineError: it was a limit of this process.

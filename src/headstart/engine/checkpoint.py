@@ -221,6 +221,22 @@ class Checkpointer:
         return folder
 
 
+def load_before(place: Place, step: int, say: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
+    """(step, state on the CPU) of the newest whole checkpoint that lies before `step`, or None. Nothing is cleaned up or written: the run that owns
+    them may go on meanwhile."""
+    try:
+        for found in reversed([found for found in place.steps() if found < step]):
+            try:
+                folder = place.fetch(found, [MANIFEST])
+                place.fetch(found, list(_manifest(folder)[1]))
+                return load_checkpoint(folder)
+            except BadInput as damaged:
+                say(f"{place.url(found)}: {damaged.reason}")
+    finally:
+        place.forget()
+    return None
+
+
 def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any]]:
     """(step, state on the CPU) of one local checkpoint, its hashes verified.
 

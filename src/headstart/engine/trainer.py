@@ -182,10 +182,7 @@ class Trainer:
                     continue
                 self.enter(phase, first=self.step == start)
                 while self.step < stop:
-                    set_learning_rate(self.optimizer, self.learning_rate * multiplier(self.step, self.total_steps, self.schedule))
-                    scalars = self.update(next(batches), self._positions, self.step, phase.name)
-                    self.step += 1
-                    self.count(phase, scalars)
+                    self.advance(batches, phase)
                     if self.due(self.config.log_every):
                         self.log(log, batches.waited)
                     if self.due(self.evaluate_every):
@@ -198,6 +195,13 @@ class Trainer:
                             f"Stopped after step {self.step} of {self.total_steps}; a checkpoint is written.", "The same command continues."
                         )
         return self.totals()
+
+    def advance(self, batches: DeviceBatches, phase: Phase) -> None:
+        """One update."""
+        set_learning_rate(self.optimizer, self.learning_rate * multiplier(self.step, self.total_steps, self.schedule))
+        scalars = self.update(next(batches), self._positions, self.step, phase.name)
+        self.step += 1
+        self.count(phase, scalars)
 
     # --- the parts of a step -------------------------------------------------------------------------------------------------------------------
 
@@ -299,6 +303,10 @@ class Trainer:
             f"Loss or gradient is no finite number at step {step:,}. The first module that made one: {place}.",
             f"{self.calmer()} To look at it: headstart replay {self.run.folder} --step {step}. To leave such steps out: --trainer.on-nonfinite skip.",
         )
+
+    def window_means(self) -> dict[str, float] | None:
+        """The means since the last log step, where this is one."""
+        return self._metrics.means() if self.due(self.config.log_every) else None
 
     def examine(self, step: int, phase: str) -> tuple[str | None, dict[str, float]]:
         """`Update.examine` on the rows of a step (counted from 0), on all ranks: what any of them found, and the step's scalars."""
@@ -404,7 +412,14 @@ class Trainer:
         if found is None:
             self.run.cut(0)
             return
-        self.step, state = found
+        self.load_state(*found)
+        self.run.cut(self.step)
+        self.run.update(resumed_at=self.step)
+        self.say(f"Continuing from step {self.step} of {self.total_steps}.")
+
+    def load_state(self, step: int, state: dict[str, Any]) -> None:
+        """Takes the state of a checkpoint; nothing of the run folder changes."""
+        self.step = step
         self.method.load_state_dict(state["method"])
         load_named_state(self.optimizer, state["optimizer"])
         if self.ema is not None:
@@ -416,9 +431,6 @@ class Trainer:
             self.guard.load_state_dict(state["guard"])
             self.spikes.load_state_dict(state["spikes"])
         self.tokens, self.flops, self.wall_s = state["tokens"], state["flops"], state["wall_s"]
-        self.run.cut(self.step)
-        self.run.update(resumed_at=self.step)
-        self.say(f"Continuing from step {self.step} of {self.total_steps}.")
 
     def totals(self) -> Totals:
         wall = self.wall_s + time.perf_counter() - self._started
@@ -427,9 +439,10 @@ class Trainer:
     # --- surroundings --------------------------------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def batches(self) -> Iterator[DeviceBatches]:
-        """The micro-batches of each step, made ahead of time in a thread."""
-        feed = DeviceBatches(self.loader, self.step, self.total_steps, self._starts, self.decisions.micro_batch, self.device)
+    def batches(self, last: int | None = None) -> Iterator[DeviceBatches]:
+        """The micro-batches of each step from here to `last` (exclusive; None: the end), made ahead of time in a thread."""
+        last = self.total_steps if last is None else last
+        feed = DeviceBatches(self.loader, self.step, last, self._starts, self.decisions.micro_batch, self.device)
         try:
             yield feed
         finally:

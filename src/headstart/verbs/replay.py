@@ -1,0 +1,147 @@
+"""`replay`: one step of a run once more, from the newest checkpoint before it, with every module watched. For a step that made a NaN, or a loss that
+jumped. The run is only read: it may be finished, failed, or still going on."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from headstart import methods
+from headstart.core.config import replace_nested
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.run import RunFolder, read_lines, read_run
+from headstart.data.loader import Loader
+from headstart.engine.checkpoint import load_before
+from headstart.engine.checkpoint_places import place_of
+from headstart.engine.device import resolve_device
+from headstart.engine.parallel import checkpoint_activations
+from headstart.engine.trainer import Trainer
+from headstart.engine.trial import decisions_from
+from headstart.verbs._corpus import Corpus, manifests
+from headstart.verbs.config import PretrainConfig, preset_config
+from headstart.verbs.pretrain import resolve_init
+
+
+@dataclass
+class Replay:
+    """One step, repeated."""
+
+    step: int
+    """Counted from 1, as in metrics.jsonl."""
+    began: int
+    """The step of the checkpoint it was reached from; 0: the beginning of the run."""
+    loss: float
+    gradient_norm: float
+    place: str | None
+    """The first module that made a number that is not finite; None: all are finite."""
+    mean_loss: float | None
+    """The loss as the log of this step has it: the mean since the log step before. None where this is no log step."""
+    logged_loss: float | None
+    """What metrics.jsonl says; None: it has no such line, or no number there."""
+
+
+def replay(run: str | Path, step: int, *, device: str | None = None, say: Callable[[str], None] = print) -> Replay:
+    """Repeats one step of a run.
+
+    Args:
+        run: its folder.
+        step: counted from 1, as in metrics.jsonl.
+        device: auto, cpu or cuda; None: as the run was told.
+        say: gets each line for the person.
+
+    Raises:
+        BadInput: not a run, or its data is gone or changed.
+        UsageError: the run has no such step.
+    """
+    folder = Path(run)
+    info = read_run(folder)
+    if not {"decisions", "data"} <= info.keys():
+        raise UsageError(f"The run {folder} has not reached its first step.", "Start it with its own command first.")
+    decisions = dataclasses.replace(decisions_from(info["decisions"], folder / "run.json"), compile=False, cuda_graph=False)
+    if not 1 <= step <= decisions.total_steps:
+        raise UsageError(f"The run {folder} has steps 1 to {decisions.total_steps:,}.", "Give one of them as --step.")
+    method_class = methods.load(info["method"])
+    config: PretrainConfig = replace_nested(preset_config(method_class, info["preset"])[1], info["config"], where=str(folder / "run.json"))
+    stores = [method_class.open_store(Path(entry["store"])) for entry in info["data"]]
+    corpus = Corpus(stores, [method_class.rows(store, config.method, "train") for store in stores], [])
+    if any(a["arrays_sha256"] != b["arrays_sha256"] for a, b in zip(info["data"], manifests(corpus), strict=True)):
+        raise BadInput("holds other data than the run was trained on.", "Bring the old data back.", file=stores[0].folder)
+
+    where = resolve_device(device or config.device)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(decisions.threads)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:  # the trainer writes here what it must write
+            torch.manual_seed(config.seed)
+            method = method_class(config.method, corpus.store, resolve_init(config.init)).to(where)
+            if config.trainer.activation_checkpointing:
+                checkpoint_activations(method)
+            trainer = Trainer(
+                method,
+                RunFolder(Path(scratch) / "run"),
+                Loader(corpus.mixture(config), 32 if config.batch is None else config.batch),
+                held_out=None,
+                optimizer=config.optimizer,
+                schedule=config.schedule,
+                config=dataclasses.replace(config.trainer, checkpoint_folder=None),
+                decisions=decisions,
+                device=where,
+                seed=config.seed,
+                say=lambda line: None,
+            )
+            trainer.prepare_state()
+            place = place_of(config.trainer.checkpoint_folder or folder / "checkpoints", Path(scratch) / "fetched")
+            if found := load_before(place, step, say):
+                trainer.load_state(*found)
+            began = trainer.step
+            say(f"Repeating step {step:,} of {folder} from {f'the checkpoint of step {began:,}' if began else 'the beginning of the run'}.")
+            result = repeat(trainer, step, began)
+    finally:
+        torch.set_num_threads(threads)
+    result.logged_loss = next((line["loss"] for line in read_lines(folder / "metrics.jsonl") if line["step"] == step), None)
+    for line in lines(result, decisions.world):
+        say(line)
+    return result
+
+
+def repeat(trainer: Trainer, step: int, began: int) -> Replay:
+    """Trains up to the step before, then examines the step."""
+    with trainer.batches(step) as batches:
+        for phase, start, stop in trainer.spans:
+            if trainer.step < stop and start < step:
+                trainer.enter(phase, first=trainer.step == start)
+                while trainer.step < min(stop, step - 1):
+                    trainer.advance(batches, phase)
+                    trainer.window_means()
+                last = phase
+    place, scalars = trainer.examine(step - 1, last.name)
+    tensors = {name: torch.tensor(value, device=trainer.device) for name, value in scalars.items()}
+    trainer.guard.watch(tensors["loss"], tensors["gradient_norm"], torch.tensor(step - 1, device=trainer.device))
+    trainer.step = step
+    trainer.count(last, tensors)
+    means = trainer.window_means()
+    return Replay(step, began, scalars["loss"], scalars["gradient_norm"], place, None if means is None else means["loss"], None)
+
+
+def lines(result: Replay, world: int) -> list[str]:
+    """What the repetition found, for a person."""
+    found = [f"loss {result.loss:.6g}, gradient norm {result.gradient_norm:.6g}."]
+    if result.place is not None:
+        found.append(f"The first module that made a number that is not finite: {result.place}.")
+    elif math.isfinite(result.gradient_norm):
+        found.append("All finite: the outputs of every module, and every gradient.")
+    else:
+        found.append("The outputs of every module and every gradient are finite; the norm of the gradient overflows.")
+    if result.mean_loss is not None and result.logged_loss is not None:
+        if result.mean_loss == result.logged_loss:
+            found.append(f"metrics.jsonl has the same loss for this log step, bit for bit: {result.logged_loss!r}.")
+        else:
+            why = f"the run had {world} processes" if world > 1 else "another machine, version or device computes in another order"
+            found.append(f"metrics.jsonl says {result.logged_loss!r} for this log step, here it is {result.mean_loss!r}: {why}.")
+    return found
