@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,10 @@ from tests.failures.faults import SETTINGS, assert_same, command
 from tests.running import environment, flags, records, run_info
 
 SOURCE = Path(__file__).with_name("jumping_clock.c")
-PROMISE = "The clock is set forward and back by days while a run goes on: no duration is negative or days long, no budget ends early, the bits are the same."
+PROMISE = (
+    "The clock is set forward and back by days while a run goes on: no duration is negative or days long, no budget ends early,"
+    " the bits are the same."
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def test_a_run_under_a_jumping_clock(jumping: dict[str, str], store: Path, undis
     run = tmp_path / "run"
     run_with(jumping, *command(store, run))
     walls = [line["wall_s"] for line in records(run, "metrics")]
-    assert all(0 <= before <= after < 600 for before, after in zip(walls, walls[1:], strict=False))
+    assert all(0 <= before <= after < 600 for before, after in pairwise(walls))
     assert all(0 <= line["data_wait_share"] <= 1 for line in records(run, "metrics"))
     assert all(line["tokens_per_second"] > 0 for line in records(run, "metrics")[1:])
     assert 0 < run_info(run)["totals"]["wall_s"] < 600

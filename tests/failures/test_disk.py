@@ -47,7 +47,8 @@ def test_full_while_a_checkpoint_is_written(store: Path, undisturbed: Path, tmp_
 
 @pytest.mark.slow
 @pytest.mark.promise(
-    "The disk fills up while a line of metrics.jsonl is written: exit 4 and the name of the file; the torn line is cut when the same command continues."
+    "The disk fills up while a line of metrics.jsonl is written: exit 4 and the name of the file;"
+    " the torn line is cut when the same command continues."
 )
 def test_full_while_a_line_of_metrics_is_written(store: Path, undisturbed: Path, tmp_path: Path) -> None:
     log = tmp_path / "log"
@@ -70,7 +71,10 @@ def test_full_while_a_line_of_metrics_is_written(store: Path, undisturbed: Path,
 
 
 @pytest.mark.slow
-@pytest.mark.promise("The disk is full when a run starts, continues or writes its export: exit 4 and the name of the file; nothing that was there is harmed.")
+@pytest.mark.promise(
+    "The disk is full when a run starts, continues or writes its export: exit 4 and the name of the file; nothing that was there"
+    " is harmed."
+)
 def test_full_while_run_json_or_the_export_is_written(store: Path, undisturbed: Path, tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 4000) as disk:
         run = disk.path / "run"

@@ -17,7 +17,10 @@ from tests.running import environment, flags, headstart, last_step, run_info, st
 
 
 @pytest.mark.slow
-@pytest.mark.promise("Ctrl-C twice: the run ends at once, in the middle of a step, with exit 130; the same command continues from the last checkpoint.")
+@pytest.mark.promise(
+    "Ctrl-C twice: the run ends at once, in the middle of a step, with exit 130; the same command continues from the last"
+    " checkpoint."
+)
 def test_interrupted_twice(store: Path, tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     slow = {"batch": 64, "trainer.micro_batch": 1, "budget.steps": 8, "trainer.checkpoint_every": 4}  # a step of 0.2 s
@@ -93,7 +96,10 @@ def test_the_reader_of_the_output_goes_away(store: Path, undisturbed: Path, tmp_
 
 
 @pytest.mark.slow
-@pytest.mark.promise("SIGTERM, SIGINT or SIGHUP while a store is built: exit 130 within a moment, no traceback; the same command goes on and writes the same bytes.")
+@pytest.mark.promise(
+    "SIGTERM, SIGINT or SIGHUP while a store is built: exit 130 within a moment, no traceback; the same command goes on and"
+    " writes the same bytes."
+)
 def test_a_signal_while_a_store_is_built(corpus: Path, store: Path, tmp_path: Path) -> None:
     mine, log = tmp_path / "store", tmp_path / "log"
     arguments = ["prepare", "mlm", "--data", corpus, "--out", mine, *flags({"text.vocab_size": 300, "text.held_out_share": 0.1})]

@@ -318,6 +318,7 @@ def test_a_finished_run_is_not_repeated(trained: Path, store: Path) -> None:
     assert {name: (trained / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.promise("Continued with other settings, a run is refused: each setting with its old and new value, and the --init line to use instead.")
 def test_changed_settings_are_refused_with_old_and_new_value_and_the_init_line(trained: Path, store: Path) -> None:
     before = (trained / "run.json").read_bytes()
     with pytest.raises(UsageError) as caught:

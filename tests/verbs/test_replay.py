@@ -38,7 +38,10 @@ def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.promise("Any step of a run can be repeated (`headstart replay RUN --step N`): the loss is that of the log, bit for bit, and the run is not changed.")
+@pytest.mark.promise(
+    "Any step of a run can be repeated (`headstart replay RUN --step N`): the loss is that of the log, bit for bit, and the run"
+    " is not changed."
+)
 @pytest.mark.parametrize("slug", METHODS)
 @pytest.mark.parametrize(("step", "began"), [(3, 0), (12, 0), (15, 14), (24, 21)])
 def test_the_loss_of_a_log_step_comes_out_bit_for_bit(slug: str, step: int, began: int, runs: Path) -> None:

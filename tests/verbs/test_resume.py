@@ -105,6 +105,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
 @pytest.mark.promise(
     "Ctrl-C or SIGTERM: the step is finished, a checkpoint written, exit 130; the same command ends bit for bit as if nothing had been."
 )
+@pytest.mark.promise("A second process on the folder of a run that goes on is refused; the first is not disturbed.")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_with_a_checkpoint_and_exit_130_and_a_second_process_is_refused_meanwhile(
     number: signal.Signals, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path
@@ -150,6 +151,7 @@ def stopped_copy(finished: Path, run: Path) -> None:
     (run / "run.json").write_text(text.replace(str(finished), str(run)))
 
 
+@pytest.mark.promise("A damaged newest checkpoint is found by its hashes; the run falls back to the one before, and says so.")
 @pytest.mark.parametrize("damage", ["cut", "flipped", "missing", "half-deleted"])
 def test_a_damaged_newest_checkpoint_falls_back_and_the_end_is_the_same(
     damage: str, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path
@@ -176,6 +178,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_the_end_is_the_same(
     assert_same(run, undisturbed("causal-lm"))
 
 
+@pytest.mark.promise("When every checkpoint of a run is damaged it says so and stops; it does not begin anew over them.")
 def test_when_every_checkpoint_is_damaged_the_run_stops_and_says_so(undisturbed: Callable[[str], Path], store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     stopped_copy(undisturbed("causal-lm"), run)
