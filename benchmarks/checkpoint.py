@@ -8,8 +8,11 @@ Peers, on the same state in the same run: `torch.save`, which blocks until the f
 
 from __future__ import annotations
 
-import argparse
 import os
+
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # before torch, as the command line sets it (docs/decisions/0008-threads.md)
+
+import argparse
 import shutil
 import statistics
 import tempfile
