@@ -19,11 +19,12 @@ SMALL = TINY | {"budget.steps": 6}
 
 
 def commands(page: Path) -> list[str]:
-    """The lines that begin with `headstart` or `torchrun`, in fences and inline; those with an elision or a placeholder in capitals are no commands."""
+    """The lines that begin with `headstart` or `torchrun`, in fences and inline; those with an elision or a placeholder in capitals are none."""
     text = page.read_text(encoding="utf-8")
     found = [line.split("  #")[0].strip() for block in FENCE.findall(text) for line in block.splitlines()]
     found += [match.strip() for match in INLINE.findall(text)]
-    runnable = [line for line in found if line.startswith(("headstart ", "torchrun ")) and "..." not in line and not re.search(r"\b[A-Z_]{4,}\b(?!\])", line)]
+    begin = ("headstart ", "torchrun ")
+    runnable = [line for line in found if line.startswith(begin) and "..." not in line and not re.search(r"\b[A-Z_]{4,}\b(?!\])", line)]
     return [line for line in runnable if len(line.split()) > 2 or line.split()[1] in ("list", "doctor")]
 
 

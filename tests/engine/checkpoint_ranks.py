@@ -9,7 +9,6 @@ import json
 import resource
 import signal
 import sys
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -135,4 +134,3 @@ if __name__ == "__main__":
         result = run(sys.argv[1], Path(sys.argv[2]), found)
         if found.first:
             print(json.dumps(result), flush=True)
-    time.sleep(0.2)  # a thread of gloo that still frees its tensors while Python ends aborts the process (torch 2.13)

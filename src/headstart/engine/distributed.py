@@ -11,6 +11,7 @@ import atexit
 import functools
 import logging
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -127,7 +128,7 @@ def joined(device_type: str) -> Iterator[Ranks]:
     try:
         yield ranks
     except BaseException:
-        atexit.unregister(dist.destroy_process_group)  # it would wait for processes that may be gone
+        atexit.unregister(_leave)  # it would wait for processes that may be gone
         raise
 
 
@@ -141,12 +142,17 @@ def _join(device_type: str) -> Ranks:
         # After `torchrun --max-restarts` the store still has the addresses of the processes before: each attempt needs names of its own.
         store = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
         dist.init_process_group("cuda:nccl,cpu:gloo" if device_type == "cuda" else "gloo", store=store, rank=rank, world_size=world)
-        atexit.register(dist.destroy_process_group)
+        atexit.register(_leave)
     control = dist.new_group(backend="gloo", timeout=PATIENCE)
     saving = dist.new_group(backend="gloo", timeout=PATIENCE)
     if dist.get_rank():
         logging.getLogger("headstart").setLevel(logging.ERROR)  # the first process says it
     return Ranks(dist.get_rank(), dist.get_world_size(), local_rank, int(os.environ.get("LOCAL_WORLD_SIZE", "1")), control, saving)
+
+
+def _leave() -> None:
+    dist.destroy_process_group()
+    time.sleep(0.2)  # a thread of gloo that still frees its tensors while Python ends aborts the process (torch 2.13, one exit of ten at worst)
 
 
 class StopVote:
