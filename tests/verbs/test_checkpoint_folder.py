@@ -53,3 +53,12 @@ def test_what_is_kept_is_what_was_asked_for(store: Path, tmp_path: Path) -> None
     kept = {"trainer.checkpoint_every": 2, "trainer.keep_checkpoints": 1, "trainer.keep_every": 8}
     run(store, tmp_path / "run", str(tmp_path / "folder"), [], **kept)
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["step-00000008", "step-00000016", "step-00000024"]
+
+
+def test_forgetting_on_resume_what_is_kept_for_ever_is_refused(store: Path, tmp_path: Path) -> None:
+    """It would delete it."""
+    out = run(store, tmp_path / "run", str(tmp_path / "folder"), [], **{"trainer.checkpoint_every": 2, "trainer.keep_every": 8}).folder
+    as_if_killed(out)
+    with pytest.raises(UsageError, match="trainer.keep_every: 8 -> None"):
+        run(store, out, str(tmp_path / "folder"), [], **{"trainer.checkpoint_every": 2})
+    assert (tmp_path / "folder" / "step-00000008").is_dir()
