@@ -59,6 +59,6 @@ def test_forgetting_on_resume_what_is_kept_for_ever_is_refused(store: Path, tmp_
     """It would delete it."""
     out = run(store, tmp_path / "run", str(tmp_path / "folder"), [], **{"trainer.checkpoint_every": 2, "trainer.keep_every": 8}).folder
     as_if_killed(out)
-    with pytest.raises(UsageError, match="trainer.keep_every: 8 -> None"):
+    with pytest.raises(UsageError, match=r"trainer\.keep_every: 8 -> None"):
         run(store, out, str(tmp_path / "folder"), [], **{"trainer.checkpoint_every": 2})
     assert (tmp_path / "folder" / "step-00000008").is_dir()
