@@ -1,7 +1,18 @@
 """`python -m headstart` is the command line, so that `torchrun -m headstart ...` works."""
 
+import signal
 import sys
 
 from headstart.cli.main import main
 
-sys.exit(main())
+
+def run() -> int:
+    """The command line as a program: once everything is said, a late signal must not turn a clean end into a kill."""
+    code = main()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -11,20 +11,22 @@ from typing import Any
 
 from tests.running import TINY, files, flags, last_step, records, run_info, untimed, wait_until, weight_files
 
-STEPS = 120
+STEPS = 300
+FIRST = 100
+"""The step of the first checkpoint, of three. It is a third of a second to the next: time enough to put a fault between them."""
 SETTINGS: dict[str, Any] = {
     **TINY,
     "budget.steps": STEPS,
     "trainer.micro_batch": 8,
-    "trainer.log_every": 1,
-    "trainer.checkpoint_every": 30,
-    "trainer.evaluate_every": 30,
+    "trainer.log_every": 3,
+    "trainer.checkpoint_every": FIRST,
+    "trainer.evaluate_every": FIRST,
     "trainer.evaluate_rows": 8,
 }
 
 
 def command(data: Path, out: Path, **settings: Any) -> list[str | Path]:
-    """The command line of the run: causal-lm, 120 steps, a checkpoint every 30."""
+    """The command line of the run: causal-lm, `STEPS` steps, a checkpoint every `FIRST`."""
     return ["pretrain", "causal-lm", "--data", data, "--out", out, *flags({**SETTINGS, **settings})]
 
 
@@ -38,7 +40,7 @@ def held(process: subprocess.Popen[bytes]) -> Iterator[None]:
         process.send_signal(signal.SIGCONT)
 
 
-def reach(step: int, run: Path, process: subprocess.Popen[bytes], log: Path) -> None:
+def reach(run: Path, process: subprocess.Popen[bytes], log: Path, step: int = FIRST + 2) -> None:
     """Waits until the run has logged this step and its checkpoints until then are whole."""
 
     def there() -> bool:

@@ -62,7 +62,7 @@ def test_on_one_process_too(policy: str, optimizer: str) -> None:
 )
 def test_a_nan_on_the_command_line(store: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    broken = {"optimizer.learning_rate": 1e30, "trainer.checkpoint_every": 1, "budget.steps": 12}
+    broken = {"optimizer.learning_rate": 1e30, "trainer.checkpoint_every": 1, "trainer.log_every": 1, "budget.steps": 12}
     failed = headstart(*command(store, run, **broken))
     assert failed.returncode == 5
     assert_told(failed.stderr, "Loss or gradient is no finite number at step 3.", "The first module that made one: model.", "--step 3")
@@ -90,7 +90,7 @@ def test_a_nan_on_the_command_line(store: Path, tmp_path: Path) -> None:
     " are not."
 )
 def test_a_rate_that_is_too_high_makes_the_loss_jump(store: Path, tmp_path: Path) -> None:
-    settings = {**SETTINGS, "budget.steps": 60, "trainer.checkpoint_every": 10, "schedule.warmup_share": 0.9}
+    settings = {**SETTINGS, "budget.steps": 60, "trainer.log_every": 1, "trainer.checkpoint_every": 10, "schedule.warmup_share": 0.9}
 
     def said(rate: float) -> list[str]:
         lines: list[str] = []
