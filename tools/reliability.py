@@ -32,7 +32,7 @@ class Shown:
     seconds: float = 0.0
 
 
-@dataclass
+@dataclass(eq=False)  # pytest keeps its plugins in sets
 class Recorder:
     """A pytest plugin: promise -> test function -> what came of it."""
 
