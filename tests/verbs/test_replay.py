@@ -39,7 +39,7 @@ def runs(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.promise(
-    "Any step of a run can be repeated (`headstart replay RUN --step N`): the loss is that of the log, bit for bit, and the run"
+    "Any step of a run can be repeated (`headstart replay RUN_FOLDER --step N`): the loss is that of the log, bit for bit, and the run"
     " is not changed."
 )
 @pytest.mark.parametrize("slug", METHODS)
