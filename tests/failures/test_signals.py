@@ -52,7 +52,9 @@ def test_the_terminal_is_closed(nohup: bool, store: Path, undisturbed: Path, tmp
     run = tmp_path / "run"
     ours, theirs = pty.openpty()
     program = [*(["nohup"] if nohup else []), sys.executable, "-m", "headstart", *map(str, command(store, run))]
-    become_leader = "import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execvp(sys.argv[1], sys.argv[1:])"
+    hear = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # the tests themselves may run under nohup
+    lead = "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
+    become_leader = f"import fcntl, os, signal, sys, termios; {hear}; {lead}; os.execvp(sys.argv[1], sys.argv[1:])"
     process = subprocess.Popen(
         [sys.executable, "-c", become_leader, *program], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), cwd=tmp_path
     )
