@@ -380,7 +380,8 @@ def sentence_encoder(tokenizer: Tokenizer) -> tuple[Tokenizer, int]:
     One string for a document is a third faster than one a sentence (benchmarks/tokenization.py), and gives the same ids: the mark splits before
     normalising.
     """
-    encoder = Tokenizer.from_str(tokenizer.to_str())
+    with library_errors("The tokenizer contradicts itself: it cannot be loaded again once it is saved", None):
+        encoder = Tokenizer.from_str(tokenizer.to_str())
     encoder.no_padding()
     encoder.no_truncation()
     encoder.encode_special_tokens = True
