@@ -34,7 +34,7 @@ class Plateau:
         if value is None or self.left_at is not None:
             return False
         self.recent = [*self.recent, value][-WINDOW:]
-        if self.mean() > self.entropy - MARGIN:
+        if not self.mean() <= self.entropy - MARGIN:  # also where it is no number
             return False
         self.left_at = step
         return True
