@@ -184,9 +184,10 @@ def reset_moments(optimizer: torch.optim.Optimizer) -> None:
 def named_state(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """What a checkpoint keeps of an optimiser: {"state": {parameter name: {...}}, "groups": [settings]}. Named, so that each tensor can be placed as
     its parameter on any number of processes."""
-    names = {parameter: name for group in optimizer.param_groups for parameter, name in zip(group["params"], group["names"], strict=True)}
+    named = [pair for group in optimizer.param_groups for pair in zip(group["names"], group["params"], strict=True)]
+    state = {name: dict(optimizer.state[parameter]) for name, parameter in named if parameter in optimizer.state}  # the same order after a restart
     groups = [{key: value for key, value in group.items() if key != "params"} for group in optimizer.param_groups]
-    return {"state": {names[parameter]: dict(values) for parameter, values in optimizer.state.items()}, "groups": groups}
+    return {"state": state, "groups": groups}
 
 
 def load_named_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
