@@ -45,6 +45,7 @@ import torch
 from benchmarks.result import origin
 from headstart.core.files import write_json
 from headstart.engine.checkpoint import load_checkpoint
+from headstart.engine.checkpoint_state import as_bytes
 from tests.corpus import write_corpus
 from tests.running import METHODS, TINY, environment, files, flags, records, run_info, torchrun_command, untimed, weight_files
 
@@ -394,7 +395,7 @@ def differences(work: Path, undisturbed: Path) -> list[str]:
 def same(one: Any, other: Any) -> bool:
     """Equality to the bit of nested states, but for the seconds they took."""
     if isinstance(one, torch.Tensor):
-        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and one.shape == other.shape and as_bytes(one) == as_bytes(other)
+        return isinstance(other, torch.Tensor) and one.dtype == other.dtype and one.shape == other.shape and bytes_of(one) == bytes_of(other)
     if isinstance(one, dict):
         return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[key], other[key]) for key in one if key != "wall_s")
     if isinstance(one, list):
@@ -402,8 +403,8 @@ def same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and one == other
 
 
-def as_bytes(tensor: torch.Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+def bytes_of(tensor: torch.Tensor) -> bytes:
+    return as_bytes(tensor.contiguous()).tobytes()
 
 
 def line(outcome: Outcome, done: int, total: int) -> str:

@@ -10,7 +10,6 @@ import fcntl
 import io
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from headstart.core.errors import BadInput, MachineError, UsageError
-from headstart.core.files import open_lock, open_regular, read_json, sync_folder, write_json
+from headstart.core.files import atomic_write, open_lock, open_regular, read_json, sync_folder, write_json
 from headstart.core.machine import explained, refusal, writing
 
 Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
 FORMAT_VERSION = 1
-LEFTOVERS = (".rehearsal-*", ".export-writing", "..export-writing.*", ".run.json.*.tmp", ".*.jsonl.tmp")
+LEFTOVERS = (".rehearsal-*", ".export-writing", "..export-writing.*", ".run.json.*.tmp", ".*.jsonl.*tmp")
 """What a killed process may leave half-written in a run folder."""
 OWN = ("run.json", "metrics.jsonl", "probes.jsonl", "samples.jsonl", "tb", "checkpoints", "export")
 """What a run writes, replaces or deletes in its folder: never through a link."""
@@ -125,13 +124,8 @@ class RunFolder:
             if not path.exists():
                 continue
             kept = [record for record in read_lines(path) if record["step"] <= step]
-            beside = path.with_name(f".{path.name}.tmp")
-            with writing(path):
-                with beside.open("w", encoding="utf-8") as file:
-                    file.writelines(json.dumps(record) + "\n" for record in kept)
-                    file.flush()
-                    os.fsync(file.fileno())
-                beside.replace(path)
+            with atomic_write(path) as file:
+                file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
 
     def close(self) -> None:
         if self.writes:

@@ -191,7 +191,7 @@ class Checkpointer:
         error: Exception | None = None
         try:
             if self.ranks.first:
-                folder = self._verified(step)
+                folder = _verified(self.place, step)
         except BadInput as caught:
             damage = caught.reason
         except Exception as caught:  # a network that is down is no reason to lose steps
@@ -213,13 +213,6 @@ class Checkpointer:
             say(f"{self.place.url(step)}: {damage} Falling back to the checkpoint before it.")
         return None
 
-    def _verified(self, step: int) -> Path:
-        folder = self.place.fetch(step, [MANIFEST])
-        names = _manifest(folder)[1]
-        self.place.fetch(step, sorted(names))
-        _verify(folder, names)
-        return folder
-
 
 def load_before(place: Place, step: int, say: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
     """(step, state on the CPU) of the newest whole checkpoint that lies before `step`, or None. Nothing is cleaned up or written: the run that owns
@@ -227,9 +220,7 @@ def load_before(place: Place, step: int, say: Callable[[str], None]) -> tuple[in
     try:
         for found in reversed([found for found in place.steps() if found < step]):
             try:
-                folder = place.fetch(found, [MANIFEST])
-                place.fetch(found, list(_manifest(folder)[1]))
-                return load_checkpoint(folder)
+                return found, _read(_verified(place, found), {})
             except BadInput as damaged:
                 say(f"{place.url(found)}: {damaged.reason}")
     finally:
@@ -246,6 +237,19 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any]]:
     step, names = _manifest(folder)
     _verify(folder, names)
     return step, _read(folder, {})
+
+
+def _verified(place: Place, step: int) -> Path:
+    """The local folder of a checkpoint, its files brought there and their hashes compared.
+
+    Raises:
+        BadInput: a file is missing, changed, or not ours.
+    """
+    folder = place.fetch(step, [MANIFEST])
+    names = _manifest(folder)[1]
+    place.fetch(step, sorted(names))
+    _verify(folder, names)
+    return folder
 
 
 def _manifest(folder: Path) -> tuple[int, dict[str, str]]:

@@ -70,10 +70,6 @@ class Ranks:
         dist.all_gather_object(found, value, group=group or self.control)
         return found
 
-    def barrier(self, group: Any = None) -> None:
-        """Returns when every rank has come here."""
-        self.gather(None, group)
-
     def sum(self, tensor: Tensor) -> Tensor:
         """The sum over the ranks, on the device; the host does not wait for it. The tensor itself where there is one process."""
         if self.world == 1:

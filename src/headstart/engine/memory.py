@@ -34,8 +34,12 @@ def free_bytes(device: torch.device) -> int:
     return max(0, min([*left, psutil.virtual_memory().available if machine is None else machine]))
 
 
-def held_bytes(method: Method, batch: Batch, context: Context) -> float:
-    """Bytes that the forward pass of `batch`, which lies on the device, holds when the backward pass begins."""
+def held_by_rows(
+    method: Method, load: Callable[[int, int, int], Batch], phase: str, rows: int, device: torch.device, seed: int, ranks: Ranks
+) -> float:
+    """Bytes that the forward pass of the first rows of the run holds when the backward pass begins."""
+    batch = {name: value.to(device) for name, value in load(0, 0, rows).items()}
+    context = Context(0, 1 << 30, phase, Rng.at(seed, 0, torch.arange(rows, device=device)), device, ranks=ranks)
     held = 0
 
     def pack(tensor: Tensor) -> Tensor:
@@ -46,14 +50,6 @@ def held_bytes(method: Method, batch: Batch, context: Context) -> float:
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         method.loss(batch, context)
     return float(held)
-
-
-def held_by_rows(
-    method: Method, load: Callable[[int, int, int], Batch], phase: str, rows: int, device: torch.device, seed: int, ranks: Ranks
-) -> float:
-    """`held_bytes` of the first rows of the run."""
-    batch = {name: value.to(device) for name, value in load(0, 0, rows).items()}
-    return held_bytes(method, batch, Context(0, 1 << 30, phase, Rng.at(seed, 0, torch.arange(rows, device=device)), device, ranks=ranks))
 
 
 def ran_out(error: BaseException) -> bool:

@@ -106,7 +106,7 @@ class Update:
         def run() -> Tensor:
             of_all, own = self._gradients(batches, rows, step, phase)
             scalars.update(of_all)
-            return own
+            return torch.stack(own)
 
         return first_nonfinite(self.method, run), scalars
 
@@ -151,8 +151,8 @@ class Update:
             for buffer, kept in zip(self._observed, before, strict=True):
                 buffer.copy_(torch.where(left_out.bool(), kept, buffer))
 
-    def _gradients(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> tuple[dict[str, Tensor], Tensor]:
-        """Fills the gradients, clipped. Returns the step's scalars over the global batch, and the losses [micro-steps] of this process."""
+    def _gradients(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Fills the gradients, clipped. Returns the step's scalars over the global batch, and this process's loss of each micro-step."""
         self.optimizer.zero_grad(set_to_none=True)
         world = self.ranks.world
         n_rows = sum(len(r) for r in rows) * world
@@ -178,11 +178,10 @@ class Update:
             own_weights.append({name: value.detach().float() for name, value in scalars.items() if name.startswith(OWN_WEIGHT)})
             weights.append(weight)
         means, total = (parts[0], None) if whole else self._means(parts, weights, own_weights)
-        gradients = [local(p.grad) for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if total is not None:
-            torch._foreach_div_(gradients, total)
-        norm = clip_gradients([p for group in self.optimizer.param_groups for p in group["params"]], self.clip_norm)
-        return {**means, "gradient_norm": norm}, torch.stack([part["loss"] for part in parts])
+            torch._foreach_div_([local(p.grad) for p in parameters if p.grad is not None], total)
+        return {**means, "gradient_norm": clip_gradients(parameters, self.clip_norm)}, [part["loss"] for part in parts]
 
     def _means(
         self, parts: list[dict[str, Tensor]], weights: list[Tensor | float], own_weights: list[dict[str, Tensor]]

@@ -103,6 +103,15 @@ def cached(method: type[Method], entries: list[str], data: Any, out: Path) -> Pa
     return out.parent / "stores" / f"{method.data_group}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
 
 
+def is_same_data(recorded: list[dict[str, Any]], corpus: Corpus) -> bool:
+    """Whether `manifests` was this when a run recorded it: the same tokens of the same tokenizer."""
+
+    def identity(entries: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
+        return [(entry.get("tokenizer_sha256"), entry.get("arrays_sha256")) for entry in entries]
+
+    return identity(recorded) == identity(manifests(corpus))
+
+
 def manifests(corpus: Corpus) -> list[dict[str, Any]]:
     """What run.json keeps of the data: enough to know it again."""
     keep = ("kind", "format_version", "counts", "tokenizer_sha256", "unigram_entropy", "inputs")

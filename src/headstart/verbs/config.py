@@ -97,6 +97,11 @@ class PretrainConfig:
 
     data_group: ClassVar[str]
 
+    @property
+    def global_batch(self) -> int:
+        """Rows of an update."""
+        return 32 if self.batch is None else self.batch
+
 
 @cache
 def config_class(method: type[Method]) -> type[PretrainConfig]:

@@ -31,7 +31,7 @@ from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
 from headstart.engine.update import Precision
 from headstart.verbs import _plan, _rehearsal, _verdict
-from headstart.verbs._corpus import Corpus, manifests, open_corpus
+from headstart.verbs._corpus import Corpus, is_same_data, manifests, open_corpus
 from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, check, preset_config
 
 MACHINE_FIELDS = {
@@ -177,9 +177,8 @@ class _Pretraining:
         if init is not None:
             self.method_class.refuse_init(store, init)
         method, parallel = self.build(store, init)
-        batch = 32 if config.batch is None else config.batch
-        loader = Loader(corpus.mixture(config), batch)
-        held_out = corpus.held_out_batches(batch, config.trainer.evaluate_rows)
+        loader = Loader(corpus.mixture(config), config.global_batch)
+        held_out = corpus.held_out_batches(config.global_batch, config.trainer.evaluate_rows)
         plateau = Plateau(store.unigram_entropy, method.plateau_metric) if method.predicts_tokens and init is None else None
         probes = _verdict.probes(method, held_out, config.probe, self.device)
 
@@ -232,10 +231,7 @@ class _Pretraining:
     def build(self, store: Any, init: Path | None) -> tuple[Method, Parallel]:
         """The method with its first weights, the same on every rank, and how it lies on them."""
         config = self.config
-        torch.manual_seed(config.seed)
-        method = self.method_class(config.method, store, init)
-        if config.trainer.activation_checkpointing:
-            checkpoint_activations(method)
+        method = build_method(self.method_class, config, store, init)
         cut = config.trainer.parallel == "fsdp" and self.ranks.world > 1
         gathered: Precision = "bf16" if self.precision == "bf16" else "fp32"
         parallel = Parallel(method if cut else method.to(self.device), self.ranks, config.trainer.parallel, self.device, gathered)
@@ -325,8 +321,7 @@ class _Pretraining:
         """
         if not self.continues:
             return
-        before, now = run.info["data"], manifests(corpus)
-        if any(a[key] != b[key] for a, b in zip(before, now, strict=True) for key in ("tokenizer_sha256", "arrays_sha256")):
+        if not is_same_data(run.info["data"], corpus):
             raise UsageError(
                 f"{self.out} was trained on other data than {corpus.store.folder} holds now.",
                 f"Bring the old data back to continue it, or start a new run from its weights: --init {self.out} --out ANOTHER_FOLDER.",
@@ -347,6 +342,15 @@ class _Pretraining:
         recorded = info.get("config", {}).get("trainer", {}).get("checkpoint_folder")
         folders = {folder or str(self.out / "checkpoints") for folder in (recorded, self.config.trainer.checkpoint_folder)}
         return any(place_of(folder, scratch=self.out / "checkpoints").steps() for folder in folders)
+
+
+def build_method(method_class: type[Method], config: PretrainConfig, store: Any, init: Path | None) -> Method:
+    """The method on the CPU, with the first weights of its seed, or those of the folder `init`."""
+    torch.manual_seed(config.seed)
+    method = method_class(config.method, store, init)
+    if config.trainer.activation_checkpointing:
+        checkpoint_activations(method)
+    return method
 
 
 def _nobody(line: str) -> None:

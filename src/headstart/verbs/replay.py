@@ -20,12 +20,11 @@ from headstart.data.loader import Loader
 from headstart.engine.checkpoint import load_before
 from headstart.engine.checkpoint_places import place_of
 from headstart.engine.device import resolve_device
-from headstart.engine.parallel import checkpoint_activations
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import decisions_from
-from headstart.verbs._corpus import Corpus, manifests
+from headstart.verbs._corpus import Corpus, is_same_data
 from headstart.verbs.config import PretrainConfig, preset_config
-from headstart.verbs.pretrain import resolve_init
+from headstart.verbs.pretrain import build_method, resolve_init
 
 
 @dataclass
@@ -70,7 +69,7 @@ def replay(run: str | Path, step: int, *, device: str | None = None, say: Callab
     config: PretrainConfig = replace_nested(preset_config(method_class, info["preset"])[1], info["config"], where=str(folder / "run.json"))
     stores = [method_class.open_store(Path(entry["store"])) for entry in info["data"]]
     corpus = Corpus(stores, [method_class.rows(store, config.method, "train") for store in stores], [])
-    if any(a["arrays_sha256"] != b["arrays_sha256"] for a, b in zip(info["data"], manifests(corpus), strict=True)):
+    if not is_same_data(info["data"], corpus):
         raise BadInput("holds other data than the run was trained on.", "Bring the old data back.", file=stores[0].folder)
 
     where = resolve_device(device or config.device)
@@ -78,14 +77,10 @@ def replay(run: str | Path, step: int, *, device: str | None = None, say: Callab
     torch.set_num_threads(decisions.threads)
     try:
         with tempfile.TemporaryDirectory() as scratch:  # the trainer writes here what it must write
-            torch.manual_seed(config.seed)
-            method = method_class(config.method, corpus.store, resolve_init(config.init)).to(where)
-            if config.trainer.activation_checkpointing:
-                checkpoint_activations(method)
             trainer = Trainer(
-                method,
+                build_method(method_class, config, corpus.store, resolve_init(config.init)).to(where),
                 RunFolder(Path(scratch) / "run"),
-                Loader(corpus.mixture(config), 32 if config.batch is None else config.batch),
+                Loader(corpus.mixture(config), config.global_batch),
                 held_out=None,
                 optimizer=config.optimizer,
                 schedule=config.schedule,
