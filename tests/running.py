@@ -108,6 +108,26 @@ def files(folder: Path) -> set[str]:
 
 
 
+def assert_same_run(run: Path, other: Path) -> None:
+    """Metrics, probes, samples, weights, totals and the last checkpoint of a finished run are those of the other, bit for bit; and no trace is left
+    of what stopped it."""
+    for name in ("metrics", "probes", "samples"):
+        assert untimed(records(run, name)) == untimed(records(other, name)), name
+    assert weight_files(run) == weight_files(other)
+    info, expected = run_info(run), run_info(other)
+    assert info["status"] == "done"
+    for total in ("steps", "tokens", "flops"):
+        assert info["totals"][total] == expected["totals"][total]
+    last = Path("checkpoints", f"step-{expected['totals']['steps']:08d}")
+    states = sorted(path.name for path in (other / last).glob("*.safetensors"))
+    assert states
+    for name in states:
+        assert (run / last / name).read_bytes() == (other / last / name).read_bytes(), name
+    assert [path.name for path in run.iterdir() if path.name.startswith(".")] == [".lock"]
+    assert not list((run / "checkpoints").glob(".*"))
+    assert not {name for name in files(run) - files(other) if not name.startswith("tb/")}
+
+
 def torchrun_command(processes: int, module: str, *arguments: str | Path, restarts: int = 0) -> list[str]:
     """A module in several processes that talk over gloo."""
     starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes), "--max-restarts", str(restarts)]

@@ -18,6 +18,7 @@ from headstart.verbs.pretrain import pretrain
 from tests.running import (
     METHODS,
     TINY,
+    assert_same_run,
     environment,
     flags,
     headstart,
@@ -173,9 +174,7 @@ def test_a_dead_process_and_a_signal_cost_nothing(store: Path, tmp_path: Path) -
 
     process = start_torchrun(2, *command(store, run), log=log)
     assert process.wait(timeout=240) == 0, log.read_text()
-    for name in ("metrics", "probes", "samples"):
-        assert untimed(records(run, name)) == untimed(records(undisturbed, name)), name
-    assert weight_files(run) == weight_files(undisturbed)
+    assert_same_run(run, undisturbed)
 
 
 @pytest.mark.promise("A run goes on with another number of processes (1, 2 with DDP, 2 with FSDP2, 1): the same samples, the same curve.")

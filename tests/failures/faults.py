@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.running import TINY, files, flags, last_step, records, run_info, untimed, wait_until, weight_files
+from tests.running import TINY, flags, last_step, wait_until
 
 STEPS = 300
 FIRST = 100
@@ -62,18 +62,3 @@ def assert_told(text: str, *words: str) -> None:
     assert last[0].startswith("headstart "), text
     for word in words:
         assert word in " ".join(last), text
-
-
-def assert_same(run: Path, other: Path) -> None:
-    """Metrics, probes, samples, weights and the last checkpoint, bit for bit; and no trace of what went wrong."""
-    for name in ("metrics", "probes", "samples"):
-        assert untimed(records(run, name)) == untimed(records(other, name)), name
-    assert weight_files(run) == weight_files(other)
-    last = Path("checkpoints", f"step-{STEPS:08d}")
-    states = sorted(path.name for path in (other / last).glob("*.safetensors"))
-    assert states
-    for name in states:
-        assert (run / last / name).read_bytes() == (other / last / name).read_bytes()
-    assert run_info(run)["status"] == "done"
-    strange = {name for name in files(run) - files(other) if not name.startswith("tb/")}
-    assert not strange

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.failures.faults import SETTINGS, assert_same, command
-from tests.running import environment, flags, records, run_info
+from tests.failures.faults import SETTINGS, command
+from tests.running import assert_same_run, environment, flags, records, run_info
 
 SOURCE = Path(__file__).with_name("jumping_clock.c")
 PROMISE = (
@@ -49,7 +49,7 @@ def test_a_run_under_a_jumping_clock(jumping: dict[str, str], store: Path, undis
     assert all(0 <= line["data_wait_share"] <= 1 for line in records(run, "metrics"))
     assert all(line["tokens_per_second"] > 0 for line in records(run, "metrics")[1:])
     assert 0 < run_info(run)["totals"]["wall_s"] < 600
-    assert_same(run, undisturbed)
+    assert_same_run(run, undisturbed)
 
 
 @pytest.mark.slow

@@ -11,11 +11,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.failures.faults import FIRST, assert_same, assert_told, checkpoints, command, held, reach
-from tests.failures.machine import small_disk
-from tests.running import environment, flags, run_info, start
+from tests.failures.faults import FIRST, assert_told, checkpoints, command, held, reach
+from tests.failures.machine import SmallDisk, small_disk
+from tests.running import assert_same_run, environment, flags, run_info, start
 
 AGAIN = "then give the same command: it continues."
+
+
+def filled_on_the_way(disk: SmallDisk, store: Path, log: Path, leave_kib: int = 0) -> tuple[Path, str]:
+    """A run that the full disk ended after its first checkpoint, and what it printed."""
+    run = disk.path / "run"
+    process = disk.start(*command(store, disk.inside / "run"), log=log)
+    reach(run, process, log)
+    with held(process):
+        disk.fill(leave_kib=leave_kib)
+    assert process.wait(timeout=120) == 4, log.read_text()
+    return run, log.read_text()
 
 
 @pytest.mark.slow
@@ -24,15 +35,9 @@ AGAIN = "then give the same command: it continues."
     " nothing half-written stays; with room again the same command ends with the same bits."
 )
 def test_full_while_a_checkpoint_is_written(store: Path, undisturbed: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
     with small_disk(tmp_path / "disk", 4000) as disk:
-        run = disk.path / "run"
-        process = disk.start(*command(store, disk.inside / "run"), log=log)
-        reach(run, process, log)
-        with held(process):
-            disk.fill(leave_kib=100)  # enough for the lines until then, too little for a checkpoint
-        assert process.wait(timeout=120) == 4, log.read_text()
-        assert_told(log.read_text(), "could not be written: No space left on device", "/run/checkpoints/", AGAIN)
+        run, told = filled_on_the_way(disk, store, tmp_path / "log", leave_kib=100)  # enough for the lines until then, too little for a checkpoint
+        assert_told(told, "could not be written: No space left on device", "/run/checkpoints/", AGAIN)
         assert checkpoints(run) == [FIRST]
         assert not list(run.glob("checkpoints/.writing-*")), "the room of the unfinished one was given back"
         assert run_info(run)["status"] == "failed"
@@ -41,7 +46,7 @@ def test_full_while_a_checkpoint_is_written(store: Path, undisturbed: Path, tmp_
         done = disk.headstart(*command(store, disk.inside / "run"))
         assert done.returncode == 0, done.stderr
         assert f"Continuing from step {FIRST} of" in done.stdout
-        assert_same(run, undisturbed)
+        assert_same_run(run, undisturbed)
 
 
 @pytest.mark.slow
@@ -50,21 +55,15 @@ def test_full_while_a_checkpoint_is_written(store: Path, undisturbed: Path, tmp_
     " the torn line is cut when the same command continues."
 )
 def test_full_while_a_line_of_metrics_is_written(store: Path, undisturbed: Path, tmp_path: Path) -> None:
-    log = tmp_path / "log"
     with small_disk(tmp_path / "disk", 4000) as disk:
-        run = disk.path / "run"
-        process = disk.start(*command(store, disk.inside / "run"), log=log)
-        reach(run, process, log)
-        with held(process):
-            disk.fill()  # what is left is the rest of the last page of metrics.jsonl
-        assert process.wait(timeout=120) == 4, log.read_text()
-        assert_told(log.read_text(), "metrics.jsonl could not be written: No space left on device", AGAIN)
+        run, told = filled_on_the_way(disk, store, tmp_path / "log")  # what is left is the rest of the last page of metrics.jsonl
+        assert_told(told, "metrics.jsonl could not be written: No space left on device", AGAIN)
         assert checkpoints(run) == [FIRST]
         torn = (run / "metrics.jsonl").read_bytes()
         disk.make_room()
         done = disk.headstart(*command(store, disk.inside / "run"))
         assert done.returncode == 0, done.stderr
-        assert_same(run, undisturbed)
+        assert_same_run(run, undisturbed)
         assert not torn.endswith(b"\n"), "the fault was real: a page was full in the middle of a line"
 
 
@@ -93,7 +92,7 @@ def test_full_while_run_json_or_the_export_is_written(store: Path, undisturbed: 
             disk.make_room()
         done = disk.headstart(*command(store, disk.inside / "run"))
         assert done.returncode == 0, done.stderr
-        assert_same(run, undisturbed)
+        assert_same_run(run, undisturbed)
 
 
 @pytest.mark.slow
@@ -158,7 +157,7 @@ def test_the_permission_is_taken_away(store: Path, undisturbed: Path) -> None:
         (run / "metrics.jsonl").chmod(0o644)
         done = subprocess.run(program, capture_output=True, text=True, env=environment(), check=False)
         assert done.returncode == 0, done.stderr
-        assert_same(run, undisturbed)
+        assert_same_run(run, undisturbed)
     finally:
         shutil.rmtree(folder)
 

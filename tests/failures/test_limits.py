@@ -11,9 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.failures.faults import assert_same, assert_told, checkpoints, command, held, reach
+from tests.failures.faults import assert_told, checkpoints, command, held, reach
 from tests.failures.machine import small_disk
-from tests.running import environment, headstart, last_step, run_info, start, wait_until
+from tests.running import assert_same_run, environment, headstart, last_step, run_info, start, wait_until
 
 
 def limited(limit: str, value: int, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -83,7 +83,7 @@ def test_too_few_open_files(store: Path, undisturbed: Path, tmp_path: Path) -> N
         assert "elete" not in failed.stderr
     done = headstart(*command(store, run))
     assert done.returncode == 0, done.stderr
-    assert_same(run, undisturbed)
+    assert_same_run(run, undisturbed)
 
 
 @pytest.mark.slow

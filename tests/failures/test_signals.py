@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.failures.faults import FIRST, STEPS, assert_same, checkpoints, command, reach
-from tests.running import environment, flags, headstart, last_step, run_info, start, wait_until
+from tests.failures.faults import FIRST, STEPS, checkpoints, command, reach
+from tests.running import assert_same_run, environment, flags, headstart, last_step, run_info, start, wait_until
 
 
 @pytest.mark.slow
@@ -80,7 +80,7 @@ def test_the_terminal_is_closed(nohup: bool, store: Path, undisturbed: Path, tmp
         done = headstart(*command(store, run))
         assert done.returncode == 0, done.stderr
         assert f"Continuing from step {stopped_at}" in done.stdout
-    assert_same(run, undisturbed)
+    assert_same_run(run, undisturbed)
 
 
 @pytest.mark.slow
@@ -95,7 +95,7 @@ def test_the_reader_of_the_output_goes_away(store: Path, undisturbed: Path, tmp_
     process.stdout.close()
     assert process.wait(timeout=120) == 0
     assert process.stderr.read() == b""
-    assert_same(run, undisturbed)
+    assert_same_run(run, undisturbed)
 
 
 @pytest.mark.slow

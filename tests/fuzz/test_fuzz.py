@@ -147,17 +147,22 @@ def look(folder: Path) -> None:
         text.encode()
 
 
+def spoil(store: TextStore, path: Path, examples: int, contents: st.SearchStrategy[bytes]) -> None:
+    """A person looks at the store while one of its files says something else."""
+
+    @budget(examples)
+    @given(contents)
+    def fuzz(data: bytes) -> None:
+        with spoilt(path, data):
+            tried(lambda: look(store.folder))
+
+    fuzz()
+
+
 @promise
 def test_manifests(sound_store: TextStore) -> None:
     path = sound_store.folder / "manifest.json"
-
-    @budget(200)
-    @given(bytes_or_json(path))
-    def fuzz(data: bytes) -> None:
-        with spoilt(path, data):
-            tried(lambda: look(sound_store.folder))
-
-    fuzz()
+    spoil(sound_store, path, 200, bytes_or_json(path))
 
 
 @promise
@@ -167,26 +172,13 @@ def test_arrays(sound_store: TextStore, name: str) -> None:
     data = path.read_bytes()
     header = st.builds(lambda begin: begin + data[128:], damaged(data[:128]))
 
-    @budget(40)
-    @given(st.one_of(header, damaged(data)))
-    def fuzz(data: bytes) -> None:
-        with spoilt(path, data):
-            tried(lambda: look(sound_store.folder))
-
-    fuzz()
+    spoil(sound_store, path, 40, st.one_of(header, damaged(data)))
 
 
 @promise
 def test_descriptions_of_rows(sound_store: TextStore) -> None:
     (path,) = sound_store.folder.glob("rows/*/rows.json")
-
-    @budget(80)
-    @given(bytes_or_json(path))
-    def fuzz(data: bytes) -> None:
-        with spoilt(path, data):
-            tried(lambda: look(sound_store.folder))
-
-    fuzz()
+    spoil(sound_store, path, 80, bytes_or_json(path))
 
 
 @promise

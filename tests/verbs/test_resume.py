@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.running import TINY, flags, headstart, last_step, records, run_info, start, untimed, wait_until, weight_files
+from tests.running import TINY, assert_same_run, flags, headstart, last_step, records, run_info, start, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -51,20 +51,6 @@ def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return run
 
 
-def assert_same(run: Path, other: Path) -> None:
-    """Metrics, probes, samples and weights, bit for bit; and no trace of what was stopped."""
-    for name in ("metrics", "probes", "samples"):
-        assert untimed(records(run, name)) == untimed(records(other, name)), name
-    assert weight_files(run) == weight_files(other)
-    last = f"checkpoints/step-{STEPS:08d}/state-00001.safetensors"
-    assert (run / last).read_bytes() == (other / last).read_bytes()
-    assert run_info(run)["status"] == "done"
-    for total in ("steps", "tokens", "flops"):
-        assert run_info(run)["totals"][total] == run_info(other)["totals"][total]
-    assert [path.name for path in run.iterdir() if path.name.startswith(".")] == [".lock"]
-    assert not list((run / "checkpoints").glob(".*"))
-
-
 def moments(run: Path, rng: random.Random) -> list[tuple[str, Callable[[], bool]]]:
     """When to kill: named moments that a run passes through, and random steps between them."""
     steps = sorted(rng.sample(range(25, STEPS - 10), 2))
@@ -99,7 +85,7 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
     assert "Continuing from step" in log.read_text()
     phases = list(dict.fromkeys(line["phase"] for line in records(run, "metrics")))
     assert phases == PHASES[slug]
-    assert_same(run, undisturbed(slug))
+    assert_same_run(run, undisturbed(slug))
 
 
 @pytest.mark.promise(
@@ -129,7 +115,7 @@ def test_a_signal_ends_with_a_checkpoint_and_exit_130_and_a_second_process_is_re
     done = headstart(*command("causal-lm", store, run))
     assert done.returncode == 0, done.stderr
     assert f"Continuing from step {stopped_at} of {STEPS}." in done.stdout
-    assert_same(run, undisturbed("causal-lm"))
+    assert_same_run(run, undisturbed("causal-lm"))
 
 
 @pytest.mark.promise("Ctrl-C or SIGTERM before step 1 ends with exit 130 and no traceback.")
@@ -175,7 +161,7 @@ def test_a_damaged_newest_checkpoint_falls_back_and_the_end_is_the_same(
     assert done.returncode == 0, done.stderr
     assert "Falling back to the checkpoint before it." in done.stdout
     assert f"Continuing from step {STEPS - 20} of {STEPS}." in done.stdout
-    assert_same(run, undisturbed("causal-lm"))
+    assert_same_run(run, undisturbed("causal-lm"))
 
 
 @pytest.mark.promise("When every checkpoint of a run is damaged it says so and stops; it does not begin anew over them.")
@@ -199,7 +185,7 @@ def test_a_half_written_last_line_is_cut(undisturbed: Callable[[str], Path], sto
     metrics.write_bytes(whole[: whole.rindex(b'"step": 225') + 7])
     done = headstart(*command("causal-lm", store, run))
     assert done.returncode == 0, done.stderr
-    assert_same(run, undisturbed("causal-lm"))
+    assert_same_run(run, undisturbed("causal-lm"))
 
 
 @pytest.mark.parametrize("name", ["total_steps", "precision", "flops_per_step"])
