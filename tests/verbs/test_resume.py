@@ -89,6 +89,21 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
 
 
 @pytest.mark.promise(
+    "A run that is told to stop early (--trainer.stop-at) keeps the schedule of its whole budget: without the flag it goes on to the same bits."
+)
+def test_a_run_that_stops_early_as_asked_goes_on_to_the_same_bits(undisturbed: Callable[[str], Path], store: Path, tmp_path: Path) -> None:
+    for stop_at in (35, 50, 50, 120):  # no log step; the end of a phase; nothing to do; the middle of one
+        stopped = headstart(*command("electra", store, tmp_path / "run", **{"trainer.stop_at": stop_at}))
+        assert stopped.returncode == 0, stopped.stderr
+        info = run_info(tmp_path / "run")
+        assert (info["status"], info["totals"]["steps"]) == ("stopped", stop_at)
+        assert (tmp_path / "run" / "checkpoints" / f"step-{stop_at:08d}" / "export").is_dir()
+    done = headstart(*command("electra", store, tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert_same_run(tmp_path / "run", undisturbed("electra"))
+
+
+@pytest.mark.promise(
     "Ctrl-C or SIGTERM: the step is finished, a checkpoint written, exit 130; the same command ends bit for bit as if nothing had been."
 )
 @pytest.mark.promise("A second process on the folder of a run that goes on is refused; the first is not disturbed.")

@@ -56,6 +56,8 @@ class TrainerConfig:
     """How many of the newest checkpoints are kept."""
     keep_every: int | None = None
     """Checkpoints whose step is a multiple of it are kept for ever."""
+    stop_at: int | None = None
+    """Stop after this step with a checkpoint and its export; the schedule stays that of the whole budget, and the same command without it goes on."""
     evaluate_rows: int = 256
     """Held-out rows that an evaluation scores."""
     micro_batch: int | None = None
@@ -169,7 +171,7 @@ class Trainer:
         self._positions = [torch.arange(start, start + decisions.micro_batch, device=device) for start in self._starts]
 
     def fit(self) -> Totals:
-        """Trains to the end of the budget.
+        """Trains to the end of the budget, or to `stop_at`.
 
         Raises:
             Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
@@ -178,6 +180,7 @@ class Trainer:
         self.restore()
         with self.memory_explained(), closing(self.checkpointer), self.batches() as batches, self.signals() as vote, self.open_log() as log:
             for phase, start, stop in self.spans:
+                stop = min(stop, self.last_step)
                 if stop <= self.step:
                     continue
                 self.enter(phase, first=self.step == start)
@@ -188,7 +191,7 @@ class Trainer:
                     if self.due(self.evaluate_every):
                         self.evaluate(log, phase)
                     stopping = vote(self.stop_requested.is_set())
-                    if self.due(self.checkpoint_every) or stopping:
+                    if self.due(self.checkpoint_every) or stopping or self.step == self.last_step:
                         self.save()
                     if stopping and self.step < self.total_steps:
                         raise Interrupted(
@@ -232,6 +235,11 @@ class Trainer:
 
     def due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.total_steps
+
+    @property
+    def last_step(self) -> int:
+        """Where this call ends: the end of the budget, or before it."""
+        return min(self.total_steps, self.config.stop_at or self.total_steps)
 
     @property
     def evaluate_every(self) -> int:

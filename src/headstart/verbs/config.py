@@ -156,6 +156,7 @@ def check(config: PretrainConfig) -> None:
         "trainer.micro_batch": config.trainer.micro_batch,
         "trainer.keep_checkpoints": config.trainer.keep_checkpoints,
         "trainer.keep_every": config.trainer.keep_every,
+        "trainer.stop_at": config.trainer.stop_at,
         "trainer.max_skipped": config.trainer.max_skipped,
     }
     for name, count in whole_numbers.items():

@@ -36,7 +36,7 @@ from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, check, preset_co
 
 MACHINE_FIELDS = {
     "out", "json", "debug", "dry_run", "resume", "device", "trainer.micro_batch", "trainer.parallel", "trainer.activation_checkpointing",
-    "trainer.on_nonfinite", "trainer.max_skipped", "trainer.keep_checkpoints",
+    "trainer.on_nonfinite", "trainer.max_skipped", "trainer.keep_checkpoints", "trainer.stop_at",
 }  # fmt: skip
 """What may change between a run and its continuation: it decides where and how the run is computed, and when it ends; not what it computes."""
 
@@ -215,6 +215,10 @@ class _Pretraining:
             method.compile_parts()
         torch.set_num_threads(decisions.threads)
         totals = trainer.fit()
+        if totals.steps < decisions.total_steps:
+            run.update(status="stopped", totals=dataclasses.asdict(totals))
+            self.say(f"Stopped after step {totals.steps:,} of {decisions.total_steps:,}, as --trainer.stop-at asks; without it the run goes on.")
+            return Run(run.folder, run.info)
         _rehearsal.export_and_check(trainer, run.export, held_out)
         began = "a random start" if config.init is None else f"the weights of {config.init}"
         with trainer.averaged_weights():
