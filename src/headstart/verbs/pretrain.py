@@ -153,6 +153,7 @@ class _Pretraining:
                 preset=self.config.preset,
                 command=sys.argv,
                 config=plain(self.config),
+                origin={name: where for name, where in self.origin.items() if where != "default"},  # what differs from the defaults, and why
                 seed=self.config.seed,
                 versions=versions(),
                 hardware=hardware.describe(),
@@ -184,7 +185,8 @@ class _Pretraining:
 
         self.ranks.on_first(lambda: self.refuse_other_data(run, corpus))
         decisions = self.decide(run, parallel, loader)
-        run.update(decisions=dataclasses.asdict(decisions), data=manifests(corpus))
+        line = None if plateau is None else {"metric": plateau.metric, "entropy": plateau.entropy}
+        run.update(decisions=dataclasses.asdict(decisions), data=manifests(corpus), plateau=line)
         for line in _plan.lines(self.slug, config, self.origin, method, corpus, loader, decisions, self.device, self.out):
             self.say(line)
         trainer = Trainer(
