@@ -1,4 +1,4 @@
-"""tools/reliability.py: what came of the tests of a promise, and tools/fill_docs.py: how the page shows it."""
+"""tools/reliability.py: what came of the tests of a promise, and tools/pages/reliability.py: how the page shows it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.running import environment
-from tools.fill_docs import promise_rows, sentences
+from tools.pages.reliability import promise_rows, sentences
 
 ROOT = Path(__file__).parents[2]
 

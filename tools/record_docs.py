@@ -1,0 +1,96 @@
+"""Runs the commands of the quick start on real data and keeps what they print, for docs/quick-start.md: no output on a page is typed.
+
+    python -m tools.record_docs --data ../shared/data/movies            about 10 minutes on 2 cores; writes docs/recorded/quick-start.json
+    python tools/fill_docs.py                                           writes it into the page
+
+The folder holds `corpus.jsonl.zst` (film reviews, one a line) and `sentences.jsonl.zst` (sentences with "subj" 0 or 1 and a split): Pang and Lee.
+The commands run in an empty folder, on `my/texts`, `train.jsonl` and `test.jsonl` made from them, as a reader types them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from headstart.core import hardware
+from headstart.core.files import write_json
+from headstart.core.run import now
+from headstart.verbs.pretrain import versions
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "docs" / "recorded" / "quick-start.json"
+LABELLED, TESTED = 200, 1000
+COMMANDS = (
+    "headstart list --data my/texts",
+    "headstart pretrain causal-lm --data my/texts --smoke",
+    "headstart pretrain causal-lm --data my/texts --budget.minutes 3 --probe.labels train.jsonl",
+    "headstart finetune classification --init runs/causal-lm-tiny-0 --train train.jsonl --test test.jsonl"
+    " --learning-rate 1e-3 --epochs 10 --batch 16",
+    "headstart sample runs/causal-lm-tiny-0",
+)
+
+
+def records(path: Path) -> Iterator[dict[str, Any]]:
+    """The records of a .jsonl.zst file."""
+    with pa.input_stream(str(path), compression="zstd") as stream:
+        yield from map(json.loads, stream.read().decode().splitlines())
+
+
+def write_folder(data: Path, folder: Path) -> dict[str, int]:
+    """The folder of a person: unlabelled reviews, few labelled sentences, many to test on. Gives their numbers."""
+    texts = folder / "my" / "texts"
+    texts.mkdir(parents=True)
+    reviews = list(records(data / "corpus.jsonl.zst"))
+    (texts / "reviews.jsonl").write_text("".join(json.dumps({"text": review["text"]}) + "\n" for review in reviews), encoding="utf-8")
+    counts = {"documents": len(reviews)}
+    sentences = [entry for entry in records(data / "sentences.jsonl.zst") if entry["subj"] is not None]
+    for name, split, number in (("train", "train", LABELLED), ("test", "test", TESTED)):
+        chosen = [entry for entry in sentences if entry["split"] == split][:number]
+        lines = [json.dumps({"text": entry["text"], "label": ("plot", "review")[entry["subj"]]}) for entry in chosen]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        counts[name] = len(chosen)
+    return counts
+
+
+def record(command: str, folder: Path) -> dict[str, Any]:
+    """One command as typed, and what it printed."""
+    began = time.monotonic()
+    words = [sys.executable, "-m", *shlex.split(command)]
+    environment = os.environ | {"COLUMNS": "110", "PYTHONPATH": str(ROOT / "src")}
+    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
+    return {"command": command, "lines": done.stdout.splitlines(), "wall_s": round(time.monotonic() - began, 1)}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="the folder with corpus.jsonl.zst and sentences.jsonl.zst")
+    parser.add_argument("--out", type=Path, default=RESULT)
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(made)
+        counts = write_folder(args.data, folder)
+        steps = []
+        for command in COMMANDS:
+            print(command, flush=True)
+            steps.append(record(command, folder))
+    data = {"name": "film reviews (Pang and Lee 2004), sentences of reviews or of plot summaries", **counts}
+    result = {"name": "quick-start", "data": data, "steps": steps, "hardware": hardware.describe(), "versions": versions(), "date": now()}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json(args.out, result)
+
+
+if __name__ == "__main__":
+    main()
