@@ -28,7 +28,7 @@ from headstart.engine.device import resolve_device
 from headstart.interop.transformers_io import Encoder, load_encoder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.kinds import TASKS
-from headstart.tasks.leaks import find_overlap
+from headstart.tasks.leaks import find_overlap, training_leaks
 from headstart.tasks.result import PRETRAINED, RANDOM, Arm, Result, SeedRun
 from headstart.tasks.rows import Rows
 from headstart.tasks.saved import save_finetuned
@@ -88,6 +88,8 @@ def finetune(
     bench = Bench(job, config, encoder, Path(model_folder), data, rows, by_seed, device, say)
     bench.total = len(seed_list) * (2 if baseline else 1) + max(len(config.learning_rates) - 1, 0) * (2 if baseline else 1)
     arms = [bench.arm(PRETRAINED, seed_list)] + ([bench.arm(RANDOM, seed_list)] if baseline else [])
+    tested = data["test"].leak_texts()
+    beside = find_overlap(tested, chain.from_iterable(part.leak_texts() for part in trains)).sentence("the training file")
     result = Result(
         task,
         job.metric,
@@ -96,7 +98,7 @@ def finetune(
         {"train": len(job.train), "draws": len(draws), "dropped": getattr(job.train, "dropped", [])}
         | {name: len(part) for name, part in data.items()}
         | job.to_json(),
-        [find_overlap(data["test"].leak_texts(), chain.from_iterable(part.leak_texts() for part in trains)).sentence("the training file")],
+        [beside, *training_leaks(tested, Path(model_folder))],
         _warnings(arms, job, data["test"]),
         dataclasses.asdict(config),
     )

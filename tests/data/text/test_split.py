@@ -2,7 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.data.text.split import SPAN, held_out_documents, near_duplicates
+from headstart.data.text.spans import SPAN
+from headstart.data.text.split import held_out_documents, near_duplicates
 
 
 def drop(documents: list[list[int]], held_out: list[bool], share: float = 0.5) -> list[bool]:

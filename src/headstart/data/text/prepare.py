@@ -18,7 +18,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from headstart import __version__
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.errors import BadInput, OtherStore, UsageError
 from headstart.core.files import atomic_write, locked, read_json, reserve, sha256_file, sync_folder, write_json
 from headstart.core.hardware import cores
 from headstart.core.progress import Reporter
@@ -57,9 +57,9 @@ def prepare_text(sources: Sequence[str | Path], out: Path, config: TextConfig) -
             store = TextStore(out)
             differences = _differences(store, inputs, config)
             if differences:
-                raise UsageError(
+                raise OtherStore(
                     f"the store {out} was made from other inputs or settings: {'; '.join(differences)}.",
-                    "Give another folder, or delete this one to build it again.",
+                    "Give another folder; or, if no run is to continue on this one, delete it to build it again.",
                 )
             shutil.rmtree(out / ".work", ignore_errors=True)  # of a process that was killed after its last step but one
             return store
@@ -159,16 +159,19 @@ def _differences(store: TextStore, inputs: Inputs, config: TextConfig) -> list[s
         taken, _ = text_tokenizer.load_tokenizer(config.tokenizer, config)
         if json.loads(taken.to_str()) != json.loads(store.tokenizer.to_str()):
             differences.append(f"another tokenizer: {config.tokenizer}")
+    return differences + input_differences(store, inputs)
+
+
+def input_differences(store: TextStore, inputs: Inputs) -> list[str]:
+    """What of the files differs from those that the store was made of; nothing when all are the same."""
     old = store.manifest["inputs"]
     if len(old) != len(inputs.files):
         known = {entry["name"] for entry in old}
         there = {file.name for file in inputs.files}
         examples = [f"new {name}" for name in sorted(there - known)[:3]] + [f"missing {name}" for name in sorted(known - there)[:3]]
-        return [*differences, f"{len(old)} -> {len(inputs.files)} input files ({', '.join(examples)})"]
+        return [f"{len(old)} -> {len(inputs.files)} input files ({', '.join(examples)})"]
     changed = [file.name for entry, file in zip(old, inputs.files, strict=True) if not _same(entry, file)]
-    if changed:
-        differences.append(f"{len(changed)} changed input files ({', '.join(changed[:3])})")
-    return differences
+    return [f"{len(changed)} changed input files ({', '.join(changed[:3])})"] if changed else []
 
 
 def _same(entry: dict[str, Any], file: InputFile) -> bool:

@@ -1,0 +1,33 @@
+"""Which texts stand in what a store trains on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from headstart.data.text.spans import BLOCK_TOKENS, SPAN, WantedTexts
+from headstart.data.text.store import TextStore
+
+
+def training_shares(store: TextStore, texts: Sequence[str]) -> np.ndarray:
+    """float64 [texts]: the share of each text's spans of 8 tokens that stand in the training documents. 1: all of it, but for the cuts; a text of
+    fewer tokens must be a whole line there.
+    """
+    encodings = store.tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    wanted = WantedTexts([np.asarray(encoding.ids, np.int64) for encoding in encodings] or [np.zeros(0, np.int64)])
+    trained = ~(store.held_out | store.dropped)
+    first, offsets, lines = 0, store.document_offsets, store.sentence_offsets
+    while first < len(trained):
+        last = max(int(np.searchsorted(offsets, offsets[first] + BLOCK_TOKENS, side="right")) - 1, first + 1)
+        start, stop = offsets[first], offsets[last]
+        tokens = np.asarray(store.tokens[start:stop])
+        document = np.repeat(np.arange(last - first), np.diff(offsets[first : last + 1]))
+        kept = trained[first:last][document]
+        wanted.look_into(tokens[kept], document[kept])
+        bounds = lines[np.searchsorted(lines, start) : np.searchsorted(lines, stop) + 1]  # a line never crosses a document
+        length = np.diff(bounds)
+        short = np.repeat(length < SPAN, length) & kept
+        wanted.look_into(tokens[short], np.repeat(np.arange(len(length)), length)[short])
+        first = last
+    return wanted.shares()[: len(texts)]
