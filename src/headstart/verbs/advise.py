@@ -1,7 +1,7 @@
 """`advise`: which pre-training helps on this data, how much, at what cost. Looks, tries, extrapolates, and prints the command to run.
 
-Every candidate runs as the full budget would run it, stopped early (`trainer.stop_at`), so nothing is computed twice: the command at the end continues
-the winner's own run. Candidates are every implemented method whose card fits the data; a random start is always an arm.
+Every candidate runs as the full budget would run it, stopped early (`trainer.stop_at`), so nothing is computed twice: the command at the end
+continues the winner's own run. Candidates are every implemented method whose card fits the data; a random start is always an arm.
 
 The folder (default runs/advice/NAME, NAME being that of the data folder):
 
@@ -15,24 +15,472 @@ advice.json, format_version 1 (times in seconds, FLOPs are counted training FLOP
     kind, format_version    "advice", 1
     status                  "running" or "done"
     settings                what was asked for; the same command has the same
-    look                    data, kinds {kind: files}, text {documents, words, exact_duplicates, near_duplicates, languages {name: share}, ...}, images,
-                            labels {records, classes {name: count}, repeated, contradictory} or null, machine {cores, memory_bytes, flops_per_second}
+    look                    data, kinds {kind: files}, text {documents, words, exact_duplicates, near_duplicates, languages {name: share}, ...},
+                            images,
+                            labels {records, classes {name: count}, repeated, contradictory} or null,
+                            machine {device, cores, memory_bytes, flops_per_second}
     evidence                "labels", or "no labels": kNN of the halves of held-out documents, weaker evidence
     metric                  "accuracy" or "knn_halves"
-    budget                  {minutes, flops, trial_seconds}: flops is that of every arm's full run
+    budget                  {minutes, flops, trial_seconds, needed_minutes}: flops is that of every arm's full run; needed_minutes, where no trial
+                            fits into a fifth of the budget, is one in which it does
     candidates              [{arm, method, preset, init, run, steps, minutes (full run, here), flops_per_step and seconds_per_step {phase: n},
-                            tokens_per_second, plateau_step, setup_s}]
+                            tokens_per_second, plateau_step, setup_s, ...}]
     left_out                [{method, why, minutes}]: minutes is the budget that would do, or null
-    rungs                   [{flops, steps {arm: step}}], as planned; the trial may end before the last
+    rungs                   [{flops, steps {arm: step}, keep, seconds}], as planned; the trial may end before the last
     arms                    [{arm, kind ("candidate", "random start", "given model"), method, init,
                             points: [{rung, flops, step, wall_s, values [one a split], learning_rate, rankme}],
                             dropped_after (rung) or null, full {value, ci95} or null, fitted (a curve, or only a range), gain {value, ci95} or null}]
                             `full` is what the full budget should reach, `gain` that over the best random start, paired by split
     ranking                 [arm names, best first]
     labels_worth            {head_start_labels, random_start_labels {value, ci95} or null, sentence} or null
-    leaks                   {overlap figures, sentence} or null
-    verdict                 {word: "helps" | "should help" | "does not help" | "not enough evidence" | "no trial", winner, sentence, notes [...]}
+    leaks                   {share (of the labelled records that stand in the pre-training text, wholly or nearly), sentence} or null
+    verdict                 {word: "helps" | "should help" | "does not help" | "not enough evidence" | "no trial", winner (arm name) or null,
+                            sentence, notes [...], gain_now {value, ci95}: at the last rung, not extrapolated}
     commands                {pretrain or null, after}
     spent                   {training_s, measuring_s}
     hardware, versions, commit, date
 """
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from headstart.core import hardware
+from headstart.core.config import plain, replace_nested
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import locked, read_json, sha256_file, write_json
+from headstart.core.run import now, read_run
+from headstart.core.terminal import printable
+from headstart.data.text.builtin import PREFIX
+from headstart.data.text.overlap import training_shares
+from headstart.data.text.store import open_text_store
+from headstart.engine.device import resolve_device
+from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.leaks import NEARLY, training_leaks
+from headstart.verbs import _advise_lines, _advise_look, _advise_verdict
+from headstart.verbs._advise_candidates import Candidate, candidate, fitting_methods, usable
+from headstart.verbs._advise_measure import SPLITS, FineTuning, Labels, Start, describe_labels, read_labels, without_labels
+from headstart.verbs._advise_trial import TRIAL_SHARE, Rung, plan_rungs
+from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM
+from headstart.verbs.config import flag
+from headstart.verbs.pretrain import git_commit, pretrain, versions
+from headstart.verbs.sample import newest_export
+
+KIND, FORMAT_VERSION = "advice", 1
+MUCH_LEAKED = 0.05
+TOLERANCE = 1.1  # the trial ends before a rung that would take it beyond a fifth of the budget by more than this
+
+
+@dataclass
+class AdviseBudget:
+    """What may be spent on the full run."""
+
+    minutes: float | None = None
+    """Minutes of pre-training on this machine; the trial takes a fifth of that, and the winner's run continues from it."""
+
+
+@dataclass
+class AdviseSettings:
+    """Which pre-training helps on this data."""
+
+    data: tuple[str, ...] = ()
+    """Files, folders, prepared stores, or builtin:python-docs."""
+    labels: Path | None = None
+    """A .csv, .tsv, .jsonl or .parquet file with labelled records of the task that matters; without it the evidence is weaker."""
+    budget: AdviseBudget = field(default_factory=AdviseBudget)
+    """The pre-training that is advised on."""
+    init: Path | None = None
+    """A run, an export or a transformers folder of yours: continuing from it becomes an arm, and so does taking it as it is."""
+    out: Path | None = None
+    """The folder of the advice; None: runs/advice/NAME, NAME being that of the data folder."""
+    methods: tuple[str, ...] = ()
+    """Only these methods (`--methods mlm causal-lm`, or with commas); none: all that fit the data."""
+    preset: str = "tiny"
+    """Size of the networks, where a method has it."""
+    seed: int = 0
+    """Decides initialisation, order and splits."""
+    text_field: str = "text"
+    """Field with the text, of the data and of the labelled file."""
+    label_field: str = "label"
+    """Field with the class."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    json: bool = False
+    """Print advice.json."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+@dataclass
+class Advice:
+    """An advice: its folder, and what advice.json holds."""
+
+    folder: Path
+    info: dict[str, Any]
+
+
+def advise(
+    data: str | Path | Sequence[str | Path] = (),
+    *,
+    labels: str | Path | None = None,
+    say: Callable[[str], None] = print,
+    live: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Advice:
+    """Which pre-training helps on `data`, how much, at what cost: `advise("texts/", labels="labels.jsonl", **{"budget.minutes": 10})`.
+
+    Args:
+        data: files, folders, prepared stores, or "builtin:python-docs".
+        labels: a file with labelled records of the task that matters.
+        say, live: as in `pretrain`.
+        settings: fields of `AdviseSettings`.
+
+    Raises:
+        BadInput: the data or the labels cannot be used. UsageError: a setting is wrong, or the folder holds another advice.
+    """
+    entries = [data] if isinstance(data, str | Path) else list(data)
+    given = {"data": tuple(map(str, entries)), "labels": None if labels is None else Path(labels), **settings}
+    return advise_with(replace_nested(AdviseSettings(), given), say=say, live=live)
+
+
+def advise_with(settings: AdviseSettings, *, say: Callable[[str], None] = print, live: Callable[[str], None] | None = None) -> Advice:
+    """As `advise`, from settings."""
+    out = checked(settings)
+    with locked(out / ".lock", "advises there"):
+        return _Advising(settings, out, lambda line: say(printable(line)), live).run()
+
+
+def checked(settings: AdviseSettings) -> Path:
+    """The folder of the advice; refuses settings that no advice can have before anything is written."""
+    if not settings.data:
+        raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
+    minutes = settings.budget.minutes
+    if minutes is None or not 0 < minutes < float("inf"):
+        what = "No budget is given." if minutes is None else f"--budget.minutes is {minutes}."
+        raise UsageError(what, "Give the minutes of pre-training that you have: --budget.minutes 10.")
+    first = settings.data[0]
+    name = first.removeprefix(PREFIX) if first.startswith(PREFIX) else Path(first).resolve().name.split(".")[0]
+    out = settings.out or Path("runs") / "advice" / (name or "data")
+    for entry in map(Path, settings.data):
+        if entry.is_dir() and out.resolve().is_relative_to(entry.resolve()):
+            raise UsageError(f"The advice {out} would lie inside the data folder {entry}.", "Give --out a folder elsewhere.")
+    if settings.labels is not None and not settings.labels.is_file():
+        raise BadInput("does not exist, or is no file.", "Give a .csv, .tsv, .jsonl or .parquet file with labelled records.", file=settings.labels)
+    if not (out / "advice.json").exists() and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
+        raise UsageError(f"{out} holds other files.", "Give a new folder for the advice.")
+    return out
+
+
+def read_advice(folder: Path) -> dict[str, Any]:
+    """advice.json of a folder.
+
+    Raises:
+        BadInput: there is none, or it is not one of ours.
+    """
+    path = folder / "advice.json"
+    info = read_json(path)
+    if not isinstance(info, dict) or info.get("kind") != KIND or info.get("format_version") != FORMAT_VERSION:
+        raise BadInput("was not written by this version of headstart.", f"Format version {FORMAT_VERSION} is expected.", file=path)
+    return info
+
+
+class _Advising:
+    """One advice. Everything that it knows is in `info`, which is written after each measurement and read again after a kill."""
+
+    def __init__(self, settings: AdviseSettings, out: Path, say: Callable[[str], None], live: Callable[[str], None] | None) -> None:
+        self.settings = settings
+        self.out = out
+        self.say = say
+        self.live = live
+        self.info: dict[str, Any] = {}
+
+    def run(self) -> Advice:
+        asked = plain(dataclasses.replace(self.settings, json=False, debug=False, out=None))
+        asked["labels_sha256"] = None if self.settings.labels is None else sha256_file(self.settings.labels)
+        if (self.out / "advice.json").exists():
+            self.info = read_advice(self.out)
+            self.refuse_changes(asked)
+            self.say(f"{self.out} is done. Nothing to do." if self.info["status"] == "done" else f"Going on with {self.out}.")
+        labels = self.labels()
+        contents = _advise_look.contents_of(self.settings.data)
+        wanted = [slug for entry in self.settings.methods for slug in entry.split(",") if slug]
+        slugs, not_yet = fitting_methods(contents, wanted)
+        if not slugs:
+            self.refuse_data(contents, not_yet)
+        if not self.info:
+            self.info = self.looked_at(asked, labels, contents)
+            self.save()
+        self.tell(_advise_lines.look_lines(self.info))
+        if "candidates" not in self.info:
+            self.find_candidates(slugs, not_yet)
+        self.tell(_advise_lines.candidate_lines(self.info))
+        if self.info["status"] != "done":
+            if self.info["rungs"]:
+                self.trial(labels)
+            _advise_verdict.judge(self.info)
+            self.conclude(labels)
+            self.info["status"] = "done"
+            self.save()
+        self.tell(_advise_lines.closing_lines(self.info))
+        return Advice(self.out, self.info)
+
+    # --- the steps of `run` -----------------------------------------------------------------------------------------------------------------
+
+    def refuse_changes(self, asked: dict[str, Any]) -> None:
+        before = self.info.get("settings", {})
+        changed = [name for name in asked if before.get(name) != asked[name]]
+        if changed:
+            listed = "; ".join(f"{flag(name)}: {before.get(name)!r} -> {asked[name]!r}" for name in changed)
+            raise UsageError(f"{self.out} holds an advice on another question ({listed}).", "Repeat its settings, or choose another --out.")
+
+    def refuse_data(self, contents: Sequence[Any], not_yet: Sequence[dict[str, Any]]) -> None:
+        """No method can be tried: says what lies there and what is missing."""
+        kinds = sorted({kind for entry in contents for kind in entry.kinds})
+        where = ", ".join(self.settings.data)
+        if not kinds:
+            raise BadInput("nothing to pre-train on was recognised", "`headstart list` says which data the methods ask for.", file=where)
+        named = ", ".join(entry["method"] for entry in not_yet) or "none"
+        raise UsageError(
+            f"{where} holds {', '.join(kinds)}, and no method for that has code yet (in the catalog: {named}).",
+            "`headstart list` shows what runs today and which data it asks for.",
+        )
+
+    def labels(self) -> Labels | None:
+        settings = self.settings
+        return None if settings.labels is None else read_labels(settings.labels, settings.text_field, settings.label_field, settings.seed)
+
+    def looked_at(self, asked: dict[str, Any], labels: Labels | None, contents: Sequence[Any]) -> dict[str, Any]:
+        """A new advice: the page on the data."""
+        page = _advise_look.look(self.settings.data, contents, self.settings.text_field)
+        page["labels"] = None if labels is None else describe_labels(labels.data)
+        device = resolve_device(self.settings.device)
+        page["machine"] = {
+            "device": str(device),
+            "cores": hardware.cores(),
+            "memory_bytes": hardware.memory_total(),
+            "flops_per_second": hardware.matmul_flops(device, torch.float32, seconds=0.3),
+        }
+        return {
+            "kind": KIND,
+            "format_version": FORMAT_VERSION,
+            "status": "running",
+            "settings": asked,
+            "look": page,
+            "evidence": "no labels" if labels is None else "labels",
+            "metric": "knn_halves" if labels is None else "accuracy",
+            "budget": {"minutes": self.settings.budget.minutes},
+            "arms": [],
+            "labels_worth": None,
+            "leaks": None,
+            "spent": {"training_s": 0.0, "measuring_s": 0.0},
+            "hardware": hardware.describe(),
+            "versions": versions(),
+            "commit": git_commit(),
+            "date": now(),
+        }
+
+    def find_candidates(self, slugs: Sequence[str], not_yet: Sequence[dict[str, Any]]) -> None:
+        """Measures every candidate's speed, and plans the trial."""
+        settings, minutes = self.settings, float(self.settings.budget.minutes or 0)
+        self.say("Preparing the data once, and measuring the speed of each method here ...")
+        starts = (None,) if settings.init is None else (None, settings.init)
+        options = {"seed": settings.seed, "device": settings.device, "text_field": settings.text_field}
+        wanted = [candidate(slug, self.out, settings.data, settings.preset, init, options) for init in starts for slug in slugs]
+        found, left_out, flops = usable(wanted, minutes, self.out / "starts")
+        trial_s = TRIAL_SHARE * 60 * minutes
+        rungs = plan_rungs(found, trial_s) if found else []
+        self.info["budget"] |= {"flops": flops, "trial_seconds": trial_s}
+        if found and not rungs:
+            times = next(2**n for n in range(1, 30) if plan_rungs(found, 2**n * trial_s) or n == 29)
+            self.info["budget"]["needed_minutes"] = times * minutes
+        self.info["left_out"] = [*left_out, *not_yet]
+        self.info["rungs"] = [rung.to_json() for rung in rungs]
+        self.info["arms"] = self.arms(found) if rungs else []
+        self.info["candidates"] = [entry.to_json() for entry in found]
+        self.save()
+
+    def arms(self, found: Sequence[Candidate]) -> list[dict[str, Any]]:
+        """Candidates, the random start of each different network among them, and the user's model as it is."""
+        arms, networks = [], set()
+        for entry in found:
+            network = sorted(path.read_bytes() for path in (self.out / "starts" / entry.arm).rglob("config.json"))[0]
+            if network not in networks and (entry.init is None or self.settings.labels is not None):
+                networks.add(network)
+                arms.append(new_arm(f"random start ({entry.arm} network)", RANDOM, entry))
+        if given := [entry for entry in found if entry.init is not None]:
+            arms.append(new_arm(f"{given[0].init} as it is", GIVEN, given[0]))
+        return [*arms, *(new_arm(entry.arm, CANDIDATE, entry) for entry in found)]
+
+    def trial(self, labels: Labels | None) -> None:
+        """Trains rung by rung and measures each; goes on where it was."""
+        candidates = {entry["arm"]: Candidate.from_json(entry) for entry in self.info["candidates"]}
+        rungs = [Rung(**entry) for entry in self.info["rungs"]]
+        self.tell(_advise_lines.spending_lines(self.info, self.seconds_a_point(labels, candidates)))
+        for arm in self.info["arms"]:
+            if arm["kind"] != CANDIDATE:
+                start = Start(self.out / "starts" / arm["network"], fresh=arm["kind"] == RANDOM)
+                self.point(arm, 0, candidates[arm["network"]], labels, start, {"flops": 0, "step": 0, "wall_s": 0.0})
+        alive = [arm for arm in self.info["arms"] if arm["kind"] == CANDIDATE]
+        for number, rung in enumerate(rungs):
+            if number and not self.fits(number, rungs):
+                self.say("The machine is slower than it was measured: the trial ends before it takes more than its share of the budget.")
+                break
+            for arm in alive:
+                self.rung(arm, number, rung, candidates[arm["arm"]], labels)
+            alive.sort(key=lambda arm: -sum(arm["points"][number]["values"]))
+            for arm in alive[rungs[number + 1].keep :] if number + 1 < len(rungs) else []:
+                arm["dropped_after"] = number
+            alive = [arm for arm in alive if arm["dropped_after"] is None]
+            self.save()
+
+    def fits(self, number: int, rungs: Sequence[Rung]) -> bool:
+        """Whether the next rung stays within the trial's share, at the pace so far. A rung that was begun before a kill is ended."""
+        if any(len(arm["points"]) > number for arm in self.info["arms"]):
+            return True
+        spent, planned = self.info["spent"]["training_s"], sum(rung.seconds for rung in rungs[:number])
+        return spent + rungs[number].seconds * spent / max(planned, 1e-9) <= TOLERANCE * self.info["budget"]["trial_seconds"]
+
+    def rung(self, arm: dict[str, Any], number: int, rung: Rung, wanted: Candidate, labels: Labels | None) -> None:
+        """Trains one candidate to a rung, and measures it there."""
+        if len(arm["points"]) > number and self.complete(arm["points"][number]):
+            return
+        step = rung.steps[wanted.arm]
+        more = {"budget.flops": self.info["budget"]["flops"], "trainer.stop_at": step, "out": wanted.run, "preset": wanted.preset}
+        heard = lambda line: self.say(f"    {wanted.arm}: {line}") if telling(line) else None  # noqa: E731
+        with self.timed("training_s"):
+            run = pretrain(wanted.method, say=heard, live=self.live, **wanted.settings, **more)
+        totals = run.info["totals"]
+        facts = {"flops": totals["flops"], "step": totals["steps"], "wall_s": totals["wall_s"]}
+        self.point(arm, number, wanted, labels, Start(newest_export(run.folder)), facts)
+
+    def point(self, arm: dict[str, Any], number: int, wanted: Candidate, labels: Labels | None, start: Start, facts: dict[str, Any]) -> None:
+        """Measures one arm at one rung, a split at a time; what is there is not measured again."""
+        if len(arm["points"]) == number:
+            arm["points"].append({"rung": number, **facts, "values": [], "learning_rate": None, "rankme": None})
+        point = arm["points"][number]
+        with self.timed("measuring_s"):
+            if labels is None and not self.complete(point):
+                weights = None if arm["kind"] != CANDIDATE else start.folder
+                point["values"], point["rankme"] = without_labels(wanted, weights, self.settings.seed)
+            elif labels is not None and not self.complete(point):
+                tuning = FineTuning(start, labels, self.settings.device)
+                if point["learning_rate"] is None:
+                    point["learning_rate"] = tuning.best_rate()
+                for split in range(len(point["values"]), SPLITS):
+                    point["values"].append(tuning.value(split, point["learning_rate"]))
+                    self.save()
+        self.save()
+        self.say(_advise_lines.point_line(arm, point, self.info))
+
+    def complete(self, point: dict[str, Any]) -> bool:
+        return len(point["values"]) == SPLITS
+
+    def seconds_a_point(self, labels: Labels | None, candidates: dict[str, Candidate]) -> float | None:
+        """About what measuring one arm once takes, from one epoch of fine-tuning; None without labels, where it takes a moment."""
+        first = next(arm for arm in self.info["arms"])
+        if labels is None or "seconds_a_point" in self.info["budget"]:
+            return self.info["budget"].get("seconds_a_point")
+        with self.timed("measuring_s"):
+            tuning = FineTuning(Start(self.out / "starts" / first["network"], fresh=True), labels, self.settings.device)
+            self.info["budget"]["seconds_a_point"] = tuning.seconds_a_point()
+        return float(self.info["budget"]["seconds_a_point"])
+
+    def conclude(self, labels: Labels | None) -> None:
+        """What follows from the verdict: leaks, what the head start is worth in labels, and the commands."""
+        self.info["commands"] = {"pretrain": None, "after": None}
+        arms = {arm["arm"]: arm for arm in self.info["arms"]}
+        best = next((arms[name] for name in self.info.get("ranking", []) if arms[name]["kind"] != RANDOM), None)
+        if best is None:
+            return
+        if best["kind"] == CANDIDATE:
+            wanted = next(Candidate.from_json(entry) for entry in self.info["candidates"] if entry["arm"] == best["arm"])
+            self.info["commands"] = commands(wanted, self.info["budget"]["flops"], self.settings, best["points"][-1]["learning_rate"])
+            if labels is not None:
+                self.find_leaks(wanted, labels)
+        else:
+            self.info["commands"]["after"] = finetune_command(Path(best["init"]), self.settings, best["points"][-1]["learning_rate"])
+
+    def find_leaks(self, wanted: Candidate, labels: Labels) -> None:
+        """Which labelled records stand in the pre-training text: every one is a test record of some split."""
+        texts = labels.data.leak_texts()
+        stores = [entry["store"] for entry in read_run(wanted.run)["data"] if entry["kind"] == "text"]
+        share = max((float((training_shares(open_text_store(Path(store)), texts) >= NEARLY).mean()) for store in stores), default=0.0)
+        self.info["leaks"] = {"share": share, "sentence": " ".join(training_leaks(texts, wanted.run))}
+        if share > MUCH_LEAKED:
+            self.info["verdict"]["notes"].append(
+                f"{share:.0%} of the labelled records stand in the pre-training text, without their labels: on new texts the gain may be smaller."
+            )
+
+    # --- keeping -----------------------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def timed(self, what: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.info["spent"][what] += time.perf_counter() - started
+
+    def save(self) -> None:
+        write_json(self.out / "advice.json", self.info)
+
+    def tell(self, report: Sequence[str]) -> None:
+        for line in report:
+            self.say(line)
+
+
+def new_arm(name: str, kind: str, network: Candidate) -> dict[str, Any]:
+    """An arm without measurements. `network` names the folder in starts/ that holds its network."""
+    return {
+        "arm": name,
+        "kind": kind,
+        "method": None if kind != CANDIDATE else network.method,
+        "init": None if network.init is None else str(network.init),
+        "network": network.arm,
+        "points": [],
+        "dropped_after": None,
+        "full": None,
+        "fitted": False,
+        "gain": None,
+    }
+
+
+def telling(line: str) -> bool:
+    """Which lines of a run are passed on: its progress and its warnings, not its plan again at every rung."""
+    return line.startswith("step ") or "WARNING" in line
+
+
+def commands(winner: Candidate, flops: float, settings: AdviseSettings, rate: float | None) -> dict[str, str]:
+    """The command that goes on with the winner's run, and the one after it."""
+    names = {"data": " ".join(map(shlex.quote, settings.data)), "preset": winner.preset, "seed": winner.settings["seed"]}
+    names |= {name: shlex.quote(str(value)) for name, value in winner.settings.items() if name not in names and value != DEFAULTS.get(name)}
+    words = [f"--{flag(name)} {value}" for name, value in names.items()]
+    command = f"headstart pretrain {winner.method} {' '.join(words)} --budget.flops {flops:g} --out {shlex.quote(str(winner.run))}"
+    return {"pretrain": command, "after": finetune_command(winner.run, settings, rate)}
+
+
+DEFAULTS = {"device": "auto", "text.text_field": "text"}
+"""Settings of a candidate that its command need not repeat."""
+
+
+def finetune_command(init: Path, settings: AdviseSettings, rate: float | None) -> str:
+    """Fine-tuning as the trial did it, on all labels."""
+    from headstart.verbs.demo import FINETUNE
+
+    recipe = dataclasses.replace(FINETUNE, learning_rates=(), learning_rate=rate or FINETUNE.learning_rates[0], device=settings.device)
+    recipe = dataclasses.replace(recipe, text_field=settings.text_field, label_field=settings.label_field)
+    default = FinetuneConfig()
+    changed = [name.name for name in dataclasses.fields(recipe) if getattr(recipe, name.name) != getattr(default, name.name)]
+    words = " ".join(f"--{flag(name)} {json.dumps(getattr(recipe, name)).strip(chr(34))}" for name in changed)
+    train = "TRAIN.jsonl" if settings.labels is None else shlex.quote(str(settings.labels))
+    return f"headstart finetune classification --init {shlex.quote(str(init))} --train {train} --test TEST.jsonl {words}"

@@ -1,0 +1,29 @@
+"""`headstart advise --data FOLDER --labels FILE --budget.minutes M`: which pre-training helps here, how much, at what cost."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+HELP = "which pre-training helps on your data, how much, at what cost; ends with the command to run"
+EXAMPLE = "headstart advise --data my/texts --labels labels.jsonl --budget.minutes 10"
+
+
+def parse(argv: list[str]) -> Any:
+    import tyro
+
+    from headstart.verbs.advise import AdviseSettings
+
+    return tyro.cli(AdviseSettings, args=argv, prog="headstart advise", description=f"{HELP}.\nexample: {EXAMPLE}")
+
+
+def run(settings: Any) -> int:
+    from headstart.cli.pretrain import screen
+    from headstart.verbs.advise import advise_with
+
+    with screen(sys.stderr if settings.json else sys.stdout) as (say, live):
+        advice = advise_with(settings, say=say, live=live)
+    if settings.json:
+        print(json.dumps(advice.info, indent=1))
+    return 0

@@ -1,0 +1,74 @@
+"""The trial of `advise`: successive halving (Jamieson and Talwalkar 2016) at equal counted FLOPs, each rung a stop of the full run.
+
+The last rungs keep two candidates, so that the ranking rests on a comparison; rungs double, so that a curve through them reaches far.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from headstart.verbs._advise_candidates import Candidate
+
+TRIAL_SHARE = 0.2
+"""Of the budget, spent on the trial's training."""
+MOST_RUNGS = 4  # the fewest points that a curve of three parameters is fitted through
+FEWEST_STEPS = 10  # at the first rung
+OVERHEAD_SHARE = 0.6  # of the trial, at most, may go into starting the runs
+RESTART_S = 0.5  # measured: what a continuation adds to its training when nothing is decided anew
+
+
+@dataclass
+class Rung:
+    """Where all candidates that are still in stop next."""
+
+    flops: float
+    steps: dict[str, int]  # arm -> step
+    keep: int  # candidates that are measured here
+    seconds: float  # expected, of the slowest `keep`
+
+    def to_json(self) -> dict[str, Any]:
+        return {"flops": self.flops, "steps": self.steps, "keep": self.keep, "seconds": self.seconds}
+
+
+def kept_at(rung: int, candidates: int) -> int:
+    """How many candidates run to a rung (from 0): halves, but two to the end."""
+    return max(min(2, candidates), math.ceil(candidates / 2**rung))
+
+
+def plan_rungs(candidates: Sequence[Candidate], trial_s: float) -> list[Rung]:
+    """The rungs that fit into `trial_s` seconds; as many as possible up to four, empty if not even one does."""
+    for count in range(MOST_RUNGS, 0, -1):
+        if sum(c.setup_s for c in candidates) > OVERHEAD_SHARE * trial_s:
+            return []
+        low, high = 0.0, min(c.cost_until(c.steps, c.flops_per_step) for c in candidates)
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if sum(rung.seconds for rung in rungs_to(candidates, middle, count)) <= trial_s else (low, middle)
+        rungs = rungs_to(candidates, low, count)
+        if min(rungs[0].steps.values()) >= FEWEST_STEPS and all(len(set(steps)) == count for steps in _by_arm(rungs)):
+            return rungs
+    return []
+
+
+def rungs_to(candidates: Sequence[Candidate], last: float, count: int) -> list[Rung]:
+    """`count` rungs that double, the last at `last` FLOPs."""
+    rungs, before = [], dict.fromkeys((c.arm for c in candidates), 0.0)
+    for rung in range(count):
+        flops = last / 2 ** (count - 1 - rung)
+        keep = kept_at(rung, len(candidates))
+        until = {c.arm: c.seconds_until(flops) for c in candidates}
+        seconds = _largest([until[c.arm] - before[c.arm] + (RESTART_S if rung else c.setup_s) for c in candidates], keep)
+        rungs.append(Rung(flops, {c.arm: c.step_at(flops) for c in candidates}, keep, seconds))
+        before = until
+    return rungs
+
+
+def _largest(values: Sequence[float], count: int) -> float:
+    return sum(sorted(values)[-count:])
+
+
+def _by_arm(rungs: Sequence[Rung]) -> list[list[int]]:
+    return [[rung.steps[arm] for rung in rungs] for arm in rungs[0].steps]

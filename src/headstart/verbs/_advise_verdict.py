@@ -1,0 +1,128 @@
+"""Ranking and verdict of `advise`, from the measured points of all arms. Pure: JSON-ready dictionaries in, the same filled out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headstart.engine.metrics import duration
+from headstart.verbs._advise_fit import Interval, at_full_budget, fitted, resampled_means
+
+CANDIDATE, RANDOM, GIVEN = "candidate", "random start", "given model"
+LARGER_BUDGETS = (2, 4, 8, 16, 32, 64, 128)
+
+
+def judge(info: dict[str, Any]) -> None:
+    """Sets `full` and `gain` of every arm, `ranking` and `verdict` of an advice whose points are measured."""
+    full_flops, minutes = info["budget"]["flops"], info["budget"]["minutes"]
+    arms = {arm["arm"]: arm for arm in info["arms"] if arm["points"]}
+    samples: dict[str, np.ndarray] = {}
+    for name, arm in arms.items():
+        values = measured(arm)
+        if arm["kind"] == CANDIDATE:
+            flops = np.array([point["flops"] for point in arm["points"]], dtype=np.float64)
+            full, samples[name], arm["fitted"] = at_full_budget(flops, values, full_flops)
+        else:  # costs nothing and gains nothing by waiting
+            samples[name], arm["fitted"] = resampled_means(values)[:, 0], False
+            full = Interval.of(float(values.mean()), np.clip(samples[name], 0.0, 1.0))
+        arm["full"] = full.to_json()
+    starts = [arm for arm in arms.values() if arm["kind"] == RANDOM]
+    random = max(starts, key=lambda arm: arm["full"]["value"]) if starts else None
+    if random is not None:
+        for name, arm in arms.items():
+            if arm["kind"] != RANDOM:
+                value = arm["full"]["value"] - random["full"]["value"]
+                arm["gain"] = Interval.of(value, samples[name] - samples[random["arm"]]).to_json()
+    info["ranking"] = sorted(arms, key=lambda name: -arms[name]["full"]["value"])
+    others = [name for name in info["ranking"] if arms[name]["kind"] != RANDOM]
+    if random is None or not others:
+        info["verdict"] = no_trial(info)
+        return
+    best = arms[others[0]]
+    verdict = compared(best, random, info)
+    if len(others) > 1:
+        second = arms[others[1]]
+        apart = Interval.of(best["full"]["value"] - second["full"]["value"], samples[others[0]] - samples[others[1]])
+        if apart.low <= 0:
+            verdict["notes"].append(
+                f"Not enough evidence that {best['arm']} is better than {second['arm']} at the full budget"
+                f" ({apart.value:+.3f}, 95 % interval {apart.low:+.3f} to {apart.high:+.3f})."
+            )
+    if best["kind"] == CANDIDATE and not best["fitted"]:
+        verdict["notes"].append(
+            f"{len(best['points'])} points are too few for a curve: what the full budget reaches is a range from what was measured to what the last"
+            " doubling promises."
+        )
+    if verdict["word"] in ("does not help", "not enough evidence") and best["kind"] == CANDIDATE:
+        verdict["notes"].append(larger_budget(best, random, full_flops, minutes))
+    info["verdict"] = verdict
+
+
+def measured(arm: dict[str, Any]) -> np.ndarray:
+    """[points, splits]"""
+    return np.array([point["values"] for point in arm["points"]], dtype=np.float64)
+
+
+def compared(best: dict[str, Any], random: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
+    """The verdict on the best arm against the best random start."""
+    last, start = measured(best)[-1], measured(random)[0]
+    now = Interval.of(float((last - start).mean()), resampled_means((last - start)[None])[:, 0])
+    gain, full, metric, name = best["gain"], best["full"], info["metric"], best["arm"]
+    share = best["points"][-1]["flops"] / info["budget"]["flops"]
+    at = f"after {share:.0%} of the budget" if best["kind"] == CANDIDATE else "as it is"
+    seen = (
+        f"{at} {metric} is {last.mean():.3f} against {start.mean():.3f} from a random start"
+        f" ({now.value:+.3f}, 95 % interval {now.low:+.3f} to {now.high:+.3f})"
+    )
+    should = f"the full budget should reach {full['value']:.3f} ({full['ci95'][0]:.3f} to {full['ci95'][1]:.3f})"
+    sentence = seen if best["kind"] != CANDIDATE else f"{seen}; {should}"
+    winner: str | None = name
+    if now.low > 0:
+        word, begins = "helps", f"{name} helps: "
+    elif best["fitted"] and gain["ci95"][0] > 0:
+        word, begins = "should help", f"{name} should help with the whole budget: "
+    elif gain["ci95"][1] < 0 or (now.high < 0 and gain["value"] <= 0):
+        word, winner, begins = "does not help", None, f"Do not pre-train with this budget; the best method, {name}, stays behind: "
+    else:
+        word, begins = "not enough evidence", f"Not enough evidence that pre-training helps; the best guess is {name}: "
+    if word == "not enough evidence" and full["value"] <= random["full"]["value"]:
+        winner, begins = None, f"Not enough evidence that pre-training helps, and no sign of it; the best method is {name}: "
+    weaker = "" if info["evidence"] == "labels" else " Without labels this is weak: vectors that tell documents apart need not tell your classes."
+    return {"word": word, "winner": winner, "sentence": f"{begins}{sentence}.{weaker}", "gain_now": now.to_json(), "notes": []}
+
+
+def larger_budget(best: dict[str, Any], random: dict[str, Any], full_flops: float, minutes: float) -> str:
+    """Which budget would do, as far as the curve says."""
+    start = random["full"]["value"]
+    if best["fitted"]:
+        flops = np.array([point["flops"] for point in best["points"]], dtype=np.float64)
+        values = measured(best)
+        for times in LARGER_BUDGETS:
+            reached = fitted(flops, values.mean(1)[None], times * full_flops)[0]
+            low = np.quantile(fitted(flops, resampled_means(values), times * full_flops), 0.025)
+            if low > start:
+                return f"By this curve --budget.minutes {times * minutes:g} should do: it reaches {reached:.3f}, at least {low:.3f}."
+        return (
+            f"By this curve not even {LARGER_BUDGETS[-1]} times the budget would clearly beat a random start: get more labels to see smaller"
+            " differences, more unlabelled text, or a model to continue from (--init)."
+        )
+    return f"Too few points to say which budget would: try --budget.minutes {4 * minutes:g}, which makes a longer trial."
+
+
+def no_trial(info: dict[str, Any]) -> dict[str, Any]:
+    """The verdict where nothing was tried."""
+    reasons = [entry for entry in info["left_out"] if entry["minutes"] is not None]
+    if info["candidates"]:
+        needed = info["budget"]["needed_minutes"]
+        sentence = f"No trial fits into a fifth of {duration(60 * info['budget']['minutes'])}: give --budget.minutes {needed:.2g} or more."
+    elif reasons:
+        first = min(reasons, key=lambda entry: entry["minutes"])
+        sentence = (
+            f"Do not pre-train with this budget: no method leaves the unigram plateau in it. {first['method']} would with about"
+            f" --budget.minutes {first['minutes']:.2g}."
+        )
+    else:
+        why = "; ".join(f"{entry['method']}: {entry['why']}" for entry in info["left_out"])
+        sentence = f"No method can be tried on this data ({why})."
+    return {"word": "no trial", "winner": None, "sentence": sentence, "notes": []}
