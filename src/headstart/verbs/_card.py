@@ -56,7 +56,7 @@ def model_card(folder: Path, export: Path, run: Path, info: dict[str, Any]) -> s
     }
     sections = [
         f"# {name}, pre-trained on own data",
-        f"Made with headstart by the method of {paper}. {escaped(about.gives)}",
+        f"Made with headstart by the method of {paper}. The run gives {escaped(about.gives)}.",
         "## How to load it",
         _snippet(_pipeline(folder)),
         "## What the pre-training gave",
@@ -64,7 +64,7 @@ def model_card(folder: Path, export: Path, run: Path, info: dict[str, Any]) -> s
         "## Data",
         _data(info),
         "## Training",
-        _table(["", ""], list(cost.items())),
+        _table(["of the run", "value"], list(cost.items())),
         _settings(info),
         _curve(run),
         "## Licence and citation",
