@@ -11,12 +11,14 @@ from typing import Any
 __version__ = "0.1.0"
 
 _VERBS = {
+    "advise": "headstart.verbs.advise",
     "pretrain": "headstart.verbs.pretrain",
     "prepare": "headstart.verbs.prepare",
     "finetune": "headstart.verbs.finetune",
     "peek": "headstart.verbs.peek",
     "sample": "headstart.verbs.sample",
     "replay": "headstart.verbs.replay",
+    "claim": "headstart.claims._run",
 }
 
 

@@ -1,0 +1,33 @@
+"""Claims: a paper's central statement as arms, data and metric, tested at equal counted training FLOPs.
+
+One file a paper, `claims/SLUG.py`, holds a `CLAIM`; running, statistics, results and figures are shared and lie in the modules with an underscore
+(docs/claims.md). This package imports no torch, so that `headstart list` and `headstart show` can read results at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import TYPE_CHECKING
+
+from headstart.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from headstart.claims._claim import Claim
+
+
+def claim_names() -> list[str]:
+    """The slugs that have a claim, sorted."""
+    return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
+
+
+def load_claim(slug: str) -> Claim:
+    """The claim of a method.
+
+    Raises:
+        UsageError: it has none.
+    """
+    if slug not in claim_names():
+        raise UsageError(f"There is no claim '{slug}'.", f"The claims: {', '.join(claim_names())}.")
+    claim: Claim = importlib.import_module(f"headstart.claims.{slug}").CLAIM
+    return claim

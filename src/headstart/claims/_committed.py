@@ -1,0 +1,72 @@
+"""Results of claims in `claims/results/` of the checkout, as `headstart list`, `show`, the docs and the report read them. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headstart.core.files import read_json
+
+CHECKOUT = Path(__file__).parents[3]
+
+
+def results_folder() -> Path | None:
+    """claims/results of the checkout; None for an installed package."""
+    folder = CHECKOUT / "claims" / "results"
+    return folder if folder.is_dir() else None
+
+
+def read_results(slug: str | None = None, folder: Path | None = None) -> list[dict[str, Any]]:
+    """The committed results, of one method or of all, by file name.
+
+    Raises:
+        BadInput: one is damaged.
+    """
+    folder = folder or results_folder()
+    return [] if folder is None else [read_json(path) for path in sorted(folder.glob(f"{slug or '*'}-*.json"))]
+
+
+def shown(result: Mapping[str, Any], value: float, signed: bool = False) -> str:
+    """A value of the metric as a person reads it: .823 as 82.3 %, a difference of .031 as +3.1 points."""
+    if not result.get("percent", True):
+        return f"{value:+.4g}" if signed else f"{value:.4g}"
+    return f"{100 * value:+.1f} points" if signed else f"{100 * value:.1f} %"
+
+
+def difference_words(result: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
+    """+3.1 points (95 % interval +1.2 to +5.0, 3 seeds)."""
+    difference = shown(result, comparison["difference"], signed=True)
+    if comparison["ci95"] is None:
+        return f"{difference} in one seed, which decides nothing"
+    low, high = (shown(result, end, signed=True).removesuffix(" points") for end in comparison["ci95"])
+    return f"{difference} (95 % interval {low} to {high}, {comparison['seeds']} seeds)"
+
+
+def verdict_words(result: Mapping[str, Any]) -> str:
+    """One line for a list: "cpu: reproduced, +3.1 points (...)"."""
+    deciding = next((comparison for comparison in result["comparisons"] if comparison.get("decides", True)), None)
+    words = f"{result['preset']}: {result.get('verdict') or (deciding or {}).get('verdict', 'no verdict')}"
+    return words if deciding is None else f"{words}, {deciding['a']} - {deciding['b']} {difference_words(result, deciding)}"
+
+
+def table_lines(folder: Path | None = None) -> list[str]:
+    """A Markdown table of every committed result, one row a comparison."""
+    results = read_results(None, folder)
+    if not results:
+        return ["No claim has been run to its end yet."]
+    rows = ["| method | preset | metric | comparison | difference, 95 % interval | verdict | paper |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for result in results:
+        for comparison in result["comparisons"]:
+            verdict = comparison["verdict"] + (f": {comparison['why']}" if comparison.get("why") else "")
+            cells = (
+                result["slug"],
+                result["preset"],
+                result["metric"],
+                f"{comparison['a']} - {comparison['b']}",
+                difference_words(result, comparison),
+                verdict if comparison.get("decides", True) else f"{verdict} (shown beside)",
+                result["paper"]["value"],
+            )
+            rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
+    return rows

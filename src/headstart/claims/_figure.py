@@ -1,0 +1,80 @@
+"""The figure of a claim: each arm's metric with a point a seed, its mean and interval; and the differences with theirs. SVG, text as text."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headstart.claims._committed import shown
+from headstart.core.errors import MissingDependency
+from headstart.tasks.metrics import paired_difference
+
+INK, MUTED, ACCENT = "#1b1f24", "#57606a", "#0b5cad"
+COLOUR_OF_VERDICT = {"reproduced": "#1a7f37", "not reproduced": "#b42318", "inconclusive": "#57606a"}
+
+
+def draw(result: Mapping[str, Any]) -> bytes:
+    """The SVG of a result; the same result gives the same bytes.
+
+    Raises:
+        MissingDependency: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingDependency("matplotlib", "report", "The figure of a claim") from None
+    style: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "headstart",
+        "font.family": "sans-serif",
+        "font.sans-serif": ["system-ui", "Segoe UI", "Helvetica", "Arial", "DejaVu Sans", "sans-serif"],
+        "font.size": 12,
+        "text.color": INK,
+        "axes.labelcolor": INK,
+        "axes.edgecolor": MUTED,
+        "xtick.color": INK,
+        "ytick.color": INK,
+    }
+    scale = 100 if result["percent"] else 1
+    arms, comparisons = result["arms"], result["comparisons"]
+    with matplotlib.rc_context(style):
+        height = 1.5 + 0.45 * (len(arms) + len(comparisons) + 1)
+        figure = Figure(figsize=(9, height), layout="constrained", facecolor="white")
+        FigureCanvasSVG(figure)
+        upper, lower = figure.subplots(2, 1, height_ratios=[len(arms) + 0.6, max(len(comparisons), 1) + 0.6])
+        unit = " (%)" if result["percent"] else ""
+        figure.suptitle(f"{result['slug']}, preset {result['preset']}: {result['verdict']}", x=0.01, ha="left", fontsize=14, fontweight="bold")
+        for at, arm in enumerate(reversed(arms)):
+            values = scale * np.array([run["metric"] for run in arm["runs"]])
+            mean, interval = paired_difference(values.tolist(), [0.0] * len(values))
+            if interval is not None:
+                upper.plot(interval, [at, at], color=ACCENT, linewidth=2, solid_capstyle="round", alpha=0.5)
+            upper.scatter(values, [at] * len(values), s=36, facecolors="white", edgecolors=ACCENT, linewidths=1.5, zorder=3)
+            upper.plot([mean, mean], [at - 0.25, at + 0.25], color=INK, linewidth=2, zorder=4)
+        upper.set_yticks(range(len(arms)), [arm["arm"] for arm in reversed(arms)])
+        upper.set_ylim(-0.6, len(arms) - 0.4)
+        upper.set_xlabel(f"{result['metric']}{unit}; a ring a seed, line the mean, bar its 95 % interval")
+        for at, comparison in enumerate(reversed(comparisons)):
+            colour = COLOUR_OF_VERDICT[comparison["verdict"]]
+            if comparison["ci95"] is not None:
+                lower.plot(scale * np.array(comparison["ci95"]), [at, at], color=colour, linewidth=3, solid_capstyle="round")
+            lower.scatter([scale * comparison["difference"]], [at], s=50, color=colour, zorder=3)
+            label = f"{shown(result, comparison['difference'], signed=True)}  {comparison['verdict']}"
+            lower.annotate(label, (scale * comparison["difference"], at), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=11)
+        lower.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+        lower.set_yticks(range(len(comparisons)), [f"{one['a']} − {one['b']}" for one in reversed(comparisons)])
+        lower.set_ylim(-0.6, max(len(comparisons), 1) - 0.2)
+        lower.set_xlabel(f"difference paired by seed{' (points)' if result['percent'] else ''}, 95 % t interval")
+        for axes in (upper, lower):
+            axes.spines[["top", "right", "left"]].set_visible(False)
+            axes.tick_params(axis="y", length=0)
+            axes.grid(axis="x", color="#d0d7de", linewidth=0.8)
+            axes.set_axisbelow(True)
+        held = io.BytesIO()
+        figure.savefig(held, format="svg", metadata={"Date": None, "Creator": "headstart", "Title": result["sentence"]})
+    return held.getvalue()

@@ -1,0 +1,268 @@
+"""From measurements to a result: equal FLOPs checked, comparisons decided, everything in one JSON (docs/claims.md explains each field)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Scale, Score
+from headstart.claims._committed import difference_words, shown
+from headstart.claims._figure import draw
+from headstart.claims._statistics import Verdict, bootstrap_over_items, difference, overall, verdict
+from headstart.core import hardware
+from headstart.core.config import plain
+from headstart.core.errors import MissingDependency, UsageError
+from headstart.core.files import atomic_write, write_json
+from headstart.core.run import now
+from headstart.tasks.leaks import training_leaks
+from headstart.verbs.pretrain import git_commit, versions
+
+FORMAT_VERSION = 1
+EQUAL_SHARE = 0.02
+"""Training FLOPs of two arms may differ by this share, or by one step."""
+
+
+@dataclass(frozen=True)
+class SeedRun:
+    """One pre-trained model and its test scores."""
+
+    model: Model
+    scores: Mapping[str, Sequence[Score]]  # task -> one score a repeat
+    guards: Sequence[Guard]
+
+    def metric(self, tasks: Sequence[str] = ()) -> float:
+        """The mean over tasks of the mean over repeats."""
+        return float(np.mean([np.mean([score.value for score in self.scores[task]]) for task in tasks or self.scores]))
+
+    def items(self, task: str) -> np.ndarray | None:
+        """float [n, 2]: what each test item adds to the metric, the mean over repeats, and its weight."""
+        found = [score.items for score in self.scores[task] if score.items is not None]
+        return None if len(found) < len(self.scores[task]) else np.mean(found, axis=0)
+
+    def failures(self) -> list[str]:
+        """The guards that fail, and downstream trainings that never left their start."""
+        where = f"{self.model.arm.name}, seed {self.model.seed}"
+        failed = [f"{where}: {guard.sentence()}" for guard in self.guards if not guard.passed]
+        return failed + [f"{where}: {task} is stuck, {score.stuck}" for task, scores in self.scores.items() for score in scores if score.stuck]
+
+
+@dataclass(frozen=True)
+class ArmRuns:
+    """What was measured of one arm."""
+
+    arm: Arm
+    learning_rate: float | None
+    settings: Mapping[str, Any]  # task -> the setting that was chosen on dev
+    tuning: Mapping[str, Any]
+    runs: Sequence[SeedRun]
+
+
+def refuse_unequal(arms: Sequence[ArmRuns]) -> None:
+    """Arms must have had equal training FLOPs, counted, starts included: within one step, or 2 %.
+
+    Raises:
+        UsageError: two have not; both are named with their figures.
+    """
+    held = [arm for arm in arms if arm.arm.trained and not arm.arm.unequal]
+    for seed in range(max((len(arm.runs) for arm in held), default=0)):
+        models = [arm.runs[seed].model for arm in held if seed < len(arm.runs)]
+        least, most = min(models, key=lambda m: m.flops), max(models, key=lambda m: m.flops)
+        if most.flops - least.flops > max(EQUAL_SHARE * most.flops, least.step_flops, most.step_flops):
+            raise UsageError(
+                f"The arms {most.arm.name} and {least.arm.name} had unequal training FLOPs, {most.flops:.4g} and {least.flops:.4g} (seed {seed}).",
+                "Give both the same --budget.flops, or say in the arm's `unequal` why they may differ.",
+            )
+
+
+def assemble(
+    claim: Claim, preset: str, scale: Scale, data: Data, arms: Sequence[ArmRuns], whole: bool, device: str, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """The result, said to the person as well; its last line is the verdict in plain words."""
+    by_name = {arm.arm.name: arm for arm in arms}
+    comparisons = [
+        compared(claim, comparison, by_name[comparison.a].runs, by_name[comparison.b].runs)
+        for comparison in claim.comparisons_of(scale)
+        if {comparison.a, comparison.b} <= by_name.keys()
+    ]
+    decided = overall([comparison["verdict"] for comparison in comparisons if comparison["decides"]])
+    means = {arm.arm.name: float(np.mean([run.metric() for run in arm.runs])) for arm in arms}
+    machine = hardware.describe()
+    result = {
+        "kind": "claim",
+        "format_version": FORMAT_VERSION,
+        "slug": claim.slug,
+        "preset": preset,
+        "claim": claim.statement,
+        "metric": claim.metric,
+        "higher_is_better": claim.higher_is_better,
+        "percent": claim.percent,
+        "paper": asdict(claim.paper),
+        "data": dict(data.facts),
+        "arms": [arm_json(arm) for arm in arms],
+        "comparisons": comparisons,
+        "verdict": decided,
+        "whole": whole,
+        "notes": claim.notes(means),
+        "anchors": dict(data.anchors),
+        "leaks": [*data.leaks, *corpus_leaks(data, arms)],
+        "settings": plain(dict(scale.settings)) | {"seeds": scale.seeds, "repeats": scale.repeats, **plain(dict(scale.options))},
+        "hardware": hardware_words(machine, device),
+        "machine": machine,
+        "versions": versions(),
+        "commit": git_commit(),
+        "command": " ".join(["headstart", *sys.argv[1:]]),
+        "date": now(),
+    }
+    result["sentence"] = sentence(claim, result)
+    for line in lines(result):
+        say(line)
+    return result
+
+
+def corpus_leaks(data: Data, arms: Sequence[ArmRuns]) -> list[str]:
+    """Sentences on test records that stand in what the arms were pre-trained on, one a task and corpus."""
+    models = {arm.arm.corpus: arm.runs[0].model for arm in arms if arm.arm.trained}
+    return [
+        f"{task.name}: {sentence}" for task in data.tasks if task.texts for model in models.values()
+        for sentence in training_leaks(task.texts, model.folder, model.folder.name)
+    ]
+
+
+def arm_json(arm: ArmRuns) -> dict[str, Any]:
+    """One arm in the result."""
+    runs = [
+        {
+            "seed": run.model.seed,
+            "metric": run.metric(),
+            "train_flops": run.model.flops,
+            "tokens": run.model.tokens,
+            "wall_s": round(run.model.wall_s, 1),
+            "tasks": {task: [score.value for score in scores] for task, scores in run.scores.items()},
+            "guards": [asdict(guard) for guard in run.guards],
+            "stuck": [f"{task}: {score.stuck}" for task, scores in run.scores.items() for score in scores if score.stuck],
+        }
+        for run in arm.runs
+    ]
+    found: dict[str, Any] = {
+        "arm": arm.arm.name,
+        "method": arm.arm.method if arm.arm.trained else None,
+        "learning_rate": arm.learning_rate,
+        "task_settings": plain(dict(arm.settings)),
+        "tuning": arm.tuning,
+        "mean": float(np.mean([run["metric"] for run in runs])),
+        "runs": runs,
+    }
+    return found | ({"unequal": arm.arm.unequal} if arm.arm.unequal else {})
+
+
+def compared(claim: Claim, comparison: Comparison, a: Sequence[SeedRun], b: Sequence[SeedRun]) -> dict[str, Any]:
+    """One comparison over the seeds that both arms have. A failed guard of either arm makes it inconclusive, whatever the figures say."""
+    pairs = list(zip(a, b, strict=False))
+    ours, theirs = zip(*((x.metric(comparison.tasks), y.metric(comparison.tasks)) for x, y in pairs), strict=True)
+    found = difference(ours, theirs)
+    failures = [failure for run in (run for pair in pairs for run in pair) if run.model.arm.trained for failure in run.failures()]
+    decided: Verdict = verdict(found.interval, comparison.margin, claim.higher_is_better, comparison.claimed)
+    why = ""
+    if failures:
+        decided, why = "inconclusive", "budget too small: " + "; ".join(failures)
+    elif found.interval is None:
+        why = "one seed decides nothing"
+    elif decided == "inconclusive" and found.detectable is not None:
+        size = shown({"percent": claim.percent}, found.detectable, signed=True).lstrip("+")
+        why = f"with {len(pairs)} seeds a difference of {size} would be found in 80 % of such experiments"
+    return {
+        "a": comparison.a,
+        "b": comparison.b,
+        "paired_by": "seed",
+        "seeds": len(pairs),
+        "tasks": list(comparison.tasks or a[0].scores),
+        "difference": found.mean,
+        "ci95": None if found.interval is None else list(found.interval),
+        "ci95_items": items_interval(comparison.tasks or tuple(a[0].scores), pairs),
+        "detectable": found.detectable,
+        "margin": comparison.margin,
+        "claimed": comparison.claimed,
+        "decides": comparison.decides,
+        "verdict": decided,
+        "why": why,
+    }
+
+
+def items_interval(tasks: Sequence[str], pairs: Sequence[tuple[SeedRun, SeedRun]]) -> list[float] | None:
+    """The interval of the difference when test items are drawn anew, seeds and repeats averaged; None where a task keeps no item scores."""
+    of_tasks = []
+    for task in tasks:
+        both = [(a.items(task), b.items(task)) for a, b in pairs]
+        if any(a is None or b is None for a, b in both):
+            return None
+        differences = [np.column_stack([a[:, 0] - b[:, 0], a[:, 1]]) for a, b in both if a is not None and b is not None]
+        of_tasks.append(np.mean(differences, axis=0))
+    return list(bootstrap_over_items(of_tasks))
+
+
+def hardware_words(machine: Mapping[str, Any], device: str) -> str:
+    """The machine in a few words."""
+    if device.startswith("cuda") and machine["devices"]:
+        return str(machine["devices"][0]["name"])
+    return f"{machine['cpu']}, {machine['cores']} cores"
+
+
+def sentence(claim: Claim, result: Mapping[str, Any]) -> str:
+    """The verdict in plain words."""
+    where = f"the claim of {claim.slug} at preset {result['preset']}"
+    deciding = [comparison for comparison in result["comparisons"] if comparison["decides"]]
+    if not deciding:
+        return f"No verdict on {where}: not all arms of a deciding comparison were run."
+    told = "; ".join(f"{c['a']} minus {c['b']} {difference_words(result, c)}" for c in deciding)
+    if not result["whole"]:
+        return f"No verdict on {where} yet, only a part was run: {told}."
+    head = {"reproduced": "Reproduced", "not reproduced": "Not reproduced", "inconclusive": "Inconclusive"}[result["verdict"]]
+    reasons = "; ".join(dict.fromkeys(c["why"] for c in deciding if c["why"]))
+    return f"{head}: {where}: {told}" + (f" ({reasons})." if reasons else ".")
+
+
+def lines(result: Mapping[str, Any]) -> list[str]:
+    """What a person reads at the end."""
+    rows = [["arm", result["metric"], "seeds", "training FLOPs", "tokens", "pre-training", "learning rate"]]
+    for arm in result["arms"]:
+        first = arm["runs"][0]
+        values = ", ".join(shown(result, run["metric"]) for run in arm["runs"])
+        rate = "-" if arm["learning_rate"] is None else f"{arm['learning_rate']:g}"
+        cells = [arm["arm"], f"{shown(result, arm['mean'])} ({values})", len(arm["runs"]), f"{first['train_flops']:.4g}", f"{first['tokens']:,}"]
+        rows.append([*map(str, cells), f"{first['wall_s']:.0f} s", rate])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    told = ["", *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows), ""]
+    for comparison in result["comparisons"]:
+        items = comparison["ci95_items"]
+        over_items = "" if items is None else f"; over test items {shown(result, items[0], True)} to {shown(result, items[1], True)}"
+        why = f" ({comparison['why']})" if comparison["why"] else ""
+        told.append(f"{comparison['a']} - {comparison['b']}: {difference_words(result, comparison)}{over_items}: {comparison['verdict']}{why}")
+    told += [f"{name}: {value}" for name, value in anchor_words(result)]
+    return [*told, *result["notes"], *result["leaks"], result["sentence"]]
+
+
+def anchor_words(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and figures of each anchor."""
+    found = []
+    for name, value in result["anchors"].items():
+        parts = value.items() if isinstance(value, Mapping) else [("", value)]
+        found.append((name, ", ".join(f"{part} {shown(result, number)}".strip() for part, number in parts)))
+    return found
+
+
+def publish(result: Mapping[str, Any], place: Path, say: Callable[[str], None]) -> None:
+    """Writes `place`.json and its figure `place`.svg. Without matplotlib the figure is left out, and the pip line said."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    write_json(place.with_name(place.name + ".json"), dict(result))
+    try:
+        figure = draw(result)
+    except MissingDependency as error:
+        say(f"No figure: {error}")
+        return
+    with atomic_write(place.with_name(place.name + ".svg")) as file:
+        file.write(figure)

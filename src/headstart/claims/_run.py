@@ -1,0 +1,253 @@
+"""Running a claim: every pre-training is an ordinary run folder, every measurement is written down at once. The same call again continues.
+
+    OUT/measured.json, OUT/items/     scores and guards, see `_record`
+    OUT/runs/ARM-rate-RATE-seed-SEED/ one pre-training each; `headstart watch`, `compare` and `report` read them like any run
+    OUT/runs/stores/                  the prepared corpus, shared by them
+    OUT/data/                         what the claim's `open_data` writes
+    OUT/result.json, OUT/result.svg   the result; of a whole claim also claims/results/SLUG-PRESET.json and .svg
+
+Tuning effort is equal by construction: each arm tries the same pre-training rates, and on each task the same settings, once, with seed 0, on dev.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart import methods
+from headstart.claims import load_claim
+from headstart.claims._claim import Arm, Claim, Guard, Model, Scale, Score, Split, Task, Use
+from headstart.claims._committed import results_folder
+from headstart.claims._record import Record, identity
+from headstart.claims._result import ArmRuns, SeedRun, assemble, publish, refuse_unequal
+from headstart.core.config import replace_nested
+from headstart.core.errors import UsageError
+from headstart.core.files import locked
+from headstart.core.run import read_run
+from headstart.engine.device import resolve_device
+from headstart.verbs._corpus import open_corpus
+from headstart.verbs.config import preset_config
+from headstart.verbs.pretrain import build_method, pretrain
+
+SMOKE = "smoke"
+"""The preset that only shows that all parts work. Its figures say nothing, so they are never put among the results."""
+
+
+def claim(
+    slug: str | Claim,
+    preset: str = "cpu",
+    *,
+    out: str | Path | None = None,
+    seeds: int | None = None,
+    only_arm: str | None = None,
+    device: str = "auto",
+    results: str | Path | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Runs a claim, or goes on with it, and returns its result (the JSON of docs/claims.md).
+
+    Args:
+        slug: the method whose claim it is, or a `Claim` itself.
+        preset: smoke, cpu, gpu ... as the claim has them.
+        out: the claim's folder; None: runs/claims/SLUG-PRESET.
+        seeds: pre-training seeds; None: as the preset says. With fewer the result is partial.
+        only_arm: run this arm alone; the result is partial, and stays in `out`.
+        device: auto, cpu or cuda.
+        results: where a whole result is put; None: claims/results of the checkout, if this is one.
+
+    Raises:
+        BadInput: data is missing. UsageError: a wrong name, a folder of another state of the claim, or arms with unequal training FLOPs.
+    """
+    declared = load_claim(slug) if isinstance(slug, str) else slug
+    scale = declared.scale(preset)
+    if only_arm is not None and only_arm not in (names := [arm.name for arm in scale.arms]):
+        raise UsageError(f"The claim {declared.slug} has no arm '{only_arm}' at preset {preset}.", f"Its arms: {', '.join(names)}.")
+    if seeds is not None and seeds < 1:
+        raise UsageError(f"--seeds is {seeds}.", "Give at least 1.")
+    folder = Path(out) if out is not None else Path("runs") / "claims" / f"{declared.slug}-{preset}"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / ".lock", "runs this claim"):
+        claiming = _Claiming(declared, preset, scale, folder, seeds, only_arm, str(resolve_device(device)), say)
+        result = claiming.run()
+    places = [folder / "result"]
+    if claiming.whole and preset != SMOKE and (committed := Path(results) if results is not None else results_folder()) is not None:
+        places.append(committed / f"{declared.slug}-{preset}")
+    for place in places:
+        publish(result, place, say)
+    return result
+
+
+class _Claiming:
+    """One call of `claim`."""
+
+    def __init__(
+        self,
+        declared: Claim,
+        preset: str,
+        scale: Scale,
+        folder: Path,
+        seeds: int | None,
+        only_arm: str | None,
+        device: str,
+        say: Callable[[str], None],
+    ) -> None:
+        self.claim, self.preset, self.scale, self.folder, self.device, self.say = declared, preset, scale, folder, device, say
+        self.arms = [arm for arm in scale.arms if only_arm in (None, arm.name)]
+        self.seeds = {arm.name: scale.seeds_of(arm) if seeds is None else seeds for arm in self.arms}
+        self.whole = only_arm is None and all(self.seeds[arm.name] >= scale.seeds_of(arm) for arm in self.arms)
+        (folder / "data").mkdir(exist_ok=True)
+        self.data = declared.open_data(scale, folder / "data")
+        self.record = Record(folder, declared, preset, identity(declared, scale, self.data, device))
+        self.told: set[str] = set()
+        self.models: dict[str, Model] = {}
+        self.total = 0
+
+    def run(self) -> dict[str, Any]:
+        self.say(self.plan())
+        runs: list[ArmRuns] = []
+        for arm in self.arms:
+            rate, tried = self.tuned_rate(arm)
+            settings, settings_tried = self.tuned_settings(arm, rate)
+            tuning = {"learning_rates": tried, "settings": settings_tried}
+            measured = [self.seed_run(arm, rate, seed, settings) for seed in range(self.seeds[arm.name])]
+            runs.append(ArmRuns(arm, rate, settings, tuning, measured))
+            refuse_unequal(runs)
+        return assemble(self.claim, self.preset, self.scale, self.data, runs, self.whole, self.device, self.say)
+
+    def plan(self) -> str:
+        trained = [arm for arm in self.arms if arm.trained]
+        rates = len(self.scale.learning_rates)
+        pretrainings = sum(self.seeds[arm.name] + rates - 1 for arm in trained)
+        dev = sum((rates if arm.trained else 1) * len(task.settings) for arm in self.arms for task in self.tuned(arm))
+        test = sum(self.seeds.values()) * len(self.data.tasks) * self.scale.repeats
+        self.total = pretrainings + dev + test
+        return (
+            f"Claim {self.claim.slug}, preset {self.preset}: {self.claim.statement}\n"
+            f"{len(self.arms)} arms, {pretrainings} pre-trainings, {dev} measurements on dev for choices, {test} on test. Folder: {self.folder}"
+        )
+
+    def tell(self, key: str, what: str) -> None:
+        """Says which of the pieces of work this is; once for each."""
+        if key not in self.told:
+            self.told.add(key)
+            self.say(f"[{len(self.told)} of {self.total}] {what}")
+
+    # --- training --------------------------------------------------------------------------------------------------------------------------
+
+    def model(self, arm: Arm, rate: float | None, seed: int) -> Model:
+        """Trains an arm, or opens what was trained before."""
+        key = f"{arm.name}/{'untrained' if rate is None else f'{rate:g}'}/seed {seed}"
+        if key not in self.models:
+            if arm.trained:
+                self.tell(key, f"{arm.name}: pre-training, learning rate {rate:g}, seed {seed}")
+            self.models[key] = self.made(arm, rate, seed)
+        return self.models[key]
+
+    def made(self, arm: Arm, rate: float | None, seed: int) -> Model:
+        start = None if arm.start is None else self.model(arm.start, self.scale.learning_rates[0], seed)
+        settings: dict[str, Any] = {**self.scale.settings, **arm.settings}
+        preset = settings.pop("preset", "tiny")
+        settings |= {"seed": seed, "device": self.device} | ({} if start is None else {"init": start.folder})
+        sources: list[str | Path] = [str(path) for path in self.data.corpora[arm.corpus]]
+        if not arm.trained:
+            folder = self.folder / "runs" / f"{arm.name}-seed-{seed}"
+            if not (folder / "export").is_dir():
+                export_untrained(arm.method, preset, sources, folder, settings)
+            return Model(arm, seed, folder, None, 0.0, 0, 0.0, 0.0)
+        folder = self.folder / "runs" / f"{arm.name}-rate-{rate:g}-seed-{seed}"
+        settings |= {"out": folder, "optimizer.learning_rate": rate}
+        known = is_done(folder)
+        run = pretrain(arm.method, sources, preset=preset, say=lambda line: None if known else self.say(f"    {line}"), **settings)
+        totals, step_flops = run.info["totals"], max(run.info["decisions"]["flops_per_step"].values())
+        flops, tokens, wall_s = totals["flops"], totals["tokens"], totals["wall_s"]
+        if start is not None:
+            flops, tokens, wall_s = flops + start.flops, tokens + start.tokens, wall_s + start.wall_s
+        return Model(arm, seed, folder, rate, flops, tokens, wall_s, step_flops)
+
+    # --- choices, on dev with seed 0 ---------------------------------------------------------------------------------------------------------
+
+    def tuned(self, arm: Arm) -> list[Task]:
+        """The tasks with something to choose for this arm: a setting of theirs, or its pre-training rate."""
+        many_rates = arm.trained and len(self.scale.learning_rates) > 1
+        return [task for task in self.data.tasks if many_rates or len(task.settings) > 1]
+
+    def dev_scores(self, arm: Arm, rate: float | None) -> dict[str, dict[str, float]]:
+        """Tuned task -> setting -> dev score."""
+        model = self.model(arm, rate, 0)
+        return {
+            task.name: {_name(setting): self.score(model, task, "dev", setting, 0).value for setting in task.settings} for task in self.tuned(arm)
+        }
+
+    def best(self, scores: Mapping[str, float]) -> str:
+        """Of equal ones the first."""
+        return (max if self.claim.higher_is_better else min)(scores, key=lambda name: scores[name])
+
+    def tuned_rate(self, arm: Arm) -> tuple[float | None, dict[str, Any]]:
+        """The pre-training rate with the best mean dev score of its tasks, each at its best setting; and what was tried."""
+        if not arm.trained:
+            return None, {}
+        rates = {f"{rate:g}": rate for rate in self.scale.learning_rates}
+        if len(rates) == 1:
+            return self.scale.learning_rates[0], {}
+        tried: dict[str, Any] = {}
+        for name, rate in rates.items():
+            scores = self.dev_scores(arm, rate)
+            tried[name] = {"mean": float(np.mean([of_task[self.best(of_task)] for of_task in scores.values()])), "tasks": scores}
+        return rates[self.best({name: entry["mean"] for name, entry in tried.items()})], tried
+
+    def tuned_settings(self, arm: Arm, rate: float | None) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+        """Task -> its best setting for this arm; and what was tried."""
+        scores = self.dev_scores(arm, rate)
+        chosen = {task.name: task.settings[0] for task in self.data.tasks}
+        for task in self.tuned(arm):
+            chosen[task.name] = {_name(setting): setting for setting in task.settings}[self.best(scores[task.name])]
+        return chosen, scores
+
+    # --- the measurements that count -------------------------------------------------------------------------------------------------------
+
+    def seed_run(self, arm: Arm, rate: float | None, seed: int, settings: dict[str, Any]) -> SeedRun:
+        """One pre-training, its guards and its test scores."""
+        model = self.model(arm, rate, seed)
+        guards = self.guards(model) if arm.trained else []
+        scores = {task.name: [self.score(model, task, "test", settings[task.name], n) for n in range(self.scale.repeats)] for task in self.data.tasks}
+        return SeedRun(model, scores, guards)
+
+    def guards(self, model: Model) -> list[Guard]:
+        found = self.record.guards(model.folder.name, lambda: self.claim.guards(model, self.data, self.device))
+        for guard in found:
+            self.say(f"    guard {'holds' if guard.passed else 'FAILS'}: {model.arm.name}, seed {model.seed}: {guard.sentence()}")
+        return found
+
+    def score(self, model: Model, task: Task, split: Split, setting: Any, repeat: int) -> Score:
+        key = f"{model.folder.name}/{task.name}/{split}/{_name(setting)}/{repeat}"
+        score = self.record.score(key, lambda: task.measure(Use(model, split, setting, repeat, self.device)))
+        at = "" if setting is None else f", setting {_name(setting)}"
+        stuck = f" ({score.stuck})" if score.stuck else ""
+        self.tell(key, f"{model.arm.name}, seed {model.seed}: {task.name}, {split}{at}: {score.value:.4f}{stuck}")
+        return score
+
+
+def is_done(folder: Path) -> bool:
+    """Whether an earlier call finished this run; `pretrain` still looks whether its settings are these."""
+    return (folder / "run.json").exists() and read_run(folder).get("status") == "done"
+
+
+def export_untrained(method: str, preset: str, sources: Sequence[str | Path], folder: Path, settings: dict[str, Any]) -> None:
+    """`folder/export`: the network of a run with these settings as it is before step 1."""
+    method_class = methods.load(method)
+    _, chosen = preset_config(method_class, preset)
+    config = replace_nested(chosen, {"data": tuple(map(str, sources)), "out": folder, **settings})
+    network = build_method(method_class, config, open_corpus(method_class, config, folder, None).store, None).eval()
+    half = folder / ".export-writing"
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    network.export(half)
+    half.rename(folder / "export")
+
+
+def _name(setting: Any) -> str:
+    return f"{setting:g}" if isinstance(setting, float) else str(setting)
