@@ -38,6 +38,12 @@ def test_each_class_has_its_share() -> None:
         assert (np.diff(train) > 0).all()
 
 
+def test_a_large_share_leaves_a_record_of_each_class_for_training() -> None:
+    for train, test in stratified_splits([0, 0, 1, 1, 1], 3, 0.95, seed=0):
+        assert len(train) == 2
+        assert len(test) == 3
+
+
 def test_seed_and_number_decide_the_split() -> None:
     labels = np.arange(60) % 3
     first, again, other = (stratified_splits(labels, 2, 0.5, seed) for seed in (1, 1, 2))
@@ -69,6 +75,13 @@ def test_with_documents_the_shares_hold_nearly_and_every_class_is_on_both_sides(
     for train, test in stratified_splits(labels, 5, 0.25, seed=0, groups=documents):
         assert np.bincount(labels[test], minlength=3) == pytest.approx([50, 25, 3], abs=4)
         assert set(labels[train]) == set(labels[test]) == {0, 1, 2}
+
+
+def test_a_rare_class_of_two_large_documents_is_still_on_both_sides() -> None:
+    labels = np.repeat([0, 1], [200, 20])
+    documents = np.concatenate([np.arange(200) // 2, np.repeat([100, 101], 10)])
+    for train, test in stratified_splits(labels, 5, 0.1, seed=0, groups=documents):
+        assert set(labels[train]) == set(labels[test]) == {0, 1}
 
 
 @given(LABELS, st.integers(0, 2**31))
