@@ -52,7 +52,8 @@ class Overlap:
         found = self.normalised + self.near
         which = ", ".join(map(str, self.examples)) + (" ..." if found > len(self.examples) else "")
         degrees = ([f"{self.exact} of them exactly"] if self.exact is not None else []) + ([f"{self.near} nearly"] if self.near else [])
-        return f"{found} of {self.n_test} test records ({100 * self.share:.1f} %) stand in {where}{''.join(', ' + d for d in degrees)}: records {which}."
+        share = f"{found} of {self.n_test} test records ({100 * self.share:.1f} %)"
+        return f"{share} stand in {where}{''.join(', ' + d for d in degrees)}: records {which}."
 
     def to_json(self) -> dict[str, Any]:
         return {"n_test": self.n_test, "exact": self.exact, "normalised": self.normalised, "near": self.near, "examples": self.examples}

@@ -161,7 +161,7 @@ def _curve(run: Path) -> str:
         return ""
     last = len(records) - 1
     chosen = sorted({round(place * last / (CURVE_ROWS - 1)) for place in range(CURVE_ROWS)})
-    rows = [(f"{records[i]['step']:,}", f"{records[i]['flops']:.3g}", escaped(records[i].get("phase", "")), f"{records[i]['loss']:.4f}") for i in chosen]
+    rows = [(f"{r['step']:,}", f"{r['flops']:.3g}", escaped(r.get("phase", "")), f"{r['loss']:.4f}") for r in (records[i] for i in chosen)]
     return _table(["step", "FLOPs", "phase", "training loss"], rows)
 
 
