@@ -55,8 +55,10 @@ def finetune(
     Args:
         task: classification, regression, tagging or question-answering.
         model_folder: a folder that `load_encoder` reads.
-        train, test, dev: files, or data that a reader of `headstart.tasks.data` returned. `dev` is needed to try several learning rates.
-            `train` may be a list, one draw of labelled records for each seed: the interval then covers the choice of records too.
+        train: a file, or data that a reader of `headstart.tasks.data` returned. A list is one draw of labelled records for each seed: the
+            interval then covers the choice of records too.
+        test: likewise, one.
+        dev: likewise, one; needed to try several learning rates.
         seeds: how many (0, 1, ...), or which. A seed decides head, order, dropout and, for the baseline, the whole network.
         baseline: also train the same network from random initialisation, on the same data with the same seeds.
         report: called with lines of progress.
