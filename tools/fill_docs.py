@@ -10,12 +10,13 @@ import argparse
 import re
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # started as a file, Python looks beside it only
 
-from tools.pages import limits, measured, reliability  # noqa: E402
+from tools.pages import commands, failures, limits, measured, methods, recorded, reliability, settings  # noqa: E402
 
 BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("README.md", "demo", measured.demo_block),
@@ -25,13 +26,37 @@ BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/reliability.md", "torture", reliability.torture_block),
     ("docs/reliability.md", "pause", measured.checkpoint_block),
     ("docs/security.md", "limits", limits.limits_block),
+    ("docs/methods/index.md", "catalog", methods.catalog_block),
+    ("docs/settings.md", "pretrain settings", settings.pretrain_block),
+    ("docs/settings.md", "finetune settings", settings.finetune_block),
+    ("docs/commands.md", "commands", commands.commands_block),
+    ("docs/errors.md", "exit codes", failures.exit_codes_block),
+    ("docs/errors.md", "messages", failures.messages_block),
+    ("docs/quick-start.md", "recorded setting", recorded.setting_block),
+    ("docs/quick-start.md", "recorded list", recorded.step("list")),
+    ("docs/quick-start.md", "recorded pretrain", recorded.step("pretrain causal-lm --data my/texts --budget")),
+    ("docs/quick-start.md", "recorded finetune", recorded.step("finetune")),
+    ("docs/quick-start.md", "recorded sample", recorded.step("sample")),
 )
 """(page, name of its markers, what stands between them)."""
+
+METHOD_BLOCKS: dict[str, Callable[[str], str]] = {
+    "card": methods.card_block,
+    "data": methods.data_block,
+    "presets": methods.presets_block,
+    "settings": methods.settings_block,
+    "claim": methods.claim_block,
+}
+"""What the page of every method has, by the name of its markers."""
 
 
 def blocks() -> Iterator[tuple[str, str, Callable[[], str]]]:
     """All of them: those above, and those of every method that has code."""
     yield from BLOCKS
+    for slug in methods.with_code():
+        page = f"docs/methods/{slug}.md"
+        for name, block in METHOD_BLOCKS.items():
+            yield page, name, partial(block, slug)
 
 
 def filled(text: str, name: str, block: str) -> str:

@@ -1,0 +1,86 @@
+"""docs/errors.md: the exit codes and every message that the code gives, read from the source."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+from headstart.core import errors
+from headstart.core.errors import HeadstartError
+from tools.pages.results import ROOT, cell
+
+PACKAGE = ROOT / "src" / "headstart"
+DO = {
+    0: "Done.",
+    1: "Our bug. Repeat with `--debug` and report what it prints.",
+    2: "Change the command: the message says how.",
+    3: "Mend the file or record that the message names, or set bad records aside: `--text.on-bad-input quarantine`.",
+    4: "Make room, or install what the message names: `headstart doctor` lists what is missing.",
+    5: "See [the loss became NaN](troubleshooting.md#the-loss-became-nan-exit-5).",
+    130: "Type the same command again: it continues.",
+}
+"""What a person does, by exit code."""
+
+
+def kinds() -> dict[str, type[HeadstartError]]:
+    """Name -> class of every error that we raise on purpose, `FirstRankFailed` apart: it speaks for another."""
+    found = {name: cls for name, cls in vars(errors).items() if isinstance(cls, type) and issubclass(cls, HeadstartError)}
+    return {name: cls for name, cls in found.items() if name != "FirstRankFailed"}
+
+
+def exit_codes_block() -> str:
+    """Exit code, meaning, what to do."""
+    meanings: dict[int, list[str]] = {0: ["Good."], 1: ["A bug of ours."]}
+    for cls in kinds().values():
+        if cls.exit_code > 1:
+            meanings.setdefault(cls.exit_code, []).append(" ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("`", ""))
+    rows = ["| exit code | what it means | what to do |", "| --- | --- | --- |"]
+    return "\n".join(rows + [f"| {number} | {cell(' '.join(meanings[number]))} | {DO[number]} |" for number in sorted(meanings)])
+
+
+def text_of(node: ast.expr | None) -> str | None:
+    """A message as a person sees it: the parts that the code fills in become an ellipsis. None where it is put together elsewhere."""
+    if node is None:
+        return ""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value
+    if isinstance(node, ast.JoinedStr):
+        parts = [str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values]
+        return "".join(parts)
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        return (text_of(node.left) or "…") + (text_of(node.right) or "…")
+    if isinstance(node, ast.IfExp):
+        return text_of(node.body)
+    return None
+
+
+def raised(path: Path) -> Iterator[tuple[str, str, str]]:
+    """(class, message, mend) of every error that a module makes with a text of its own."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in kinds() and node.args:
+            mend = node.args[1] if len(node.args) > 1 else next((word.value for word in node.keywords if word.arg == "mend"), None)
+            what = text_of(node.args[0])
+            if what and what != "…":
+                yield ast.unparse(node.func), what, text_of(mend) or ""
+
+
+def messages_block() -> str:
+    """Every message, by exit code and in alphabetical order."""
+    by_code: dict[int, set[tuple[str, str]]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for name, what, mend in raised(path):
+            if name != "MissingDependency":  # its arguments are a package and an extra; the class writes the sentence
+                by_code.setdefault(kinds()[name].exit_code, set()).add((what, mend))
+    parts = []
+    for number in sorted(by_code):
+        rows = ["| message | what to do |", "| --- | --- |"]
+        rows += [f"| {shown(what)} | {shown(mend)} |" for what, mend in sorted(by_code[number], key=lambda pair: pair[0].lstrip("…- ").lower())]
+        parts.append(f"### Exit {number}\n\n" + "\n".join(rows))
+    return "\n\n".join(parts)
+
+
+def shown(text: str) -> str:
+    """A message in a table: nothing in it is Markdown or HTML."""
+    escaped = cell(text).replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_").replace("[", "\\[")
+    return escaped.replace("`", "\\`")

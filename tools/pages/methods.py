@@ -1,0 +1,142 @@
+"""The pages of the methods, as far as the code knows: card, data, presets, settings, claim; and the catalog of all cards."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from pathlib import Path
+from typing import Any
+
+from headstart import catalog, methods
+from headstart.catalog import Card
+from headstart.catalog.card import DATA_KINDS
+from headstart.cli.show import claim_results, flatten
+from tools.pages import settings
+from tools.pages.results import ROOT, cell
+
+CLAIMS = ROOT / "claims" / "results"
+
+
+def with_code() -> list[str]:
+    """Slugs of the methods that `pretrain` runs, baselines first."""
+    slugs = [*catalog.BASELINES, *catalog.CARDS]
+    return [slug for slug in slugs if (catalog.implementation(slug) or "").startswith("headstart.methods.")]
+
+
+def paper(card: Card) -> str:
+    """Title, venue, year, as a link where there is an arXiv id."""
+    title = f"[{card.title}](https://arxiv.org/abs/{card.arxiv})" if card.arxiv else card.title
+    return f"{title}, {card.venue} {card.year}"
+
+
+def code(card: Card) -> str:
+    """The authors' code, as a link where it is a repository."""
+    owner_and_name = card.official_code.split("/")
+    is_link = len(owner_and_name) == 2 and " " not in card.official_code
+    return f"[{card.official_code}](https://github.com/{card.official_code})" if is_link else card.official_code
+
+
+def card_block(slug: str) -> str:
+    """What the card says."""
+    card = catalog.card(slug)
+    facts = {
+        "paper": paper(card),
+        "official code": code(card),
+        "needs": card.needs,
+        "gives": card.gives,
+        "expect": card.expect,
+        "choose it when": card.choose_when,
+        "avoid it when": card.avoid_when,
+    }
+    return "| | |\n| --- | --- |\n" + "\n".join(f"| {name} | {cell(text)} |" for name, text in facts.items())
+
+
+def data_block(slug: str) -> str:
+    """Kinds of data and example lines."""
+    card = catalog.card(slug)
+    kinds = "; ".join(DATA_KINDS[kind] for kind in card.data_kinds)
+    return f"It reads {kinds}:\n\n```text\n{card.data_example}\n```"
+
+
+def presets_block(slug: str) -> str:
+    """The presets beside each other: those settings in which one differs from another or from the default."""
+    method = methods.load(slug)
+    presets: dict[str, dict[str, Any]] = {name: flatten(dataclasses.asdict(preset)) for name, preset in method.presets.items()}
+    defaults = flatten({"method": dataclasses.asdict(method.Config())})
+    names = dict.fromkeys(name for fields in presets.values() for name in fields)
+    shown = [n for n in names if len({repr(fields.get(n, defaults.get(n))) for fields in presets.values()} | {repr(defaults.get(n))}) > 1]
+    rows = ["| setting | " + " | ".join(f"`{name}`" for name in presets) + " |", "| --- |" + " --- |" * len(presets)]
+    for name in shown:
+        values = [fields.get(name, defaults.get(name)) for fields in presets.values()]
+        rows.append(f"| `{name}` | " + " | ".join("-" if value is None else f"{value}" for value in values) + " |")
+    return "\n".join(rows) + "\n\nA dash: the default of that setting; `steps`: the paper's own number, your budget decides."
+
+
+def settings_block(slug: str) -> str:
+    """The method's own flags."""
+    return settings.table(methods.load(slug).Config, "method")
+
+
+def claim_block(slug: str, folder: Path = CLAIMS) -> str:
+    """The committed results of the paper's claim, good or bad."""
+    card = catalog.card(slug)
+    results = claim_results(slug, folder)
+    head = f"The paper's statement: *{card.claim}*"
+    if not results:
+        return f"{head}\n\nNot run yet: there is no `claims/results/{slug}-*.json`."
+    return "\n\n".join([head, *map(result_table, results)])
+
+
+def result_table(result: dict[str, Any]) -> str:
+    """One result: arms with their spread over seeds, and each comparison with its interval and verdict."""
+    rows = [f"| arm | {result['metric']} | training FLOPs | seeds |", "| --- | --- | --- | --- |"]
+    for arm in result["arms"]:
+        values = [run["metric"] for run in arm["runs"]]
+        spread = f" ± {statistics.stdev(values):.4g}" if len(values) > 1 else ""
+        flops = statistics.fmean(run["train_flops"] for run in arm["runs"])
+        rows.append(f"| {arm['arm']} | {statistics.fmean(values):.4g}{spread} | {flops:.3g} | {len(values)} |")
+    lines = []
+    for comparison in result["comparisons"]:
+        low, high = comparison["ci95"]
+        difference = f"{comparison['difference']:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
+        lines.append(f"- {comparison['a']} minus {comparison['b']}: {difference}: **{comparison['verdict']}**")
+    where = f"Preset `{result['preset']}`, {result['data']['name']}, {str(result['date'])[:10]}. Again: `{result['command']}`"
+    return "\n".join([f"**{result['preset']}**", "", *rows]) + "\n\n" + "\n".join(lines) + f"\n\n{where}"
+
+
+def catalog_block() -> str:
+    """Every card, by family: what it is, needs and gives, and whether there is code."""
+    by_family: dict[str, list[Card]] = {"baselines": list(catalog.BASELINES.values())}
+    for card in catalog.cards():
+        by_family.setdefault(card.family, []).append(card)
+    parts = [catalog_table(by_family)]
+    for family, cards in by_family.items():
+        parts.append(f"## {family.capitalize()}")
+        parts += [entry(card) for card in cards]
+    return "\n\n".join(parts)
+
+
+def catalog_table(by_family: dict[str, list[Card]]) -> str:
+    rows = ["| method | runs | family | needs |", "| --- | --- | --- | --- |"]
+    for family, cards in by_family.items():
+        for card in cards:
+            runs = "yes" if catalog.implemented(card.slug) else "not yet"
+            rows.append(f"| [{card.slug}](#{card.slug}) | {runs} | {family} | {cell(card.needs)} |")
+    return "\n".join(rows)
+
+
+def entry(card: Card) -> str:
+    """One card of the catalog."""
+    if card.slug in with_code():
+        status = f"**Runs.** [Its page]({card.slug}.md); `headstart show {card.slug}`."
+    elif module := catalog.implementation(card.slug):
+        status = f"**Runs** (`{module}`)."
+    else:
+        status = "**Not yet:** the card is here, the code is not."
+    lines = [
+        f"### {card.slug} {{ #{card.slug} }}",
+        f"{paper(card)}. {status}",
+        f"- needs: {' '.join(card.needs.split())}\n- gives: {' '.join(card.gives.split())}\n- claim: {' '.join(card.claim.split())}\n"
+        f"- choose it when {card.choose_when}\n- avoid it when {card.avoid_when}\n- official code: {code(card)}",
+    ]
+    return "\n\n".join(lines)

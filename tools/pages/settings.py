@@ -1,0 +1,99 @@
+"""Tables of settings, made from the dataclasses: name, default, what it takes, and the docstring under the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from headstart.core.config import field_docs, plain
+from headstart.data.text.config import TextConfig
+from headstart.engine.budget import Budget
+from headstart.engine.optim import OptimizerConfig
+from headstart.engine.schedules import ScheduleConfig
+from headstart.engine.trainer import TrainerConfig
+from headstart.tasks.config import FinetuneConfig, QuestionAnsweringConfig
+from headstart.verbs.config import MixtureConfig, PretrainConfig, ProbeConfig, flag
+from headstart.verbs.finetune import FinetuneSettings
+from tools.pages.results import cell
+
+PLAIN = {int: "whole number", float: "number", str: "text", Path: "path", bool: "on or off"}
+
+
+def takes(hint: Any) -> str:
+    """What a field takes, in words: "whole number", "`a`, `b` or `c`", "paths" ..."""
+    if get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(takes(part) for part in get_args(hint) if part is not types.NoneType))
+    if get_origin(hint) is Literal:
+        *most, last = [f"`{value}`" for value in get_args(hint)]
+        return f"{', '.join(most)} or {last}" if most else last
+    if get_origin(hint) in (tuple, list):
+        return f"{takes(get_args(hint)[0])}, several"
+    return PLAIN.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def default(field: dataclasses.Field[Any], instance: Any) -> str:
+    """The default as the command line would write it; a dash for none."""
+    value = plain(getattr(instance, field.name))
+    if value is None or value == [] or value == "":
+        return "-"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{' '.join(map(str, value)) if isinstance(value, list) else value}`"
+
+
+def table(cls: type, prefix: str = "", names: list[str] | None = None) -> str:
+    """A Markdown table of the leaf fields of a dataclass.
+
+    Args:
+        prefix: of the flag: "optimizer" for `--optimizer.learning-rate`.
+        names: which fields; None: all.
+
+    Raises:
+        ValueError: a field has no docstring.
+    """
+    docs, hints, instance = field_docs(cls), get_type_hints(cls), cls()
+    rows = ["| flag | default | takes | what it is |", "| --- | --- | --- | --- |"]
+    for field in dataclasses.fields(cls):
+        if (names is not None and field.name not in names) or dataclasses.is_dataclass(getattr(instance, field.name)):
+            continue
+        if field.name not in docs:
+            raise ValueError(f"{cls.__name__}.{field.name} has no docstring")
+        name = flag(f"{prefix}.{field.name}" if prefix else field.name)
+        rows.append(f"| `--{name}` | {default(field, instance)} | {cell(takes(hints[field.name]))} | {cell(docs[field.name])} |")
+    return "\n".join(rows)
+
+
+def leaves(cls: type) -> list[str]:
+    """The fields of a dataclass itself, groups and fields of its bases left out."""
+    own = [field.name for field in dataclasses.fields(cls) if field.name in cls.__annotations__ and field.name != "method"]
+    return [name for name in own if not dataclasses.is_dataclass(getattr(cls(), name))]
+
+
+PRETRAIN_GROUPS: dict[str, tuple[type, str]] = {
+    "budget": (Budget, "When a run ends: give exactly one."),
+    "optimizer": (OptimizerConfig, "The update."),
+    "schedule": (ScheduleConfig, "How the learning rate moves."),
+    "trainer": (TrainerConfig, "How the run is computed, watched and kept."),
+    "probe": (ProbeConfig, "A labelled set that the run measures itself on."),
+    "mixture": (MixtureConfig, "Several entries of `--data`."),
+    "text": (TextConfig, "How raw text becomes a store."),
+}
+
+
+def pretrain_block() -> str:
+    """Every flag of `pretrain` but those of a method."""
+    parts = ["### Common\n\n" + table(PretrainConfig, names=leaves(PretrainConfig))]
+    for name, (cls, what) in PRETRAIN_GROUPS.items():
+        parts.append(f"### `--{name}.`\n\n{what}\n\n{table(cls, name)}")
+    return "\n\n".join(parts)
+
+
+def finetune_block() -> str:
+    """Every flag of `finetune`."""
+    return (
+        f"### What is trained on what\n\n{table(FinetuneSettings, names=leaves(FinetuneSettings))}\n\n"
+        f"### How\n\n{table(FinetuneConfig)}\n\n"
+        f"### `--qa.`\n\n{(QuestionAnsweringConfig.__doc__ or '').splitlines()[0]}\n\n{table(QuestionAnsweringConfig, 'qa')}"
+    )
