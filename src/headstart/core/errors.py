@@ -33,6 +33,10 @@ class UsageError(HeadstartError):
     exit_code = 2
 
 
+class OtherStore(UsageError):
+    """A store is there, of other files or settings than are wanted."""
+
+
 class BadInput(HeadstartError):
     """A file or record of the user that cannot be used (exit 3).
 

@@ -10,7 +10,9 @@ import fcntl
 import io
 import json
 import math
+import secrets
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -38,6 +40,9 @@ class RunFolder:
         folder: created when missing. What a killed process left half-written in it is removed.
         writes: False on the other processes of a distributed run: they read what is there, and what they are told to write is left to the first.
 
+    Attributes:
+        info: run.json. Its "id" is drawn when the run begins: every checkpoint carries it, so that none of another run is taken for its own.
+
     Raises:
         UsageError: it cannot be made, holds other files, or another process is writing to it.
         MachineError: it is there, and this machine no longer lets us write to it.
@@ -46,9 +51,13 @@ class RunFolder:
     def __init__(self, folder: Path, writes: bool = True) -> None:
         self.folder = folder
         self.writes = writes
+        self._updating = threading.Lock()  # the thread that writes checkpoints notes them here
         if writes:
             self._open()
-        self.info: dict[str, Any] = read_run(folder) if (folder / "run.json").exists() else {"format_version": FORMAT_VERSION}
+        self.is_new = not (folder / "run.json").exists()
+        self.info: dict[str, Any] = {"format_version": FORMAT_VERSION} if self.is_new else read_run(folder)
+        self._notes_checkpoints = "id" in self.info  # the version that drew it notes its checkpoints too
+        self.info.setdefault("id", secrets.token_hex(8))
 
     def _open(self) -> None:
         folder = self.folder
@@ -66,6 +75,12 @@ class RunFolder:
             raise UsageError(f"Another process is writing to the run {folder}.", "Wait for it, or choose another --out.") from None
         if not (folder / "run.json").exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
             self._lock.close()
+            if checkpoints := sorted((folder / "checkpoints").glob("step-*")):
+                raise UsageError(
+                    f"{folder} holds the checkpoints of a run, but its run.json is gone.",
+                    f"Bring run.json back and give the same command; or start a new run from its weights: --init {checkpoints[-1] / 'export'}"
+                    " --out ANOTHER_FOLDER.",
+                )
             raise UsageError(f"{folder} holds other files.", "Give a new folder for the run.")
         if links := [name for name in OWN if (folder / name).is_symlink()]:
             self._lock.close()
@@ -83,9 +98,24 @@ class RunFolder:
 
     def update(self, **fields: Any) -> None:
         """Sets top-level fields of run.json and writes it."""
-        self.info.update(fields)
-        if self.writes:
-            write_json(self.folder / "run.json", self.info)
+        with self._updating:
+            self.info.update(fields)
+            if self.writes:
+                write_json(self.folder / "run.json", self.info)
+
+    def note_checkpoint(self, step: int, folder: str) -> None:
+        """Notes that the checkpoint of `step` is whole in `folder`: a run that has reached one never begins anew by itself, whatever became of it."""
+        self.update(checkpoint={"step": step, "folder": folder})
+
+    def last_checkpoint(self) -> tuple[int | None, str] | None:
+        """(step, folder) of the newest checkpoint that the run has had, there or not; None if it never reached one. A run of an older version did not
+        note it: any sign that it may have had one counts, since nothing is begun anew over its lines."""
+        if noted := self.info.get("checkpoint"):
+            return noted["step"], noted["folder"]
+        metrics = self.folder / "metrics.jsonl"
+        if self._notes_checkpoints or not ("resumed_at" in self.info or "totals" in self.info or (metrics.exists() and any(read_lines(metrics)))):
+            return None
+        return None, str(self.checkpoints)
 
     def end(self, status: Status, error: str) -> None:
         """Notes in run.json how a run ended that did not finish. Where that cannot be written either, the error itself matters more."""
@@ -115,17 +145,19 @@ class RunFolder:
                 with writing(path):
                     sync_folder(path)
 
-    def cut(self, step: int) -> None:
-        """Drops the lines past `step` (and a half-written last line) from the metric files: the resumed run writes them again."""
-        if not self.writes:
-            return
-        for name in ("metrics", "probes", "samples"):
+    def cut(self, step: int) -> int:
+        """Drops the lines past `step` (and a half-written last line) from the metric files: the resumed run writes them again. Returns the step of
+        the last line that metrics.jsonl keeps, 0 if there is none."""
+        last = step
+        for name in ("metrics", "probes", "samples") if self.writes else ():
             path = self.folder / f"{name}.jsonl"
-            if not path.exists():
-                continue
-            kept = [record for record in read_lines(path) if record["step"] <= step]
-            with atomic_write(path) as file:
-                file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
+            kept = [record for record in read_lines(path) if record["step"] <= step] if path.exists() else []
+            if path.exists():
+                with atomic_write(path) as file:
+                    file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
+            if name == "metrics":
+                last = kept[-1]["step"] if kept else 0
+        return last
 
     def close(self) -> None:
         if self.writes:
@@ -167,10 +199,14 @@ def _what_is_left(folder: Path) -> str:
 
 def _is_sound(info: dict[str, Any]) -> bool:
     """Whether what is read of a run.json has the types that it is read as."""
-    kinds = {"method": str, "preset": str, "status": str, "config": dict, "decisions": dict, "data": list, "totals": dict, "verdict": dict}
-    data = info.get("data") or []
+    kinds: dict[str, type] = {"id": str, "method": str, "preset": str, "status": str, "config": dict, "decisions": dict, "data": list, "totals": dict}
+    kinds |= {"verdict": dict, "checkpoint": dict}
+    data, checkpoint = info.get("data") or [], info.get("checkpoint") or {"step": 0, "folder": ""}
     return (
         all(isinstance(info[name], kind) for name, kind in kinds.items() if name in info)
+        and isinstance(checkpoint, dict)
+        and isinstance(checkpoint.get("step"), int)
+        and isinstance(checkpoint.get("folder"), str)
         and all(isinstance(entry, dict) and isinstance(entry.get("store"), str) and isinstance(entry.get("counts"), dict) for entry in data)
         and all(isinstance(value, int | float) for value in info.get("totals", {}).values())
         and (info.get("status") != "done" or {"data", "totals", "verdict"} <= info.keys())

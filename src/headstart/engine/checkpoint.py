@@ -11,6 +11,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from torch.distributed.checkpoint.planner import WriteItem
 from headstart.core.errors import BadInput
 from headstart.core.files import own_file, read_json, sha256_file, write_json
 from headstart.core.machine import refuse_limits
-from headstart.engine.checkpoint_places import MANIFEST, MAX_MANIFEST_BYTES, Place, Remote, place_of
+from headstart.engine.checkpoint_places import MANIFEST, MAX_MANIFEST_BYTES, Owner, Place, Remote, place_of
 from headstart.engine.checkpoint_state import HostBuffers, keys_of, pack, unpack
 from headstart.engine.checkpoint_storage import flush_and_hash, plan_of, read_tensors, sendable_errors, write_tensors
 from headstart.engine.distributed import ALONE, Ranks
@@ -46,15 +47,27 @@ class Checkpointer:
         keep_every: checkpoints whose step is a multiple of it are kept for ever.
         ranks: the processes of the run.
         scratch: with a URL, the local folder where files lie before they are uploaded.
+        owner: the run, which goes into each manifest; a checkpoint of another is refused. None: whoever comes.
+        committed: called on the first process, in the thread that writes, with the step of each checkpoint that is whole.
     """
 
     def __init__(
-        self, folder: Path | str, keep: int = KEEP, *, keep_every: int | None = None, ranks: Ranks = ALONE, scratch: Path | None = None
+        self,
+        folder: Path | str,
+        keep: int = KEEP,
+        *,
+        keep_every: int | None = None,
+        ranks: Ranks = ALONE,
+        scratch: Path | None = None,
+        owner: Owner | None = None,
+        committed: Callable[[int], None] | None = None,
     ) -> None:
         self.place: Place = place_of(folder, scratch)
         self.keep = keep
         self.keep_every = keep_every
         self.ranks = ranks
+        self.owner = owner
+        self.committed = committed
         self._buffers = HostBuffers()
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._pending: Future[None] | None = None
@@ -102,9 +115,17 @@ class Checkpointer:
                 name = path.relative_to(beside).as_posix()
                 if name not in hashes:
                     hashes[name] = flush_and_hash(path)
-            write_json(beside / MANIFEST, {"format_version": FORMAT_VERSION, "step": step, "sha256": dict(sorted(hashes.items()))})
+            whose = {} if self.owner is None else {"run": asdict(self.owner)}
+            write_json(beside / MANIFEST, {"format_version": FORMAT_VERSION, "step": step, **whose, "sha256": dict(sorted(hashes.items()))})
             self.place.commit(beside, step)
+            if self.committed is not None:
+                self.committed(step)
             self._remove_superseded(step)
+
+        def begin() -> None:
+            if self.owner is not None:
+                self.place.refuse_other_owner(self.owner)
+            self.place.clear(step)
 
         try:
             write_tensors(
@@ -112,7 +133,7 @@ class Checkpointer:
                 items,
                 copies,
                 self.ranks,
-                begin=lambda: self.place.clear(step),
+                begin=begin,
                 written=lambda file: self.place.keep_file(beside, file, step),
                 finish=finish,
             )
@@ -171,6 +192,7 @@ class Checkpointer:
 
         Raises:
             BadInput: there are checkpoints, and all of them are damaged.
+            UsageError: the newest one that is whole belongs to another run.
         """
         steps = self.ranks.broadcast(self.list() if self.ranks.first else [])
         for step in reversed(steps):
@@ -191,7 +213,7 @@ class Checkpointer:
         error: Exception | None = None
         try:
             if self.ranks.first:
-                folder = _verified(self.place, step)
+                folder = _verified(self.place, step, self.owner)
         except BadInput as caught:
             damage = caught.reason
         except Exception as caught:  # a network that is down is no reason to lose steps
@@ -214,13 +236,17 @@ class Checkpointer:
         return None
 
 
-def load_before(place: Place, step: int, say: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
+def load_before(place: Place, step: int, owner: Owner, say: Callable[[str], None]) -> tuple[int, dict[str, Any]] | None:
     """(step, state on the CPU) of the newest whole checkpoint that lies before `step`, or None. Nothing is cleaned up or written: the run that owns
-    them may go on meanwhile."""
+    them may go on meanwhile.
+
+    Raises:
+        UsageError: it belongs to another run than `owner`.
+    """
     try:
         for found in reversed([found for found in place.steps() if found < step]):
             try:
-                return found, _read(_verified(place, found), {})
+                return found, _read(_verified(place, found, owner), {})
             except BadInput as damaged:
                 say(f"{place.url(found)}: {damaged.reason}")
     finally:
@@ -234,26 +260,66 @@ def load_checkpoint(folder: Path) -> tuple[int, dict[str, Any]]:
     Raises:
         BadInput: a file is missing, changed, or not ours.
     """
-    step, names = _manifest(folder)
-    _verify(folder, names)
-    return step, _read(folder, {})
+    manifest = _manifest(folder)
+    _verify(folder, manifest.state)
+    return manifest.step, _read(folder, {})
 
 
-def _verified(place: Place, step: int) -> Path:
-    """The local folder of a checkpoint, its files brought there and their hashes compared.
+def fetch_export(place: Place, step: int) -> Path:
+    """A local folder with the export beside a checkpoint, its hashes compared. `place.forget` removes what was brought.
 
     Raises:
         BadInput: a file is missing, changed, or not ours.
     """
-    folder = place.fetch(step, [MANIFEST])
-    names = _manifest(folder)[1]
-    place.fetch(step, sorted(names))
-    _verify(folder, names)
+    manifest = _manifest(place.fetch(step, [MANIFEST]))
+    if not manifest.export:
+        raise BadInput("has no export.", "Give another model folder.", file=place.url(step))
+    folder = place.fetch(step, sorted(f"export/{name}" for name in manifest.export)) / "export"
+    _verify(folder, manifest.export)
     return folder
 
 
-def _manifest(folder: Path) -> tuple[int, dict[str, str]]:
-    """(step, name -> SHA-256 of the files of the state).
+def refuse_foreign(place: Place, owner: Owner) -> None:
+    """Looks at every checkpoint in `place`, which saving would replace or remove sooner or later. Damaged ones are not judged here.
+
+    Raises:
+        UsageError: one belongs to another run.
+    """
+    try:
+        for step in place.steps():
+            try:
+                owner.refuse(_manifest(place.fetch(step, [MANIFEST])).run, place.url(step))
+            except BadInput:
+                continue
+    finally:
+        place.forget()
+
+
+def _verified(place: Place, step: int, owner: Owner | None) -> Path:
+    """The local folder of a checkpoint, its files brought there and their hashes compared.
+
+    Raises:
+        BadInput: a file is missing, changed, or not ours. UsageError: it is whole, and another run's.
+    """
+    folder = place.fetch(step, [MANIFEST])
+    manifest = _manifest(folder)
+    place.fetch(step, sorted(manifest.state))
+    _verify(folder, manifest.state)
+    if owner is not None:
+        owner.refuse(manifest.run, place.url(step))
+    return folder
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    step: int
+    state: dict[str, str]  # name -> SHA-256 of the files that a run continues from
+    export: dict[str, str]  # of the usable model
+    run: Any  # the owner; None in older ones
+
+
+def _manifest(folder: Path) -> _Manifest:
+    """The manifest of a local checkpoint.
 
     Raises:
         BadInput: it is missing, not ours, or of a version that we do not read.
@@ -269,9 +335,10 @@ def _manifest(folder: Path) -> tuple[int, dict[str, str]]:
     if not isinstance(step, int) or not isinstance(hashes, dict) or not all(isinstance(value, str) for value in hashes.values()):
         raise BadInput(f"is damaged: {MANIFEST} lacks its fields.", _MEND, file=folder)
     names = {name: value for name, value in hashes.items() if "/" not in name}  # the export is not needed to go on
-    if SKELETON not in names or any(name in ("", ".", "..") or "\0" in name for name in names):
+    export = {name.removeprefix("export/"): value for name, value in hashes.items() if name.startswith("export/")}
+    if SKELETON not in names or any(part in ("", ".", "..") or "\0" in part for name in hashes for part in name.split("/")):
         raise BadInput(f"is damaged: {MANIFEST} names no state of ours.", _MEND, file=folder)
-    return step, names
+    return _Manifest(step, names, export, manifest.get("run"))
 
 
 def _verify(folder: Path, names: Mapping[str, str]) -> None:

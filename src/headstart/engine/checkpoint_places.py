@@ -6,18 +6,23 @@ last, and what has no manifest is no checkpoint.
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from headstart.core.errors import BadInput, MachineError, MissingDependency, UsageError
-from headstart.core.files import sync_folder
+from headstart.core.files import open_lock, sync_folder
 
 MANIFEST = "manifest.json"
+OWNER = "owner.json"
+"""Of an object store, where no lock can be held: the run whose checkpoints lie there."""
 MAX_MANIFEST_BYTES = 64 * 2**20
 _NAME = re.compile(r"step-(\d{8,18})")
 _HIDDEN = ".writing-"
@@ -31,6 +36,40 @@ def steps_in(names: list[str]) -> list[int]:
     """The steps that these names of folders stand for, in order."""
     found = [int(match[1]) for name in names if (match := _NAME.fullmatch(name))]
     return sorted(step for step in found if name_of(step) in names)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The run that checkpoints belong to."""
+
+    id: str
+    """Drawn when its run.json began."""
+    name: str
+    """Its folder, for a person."""
+    total_steps: int | None = None
+    precision: str | None = None
+    """What its trial decided once for all; None: not known yet."""
+
+    def refuse(self, entry: Any, place: str) -> None:
+        """Called with what a manifest says of the run that wrote it (nothing, before there were owners).
+
+        Raises:
+            UsageError: it was another run; or this one, when its run.json said something else.
+        """
+        if not isinstance(entry, Mapping):
+            return
+        if entry.get("id") != self.id:
+            raise UsageError(
+                f"{place} belongs to another run ({entry.get('name')}), not to {self.name}.",
+                "Move it away; or, to keep both runs, give this one a --trainer.checkpoint-folder and an --out of its own.",
+            )
+        for name in ("total_steps", "precision"):
+            mine, theirs = getattr(self, name), entry.get(name)
+            if mine is not None and theirs is not None and mine != theirs:
+                raise UsageError(
+                    f"run.json of {self.name} says {name} {mine!r}, but its checkpoint {place} was written with {theirs!r}.",
+                    f"Set it back to {theirs!r}: run.json is no place to change a run.",
+                )
 
 
 class Place(Protocol):
@@ -60,6 +99,16 @@ class Place(Protocol):
 
     def forget(self) -> None:
         """Removes what `fetch` brought."""
+
+    def claim(self, owner: Owner) -> ExitStack:
+        """Takes the place for a run, until what is returned is closed.
+
+        Raises:
+            UsageError: another run has it.
+        """
+
+    def refuse_other_owner(self, owner: Owner) -> None:
+        """Before each checkpoint: raises UsageError where another run took the place in the same moment."""
 
 
 def place_of(folder: Path | str, scratch: Path | None) -> Place:
@@ -113,6 +162,25 @@ class Local:
         return self.folder / name_of(step)
 
     def forget(self) -> None:
+        pass
+
+    def claim(self, owner: Owner) -> ExitStack:
+        """A lock of the kernel: a second run is refused while this one lives; afterwards by the manifests of what lies there."""
+        held = ExitStack()
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            lock = held.enter_context(open_lock(self.folder / ".lock"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            held.close()
+            mend = "Wait for it, or give this one a --trainer.checkpoint-folder of its own."
+            raise UsageError(f"Another run writes its checkpoints to {self.folder}.", mend) from None
+        except OSError as error:
+            held.close()
+            raise UsageError(f"Checkpoints cannot go to {self.folder}: {error.strerror}.", "Give another --trainer.checkpoint-folder.") from None
+        return held
+
+    def refuse_other_owner(self, owner: Owner) -> None:
         pass
 
 
@@ -172,6 +240,7 @@ class Remote:
             with self._reached():
                 found = self.fs.exists(f"{self.path}/{name_of(step)}/{name}")
                 if found:
+                    (to / name).parent.mkdir(parents=True, exist_ok=True)
                     self.fs.get_file(f"{self.path}/{name_of(step)}/{name}", str(to / name))
             if not found:
                 raise BadInput(f"is damaged: {name} is missing.", file=self.url(step))
@@ -179,6 +248,24 @@ class Remote:
 
     def forget(self) -> None:
         shutil.rmtree(self.folder / f"{_HIDDEN}fetched", ignore_errors=True)
+
+    def claim(self, owner: Owner) -> ExitStack:
+        """A small file says whose it is: two runs that begin in one moment both write it, and the one that finds the other's before its first
+        checkpoint ends."""
+        self.refuse_other_owner(owner)
+        with self._reached():
+            self.fs.pipe_file(f"{self.path}/{OWNER}", json.dumps({"id": owner.id, "name": owner.name}).encode())
+        return ExitStack()
+
+    def refuse_other_owner(self, owner: Owner) -> None:
+        with self._reached():
+            self.fs.invalidate_cache()
+            raw = self.fs.cat_file(f"{self.path}/{OWNER}") if self.fs.exists(f"{self.path}/{OWNER}") else b"{}"
+        try:
+            entry = json.loads(raw)
+        except ValueError:
+            raise BadInput("is damaged.", "Remove it if no other run writes there.", file=f"{self.root}/{OWNER}") from None
+        owner.refuse(entry or None, self.root)
 
     @contextmanager
     def _reached(self) -> Iterator[None]:

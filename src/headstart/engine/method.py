@@ -71,7 +71,9 @@ class Preset:
     Args:
         method: the method's Config.
         batch: global batch in rows.
-        optimizer, schedule, data: settings that differ from the defaults of those groups, by name.
+        optimizer: settings that differ from the defaults of that group, by name.
+        schedule: likewise.
+        data: likewise, of the group that the method's kind of data has (`--text`).
         steps: the paper's number of updates, for the plan; None when the budget decides.
     """
 
@@ -118,6 +120,11 @@ class Method(nn.Module):
     def open_store(cls, folder: Path) -> Any:
         """A prepared store."""
         raise NotImplementedError
+
+    @classmethod
+    def source_changes(cls, store: Any, sources: Sequence[str | Path]) -> list[str]:
+        """What of the sources differs from what the store was made of, in words; nothing when they are the same."""
+        return []
 
     @classmethod
     def data_config_for(cls, data: Any, init: Path) -> Any:

@@ -10,10 +10,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from headstart.core.errors import UsageError
+from headstart.core.errors import BadInput, UsageError
 from headstart.data.text.config import TextConfig
 from headstart.data.text.head import write_first_documents
+from headstart.data.text.prepare import input_differences
 from headstart.data.text.rows import Rows, packed_rows
+from headstart.data.text.sources import find_inputs
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
 from headstart.data.text.tokenizer import FAILS, library_errors, load_tokenizer
 from headstart.engine.method import Batch, Method
@@ -62,6 +64,13 @@ class TextMethod(Method):
     @classmethod
     def open_store(cls, folder: Path) -> TextStore:
         return open_text_store(folder)
+
+    @classmethod
+    def source_changes(cls, store: TextStore, sources: Sequence[str | Path]) -> list[str]:
+        try:
+            return input_differences(store, find_inputs(sources))
+        except BadInput as error:  # they are gone
+            return [str(error).splitlines()[0]]
 
     @classmethod
     def data_config_for(cls, data: TextConfig, init: Path) -> TextConfig:

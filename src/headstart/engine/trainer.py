@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import torch
@@ -20,12 +18,11 @@ from headstart.core.errors import Diverged, Interrupted
 from headstart.core.machine import writing
 from headstart.core.rng import Rng
 from headstart.core.run import RunFolder
-from headstart.core.terminal import leave_terminal
 from headstart.data.loader import Loader
 from headstart.engine import memory
 from headstart.engine.checkpoint import Checkpointer
+from headstart.engine.checkpoint_places import Owner
 from headstart.engine.device import DeviceBatches
-from headstart.engine.distributed import StopVote
 from headstart.engine.ema import Ema
 from headstart.engine.evaluation import evaluate
 from headstart.engine.guard import Guard, Report
@@ -36,6 +33,8 @@ from headstart.engine.parallel import Mode, Parallel
 from headstart.engine.plateau import Plateau
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.spikes import Spikes
+from headstart.engine.trackers import Tracker
+from headstart.engine.stopping import stop_signals
 from headstart.engine.trial import Decisions, micro_starts, spans
 from headstart.engine.update import Update, autocast
 
@@ -70,6 +69,8 @@ class TrainerConfig:
     """Under torchrun: ddp (every process has the whole model) or fsdp (parameters, gradients and optimiser state are cut over the processes)."""
     activation_checkpointing: bool = False
     """Keep only the layers' inputs for the backward pass and compute the rest again: less memory, about a third more time."""
+    trackers: tuple[Tracker, ...] = ()
+    """Services that get the metrics too: wandb, mlflow (pip install 'headstart[trackers]'); each reads its own environment variables."""
     ema_decay: float | None = None
     """Keep an exponential moving average of the weights with this decay (0.9999 is usual); evaluations and the export use it."""
     on_nonfinite: Literal["stop", "skip"] = "stop"
@@ -156,11 +157,13 @@ class Trainer:
             graph=decisions.cuda_graph,
         )
         self.checkpointer = Checkpointer(
-            config.checkpoint_folder or run.checkpoints,
+            self.checkpoint_folder,
             config.keep_checkpoints,
             keep_every=config.keep_every,
             ranks=self.ranks,
             scratch=run.checkpoints,
+            owner=Owner(run.info["id"], str(run.folder), self.total_steps, decisions.precision),
+            committed=lambda step: run.note_checkpoint(step, self.checkpoint_folder),
         )
         self.step = 0
         self.wall_s = 0.0
@@ -174,11 +177,12 @@ class Trainer:
         """Trains to the end of the budget, or to `stop_at`.
 
         Raises:
-            Interrupted: SIGINT or SIGTERM came; the step was finished and a checkpoint written.
+            Interrupted: a signal of `engine.stopping` came; the step was finished and a checkpoint written.
             Diverged: the loss or the gradient is no longer a finite number.
         """
         self.restore()
-        with self.memory_explained(), closing(self.checkpointer), self.batches() as batches, self.signals() as vote, self.open_log() as log:
+        stopping_signals = stop_signals(self.stop_requested, self.ranks)
+        with self.memory_explained(), closing(self.checkpointer), self.batches() as batches, stopping_signals as vote, self.open_log() as log:
             for phase, start, stop in self.spans:
                 stop = min(stop, self.last_step)
                 if stop <= self.step:
@@ -240,6 +244,10 @@ class Trainer:
     def last_step(self) -> int:
         """Where this call ends: the end of the budget, or before it."""
         return min(self.total_steps, self.config.stop_at or self.total_steps)
+
+    @property
+    def checkpoint_folder(self) -> str:
+        return self.config.checkpoint_folder or str(self.run.checkpoints)
 
     @property
     def evaluate_every(self) -> int:
@@ -421,9 +429,12 @@ class Trainer:
             self.run.cut(0)
             return
         self.load_state(*found)
-        self.run.cut(self.step)
+        last = self.run.cut(self.step)
         self.run.update(resumed_at=self.step)
+        self.run.note_checkpoint(self.step, self.checkpoint_folder)
         self.say(f"Continuing from step {self.step} of {self.total_steps}.")
+        if last < (logged := self.step - self.step % self.config.log_every):
+            self.say(f"WARNING: metrics.jsonl lacks the lines after step {last:,} up to step {logged:,}: they were deleted, and are not made again.")
 
     def load_state(self, step: int, state: dict[str, Any]) -> None:
         """Takes the state of a checkpoint; nothing of the run folder changes."""
@@ -460,7 +471,7 @@ class Trainer:
     def open_log(self) -> Iterator[MetricsLog]:
         plateau = None if self.plateau is None else (self.plateau.metric, self.plateau.entropy)
         show, seconds = (self.say, 5.0) if self.live is None else (self.live, 0.0)
-        log = MetricsLog(self.run, show, seconds, plateau, self.say)
+        log = MetricsLog(self.run, show, seconds, plateau, self.say, self.config.trackers)
         try:
             yield log
         finally:
@@ -473,30 +484,3 @@ class Trainer:
             return memory.explained(self.device, rows)
         load, phase = self.loader.batch, self.spans[-1][0].name
         return memory.explained(self.device, rows, lambda: memory.held_by_rows(self.method, load, phase, 1, self.device, self.seed, self.ranks))
-
-    @contextmanager
-    def signals(self) -> Iterator[StopVote]:
-        """SIGINT, SIGTERM and SIGHUP (the terminal was closed) ask the loop to stop after the step; a second SIGINT stops at once. Gives the vote by
-        which all ranks stop together."""
-        vote = StopVote(self.ranks)
-        if threading.current_thread() is not threading.main_thread():
-            yield vote
-            return
-
-        def ask(number: int, frame: FrameType | None) -> None:
-            if self.stop_requested.is_set() and number == signal.SIGINT:
-                raise KeyboardInterrupt
-            if number == signal.SIGHUP:
-                leave_terminal()
-            self.stop_requested.set()
-
-        stops = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN else [])]  # nohup ignores it
-        before = {number: signal.signal(number, ask) for number in stops}
-        try:
-            yield vote
-            vote.close()
-        except KeyboardInterrupt:
-            raise Interrupted("Stopped at once.", "The same command continues from the last checkpoint.") from None
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import torch
 
 from headstart.core.config import plain
-from headstart.core.errors import UsageError
+from headstart.core.errors import OtherStore, UsageError
 from headstart.data.mixture import Mixture
 from headstart.engine.method import Batch, Method
 from headstart.verbs.config import SMOKE_RECORDS, PretrainConfig
@@ -61,24 +63,56 @@ def open_corpus(method: type[Method], config: PretrainConfig, out: Path, init: P
         BadInput: the data cannot be used. UsageError: weights and --data do not fit, or the stores have different tokenizers.
     """
     entries = [str(entry) for entry in config.data]
-    data = config.data_config if init is None else method.data_config_for(config.data_config, init)
     weights = config.mixture.weights
     if weights and len(weights) != len(entries):
         raise UsageError(f"--mixture.weights has {len(weights)} numbers for {len(entries)} entries of --data.", "Give one weight for each.")
+    return corpus_of(method, config, make_stores(method, config, entries, out, init))
+
+
+def reopen_corpus(method: type[Method], config: PretrainConfig, recorded: list[dict[str, Any]], say: Callable[[str], None]) -> Corpus | None:
+    """The stores that a run began with, for its continuation; None where one of them is gone. What the files hold by now is said, not used.
+
+    Args:
+        recorded: what run.json has of them (`manifests`).
+    """
+    if not recorded or not all(is_store(entry["store"]) for entry in recorded):
+        return None
+    stores = [method.open_store(Path(entry["store"])) for entry in recorded]
+    entries = [str(entry) for entry in config.data]
+    if not config.smoke and not any(map(is_store, entries)):
+        groups = [entries] if len(stores) == 1 else [[entry] for entry in entries]
+        for store, sources in zip(stores, groups, strict=False):
+            if changed := method.source_changes(store, sources):
+                say(f"The data changed since this run began ({'; '.join(changed)}): it goes on with what it began with, {store.folder}.")
+    return corpus_of(method, config, stores)
+
+
+def make_stores(method: type[Method], config: PretrainConfig, entries: list[str], out: Path, init: Path | None) -> list[Any]:
+    """The stores of --data; what is raw is prepared."""
+    data = config.data_config if init is None else method.data_config_for(config.data_config, init)
+    weights = config.mixture.weights
     if config.smoke:
         entries, data = method.smoke_source(entries, out / "smoke", data, SMOKE_RECORDS)
-        stores = [method.prepare(entries, out / "smoke" / "store", data)]
-    elif all(is_store(entry) for entry in entries):
-        stores = [method.open_store(Path(entry)) for entry in entries]
-    elif any(is_store(entry) for entry in entries):
+        return [method.prepare(entries, out / "smoke" / "store", data)]
+    if all(is_store(entry) for entry in entries):
+        return [method.open_store(Path(entry)) for entry in entries]
+    if any(is_store(entry) for entry in entries):
         raise UsageError(
             "--data mixes prepared stores and raw files.", "Prepare the raw ones first: headstart prepare METHOD --data FILES --out STORE."
         )
-    else:
-        stores = [method.prepare(entries, cached(method, entries, data, out), data)]
-        if weights:  # one tokenizer for all, trained on all; each entry a store of its own
-            data = method.share_preparation(stores[0], data)
-            stores = [method.prepare([entry], cached(method, [entry], data, out), data) for entry in entries]
+    store = prepared(method, entries, data, out)
+    if not weights:
+        return [store]
+    data = method.share_preparation(store, data)  # one tokenizer for all, trained on all; each entry a store of its own
+    return [prepared(method, [entry], data, out) for entry in entries]
+
+
+def corpus_of(method: type[Method], config: PretrainConfig, stores: list[Any]) -> Corpus:
+    """The training rows of the stores.
+
+    Raises:
+        UsageError: they have different tokenizers, or too few tokens for what is asked.
+    """
     first = stores[0].manifest.get("tokenizer_sha256")
     if any(store.manifest.get("tokenizer_sha256") != first for store in stores):
         raise UsageError("The stores of --data were made with different tokenizers.", "Prepare them with one: --text.tokenizer STORE/tokenizer.json.")
@@ -96,11 +130,23 @@ def is_store(entry: str) -> bool:
     return (Path(entry) / "manifest.json").is_file()
 
 
-def cached(method: type[Method], entries: list[str], data: Any, out: Path) -> Path:
-    """Where the store of these entries and settings lies: beside the runs, under a name made from both."""
+def prepared(method: type[Method], entries: list[str], data: Any, out: Path) -> Any:
+    """The store of these entries and settings, made where it is missing: beside the runs, under a name made from both.
+
+    When the files have changed since a store was made, it stays for the runs that began on it, and theirs gets the next number. The content decides:
+    files that were only touched or copied are hashed, and find their store again.
+    """
     places = [entry if entry.startswith("builtin:") else str(Path(entry).absolute()) for entry in entries]
-    key = json.dumps([places, plain(data)], sort_keys=True)
-    return out.parent / "stores" / f"{method.data_group}-{hashlib.sha256(key.encode()).hexdigest()[:12]}"
+    settings = plain(data)
+    settings |= {name: None for name in settings if name == "workers"}  # does not change the store
+    key = hashlib.sha256(json.dumps([places, settings], sort_keys=True).encode()).hexdigest()[:12]
+    for number in count(1):
+        name = f"{method.data_group}-{key}" + (f"-{number}" if number > 1 else "")
+        try:
+            return method.prepare(entries, out.parent / "stores" / name, data)
+        except OtherStore:
+            continue
+    raise AssertionError("count() ended")
 
 
 def is_same_data(recorded: list[dict[str, Any]], corpus: Corpus) -> bool:

@@ -19,6 +19,7 @@ from headstart.core.files import sync_folder, sync_tree
 from headstart.core.machine import writing
 from headstart.engine.checkpoint import Checkpointer
 from headstart.engine.evaluation import evaluate
+from headstart.engine.export_hashes import write_hashes
 from headstart.engine.method import Batch, Method
 from headstart.engine.trainer import Trainer
 from headstart.engine.update import autocast
@@ -72,6 +73,8 @@ def export_and_check(trainer: Trainer, folder: Path, held_out: list[Batch] | Non
         shutil.rmtree(beside, ignore_errors=True)
     with writing(folder):
         trainer.export(beside)
+        if first:
+            write_hashes(beside)
     if held_out:
         batch = {name: value[:4] for name, value in held_out[0].items()}
         with trainer.averaged_weights():

@@ -12,11 +12,12 @@ from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_run
 from headstart.core.terminal import printable
+from headstart.engine.export_hashes import verify_export
 from headstart.engine.text_method import model_folder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.finetune import Result
 from headstart.tasks.finetune import finetune as run_task
-from headstart.verbs.sample import newest_export
+from headstart.verbs._exports import newest_export
 
 TASKS = ("classification", "regression", "tagging", "question-answering")
 
@@ -96,4 +97,5 @@ def backbone_folder(init: Path) -> Path:
         return model_folder(newest_export(init))
     if not init.is_dir():
         raise BadInput("is not a folder.", "Give a run, an export or a transformers folder.", file=init)
+    verify_export(init)
     return model_folder(init)

@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,30 +16,26 @@ import torch
 
 from headstart import __version__, methods
 from headstart.core import hardware
-from headstart.core.config import differences, plain
-from headstart.core.errors import Interrupted, UsageError
+from headstart.core.config import plain
+from headstart.core.errors import BadInput, Interrupted, UsageError
 from headstart.core.run import RunFolder, now, read_run
 from headstart.data.loader import Loader
 from headstart.engine import memory
 from headstart.engine.budget import Budget
-from headstart.engine.checkpoint_places import place_of
 from headstart.engine.device import resolve_device
 from headstart.engine.distributed import joined, lost_ranks_explained
+from headstart.engine.export_hashes import verify_export
 from headstart.engine.method import Method
 from headstart.engine.parallel import Parallel, checkpoint_activations
 from headstart.engine.plateau import Plateau
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
 from headstart.engine.update import Precision
-from headstart.verbs import _plan, _rehearsal, _verdict
-from headstart.verbs._corpus import Corpus, is_same_data, manifests, open_corpus
+from headstart.verbs import _continue, _plan, _rehearsal, _verdict
+from headstart.verbs._card import write_cards
+from headstart.verbs._corpus import Corpus, is_same_data, manifests, open_corpus, reopen_corpus
+from headstart.verbs._exports import checkpoint_export, resolve_init
 from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, check, preset_config
-
-MACHINE_FIELDS = {
-    "out", "json", "debug", "dry_run", "resume", "device", "trainer.micro_batch", "trainer.parallel", "trainer.activation_checkpointing",
-    "trainer.on_nonfinite", "trainer.max_skipped", "trainer.keep_checkpoints", "trainer.stop_at",
-}  # fmt: skip
-"""What may change between a run and its continuation: it decides where and how the run is computed, and when it ends; not what it computes."""
 
 
 @dataclass
@@ -71,7 +68,8 @@ def pretrain(
         slug: the method, as `headstart list` names it.
         data: files, folders, globs, prepared stores, or "builtin:python-docs".
         preset: size of the model.
-        say, live: get the lines for the person; `live` gets the line that changes with every log step, None: `say` gets it every few seconds.
+        say: gets the lines for the person.
+        live: gets the line that changes with every log step; None: `say` gets it every few seconds.
         config: everything at once; otherwise `settings` are fields of `PretrainConfig`, nested ones with dots or as dictionaries:
             `pretrain("electra", data="docs/", **{"budget.minutes": 3})`.
         origin: dotted name -> where a setting comes from, for the plan.
@@ -111,12 +109,13 @@ class _Pretraining:
         name = f"{slug}-{config.preset}-{config.seed}" + ("-smoke" if config.smoke else "")
         self.out = config.out or Path("runs") / name
         self.device = resolve_device(config.device)
+        self.held = ExitStack()  # the place of the checkpoints
 
     def run(self) -> Run:
         if not self.config.data:
             raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
         check(self.config)
-        self.refuse_place()
+        _continue.refuse_places(self.config, self.out)
         with joined(self.device.type) as self.ranks:
             if not self.ranks.first:
                 self.say, self.live = _nobody, _nobody
@@ -131,15 +130,16 @@ class _Pretraining:
             return self.record(run)
         finally:
             torch.set_num_threads(threads)  # the trial may have chosen fewer
+            self.held.close()
             run.close()
 
     def open_run(self) -> RunFolder:
         """The run folder; refused before anything is written, so that a refused command leaves the run as it was."""
         run = RunFolder(self.out, writes=self.ranks.first)
         try:
-            self.continues = self.has_checkpoint(run.info)
-            self.refuse_changes(run)
+            self.continues = _continue.take(run, self.slug, self.config, self.held)
         except BaseException:
+            self.held.close()
             run.close()
             raise
         return run
@@ -172,8 +172,8 @@ class _Pretraining:
 
     def train(self, run: RunFolder) -> Run:
         config, seed = self.config, self.config.seed
-        init = resolve_init(config.init)
-        corpus = self.ranks.first_then_others(lambda: open_corpus(self.method_class, config, self.out, init))
+        init = self.ranks.first_then_others(lambda: self.first_model(run))
+        corpus = self.ranks.first_then_others(lambda: self.data_of(run, init))
         store = corpus.store
         if init is not None:
             self.method_class.refuse_init(store, init)
@@ -206,7 +206,7 @@ class _Pretraining:
             live=self.live,
             parallel=parallel,
         )
-        start = _verdict.start_scores(method, config.probe, self.device)
+        start = self.start_scores(run, method)
         if not self.continues:
             _rehearsal.rehearse(trainer, run.folder, self.say)
         if config.dry_run:
@@ -227,12 +227,43 @@ class _Pretraining:
             verdict = _verdict.verdict(method, config.probe, self.device, start, began, plateau)
         for warning in method.warnings():
             self.say(f"WARNING: {warning}")
-        run.update(status="done", finished=now(), totals=dataclasses.asdict(totals), verdict=verdict)
+        outcome = {"totals": dataclasses.asdict(totals), "verdict": verdict}
+        if self.ranks.first:
+            write_cards(run.export, run.folder, run.info | outcome)
+        run.update(status="done", finished=now(), **outcome)
         for line in _verdict.closing_lines(run.folder, run.info):
             self.say(line)
         return Run(run.folder, run.info)
 
     # --- the steps of `train` ---------------------------------------------------------------------------------------------------------------
+
+    def first_model(self, run: RunFolder) -> Path | None:
+        """The model folder that the network is made of. A run that began with --init and has a checkpoint needs that folder no more: the export
+        beside the checkpoint is the same network, whose weights the checkpoint then replaces."""
+        if self.config.init is None:
+            return None
+        needs_beginning = self.config.probe.labels is not None and "start_scores" not in run.info  # a run of an older version
+        if self.continues and not (needs_beginning and self.config.init.exists()):
+            place = _continue.place_for(self.config, run.folder)
+            if (export := checkpoint_export(place)) is not None:
+                self.held.callback(place.forget)
+                return export
+        return resolve_init(self.config.init)
+
+    def data_of(self, run: RunFolder, init: Path | None) -> Corpus:
+        """The data: for a continuation the stores that the run began with, as long as they are there."""
+        if self.continues and (found := reopen_corpus(self.method_class, self.config, run.info.get("data", []), self.say)):
+            return found
+        return open_corpus(self.method_class, self.config, self.out, init)
+
+    def start_scores(self, run: RunFolder, method: Method) -> list[float] | None:
+        """What the probe said of the network that the run began with; measured once."""
+        found = run.info.get("start_scores")
+        if not (self.continues and isinstance(found, list) and found and all(isinstance(score, float) for score in found)):
+            found = _verdict.start_scores(method, self.config.probe, self.device)
+            if found is not None:
+                run.update(start_scores=found)
+        return found
 
     def build(self, store: Any, init: Path | None) -> tuple[Method, Parallel]:
         """The method with its first weights, the same on every rank, and how it lies on them."""
@@ -291,33 +322,19 @@ class _Pretraining:
         info = read_run(self.out)
         if self.config.resume == "never":
             raise UsageError(f"{self.out} already holds a run, and --resume never was given.", "Choose another --out.")
-        if info.get("status") != "done" or self.changes(info) or not (self.out / "export").is_dir():
-            return None  # a missing export is made again from the last checkpoint
+        if info.get("status") != "done" or info.get("method") != self.slug or _continue.changes(info, self.config):
+            return None
+        if not (self.out / "export").is_dir():
+            return None  # it is made again from the last checkpoint
+        try:
+            verify_export(self.out / "export")
+        except BadInput as damaged:
+            self.say(f"{damaged.file} {damaged.reason} It is made again from the last checkpoint.")
+            return None
         self.say(f"{self.out} is done: {info['totals']['steps']} steps. Nothing to do.")
         for line in _verdict.closing_lines(self.out, info):
             self.say(line)
         return Run(self.out, info)
-
-    def changes(self, info: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-        mine = plain(self.config)
-        return [c for c in differences(info.get("config", {}), mine) if c[0] not in MACHINE_FIELDS]
-
-    def refuse_changes(self, run: RunFolder) -> None:
-        """A run continues with the settings that it began with.
-
-        Raises:
-            UsageError: some differ; the message lists each with its old and new value.
-        """
-        if not self.continues:
-            return
-        if run.info.get("method") != self.slug:
-            raise UsageError(f"{self.out} holds a run of {run.info.get('method')}, not of {self.slug}.", "Choose another --out.")
-        if changed := self.changes(run.info):
-            listed = "; ".join(f"{name}: {old!r} -> {new!r}" for name, old, new in changed)
-            raise UsageError(
-                f"{self.out} holds a run with other settings ({listed}).",
-                f"Repeat its settings to continue it, or start a new one from its weights: --init {self.out} --out ANOTHER_FOLDER.",
-            )
 
     def refuse_other_data(self, run: RunFolder, corpus: Corpus) -> None:
         """A run continues on the data that it began with: its checkpoint knows the ids of that store.
@@ -332,22 +349,6 @@ class _Pretraining:
                 f"{self.out} was trained on other data than {corpus.store.folder} holds now.",
                 f"Bring the old data back to continue it, or start a new run from its weights: --init {self.out} --out ANOTHER_FOLDER.",
             )
-
-    def refuse_place(self) -> None:
-        """Nothing is ever written into the user's data.
-
-        Raises:
-            UsageError: the run folder lies inside a data folder.
-        """
-        for entry in map(Path, self.config.data):
-            if entry.is_dir() and self.out.resolve().is_relative_to(entry.resolve()):
-                raise UsageError(f"The run {self.out} would lie inside the data folder {entry}.", "Give --out a folder elsewhere.")
-
-    def has_checkpoint(self, info: dict[str, Any]) -> bool:
-        """Whether there is something to continue: where checkpoints go now, or where they went before."""
-        recorded = info.get("config", {}).get("trainer", {}).get("checkpoint_folder")
-        folders = {folder or str(self.out / "checkpoints") for folder in (recorded, self.config.trainer.checkpoint_folder)}
-        return any(place_of(folder, scratch=self.out / "checkpoints").steps() for folder in folders)
 
 
 def build_method(method_class: type[Method], config: PretrainConfig, store: Any, init: Path | None) -> Method:
@@ -367,19 +368,6 @@ def smoke(config: PretrainConfig) -> PretrainConfig:
     """The same settings on 64 records and a few steps."""
     trainer = dataclasses.replace(config.trainer, log_every=1, evaluate_every=4, checkpoint_every=4, evaluate_rows=8)
     return dataclasses.replace(config, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=8 if config.batch is None else min(config.batch, 8))
-
-
-def resolve_init(init: Path | None) -> Path | None:
-    """The model folder to start from: a run's export, or the folder itself."""
-    if init is None:
-        return None
-    if (init / "run.json").is_file():
-        if not (init / "export").is_dir():
-            raise UsageError(f"The run {init} has no export yet.", "Let it finish, or give one of its checkpoints/step-*/export folders.")
-        return init / "export"
-    if not init.is_dir():
-        raise UsageError(f"--init {init} is not a folder.", "Give a run, an export, or a transformers folder on this disk.")
-    return init
 
 
 def versions() -> dict[str, str]:

@@ -18,13 +18,14 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import RunFolder, read_lines, read_run
 from headstart.data.loader import Loader
 from headstart.engine.checkpoint import load_before
-from headstart.engine.checkpoint_places import place_of
+from headstart.engine.checkpoint_places import Owner
 from headstart.engine.device import resolve_device
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import decisions_from
 from headstart.verbs._corpus import Corpus, is_same_data
+from headstart.verbs._exports import checkpoint_export, checkpoints_of, resolve_init
 from headstart.verbs.config import PretrainConfig, preset_config
-from headstart.verbs.pretrain import build_method, resolve_init
+from headstart.verbs.pretrain import build_method
 
 
 @dataclass
@@ -77,8 +78,13 @@ def replay(run: str | Path, step: int, *, device: str | None = None, say: Callab
     torch.set_num_threads(decisions.threads)
     try:
         with tempfile.TemporaryDirectory() as scratch:  # the trainer writes here what it must write
+            place = checkpoints_of(folder, info, Path(scratch) / "fetched")
+            found = load_before(place, step, Owner(info.get("id", ""), str(folder)), say)
+            init = None
+            if config.init is not None:  # with a checkpoint only the shape of the network is needed
+                init = (checkpoint_export(place) if found else None) or resolve_init(config.init)
             trainer = Trainer(
-                build_method(method_class, config, corpus.store, resolve_init(config.init)).to(where),
+                build_method(method_class, config, corpus.store, init).to(where),
                 RunFolder(Path(scratch) / "run"),
                 Loader(corpus.mixture(config), config.global_batch),
                 held_out=None,
@@ -91,8 +97,7 @@ def replay(run: str | Path, step: int, *, device: str | None = None, say: Callab
                 say=lambda line: None,
             )
             trainer.prepare_state()
-            place = place_of(config.trainer.checkpoint_folder or folder / "checkpoints", Path(scratch) / "fetched")
-            if found := load_before(place, step, say):
+            if found is not None:
                 trainer.load_state(*found)
             began = trainer.step
             say(f"Repeating step {step:,} of {folder} from {f'the checkpoint of step {began:,}' if began else 'the beginning of the run'}.")

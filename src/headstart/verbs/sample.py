@@ -16,6 +16,7 @@ from headstart.core.rng import Rng
 from headstart.core.run import read_run
 from headstart.core.terminal import printable
 from headstart.engine.method import Context, Method
+from headstart.verbs._exports import newest_export
 from headstart.verbs.config import preset_config
 
 
@@ -69,13 +70,3 @@ def load_run(folder: Path) -> tuple[Method, Any, dict[str, Any]]:
     config = replace_nested(preset_config(method_class, info["preset"])[1].method, settings)
     method = method_class(config, store, init=export)
     return method, store, info
-
-
-def newest_export(folder: Path) -> Path:
-    """The export of a run: the final one, or the one beside its newest checkpoint."""
-    if (folder / "export").is_dir():
-        return folder / "export"
-    beside = sorted((folder / "checkpoints").glob("step-*/export"))
-    if not beside:
-        raise UsageError(f"The run {folder} has no export yet.", "Let it reach its first checkpoint.")
-    return beside[-1]
