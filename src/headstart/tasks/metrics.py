@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 from scipy import stats
@@ -108,14 +111,97 @@ def answer_metrics(predicted: Sequence[str], truths: Sequence[Sequence[str]]) ->
     return {"exact_match": mean(exact_match), "f1": mean(token_f1)}
 
 
-def paired_difference(a: Sequence[float], b: Sequence[float]) -> tuple[float, tuple[float, float] | None]:
-    """Mean of a - b, paired by position (seed), and its 95 % t interval; None for fewer than two pairs."""
-    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    mean, n = float(differences.mean()), len(differences)
-    if n < 2:
-        return mean, None
-    half = float(stats.t.ppf(0.975, n - 1) * differences.std(ddof=1) / np.sqrt(n))
-    return mean, (mean - half, mean + half)
+FEWEST_SEEDS = 3
+"""Fewer values give no interval: Student's t is 12.7 for two, an interval that mostly leaves what a metric can be and decides nothing. With three it
+is 4.3, with five 2.8."""
+Interval: TypeAlias = tuple[float, float]
+ANY: Interval = (-math.inf, math.inf)
+
+
+def metric_range(metric: str) -> Interval:
+    """What a metric of this module can be: a correlation -1 to 1, a share 0 to 1."""
+    return (-1.0, 1.0) if metric in ("pearson", "spearman") else (0.0, 1.0)
+
+
+def difference_range(metric: str) -> Interval:
+    """What a difference of two values of a metric can be."""
+    low, high = metric_range(metric)
+    return low - high, high - low
+
+
+def mean_interval(values: Sequence[float], bounds: Interval = ANY, test_share: float = 0.0) -> tuple[float, Interval | None]:
+    """Mean and its 95 % t interval; None for fewer than three values.
+
+    Args:
+        values: one a seed.
+        bounds: what the mean can be; the interval is cut to it (which leaves what it covers as it was).
+        test_share: of the records, when each value comes from another random split of the same ones. The splits overlap, so their spread is too
+            small: its share 1/n becomes 1/n + test/train (Nadeau and Bengio 2003).
+    """
+    found = difference(np.asarray(values, dtype=np.float64), np.zeros(len(values)), test_share=test_share, bounds=bounds)
+    return found.mean, found.interval
+
+
+def paired_difference(a: Sequence[float], b: Sequence[float], bounds: Interval = ANY) -> tuple[float, Interval | None]:
+    """Mean of a - b, paired by position (seed), and its 95 % t interval, cut to `bounds`; None for fewer than three pairs."""
+    found = difference(np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64), bounds=bounds)
+    return found.mean, found.interval
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A mean difference, its 95 % interval and two-sided p value; None for fewer than three seeds."""
+
+    mean: float
+    interval: Interval | None
+    p: float | None
+
+
+def difference(a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share: float = 0.0, bounds: Interval = ANY) -> Difference:
+    """Mean of a - b.
+
+    Args:
+        a, b: [seeds], the metric; or [seeds, records], what each test record adds to it (1 where it was right), when all seeds were tested on the
+            same records: the interval then covers the choice of records too. Its variance is that of a two-way layout with random seeds and random
+            records, (MS_seeds + MS_records - MS_rest) / (seeds records), and at least each part alone; freedom after Satterthwaite.
+        paired: by seed; otherwise the numbers of seeds may differ (Welch).
+        test_share: as in `mean_interval`.
+    """
+    mean = float(a.mean() - b.mean())
+    n = min(len(a), len(b))
+    if n < FEWEST_SEEDS:
+        return Difference(mean, None, None)
+    by_seed = [_by_seed(a) - _by_seed(b)] if paired else [_by_seed(a), _by_seed(b)]
+    parts = [((1 / len(one) + test_share / (1 - test_share)) * float(one.var(ddof=1)), len(one) - 1) for one in by_seed]  # (variance, freedom)
+    rest = 0.0
+    if a.ndim == 2 and a.shape[1] > 1:
+        records = a.mean(0) - b.mean(0)
+        parts.append((float(records.var(ddof=1)) / len(records), len(records) - 1))
+        if paired:
+            both = a - b
+            left = both - both.mean(0) - both.mean(1, keepdims=True) + mean
+            rest = float(np.square(left).sum()) / ((n - 1) * (len(records) - 1)) / both.size
+    variance = max(sum(part for part, _ in parts) - rest, *(part for part, _ in parts), 0.0)
+    freedom = sum(part for part, _ in parts) ** 2 / max(sum(part**2 / free for part, free in parts), 1e-300) if variance > 0 else n - 1.0
+    error = math.sqrt(variance)
+    half = float(stats.t.ppf(0.975, freedom)) * error
+    p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error > 0 else float(mean == 0)
+    return Difference(mean, (max(mean - half, bounds[0]), min(mean + half, bounds[1])), p)
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """The p values corrected for their number (Holm 1979): the smallest times n, the next times n - 1, ..., never falling. None stays None."""
+    there = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
+    found: list[float | None] = [None] * len(p_values)
+    largest = 0.0
+    for rank, (p, i) in enumerate(there):
+        largest = max(largest, min(1.0, (len(there) - rank) * p))
+        found[i] = largest
+    return found
+
+
+def _by_seed(values: np.ndarray) -> np.ndarray:
+    return values if values.ndim == 1 else values.mean(1)
 
 
 def standard_error(values: Sequence[float]) -> float | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.tasks.metrics import paired_difference, standard_error
+from headstart.tasks.metrics import FEWEST_SEEDS, difference_range, paired_difference, standard_error
 
 PRETRAINED, RANDOM = "pretrained", "random"
 
@@ -61,10 +61,10 @@ class Result:
         return next(arm for arm in self.arms if arm.arm == name)
 
     def difference(self) -> tuple[float, tuple[float, float] | None] | None:
-        """Mean of pretrained - random paired by seed, and its 95 % t interval (None for one seed); None without a baseline."""
+        """Mean of pretrained - random paired by seed, and its 95 % t interval (None for fewer than three seeds); None without a baseline."""
         if len(self.arms) < 2:
             return None
-        return paired_difference(self.arm(PRETRAINED).values(self.metric), self.arm(RANDOM).values(self.metric))
+        return paired_difference(self.arm(PRETRAINED).values(self.metric), self.arm(RANDOM).values(self.metric), difference_range(self.metric))
 
     def verdict(self) -> str:
         """One sentence: did the head start help, and by how much?"""
@@ -76,7 +76,8 @@ class Result:
         gain, interval = compared
         against = f"{has} against {self.arm(RANDOM).mean(self.metric):.4f} from random initialisation, {gain:+.4f}"
         if interval is None:
-            return f"One seed decides nothing: {against}. Use at least three seeds."
+            many = len(mine.runs)
+            return f"{'One seed decides' if many == 1 else f'{many} seeds decide'} nothing: {against}. Use at least {FEWEST_SEEDS} seeds."
         within = f"{against} (95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}, {len(mine.runs)} seeds)"
         if interval[0] > 0:
             return f"The head start helps: {within}."

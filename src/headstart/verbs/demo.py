@@ -130,7 +130,7 @@ def gain_words(trained: dict[str, Any], start: dict[str, Any]) -> str:
     gain, interval = paired_difference(trained["accuracy"], start["accuracy"])
     points = f"{100 * gain:+.1f} points"
     if interval is None:
-        return f"{trained['arm']} {points} in one draw, which decides nothing"
+        return f"{trained['arm']} {points} in {len(trained['accuracy'])} draws, too few to decide anything"
     word = "helps by" if interval[0] > 0 else "hurts by" if interval[1] < 0 else "is open:"
     return f"{trained['arm']} {word} {points} (95 % interval {100 * interval[0]:+.1f} to {100 * interval[1]:+.1f})"
 
