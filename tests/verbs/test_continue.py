@@ -131,7 +131,7 @@ def test_decisions_that_were_edited_are_found_by_the_checkpoint(name: str, value
 # --- checkpoints that are gone ----------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.promise("When the checkpoints of a run are gone (a disk that is not mounted, a deleted folder), it stops and says so; it keeps every line.")
+@pytest.mark.promise("When the checkpoints of a run are gone (a disk not mounted, a folder deleted), it stops and says so; it keeps every line.")
 @pytest.mark.parametrize("place", ["inside", "elsewhere"])
 def test_a_run_whose_checkpoints_are_gone_stops_and_keeps_its_lines(place: str, store: Path, tmp_path: Path) -> None:
     folder = tmp_path / "run" / "checkpoints" if place == "inside" else tmp_path / "elsewhere"
@@ -140,7 +140,7 @@ def test_a_run_whose_checkpoints_are_gone_stops_and_keeps_its_lines(place: str, 
     out = run(store, tmp_path / "run", **more, **{"trainer.stop_at": 12}).folder
     before = {name: (out / name).read_bytes() for name in ("run.json", "metrics.jsonl", "probes.jsonl", "samples.jsonl")}
     folder.rename(tmp_path / "away")
-    with pytest.raises(BadInput, match="no checkpoint is there, but the run .* had written one after step 12"):
+    with pytest.raises(BadInput, match=r"no checkpoint is there, but the run .* had written one after step 12"):
         run(store, out, **more)
     assert {name: (out / name).read_bytes() for name in before} == before
     (tmp_path / "away").rename(folder)
@@ -170,7 +170,7 @@ def test_a_done_run_without_checkpoints_is_done(store: Path, tmp_path: Path) -> 
 
 def test_checkpoints_whose_run_json_is_gone_are_not_begun_anew_over(stopped: Path, store: Path) -> None:
     (stopped / "run.json").unlink()
-    with pytest.raises(UsageError, match="its run.json is gone") as caught:
+    with pytest.raises(UsageError, match=r"its run\.json is gone") as caught:
         run(store, stopped)
     assert f"--init {stopped / 'checkpoints' / 'step-00000012' / 'export'}" in str(caught.value)
 

@@ -33,8 +33,8 @@ from headstart.engine.parallel import Mode, Parallel
 from headstart.engine.plateau import Plateau
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.spikes import Spikes
-from headstart.engine.trackers import Tracker
 from headstart.engine.stopping import stop_signals
+from headstart.engine.trackers import Tracker
 from headstart.engine.trial import Decisions, micro_starts, spans
 from headstart.engine.update import Update, autocast
 

@@ -248,7 +248,9 @@ class _Pretraining:
             if (export := checkpoint_export(place)) is not None:
                 self.held.callback(place.forget)
                 return export
-        return resolve_init(self.config.init)
+        if (found := resolve_init(self.config.init)) != self.config.init:
+            self.say(f"Beginning with {found}.")
+        return found
 
     def data_of(self, run: RunFolder, init: Path | None) -> Corpus:
         """The data: for a continuation the stores that the run began with, as long as they are there."""
