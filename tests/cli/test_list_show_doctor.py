@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from headstart import catalog
+from headstart.claims._committed import read_results, verdict_words
 from headstart.cli import doctor, show
 from headstart.core.errors import BadInput
 
@@ -35,7 +36,12 @@ def result_file(folder: Path, slug: str, preset: str = "cpu") -> Path:
         "data": {"name": "movies"},
         "date": "2026-01-02",
         "hardware": "2 cores",
-        "comparisons": [{"a": "electra", "b": "mlm", "difference": 0.0213, "ci95": [0.004, 0.0386], "verdict": "reproduced"}],
+        "percent": True,
+        "verdict": "reproduced",
+        "arms": [{"arm": "electra", "mean": 0.8213}, {"arm": "mlm", "mean": 0.8}],
+        "comparisons": [
+            {"a": "electra", "b": "mlm", "seeds": 3, "difference": 0.0213, "ci95": [0.004, 0.0386], "verdict": "reproduced", "why": ""},
+        ],
     }
     path = folder / f"{slug}-{preset}.json"
     path.write_text(json.dumps(result))
@@ -49,7 +55,7 @@ def test_list_prints_one_tab_separated_line_per_method_when_piped() -> None:
     done = headstart("list")
     assert done.returncode == 0, done.stderr
     header, *lines = [line.split("\t") for line in done.stdout.splitlines()]
-    assert header == ["method", "runs", "family", "needs"]
+    assert header == ["method", "runs", "family", "needs", "measured claim"]
     assert [line[0] for line in lines] == [*catalog.BASELINES, *catalog.CARDS]
     assert {line[0] for line in lines if line[1] == "yes"} == {slug for slug in [*catalog.BASELINES, *catalog.CARDS] if catalog.implemented(slug)}
 
@@ -152,28 +158,35 @@ def test_show_of_an_unknown_method_is_wrong_usage_and_names_the_closest() -> Non
 
 def test_a_claim_result_is_shown_with_its_interval_and_verdict(tmp_path: Path) -> None:
     result_file(tmp_path, "electra")
-    results = show.claim_results("electra", tmp_path)
+    results = read_results("electra", tmp_path)
     page = "\n".join(show.in_words(catalog.card("electra"), None, {}, results))
-    assert "electra minus mlm: +0.0213 (95 % interval +0.004 to +0.0386): reproduced" in page
+    assert "electra minus mlm: +2.1 points (95 % interval +0.4 to +3.9, 3 seeds): reproduced" in page
+    assert "electra 82.1 %, mlm 80.0 %" in page
     assert "preset cpu, accuracy on movies, 2026-01-02, 2 cores" in page
     assert "no result yet" not in page
 
 
+def test_a_list_tells_the_verdict_of_a_claim_in_one_line(tmp_path: Path) -> None:
+    result_file(tmp_path, "electra")
+    told = [verdict_words(result) for result in read_results("electra", tmp_path)]
+    assert told == ["cpu: reproduced, electra - mlm +2.1 points (95 % interval +0.4 to +3.9, 3 seeds)"]
+
+
 def test_without_a_claim_result_the_page_says_so(tmp_path: Path) -> None:
-    page = "\n".join(show.in_words(catalog.card("electra"), None, {}, show.claim_results("electra", tmp_path)))
+    page = "\n".join(show.in_words(catalog.card("electra"), None, {}, read_results("electra", tmp_path)))
     assert "no result yet" in page
 
 
 def test_results_of_other_methods_are_not_mixed_in(tmp_path: Path) -> None:
     result_file(tmp_path, "bprop")
     result_file(tmp_path, "prop", "gpu")
-    assert [result["preset"] for result in show.claim_results("prop", tmp_path)] == ["gpu"]
+    assert [result["preset"] for result in read_results("prop", tmp_path)] == ["gpu"]
 
 
 def test_a_damaged_claim_result_is_named(tmp_path: Path) -> None:
     result_file(tmp_path, "electra").write_text('{"slug": "elec')
-    with pytest.raises(BadInput, match=r"electra-cpu\.json: not a JSON file"):
-        show.claim_results("electra", tmp_path)
+    with pytest.raises(BadInput, match=r"electra-cpu\.json: is not valid JSON"):
+        read_results("electra", tmp_path)
 
 
 def test_presets_show_only_the_fields_in_which_they_differ() -> None:

@@ -24,7 +24,8 @@ def read_results(slug: str | None = None, folder: Path | None = None) -> list[di
         BadInput: one is damaged.
     """
     folder = folder or results_folder()
-    return [] if folder is None else [read_json(path) for path in sorted(folder.glob(f"{slug or '*'}-*.json"))]
+    found = [] if folder is None else [read_json(path) for path in sorted(folder.glob(f"{slug or '*'}-*.json"))]
+    return [result for result in found if slug in (None, result["slug"])]
 
 
 def shown(result: Mapping[str, Any], value: float, signed: bool = False) -> str:

@@ -82,8 +82,8 @@ def frequent_tag_accuracy(labelled: TaggedData, scored: TaggedData) -> float:
             tags[word][tag] += 1
     unseen = sum(tags.values(), Counter[str]()).most_common(1)[0][0]
     best = {word: counted.most_common(1)[0][0] for word, counted in tags.items()}
-    words = (pair for sentence in zip(scored.words, scored.tags, strict=True) for pair in zip(*sentence, strict=True))
-    return float(np.mean([best.get(word, unseen) == tag for word, tag in words]))
+    pairs = [pair for sentence in zip(scored.words, scored.tags, strict=True) for pair in zip(*sentence, strict=True)]
+    return float(np.mean([best.get(word, unseen) == tag for word, tag in pairs]))
 
 
 def write_documents(path: Path, texts: Iterable[str]) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from headstart.catalog import BASELINES, Card, cards, implemented
 from headstart.catalog.card import DATA_KINDS
 from headstart.catalog.folder import FolderContents, fitting, what_lies_here
+from headstart.claims._committed import read_results, verdict_words
 
 HELP = "the methods, or those that fit a folder of yours"
 EXAMPLE = "headstart list --data docs/"
@@ -35,9 +36,9 @@ def run(args: argparse.Namespace) -> int:
     elif sys.stdout.isatty():
         _print_table(rows)
     else:
-        print("method\truns\tfamily\tneeds")
+        print("method\truns\tfamily\tneeds\tmeasured claim")
         for card, _ in rows:
-            print(f"{card.slug}\t{_runs(card)}\t{_family(card)}\t{card.needs}")
+            print(f"{card.slug}\t{_runs(card)}\t{_family(card)}\t{card.needs}\t{'; '.join(claims_of(card))}")
     return 0
 
 
@@ -56,6 +57,11 @@ def in_words(contents: FolderContents) -> list[str]:
     return lines
 
 
+def claims_of(card: Card) -> list[str]:
+    """What the committed results say of a method's claim, a line a preset."""
+    return [verdict_words(result) for result in read_results(card.slug)]
+
+
 def _runs(card: Card) -> str:
     return "yes" if implemented(card.slug) else "not yet"
 
@@ -66,7 +72,7 @@ def _family(card: Card) -> str:
 
 def _as_json(rows: list[tuple[Card, list[str]]], contents: FolderContents | None) -> dict[str, object]:
     methods = [
-        {**dataclasses.asdict(card), "baseline": card.slug in BASELINES, "implemented": implemented(card.slug)}
+        {**dataclasses.asdict(card), "baseline": card.slug in BASELINES, "implemented": implemented(card.slug), "claims": claims_of(card)}
         | ({} if contents is None else {"matched_kinds": kinds})
         for card, kinds in rows
     ]
@@ -98,7 +104,8 @@ def _print_table(rows: list[tuple[Card, list[str]]]) -> None:
                 table.add_section()
             table.add_row(f"[bold cyan]{family}[/]")
         runs = implemented(card.slug)
-        cells = [f"[{'bold' if runs else 'dim'}]{card.slug}[/]", "[green]yes[/]" if runs else "[dim]not yet[/]", card.needs]
+        measured = "".join(f"\n[cyan]claim, {words}[/]" for words in claims_of(card))
+        cells = [f"[{'bold' if runs else 'dim'}]{card.slug}[/]", "[green]yes[/]" if runs else "[dim]not yet[/]", card.needs + measured]
         table.add_row(*cells, *([card.choose_when] if wide else []))
     console.print(table)
     print("headstart show METHOD tells more.")

@@ -8,12 +8,11 @@ import importlib
 import json
 import sys
 import textwrap
-from pathlib import Path
 from typing import Any
 
 from headstart.catalog import Card, card, implementation
 from headstart.catalog.card import DATA_KINDS
-from headstart.core.errors import BadInput
+from headstart.claims._committed import difference_words, read_results, shown
 
 HELP = "one method: what it needs and gives, presets, data format, claim result"
 EXAMPLE = "headstart show electra"
@@ -29,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
     entry = card(args.slug)
     module = implementation(entry.slug)
     presets = read_presets(module) if module else {}
-    results = claim_results(entry.slug)
+    results = read_results(entry.slug)
     if args.json:
         found = {"implementation": module, "presets": presets, "claim_results": results}
         print(json.dumps(dataclasses.asdict(entry) | found, indent=2, default=str))
@@ -53,22 +52,6 @@ def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in nested.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
     return flat
-
-
-def claim_results(slug: str, folder: Path | None = None) -> list[dict[str, Any]]:
-    """The committed results `SLUG-PRESET.json` of a claim, by preset. Empty where there is none, or no checkout to look in.
-
-    Raises:
-        BadInput: a result file is damaged.
-    """
-    folder = folder or Path(__file__).parents[3] / "claims" / "results"
-    results = []
-    for path in sorted(folder.glob(f"{slug}-*.json")):
-        try:
-            results.append(json.loads(path.read_text(encoding="utf-8")))
-        except ValueError as error:
-            raise BadInput(f"not a JSON file ({error})", f"Run it again: headstart claim {slug}", file=path) from error
-    return results
 
 
 def in_words(entry: Card, module: str | None, presets: dict[str, dict[str, Any]], results: list[dict[str, Any]]) -> list[str]:
@@ -107,10 +90,11 @@ def _field(label: str, text: str) -> list[str]:
 
 def _result(result: dict[str, Any]) -> list[str]:
     lines = [f"  preset {result['preset']}, {result['metric']} on {result['data']['name']}, {result['date']}, {result['hardware']}"]
+    lines.append("    " + ", ".join(f"{arm['arm']} {shown(result, arm['mean'])}" for arm in result["arms"]))
     for comparison in result["comparisons"]:
-        low, high = comparison["ci95"]
-        difference = f"{comparison['difference']:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
-        lines.append(f"    {comparison['a']} minus {comparison['b']}: {difference}: {comparison['verdict']}")
+        line = f"{comparison['a']} minus {comparison['b']}: {difference_words(result, comparison)}: {comparison['verdict']}"
+        why = f" ({comparison['why']})" if comparison["why"] else ""
+        lines += textwrap.wrap(line + why, WIDTH, initial_indent="    ", subsequent_indent="      ")
     return lines
 
 
