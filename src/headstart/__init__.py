@@ -19,6 +19,8 @@ _VERBS = {
     "sample": "headstart.verbs.sample",
     "replay": "headstart.verbs.replay",
     "claim": "headstart.claims._run",
+    "watch": "headstart.verbs.watch",
+    "report": "headstart.report",
 }
 
 

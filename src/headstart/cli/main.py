@@ -32,6 +32,8 @@ VERBS = {
     "claim": "a paper's central statement, tested at equal training FLOPs",
     "sample": "see what a run has learned: completions, filled masks",
     "replay": "repeat one step of a run with every module watched: who made the NaN?",
+    "watch": "a run as it goes on, in the terminal",
+    "report": "one HTML page: what helped, how much, at what cost",
     "demo": "the main job on this machine's own documentation: is a head start worth it?",
 }
 

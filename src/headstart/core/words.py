@@ -1,0 +1,65 @@
+"""Figures as a person reads them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+MINUS, NARROW = "\u2212", "\u202f"  # a true minus sign; a narrow space that does not break
+
+
+def number(value: Any, digits: int = 4) -> str:
+    """Four significant digits; '-' for what is no finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return "–"
+    if isinstance(value, int) and abs(value) < 10**15:
+        return f"{value:,}".replace("-", MINUS)
+    text = f"{value:,.0f}" if 10 ** (digits - 1) <= abs(value) < 10**9 else f"{value:.{digits}g}"
+    return text.replace("-", MINUS)
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """+0.041 or −0.041."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:+.{digits}g}".replace("-", MINUS)
+
+
+def counted(value: Any) -> str:
+    """1.2 M, 3.4 k: what is counted in large numbers."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return "–"
+    for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= limit:
+            return f"{value / limit:.3g}{NARROW}{unit}"
+    return f"{value:.4g}"
+
+
+def flops(value: Any) -> str:
+    """1.8 × 10¹² FLOPs, without the word."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+        return "–"
+    power = math.floor(math.log10(value))
+    mantissa = value / 10.0**power if power < 300 else 1.0
+    return f"{mantissa:.2g}{NARROW}×{NARROW}10" + str(power).translate(str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻"))
+
+
+def gibibytes(value: Any) -> str:
+    return f"{value / 2**30:.2f}{NARROW}GiB" if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else "–"
+
+
+def duration(seconds: Any) -> str:
+    """12 s, 3 min 20 s, 2 h 05 min."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds < 0:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.1f}{NARROW}s" if seconds < 10 else f"{seconds:.0f}{NARROW}s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}{NARROW}min" + (f" {rest:02}{NARROW}s" if minutes < 10 and rest else "")
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:,}{NARROW}h {minutes:02}{NARROW}min"
+
+
+def share(value: Any) -> str:
+    return f"{100 * value:.3g}{NARROW}%" if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else "–"

@@ -1,0 +1,49 @@
+"""`report`: runs, claims, comparisons and advice as one self-contained HTML page.
+
+- `find`: what there is below the named folders; `runs`, `evidence`: a run folder, a result file -> the parts of a section.
+- `thin`: curves with the lowest and highest value of each pixel column; `pictures`: the contract for a method's pictures.
+- `page`: the template, the policy, the limit of 2 MB; `serve`: the same page on localhost, refreshed while runs go on.
+- `assets`: template, style and script; `assets/vendor`: uPlot with its licence.
+
+No torch is imported: the page reads only what runs have written. A folder may be a stranger's, and everything in it is escaped.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+
+from headstart.core.files import atomic_write
+from headstart.report.collect import Collector
+from headstart.report.page import render
+
+
+def report(places: str | Path | Sequence[str | Path] = (), *, out: str | Path = "report.html") -> Path:
+    """Writes the report.
+
+    Args:
+        places: run folders, folders that hold some, result files. Without any: runs/ and the committed claims/results.
+        out: the page; an older one is replaced.
+
+    Returns:
+        `out`.
+
+    Raises:
+        BadInput: a place does not exist.
+    """
+    named = [places] if isinstance(places, str | Path) else list(places)
+    page = render(Collector(named).contents())
+    with atomic_write(out) as file:
+        file.write(page.encode())
+    return Path(out)
+
+
+class _Verb(ModuleType):
+    """`headstart.report` is this package and the verb at once: the package can be called like every other verb."""
+
+    __call__ = staticmethod(report)
+
+
+sys.modules[__name__].__class__ = _Verb

@@ -1,0 +1,375 @@
+"""Measured evidence: results of claims, comparisons, advice and fine-tuning, each read into the same few parts that the page shows.
+
+Formats: docs/claims.md, the docstrings of `headstart.verbs.compare` and `headstart.verbs.advise`, and `tasks.result.Result.to_json`. A file may be
+old, damaged or a stranger's: what it lacks is left out, and what is wrong in it never ends the report.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from headstart.core import words
+from headstart.core.errors import BadInput, HeadstartError
+from headstart.core.files import read_bounded
+from headstart.report.find import read_result
+from headstart.report.pictures import data_uri
+from headstart.verbs._follow import finite
+
+MAX_FIGURE_BYTES = 256 * 2**10
+MAX_ITEMS = 200
+TONES = {
+    "reproduced": "good", "helps": "good", "should help": "good", "better": "good", "wins": "good",
+    "not reproduced": "bad", "hurts": "bad", "does not help": "bad", "worse": "bad",
+}  # fmt: skip
+"""Verdict words -> how the page colours them; every other word is open."""
+
+
+@dataclass
+class Finding:
+    """One difference between two ways of training: a row of the first screen."""
+
+    a: str
+    b: str
+    """What is measured, and against what."""
+    metric: str
+    where: str
+    difference: float
+    ci95: tuple[float, float] | None
+    verdict: str
+    tone: str
+    anchor: str
+    source: str
+    """claim, comparison, advice, fine-tuning or probe."""
+    slugs: tuple[str, ...] = ()
+    flops: float = math.nan
+    seconds: float = math.nan
+    percent: bool = False
+    higher_is_better: bool = True
+
+    @property
+    def what(self) -> str:
+        return f"{self.a} over {self.b}"
+
+    def shown(self, value: float) -> str:
+        """A difference; in points where the metric is a share."""
+        return f"{100 * value:+.1f}".replace("-", words.MINUS) if self.percent else words.signed(value)
+
+    @property
+    def unit(self) -> str:
+        return f"points of {self.metric}" if self.percent else self.metric
+
+    def interval_words(self) -> str:
+        return "one seed: no interval" if self.ci95 is None else f"{self.shown(self.ci95[0])} to {self.shown(self.ci95[1])}"
+
+    def cost(self) -> str:
+        parts = [words.duration(self.seconds), f"{words.flops(self.flops)} FLOPs"]
+        return ", ".join(part for part in parts if not part.startswith("–")) or "–"
+
+
+@dataclass
+class Arm:
+    """One way of training and what it reached."""
+
+    name: str
+    values: list[float]
+    flops: float = math.nan
+    seconds: float = math.nan
+    ci95: tuple[float, float] | None = None
+    note: str = ""
+
+    @property
+    def mean(self) -> float:
+        known = [value for value in self.values if math.isfinite(value)]
+        return sum(known) / len(known) if known else math.nan
+
+
+@dataclass
+class Evidence:
+    """One result file, as the page shows it."""
+
+    path: Path
+    kind: str
+    title: str
+    anchor: str = ""
+    sentence: str = ""
+    verdict: str = ""
+    slugs: tuple[str, ...] = ()
+    metric: str = ""
+    percent: bool = False
+    findings: list[Finding] = field(default_factory=list)
+    arms: list[Arm] = field(default_factory=list)
+    arms_caption: str = ""
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
+    """Caption, head, rows."""
+    charts: list[dict[str, Any]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    commands: list[str] = field(default_factory=list)
+    figure: str = ""
+    """data: URI of the figure that was drawn with it."""
+    figure_alt: str = ""
+    error: str = ""
+
+    @property
+    def tone(self) -> str:
+        return TONES.get(self.verdict, "open")
+
+
+def read_evidence(path: Path, anchor: str) -> Evidence | None:
+    """The evidence in a result file; None for JSON of another kind. A damaged one carries the error instead of an end."""
+    try:
+        content = read_result(path)
+        kind = kind_of(content)
+        return None if kind is None else _with_anchor(READERS[kind](content, path), anchor)
+    except HeadstartError as error:
+        return Evidence(path, "damaged", path.name, anchor, error=str(error))
+    except Exception as error:  # a stranger's file: any type anywhere
+        what = f"{path} has a form that this version does not know ({type(error).__name__}: {error})."
+        return Evidence(path, "damaged", path.name, anchor, error=what)
+
+
+def kind_of(content: dict[str, Any]) -> str | None:
+    if content.get("kind") in READERS:
+        return str(content["kind"])
+    if {"slug", "claim", "comparisons"} <= content.keys():
+        return "claim"
+    return "fine-tuning" if {"task", "metric", "arms"} <= content.keys() else None
+
+
+def _with_anchor(evidence: Evidence, anchor: str) -> Evidence:
+    evidence.anchor = anchor
+    for finding in evidence.findings:
+        finding.anchor = anchor
+    return evidence
+
+
+# the kinds
+
+
+def claim(content: dict[str, Any], path: Path) -> Evidence:
+    """claims/results/SLUG-PRESET.json."""
+    slug, preset, metric = text(content["slug"]), text(content.get("preset")), text(content.get("metric"))
+    data, paper = mapping(content.get("data")), mapping(content.get("paper"))
+    percent = content.get("percent") is True
+    arms = [_claim_arm(mapping(arm)) for arm in listed(content.get("arms"))]
+    by_name = {arm.name: arm for arm in arms}
+    evidence = Evidence(path, "claim", f"{slug}, preset {preset}", slugs=(slug,), metric=metric, percent=percent, arms=arms)
+    evidence.sentence = text(content.get("sentence")) or text(content["claim"])
+    for comparison in map(mapping, listed(content["comparisons"])):
+        a, b = text(comparison.get("a")), text(comparison.get("b"))
+        verdict = text(comparison.get("verdict"))
+        spent = by_name.get(a, Arm(a, []))
+        evidence.findings.append(
+            Finding(
+                a, b, metric, text(data.get("name")), finite(comparison.get("difference")), pair(comparison.get("ci95")),
+                verdict, TONES.get(verdict, "open"), "", "claim", (slug,), spent.flops, spent.seconds, percent,
+                content.get("higher_is_better") is not False,
+            )
+        )  # fmt: skip
+        if why := text(comparison.get("why")):
+            evidence.notes.append(f"{a} over {b}: {why}.")
+    evidence.verdict = text(content.get("verdict")) or (evidence.findings[0].verdict if evidence.findings else "")
+    evidence.facts = labelled(
+        ("Claim", content["claim"]),
+        ("Paper", " ".join(part for part in (text(paper.get("statement")), text(paper.get("value"))) if part)),
+        ("Where", paper.get("where")),
+        ("Data", _data_words(data)),
+        ("Machine", content.get("hardware") if isinstance(content.get("hardware"), str) else ""),
+        ("Date", content.get("date")),
+    )
+    evidence.notes += [text(note) for key in ("notes", "leaks") for note in listed(content.get(key))]
+    evidence.commands = [command] if (command := text(content.get("command"))) else []
+    evidence.figure, evidence.figure_alt = _figure_beside(path), f"Figure of the claim: {evidence.sentence}"
+    return evidence
+
+
+def _claim_arm(arm: dict[str, Any]) -> Arm:
+    runs = [mapping(run) for run in listed(arm.get("runs"))]
+    unequal = text(arm.get("unequal"))
+    return Arm(
+        text(arm.get("arm")),
+        [finite(run.get("metric")) for run in runs],
+        mean_of(run.get("train_flops") for run in runs),
+        mean_of(run.get("wall_s") for run in runs),
+        note=unequal,
+    )
+
+
+def _data_words(data: dict[str, Any]) -> str:
+    sizes = [f"{words.number(data[name])} {name}" for name in ("train", "test") if isinstance(data.get(name), int)]
+    split = text(data.get("split"))
+    return ", ".join(part for part in (text(data.get("name")), *sizes, f"split {split}" if split else "") if part)
+
+
+def advice(content: dict[str, Any], path: Path) -> Evidence:
+    """runs/advice/NAME/advice.json."""
+    verdict, look = mapping(content.get("verdict")), mapping(content.get("look"))
+    metric = {"knn_halves": "kNN of document halves"}.get(text(content.get("metric")), text(content.get("metric")))
+    percent = text(content.get("metric")) in ("accuracy", "knn_halves")
+    evidence = Evidence(path, "advice", f"Advice for {text(look.get('data')) or path.parent.name}", metric=metric, percent=percent)
+    evidence.verdict = text(verdict.get("word")) or text(content.get("status"))
+    evidence.sentence = text(verdict.get("sentence")) or "The trial is going on."
+    arms = [mapping(arm) for arm in listed(content.get("arms"))]
+    methods = {text(arm.get("arm")): text(arm.get("method")) for arm in arms}
+    evidence.slugs = tuple(dict.fromkeys(filter(None, methods.values())))
+    candidates = {text(entry.get("arm")): entry for entry in map(mapping, listed(content.get("candidates")))}
+    budget = mapping(content.get("budget"))
+    chart = []
+    for entry in arms:
+        name = text(entry.get("arm"))
+        points = [mapping(point) for point in listed(entry.get("points"))]
+        values = [finite(value) for value in listed(points[-1].get("values"))] if points else []
+        full, gain = mapping(entry.get("full")), mapping(entry.get("gain"))
+        arm = Arm(name, values, finite(points[-1].get("flops")) if points else math.nan, finite(points[-1].get("wall_s")) if points else math.nan)
+        if "value" in full:
+            arm.note = f"full budget: {_value(finite(full['value']), percent)}" + _between(pair(full.get("ci95")), percent)
+            arm.note += "" if entry.get("fitted") else ", a range, no curve"
+        if isinstance(entry.get("dropped_after"), int):
+            arm.note += f"{'; ' if arm.note else ''}left the trial after rung {entry['dropped_after'] + 1}"
+        evidence.arms.append(arm)
+        chart.append({"label": name, "x": [finite(p.get("flops")) for p in points], "y": [mean_of(listed(p.get("values"))) for p in points]})
+        if "value" in gain and text(entry.get("kind")) != "random start":
+            interval = pair(gain.get("ci95"))
+            value = finite(gain["value"])
+            word = {"helps": "should help", "hurts": "does not help"}.get(_word_of(interval), "not enough evidence")
+            minutes = finite(candidates.get(name, {}).get("minutes"))
+            evidence.findings.append(
+                Finding(
+                    name, "a random start", metric, f"expected at the full budget, {path.parent.name}", value, interval, word,
+                    TONES.get(word, "open"), "", "advice", (methods[name],), finite(budget.get("flops")), 60 * minutes, percent,
+                )
+            )  # fmt: skip
+    evidence.arms_caption = "At the last rung that each arm reached; a dot is one split of the labels."
+    evidence.charts = [_points_chart(f"{metric} against training FLOPs", "FLOPs", chart)]
+    if left_out := [mapping(row) for row in listed(content.get("left_out"))]:
+        rows = [[text(row.get("method")), text(row.get("why")), _minutes(row.get("minutes"))] for row in left_out]
+        evidence.tables.append(("Left out of the trial", ["Method", "Why", "Budget that would do"], rows))
+    worth = text(mapping(content.get("labels_worth")).get("sentence"))
+    leaks = text(mapping(content.get("leaks")).get("sentence"))
+    evidence.notes = [note for note in (worth, leaks, *map(text, listed(verdict.get("notes")))) if note]
+    evidence.facts = labelled(
+        ("Evidence", content.get("evidence")),
+        ("Found in the data", ", ".join(f"{words.number(n)} {kind}" for kind, n in mapping(look.get("kinds")).items())),
+        ("Budget asked about", _minutes(budget.get("minutes"))),
+        ("Ranking", " > ".join(text(name) for name in listed(content.get("ranking"))[:20])),
+        ("Date", content.get("date")),
+    )
+    commands = mapping(content.get("commands"))
+    evidence.commands = [command for key in ("pretrain", "after") for command in _lines(commands.get(key))]
+    return evidence
+
+
+def fine_tuning(content: dict[str, Any], path: Path) -> Evidence:
+    """result.json of `headstart finetune --out FOLDER`."""
+    metric, task = text(content.get("metric")), text(content.get("task"))
+    percent = metric in ("accuracy", "f1", "macro_f1", "exact_match")
+    evidence = Evidence(path, "fine-tuning", f"{task or 'fine-tuning'}, {path.parent.name}", metric=metric, percent=percent)
+    evidence.sentence = text(content.get("verdict"))
+    for entry in map(mapping, listed(content["arms"])):
+        runs = [mapping(run) for run in listed(entry.get("runs"))]
+        values = [finite(mapping(run.get("metrics")).get(metric)) for run in runs]
+        rate = finite(entry.get("learning_rate"))
+        note = f"learning rate {rate:g}" if math.isfinite(rate) else ""
+        evidence.arms.append(Arm(text(entry.get("arm")), values, seconds=mean_of(run.get("wall_s") for run in runs), note=note))
+    difference, interval = finite(content.get("difference")), pair(content.get("ci95"))
+    if math.isfinite(difference):
+        evidence.verdict = _word_of(interval)
+        evidence.findings = [
+            Finding(
+                path.parent.name, "a random start", metric, task, difference, interval, evidence.verdict, evidence.tone, "", "fine-tuning",
+                percent=percent,
+            )
+        ]  # fmt: skip
+    evidence.facts = labelled(("Model", content.get("model")), *((text(k), v) for k, v in list(mapping(content.get("data")).items())[:12]))
+    evidence.notes = [text(note) for key in ("warnings", "leaks") for note in listed(content.get(key))]
+    return evidence
+
+
+READERS: dict[str, Callable[[dict[str, Any], Path], Evidence]] = {
+    "claim": claim,
+    "advice": advice,
+    "fine-tuning": fine_tuning,
+}
+"""Kind of a result -> who reads it."""
+
+
+# parts of JSON that may be of any type
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def listed(value: Any) -> list[Any]:
+    return value[:MAX_ITEMS] if isinstance(value, list) else []
+
+
+def text(value: Any) -> str:
+    """A string, cut to a length that a page can show; numbers as words; nothing for null."""
+    if value is None or isinstance(value, dict | list):
+        return ""
+    return words.number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)[:2000]
+
+
+def pair(value: Any) -> tuple[float, float] | None:
+    """An interval, None where there is none."""
+    if not isinstance(value, list) or len(value) != 2:
+        return None
+    low, high = finite(value[0]), finite(value[1])
+    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def mean_of(values: Any) -> float:
+    known = [number for number in map(finite, values) if math.isfinite(number)]
+    return sum(known) / len(known) if known else math.nan
+
+
+def labelled(*facts: tuple[str, Any]) -> list[tuple[str, str]]:
+    return [(label, shown) for label, value in facts if (shown := text(value))]
+
+
+def _word_of(interval: tuple[float, float] | None) -> str:
+    """The words of `finetune` for a difference to a random start."""
+    return "open" if interval is None or interval[0] <= 0 <= interval[1] else "helps" if interval[0] > 0 else "hurts"
+
+
+def _value(value: float, percent: bool) -> str:
+    return f"{words.number(100 * value, 3)}{words.NARROW}%" if percent else words.number(value)
+
+
+def _between(interval: tuple[float, float] | None, percent: bool) -> str:
+    return "" if interval is None else f" ({_value(interval[0], percent)} to {_value(interval[1], percent)})"
+
+
+def _minutes(value: Any) -> str:
+    return words.duration(60 * minutes) if math.isfinite(minutes := finite(value)) else ""
+
+
+def _lines(value: Any) -> list[str]:
+    return [text(line) for line in (value if isinstance(value, list) else [value]) if text(line)]
+
+
+def _points_chart(title: str, x_label: str, series: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A chart of measured points by a quantity of compute."""
+    kept = [
+        {"label": entry["label"], "x": [x for x, _ in points], "y": [y for _, y in points]}
+        for entry in series
+        if (points := sorted((x, y) for x, y in zip(entry["x"], entry["y"], strict=True) if math.isfinite(x) and math.isfinite(y)))
+    ]
+    return {"title": title, "x_label": x_label, "points": True, "series": kept}
+
+
+def _figure_beside(path: Path) -> str:
+    """The SVG or PNG of the same name; as an image of a page it can run nothing."""
+    for ending, kind in ((".svg", "image/svg+xml"), (".png", "image/png")):
+        figure = path.with_suffix(ending)
+        if figure.is_file() and not figure.is_symlink():
+            try:
+                return data_uri(read_bounded(figure, MAX_FIGURE_BYTES, "figure of a report"), kind)
+            except BadInput:
+                continue
+    return ""
