@@ -51,10 +51,12 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
 
 
-def headstart(*arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
-    """The command line in a process of its own."""
+def headstart(
+    *arguments: str | Path, cwd: Path | None = None, timeout: float = 300, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """The command line in a process of its own; `env` is added to the environment."""
     command = [sys.executable, "-m", "headstart", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=cwd, timeout=timeout, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment() | (env or {}), cwd=cwd, timeout=timeout, check=False)
 
 
 def start(*arguments: str | Path, log: Path, cwd: Path | None = None) -> subprocess.Popen[bytes]:

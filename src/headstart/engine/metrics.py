@@ -1,10 +1,10 @@
-"""Metrics of a run: metrics.jsonl, TensorBoard, and the live line. Values stay on the device until a log step asks for all of them at once."""
+"""Metrics of a run: metrics.jsonl, TensorBoard, trackers, and the live line. Values stay on the device until a log step asks for all of them at once."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psutil
@@ -13,6 +13,7 @@ from torch import Tensor
 
 from headstart.core.run import RunFolder
 from headstart.engine.tensorboard import EventFile
+from headstart.engine.trackers import Sink, Tracker, open_trackers
 
 PLATEAU = "unigram_entropy"
 
@@ -88,7 +89,7 @@ def peak_memory_bytes(device: torch.device) -> int:
 
 
 class MetricsLog:
-    """Writes each log step to metrics.jsonl and TensorBoard, and shows it.
+    """Writes each log step to metrics.jsonl, TensorBoard and trackers, and shows it.
 
     Args:
         run: the run folder.
@@ -96,6 +97,7 @@ class MetricsLog:
         every_seconds: at most one shown line in this many seconds.
         plateau: (metric, unigram entropy): TensorBoard draws both in one chart.
         say: gets other lines for the person.
+        trackers: further services that get the same values.
     """
 
     def __init__(
@@ -105,34 +107,40 @@ class MetricsLog:
         every_seconds: float = 5.0,
         plateau: tuple[str, float] | None = None,
         say: Callable[[str], None] = print,
+        trackers: Sequence[Tracker] = (),
     ) -> None:
         self.run = run
         self._show = show
         self._every = every_seconds
         self._shown = 0.0
-        self._board = EventFile(run.folder / "tb", run.info.get("resumed_at"), say) if run.writes else None
         self._plateau = plateau
-        if plateau is not None and self._board is not None:
-            self._board.draw_together([plateau[0], PLATEAU], f"{plateau[0]} and its plateau")
+        self._sinks: list[Sink] = []
+        if run.writes:
+            board = EventFile(run.folder / "tb", run.info.get("resumed_at"), say)
+            if plateau is not None:
+                board.draw_together([plateau[0], PLATEAU], f"{plateau[0]} and its plateau")
+            self._sinks = [board, *open_trackers(trackers, run, say)]
 
     def write(self, record: dict[str, Any], line: str, *, last: bool = False) -> None:
         self.run.append("metrics", record)
         step = record["step"]
-        if self._board is not None:
-            values = {name: float(value) for name, value in record.items() if name != "step" and isinstance(value, int | float)}
-            self._board.add_scalars(values if self._plateau is None else {**values, PLATEAU: self._plateau[1]}, step)
+        values = {name: float(value) for name, value in record.items() if name != "step" and isinstance(value, int | float)}
+        self._add(values if self._plateau is None else {**values, PLATEAU: self._plateau[1]}, step)
         if last or time.monotonic() - self._shown >= self._every:
             self._shown = time.monotonic()
             self._show(line)
 
     def probe(self, step: int, name: str, value: float) -> None:
         self.run.append("probes", {"step": step, "probe": name, "value": value})
-        if self._board is not None:
-            self._board.add_scalars({f"probe/{name}": value}, step)
+        self._add({f"probe/{name}": value}, step)
 
     def close(self) -> None:
-        if self._board is not None:
-            self._board.close()
+        for sink in self._sinks:
+            sink.close()
+
+    def _add(self, values: dict[str, float], step: int) -> None:
+        for sink in self._sinks:
+            sink.add_scalars(values, step)
 
 
 def live_line(

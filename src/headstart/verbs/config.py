@@ -15,6 +15,7 @@ from headstart.engine.budget import MAX_STEPS, Budget
 from headstart.engine.method import Method
 from headstart.engine.optim import OptimizerConfig
 from headstart.engine.schedules import ScheduleConfig, multiplier
+from headstart.engine.trackers import refuse_missing
 from headstart.engine.trainer import TrainerConfig
 
 SMOKE_RECORDS = 64
@@ -145,6 +146,7 @@ def check(config: PretrainConfig) -> None:
         UsageError: the first one, by its flag.
     """
     config.budget.unit()
+    refuse_missing(config.trainer.trackers)
     for name, value in flatten(config).items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{flag(name)} is {value}.", "Give a finite number.")
