@@ -1,4 +1,4 @@
-"""Metrics of a run: metrics.jsonl, TensorBoard, trackers, and the live line. Values stay on the device until a log step asks for all of them at once."""
+"""Metrics of a run: metrics.jsonl, TensorBoard, trackers, and the live line. Values stay on the device until a log step asks for all at once."""
 
 from __future__ import annotations
 

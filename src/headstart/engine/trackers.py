@@ -1,7 +1,8 @@
 """The metrics of a run to services that people already use: Weights & Biases and MLflow, each a thin sink beside metrics.jsonl.
 
-Where they send to is said in their own way (WANDB_PROJECT, WANDB_MODE=offline, MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME ...). A service that fails is
-left out with one warning, and the run goes on. A resumed run goes on in the same tracked run; steps that it repeats come with the same values again.
+Where they send to is said in their own way (WANDB_PROJECT, WANDB_MODE=offline, MLFLOW_TRACKING_URI, MLFLOW_EXPERIMENT_NAME ...). A service that
+fails is left out with one warning, and the run goes on. A resumed run goes on in the same tracked run; steps that it repeats come with the same
+values again.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def refuse_missing(trackers: Sequence[str]) -> None:
     """Raises MissingDependency when the package of a tracker is not installed."""
     for name in trackers:
         if find_spec(name) is None:
-            raise MissingDependency(f"--trainer.trackers {name} needs the package {name}.", "pip install 'headstart[trackers]'")
+            raise MissingDependency(name, "trackers", f"--trainer.trackers {name}")
 
 
 def open_trackers(trackers: Sequence[Tracker], run: RunFolder, say: Callable[[str], None]) -> list[Sink]:
