@@ -34,7 +34,7 @@ from headstart.verbs._verdict import PROBE_BATCH, features
 from headstart.verbs.demo import FINETUNE
 
 SPLITS = 5
-MAX_TRAIN = 400
+MAX_TRAIN = 200
 """Labelled records that one fine-tuning of the trial learns from; the final use takes all."""
 MAX_TEST = 1000
 FEWEST_LABELS = 20
@@ -57,7 +57,7 @@ class Labels:
 
 
 def read_labels(path: Path, text_field: str, label_field: str, seed: int) -> Labels:
-    """The labelled file as five stratified halves; of a large file at most 400 records to train and 1,000 to test on.
+    """The labelled file as five stratified halves; of a large file at most 200 records to train and 1,000 to test on.
 
     Raises:
         BadInput: the file cannot be used, or has too few records to be divided.
@@ -117,7 +117,13 @@ class Start:
 def recipe(parameters: int, device: str) -> FinetuneConfig:
     """One recipe for every arm: that of `demo`, with rates that fit the size of the network."""
     rates = (3e-5, 1e-4) if parameters >= LARGE_NETWORK else FINETUNE.learning_rates
-    return dataclasses.replace(FINETUNE, learning_rates=rates, device=device)
+    return dataclasses.replace(FINETUNE, learning_rates=rates, max_length=None, device=device)
+
+
+def final_recipe(rate: float | None, text_field: str, label_field: str, device: str) -> FinetuneConfig:
+    """The trial's fine-tuning at one learning rate, for the user's own use of all labels."""
+    config = dataclasses.replace(FINETUNE, learning_rates=(), learning_rate=rate or FINETUNE.learning_rates[0], max_length=None, device=device)
+    return dataclasses.replace(config, text_field=text_field, label_field=label_field)
 
 
 class FineTuning:
@@ -137,12 +143,12 @@ class FineTuning:
         return max(self.config.learning_rates, key=lambda rate: self.score(part[fit], part[dev], rate, 0))
 
     def seconds_a_point(self) -> float:
-        """About what a rate and all splits take, from one pass over a training half: a trained network costs what a fresh one does."""
+        """About what all splits take, from one pass over a training half: a trained network costs what a fresh one does."""
         started = time.perf_counter()
         whole, self.config = self.config, dataclasses.replace(self.config, epochs=1)
         self.value(0, self.config.learning_rates[0])
         self.config = whole
-        return (time.perf_counter() - started) * whole.epochs * (SPLITS + 0.8 * len(whole.learning_rates))
+        return (time.perf_counter() - started) * whole.epochs * (SPLITS + 1)  # one more for the choice of the rate
 
     def value(self, split: int, rate: float) -> float:
         """Test accuracy of one split."""

@@ -17,6 +17,7 @@ TRIAL_SHARE = 0.2
 MOST_RUNGS = 4  # the fewest points that a curve of three parameters is fitted through
 FEWEST_STEPS = 10  # at the first rung
 OVERHEAD_SHARE = 0.6  # of the trial, at most, may go into starting the runs
+LEAST_SHARE = 0.25
 RESTART_S = 0.5  # measured: what a continuation adds to its training when nothing is decided anew
 
 
@@ -64,6 +65,15 @@ def rungs_to(candidates: Sequence[Candidate], last: float, count: int) -> list[R
         rungs.append(Rung(flops, {c.arm: c.step_at(flops) for c in candidates}, keep, seconds))
         before = until
     return rungs
+
+
+def shortened(rung: Rung, before: Rung, candidates: Sequence[Candidate], share: float) -> Rung | None:
+    """The rung at `share` of its way from the one before, where it took too long; None where that leaves nothing worth a measurement."""
+    flops = before.flops + share * (rung.flops - before.flops)
+    steps = {c.arm: c.step_at(flops) for c in candidates}
+    if share < LEAST_SHARE or any(steps[arm] <= before.steps[arm] for arm in steps):
+        return None
+    return Rung(flops, steps, rung.keep, share * rung.seconds)
 
 
 def _largest(values: Sequence[float], count: int) -> float:

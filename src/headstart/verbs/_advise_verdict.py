@@ -94,15 +94,14 @@ def compared(best: dict[str, Any], random: dict[str, Any], info: dict[str, Any])
 
 def larger_budget(best: dict[str, Any], random: dict[str, Any], full_flops: float, minutes: float) -> str:
     """Which budget would do, as far as the curve says."""
-    start = random["full"]["value"]
     if best["fitted"]:
         flops = np.array([point["flops"] for point in best["points"]], dtype=np.float64)
-        values = measured(best)
+        values, start = measured(best), measured(random)
         for times in LARGER_BUDGETS:
             reached = fitted(flops, values.mean(1)[None], times * full_flops)[0]
-            low = np.quantile(fitted(flops, resampled_means(values), times * full_flops), 0.025)
-            if low > start:
-                return f"By this curve --budget.minutes {times * minutes:g} should do: it reaches {reached:.3f}, at least {low:.3f}."
+            low = np.quantile(fitted(flops, resampled_means(values), times * full_flops) - resampled_means(start)[:, 0], 0.025)
+            if low > 0:
+                return f"By this curve --budget.minutes {times * minutes:g} should do: it reaches {reached:.3f} against {start.mean():.3f}."
         return (
             f"By this curve not even {LARGER_BUDGETS[-1]} times the budget would clearly beat a random start: get more labels to see smaller"
             " differences, more unlabelled text, or a model to continue from (--init)."

@@ -44,8 +44,6 @@ advice.json, format_version 1 (times in seconds, FLOPs are counted training FLOP
 from __future__ import annotations
 
 import dataclasses
-import json
-import shlex
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -65,12 +63,12 @@ from headstart.data.text.builtin import PREFIX
 from headstart.data.text.overlap import training_shares
 from headstart.data.text.store import open_text_store
 from headstart.engine.device import resolve_device
-from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.leaks import NEARLY, training_leaks
 from headstart.verbs import _advise_lines, _advise_look, _advise_verdict
 from headstart.verbs._advise_candidates import Candidate, candidate, fitting_methods, usable
-from headstart.verbs._advise_measure import SPLITS, FineTuning, Labels, Start, describe_labels, read_labels, without_labels
-from headstart.verbs._advise_trial import TRIAL_SHARE, Rung, plan_rungs
+from headstart.verbs._advise_commands import finetune_command, pretrain_command, run_settings
+from headstart.verbs._advise_measure import SPLITS, FineTuning, Labels, Start, describe_labels, final_recipe, read_labels, without_labels
+from headstart.verbs._advise_trial import TRIAL_SHARE, Rung, plan_rungs, shortened
 from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM
 from headstart.verbs.config import flag
 from headstart.verbs.pretrain import git_commit, pretrain, versions
@@ -115,6 +113,8 @@ class AdviseSettings:
     """Field with the class."""
     device: str = "auto"
     """auto, cpu or cuda."""
+    pretrain: tuple[str, ...] = ()
+    """Further settings of every candidate's run: `--pretrain text.vocab_size=8000 batch=64`."""
     json: bool = False
     """Print advice.json."""
     debug: bool = False
@@ -294,7 +294,7 @@ class _Advising:
         settings, minutes = self.settings, float(self.settings.budget.minutes or 0)
         self.say("Preparing the data once, and measuring the speed of each method here ...")
         starts = (None,) if settings.init is None else (None, settings.init)
-        options = {"seed": settings.seed, "device": settings.device, "text_field": settings.text_field}
+        options = {"seed": settings.seed, "device": settings.device, "text_field": settings.text_field} | run_settings(settings.pretrain)
         wanted = [candidate(slug, self.out, settings.data, settings.preset, init, options) for init in starts for slug in slugs]
         found, left_out, flops = usable(wanted, minutes, self.out / "starts")
         trial_s = TRIAL_SHARE * 60 * minutes
@@ -331,24 +331,34 @@ class _Advising:
                 start = Start(self.out / "starts" / arm["network"], fresh=arm["kind"] == RANDOM)
                 self.point(arm, 0, candidates[arm["network"]], labels, start, {"flops": 0, "step": 0, "wall_s": 0.0})
         alive = [arm for arm in self.info["arms"] if arm["kind"] == CANDIDATE]
-        for number, rung in enumerate(rungs):
-            if number and not self.fits(number, rungs):
-                self.say("The machine is slower than it was measured: the trial ends before it takes more than its share of the budget.")
+        for number in range(len(rungs)):
+            if number and not self.fitted_in(number, rungs, [candidates[arm["arm"]] for arm in alive]):
+                self.say("The machine is slower than it was measured: the trial ends here, with its share of the budget spent.")
                 break
             for arm in alive:
-                self.rung(arm, number, rung, candidates[arm["arm"]], labels)
+                self.rung(arm, number, rungs[number], candidates[arm["arm"]], labels)
             alive.sort(key=lambda arm: -sum(arm["points"][number]["values"]))
             for arm in alive[rungs[number + 1].keep :] if number + 1 < len(rungs) else []:
                 arm["dropped_after"] = number
             alive = [arm for arm in alive if arm["dropped_after"] is None]
             self.save()
 
-    def fits(self, number: int, rungs: Sequence[Rung]) -> bool:
-        """Whether the next rung stays within the trial's share, at the pace so far. A rung that was begun before a kill is ended."""
+    def fitted_in(self, number: int, rungs: list[Rung], alive: Sequence[Candidate]) -> bool:
+        """Whether the next rung stays within the trial's share at the pace so far; it is shortened where that suffices. A rung that was begun before
+        a kill is ended as it is."""
         if any(len(arm["points"]) > number for arm in self.info["arms"]):
             return True
         spent, planned = self.info["spent"]["training_s"], sum(rung.seconds for rung in rungs[:number])
-        return spent + rungs[number].seconds * spent / max(planned, 1e-9) <= TOLERANCE * self.info["budget"]["trial_seconds"]
+        expected = rungs[number].seconds * spent / max(planned, 1e-9)
+        left = TOLERANCE * self.info["budget"]["trial_seconds"] - spent
+        if expected > left:
+            shorter = shortened(rungs[number], rungs[number - 1], alive, left / expected)
+            if shorter is None:
+                return False
+            rungs[number] = shorter
+            self.info["rungs"][number] = shorter.to_json()
+            self.save()
+        return True
 
     def rung(self, arm: dict[str, Any], number: int, rung: Rung, wanted: Candidate, labels: Labels | None) -> None:
         """Trains one candidate to a rung, and measures it there."""
@@ -374,8 +384,8 @@ class _Advising:
                 point["values"], point["rankme"] = without_labels(wanted, weights, self.settings.seed)
             elif labels is not None and not self.complete(point):
                 tuning = FineTuning(start, labels, self.settings.device)
-                if point["learning_rate"] is None:
-                    point["learning_rate"] = tuning.best_rate()
+                if point["learning_rate"] is None:  # chosen once an arm, with the same effort for all
+                    point["learning_rate"] = arm["points"][0]["learning_rate"] or tuning.best_rate()
                 for split in range(len(point["values"]), SPLITS):
                     point["values"].append(tuning.value(split, point["learning_rate"]))
                     self.save()
@@ -404,11 +414,13 @@ class _Advising:
             return
         if best["kind"] == CANDIDATE:
             wanted = next(Candidate.from_json(entry) for entry in self.info["candidates"] if entry["arm"] == best["arm"])
-            self.info["commands"] = commands(wanted, self.info["budget"]["flops"], self.settings, best["points"][-1]["learning_rate"])
+            self.info["commands"]["pretrain"] = pretrain_command(wanted, self.info["budget"]["flops"])
             if labels is not None:
                 self.find_leaks(wanted, labels)
-        else:
-            self.info["commands"]["after"] = finetune_command(Path(best["init"]), self.settings, best["points"][-1]["learning_rate"])
+        init = wanted.run if best["kind"] == CANDIDATE else Path(best["init"])
+        settings = self.settings
+        config = final_recipe(best["points"][-1]["learning_rate"], settings.text_field, settings.label_field, settings.device)
+        self.info["commands"]["after"] = finetune_command(init, self.settings.labels, config)
 
     def find_leaks(self, wanted: Candidate, labels: Labels) -> None:
         """Which labelled records stand in the pre-training text: every one is a test record of some split."""
@@ -458,29 +470,3 @@ def new_arm(name: str, kind: str, network: Candidate) -> dict[str, Any]:
 def telling(line: str) -> bool:
     """Which lines of a run are passed on: its progress and its warnings, not its plan again at every rung."""
     return line.startswith("step ") or "WARNING" in line
-
-
-def commands(winner: Candidate, flops: float, settings: AdviseSettings, rate: float | None) -> dict[str, str]:
-    """The command that goes on with the winner's run, and the one after it."""
-    names = {"data": " ".join(map(shlex.quote, settings.data)), "preset": winner.preset, "seed": winner.settings["seed"]}
-    names |= {name: shlex.quote(str(value)) for name, value in winner.settings.items() if name not in names and value != DEFAULTS.get(name)}
-    words = [f"--{flag(name)} {value}" for name, value in names.items()]
-    command = f"headstart pretrain {winner.method} {' '.join(words)} --budget.flops {flops:g} --out {shlex.quote(str(winner.run))}"
-    return {"pretrain": command, "after": finetune_command(winner.run, settings, rate)}
-
-
-DEFAULTS = {"device": "auto", "text.text_field": "text"}
-"""Settings of a candidate that its command need not repeat."""
-
-
-def finetune_command(init: Path, settings: AdviseSettings, rate: float | None) -> str:
-    """Fine-tuning as the trial did it, on all labels."""
-    from headstart.verbs.demo import FINETUNE
-
-    recipe = dataclasses.replace(FINETUNE, learning_rates=(), learning_rate=rate or FINETUNE.learning_rates[0], device=settings.device)
-    recipe = dataclasses.replace(recipe, text_field=settings.text_field, label_field=settings.label_field)
-    default = FinetuneConfig()
-    changed = [name.name for name in dataclasses.fields(recipe) if getattr(recipe, name.name) != getattr(default, name.name)]
-    words = " ".join(f"--{flag(name)} {json.dumps(getattr(recipe, name)).strip(chr(34))}" for name in changed)
-    train = "TRAIN.jsonl" if settings.labels is None else shlex.quote(str(settings.labels))
-    return f"headstart finetune classification --init {shlex.quote(str(init))} --train {train} --test TEST.jsonl {words}"
