@@ -1,71 +1,181 @@
-"""Every command of README and docs runs, on small data: placeholders become a tiny corpus, budgets a few steps."""
+"""Every command and every Python block of README, docs and docstrings runs, on small data (`tests/docs_commands.py`: how they are made small)."""
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import importlib
+import io
 import re
-import shlex
+import shutil
+import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+import yaml
 
+from headstart.cli import main as cli
+from headstart.core.config import replace_nested
 from tests.corpus import labelled, write_corpus, write_jsonl
-from tests.running import TINY, flags, headstart, torchrun
+from tests.docs_commands import FENCE, INLINE, PARSED_ONLY, ROOT, SMALL, commands, elsewhere, is_form, run_folder, small
+from tests.running import torchrun
 
-ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"```(?:bash|sh)?\n(.*?)```", re.DOTALL)
-INLINE = re.compile(r"`(headstart [^`]+)`")
-SMALL = TINY | {"budget.steps": 6}
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
 
-def commands(page: Path) -> list[str]:
-    """The lines that begin with `headstart` or `torchrun`, in fences and inline; those with an elision or a placeholder in capitals are none."""
-    text = page.read_text(encoding="utf-8")
-    found = [line.split("  #")[0].strip() for block in FENCE.findall(text) for line in block.splitlines()]
-    found += [match.strip() for match in INLINE.findall(text)]
-    begin = ("headstart ", "torchrun ")
-    runnable = [line for line in found if line.startswith(begin) and "..." not in line and not re.search(r"\b[A-Z_]{4,}\b(?!\])", line)]
-    return [line for line in runnable if len(line.split()) > 2 or line.split()[1] in ("list", "doctor")]
+def docstring_commands() -> list[str]:
+    """The commands that docstrings of the package show."""
+    found: list[str] = []
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value.strip("\n"):
+                found += INLINE.findall(node.value)
+            elif isinstance(node, ast.Module | ast.FunctionDef | ast.ClassDef):
+                found += INLINE.findall(ast.get_docstring(node) or "")
+    return list(dict.fromkeys(found))
 
 
-def small(command: str) -> list[str]:
-    """The same command on small data, from its verb on."""
-    words = shlex.split(command)
-    words = words[words.index("headstart") + 1 :]
-    if words[0] == "pretrain" and len(words) > 2:
-        kept: list[str] = []
-        skip = False
-        for word in words:
-            if not skip and not word.startswith("--budget."):
-                kept.append(word)
-            skip = word.startswith("--budget.")
-        words = kept + flags(SMALL)
-    if words[0] == "finetune":
-        words += ["--epochs", "1", "--device", "cpu", "--max-length", "32"]
-    return words
+def name(page: Path) -> str:
+    return str(page.relative_to(ROOT)).removesuffix(".md")
+
+
+def runs_in_process(words: list[str]) -> tuple[int, str]:
+    """`headstart ...` in this process: (exit code, what it printed)."""
+    printed = io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    threads = torch.get_num_threads()
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            code = cli.main(words)
+    except SystemExit as end:  # argparse and tyro
+        code = end.code if isinstance(end.code, int) else 1
+    finally:
+        torch.set_num_threads(threads)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    return code, printed.getvalue()
+
+
+def write_inputs(folder: Path) -> None:
+    """What the pages call my/texts, train.jsonl ..."""
+    write_corpus(folder / "my" / "texts")
+    for file, seed in (("old", 1), ("new", 2)):
+        write_jsonl(folder / f"{file}.jsonl", [{"text": record["text"]} for record in labelled(200, seed)])
+    write_jsonl(folder / "reviews.jsonl", [{"body": record["text"]} for record in labelled(200, 1)])
+    for file, seed in (("train", 3), ("test", 4), ("dev", 5)):
+        records = labelled(32, seed)
+        write_jsonl(folder / f"{file}.jsonl", records)
+        (folder / f"{file}.csv").write_text("text,label\n" + "".join(f"{r['text']},{r['label']}\n" for r in records))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with those inputs and what a reader made on earlier pages: a run of each method, a store, a BERT."""
+    from transformers import BertConfig, BertForMaskedLM
+
+    from headstart.data.text.store import open_text_store
+    from headstart.interop.transformers_io import save_model_folder
+
+    folder = tmp_path_factory.mktemp("reader")
+    write_inputs(folder)
+    with contextlib.chdir(folder):
+        for method in ("causal-lm", "mlm", "electra"):
+            code, printed = runs_in_process(small(f"headstart pretrain {method} --data my/texts"))
+            assert code == 0, printed
+        assert runs_in_process(small("headstart prepare mlm --data my/texts --out stores/mine"))[0] == 0
+        store = open_text_store(Path("stores/mine"))
+        size: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
+        bert = BertForMaskedLM(BertConfig(vocab_size=store.vocab_size, max_position_embeddings=64, **size))
+        save_model_folder(bert, store.tokenizer, Path("path/to/bert"))
+    return folder
+
+
+def run_all(found: list[str], where: str) -> None:
+    """Runs commands in the current folder. What an earlier page made is there until a command makes it itself."""
+    for command in found:
+        if elsewhere(command) or is_form(command):
+            continue
+        assert command.startswith(("headstart ", "torchrun ")), f"{where}: nobody runs `{command}`, and ELSEWHERE has no reason"
+        words = small(command)
+        if any(re.fullmatch(pattern, command) for pattern in PARSED_ONLY):
+            cli.parse(importlib.import_module(f"headstart.cli.{words[0]}"), words[0], words[1:])
+            continue
+        if words[0] == "pretrain":
+            shutil.rmtree(run_folder(words), ignore_errors=True)
+        if command.startswith("torchrun"):
+            done = torchrun(2, "headstart", *words, cwd=Path.cwd())
+            code, printed = done.returncode, done.stdout + done.stderr
+        else:
+            code, printed = runs_in_process(words)
+        assert code == 0, f"{where}: {command}\n{' '.join(words)}\n{printed[-2500:]}"
 
 
 def test_pages_have_commands() -> None:
-    """The test below would pass on pages whose commands it cannot find."""
-    assert sum(len(commands(page)) for page in PAGES) >= 12
+    """The tests below would pass on pages whose commands they cannot find."""
+    found = {name(page): len(commands(page.read_text(encoding="utf-8"))) for page in PAGES}
+    assert found["docs/troubleshooting"] >= 30
+    assert found["docs/quick-start"] >= 8
+    assert found["README"] >= 5
+    assert len(docstring_commands()) >= 5
+
+
+def test_a_command_that_nobody_runs_is_found() -> None:
+    with pytest.raises(AssertionError, match="nobody runs `mkdocs gh-deploy`"):
+        run_all(commands("```bash\nmkdocs gh-deploy\n```"), "a page")
+    with pytest.raises(AssertionError, match="headstart guess METHOD"):
+        run_all(commands("Type `headstart guess METHOD`."), "a page")
+    with pytest.raises(AssertionError, match="make everything"):
+        run_all(commands("`make everything`"), "a page")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)], ids=lambda page: page.name)
-def test_commands_run(page: Path, tmp_path: Path) -> None:
-    write_corpus(tmp_path / "my" / "texts")
-    write_corpus(tmp_path / "texts")
-    write_jsonl(tmp_path / "old.jsonl", [{"text": r["text"]} for r in labelled(200, 1)])
-    write_jsonl(tmp_path / "new.jsonl", [{"text": r["text"]} for r in labelled(200, 2)])
-    for name, seed in (("train", 3), ("test", 4)):
-        records = labelled(32, seed)
-        write_jsonl(tmp_path / f"{name}.jsonl", records)
-        (tmp_path / f"{name}.csv").write_text("text,label\n" + "".join(f"{r['text']},{r['label']}\n" for r in records))
-    seen: set[tuple[str, ...]] = set()
-    for command in commands(page):
-        words = small(command)
-        if tuple(words) in seen:
-            continue
-        seen.add(tuple(words))
-        done = torchrun(2, "headstart", *words, cwd=tmp_path) if command.startswith("torchrun") else headstart(*words, cwd=tmp_path)
-        assert done.returncode == 0, f"{page.name}: {command}\n{' '.join(words)}\n{done.stdout[-800:]}\n{done.stderr[-1500:]}"
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page.read_text(encoding="utf-8"))], ids=name)
+def test_commands_run(page: Path, made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    with contextlib.chdir(tmp_path):
+        run_all(commands(page.read_text(encoding="utf-8")), name(page))
+
+
+@pytest.mark.slow
+def test_commands_of_docstrings_run(made: Path, tmp_path: Path) -> None:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    with contextlib.chdir(tmp_path):
+        run_all(docstring_commands(), "a docstring")
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return [body for _, found, body in FENCE.findall(page.read_text(encoding="utf-8")) if found == language]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name)
+def test_python_blocks_run(page: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In order, in one namespace, budgets made small."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    code = "\n".join(blocks(page, "python"))
+    code = re.sub(r'\*\*\{"budget\.\w+": [\d.e]+(, )?', "**SMALL, **{", code)
+    code = code.replace("headstart.pretrain(", "fresh_pretrain(")
+    with contextlib.chdir(tmp_path):
+        if "runs/classifier" in code:
+            found = next(command for command in commands(page.read_text()) if "runs/classifier" in command)
+            assert runs_in_process(small(found))[0] == 0
+        exec(compile(code, name(page), "exec"), {"SMALL": SMALL, "fresh_pretrain": fresh_pretrain})
+
+
+def fresh_pretrain(method: str, data: str, **settings: Any) -> Any:
+    """`headstart.pretrain`, where the run of an earlier page lies in the way."""
+    import headstart
+
+    shutil.rmtree(Path("runs") / f"{method}-tiny-0", ignore_errors=True)
+    return headstart.pretrain(method, data, **settings)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=name)
+def test_yaml_blocks_are_settings(page: Path) -> None:
+    from headstart.verbs.config import PretrainConfig
+
+    for block in blocks(page, "yaml"):
+        replace_nested(PretrainConfig(), yaml.safe_load(block))

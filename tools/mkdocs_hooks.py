@@ -1,4 +1,5 @@
-"""What the site adds while it is built (mkdocs.yml, `hooks`): a page of source for every file that a page points into, with its lines numbered."""
+"""What the site adds while it is built (mkdocs.yml, `hooks`): a page of source, its lines numbered, for every file that a page points into; and
+flow charts as pictures."""
 
 from __future__ import annotations
 
@@ -13,8 +14,10 @@ from mkdocs.structure.files import File, Files, InclusionLevel
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # mkdocs loads this file by its path
 
+from tools.pages.diagrams import svg  # noqa: E402
 from tools.pages.pointers import POINTER, line_of, pointers  # noqa: E402
 
+MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LANGUAGES = {".py": "python", ".sh": "bash"}
 
 
@@ -35,7 +38,9 @@ def page_of(name: str) -> str:
 
 
 def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> str:
-    """Pointers become links to the line in the page of source."""
+    """Pointers become links to the line in the page of source; flow charts become pictures."""
+    if page.file.src_uri.startswith("source/"):
+        return markdown
 
     def link(match: re.Match[str]) -> str:
         file, symbol = match[1], match[2]
@@ -45,7 +50,7 @@ def on_page_markdown(markdown: str, *, page: Any, config: Any, files: Files) -> 
             raise SystemExit(f"{page.file.src_uri}: {error}") from None
         return f"]({posixpath.relpath(page_of(file), posixpath.dirname(page.file.src_uri) or '.')}{anchor})"
 
-    return POINTER.sub(link, markdown)
+    return MERMAID.sub(lambda match: svg(match[1]), POINTER.sub(link, markdown))
 
 
 def on_page_content(html: str, *, page: Any, config: Any, files: Files) -> str:

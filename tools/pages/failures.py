@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,9 +35,15 @@ def exit_codes_block() -> str:
     meanings: dict[int, list[str]] = {0: ["Good."], 1: ["A bug of ours."]}
     for cls in kinds().values():
         if cls.exit_code > 1:
-            meanings.setdefault(cls.exit_code, []).append(" ".join((cls.__doc__ or "").split("\n\n")[0].split()).replace("`", ""))
+            meanings.setdefault(cls.exit_code, []).append(first_sentence(cls))
     rows = ["| exit code | what it means | what to do |", "| --- | --- | --- |"]
     return "\n".join(rows + [f"| {number} | {cell(' '.join(meanings[number]))} | {DO[number]} |" for number in sorted(meanings)])
+
+
+def first_sentence(cls: type) -> str:
+    """Of the docstring, without the exit code, which has a column of its own."""
+    sentence = re.split(r"(?<=\.)\s", " ".join((cls.__doc__ or "").split()))[0]
+    return re.sub(r" \(exit \d+\)", "", sentence)
 
 
 def text_of(node: ast.expr | None) -> str | None:
@@ -83,4 +90,4 @@ def messages_block() -> str:
 def shown(text: str) -> str:
     """A message in a table: nothing in it is Markdown or HTML."""
     escaped = cell(text).replace("<", "&lt;").replace("*", "\\*").replace("_", "\\_").replace("[", "\\[")
-    return escaped.replace("`", "\\`")
+    return escaped.replace("`", "&#96;")

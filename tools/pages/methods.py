@@ -10,7 +10,8 @@ from typing import Any
 from headstart import catalog, methods
 from headstart.catalog import Card
 from headstart.catalog.card import DATA_KINDS
-from headstart.cli.show import claim_results, flatten
+from headstart.claims._committed import difference_words, read_results, shown
+from headstart.cli.show import flatten
 from tools.pages import settings
 from tools.pages.results import ROOT, cell
 
@@ -80,11 +81,11 @@ def settings_block(slug: str) -> str:
 def claim_block(slug: str, folder: Path = CLAIMS) -> str:
     """The committed results of the paper's claim, good or bad."""
     card = catalog.card(slug)
-    results = claim_results(slug, folder)
-    head = f"The paper's statement: *{card.claim}*"
+    head = f"The statement: *{card.claim}*"
+    results = read_results(slug, folder)
     if not results:
         return f"{head}\n\nNot run yet: there is no `claims/results/{slug}-*.json`."
-    return "\n\n".join([head, *map(result_table, results)])
+    return "\n\n".join([head, *map(result_table, results), "[All claims](../claims.md)"])
 
 
 def result_table(result: dict[str, Any]) -> str:
@@ -92,16 +93,13 @@ def result_table(result: dict[str, Any]) -> str:
     rows = [f"| arm | {result['metric']} | training FLOPs | seeds |", "| --- | --- | --- | --- |"]
     for arm in result["arms"]:
         values = [run["metric"] for run in arm["runs"]]
-        spread = f" ± {statistics.stdev(values):.4g}" if len(values) > 1 else ""
+        low, high = shown(result, min(values)), shown(result, max(values))
+        spread = f", {low} to {high}" if len(values) > 1 else ""
         flops = statistics.fmean(run["train_flops"] for run in arm["runs"])
-        rows.append(f"| {arm['arm']} | {statistics.fmean(values):.4g}{spread} | {flops:.3g} | {len(values)} |")
-    lines = []
-    for comparison in result["comparisons"]:
-        low, high = comparison["ci95"]
-        difference = f"{comparison['difference']:+.4g} (95 % interval {low:+.4g} to {high:+.4g})"
-        lines.append(f"- {comparison['a']} minus {comparison['b']}: {difference}: **{comparison['verdict']}**")
-    where = f"Preset `{result['preset']}`, {result['data']['name']}, {str(result['date'])[:10]}. Again: `{result['command']}`"
-    return "\n".join([f"**{result['preset']}**", "", *rows]) + "\n\n" + "\n".join(lines) + f"\n\n{where}"
+        rows.append(f"| {arm['arm']} | {shown(result, statistics.fmean(values))}{spread} | {flops:.3g} | {len(values)} |")
+    lines = [f"- {c['a']} - {c['b']}: {difference_words(result, c)}: **{c['verdict']}**" for c in result["comparisons"]]
+    where = f"{result['data']['name']}, {str(result['date'])[:10]}. Again: `{result['command']}`"
+    return "\n".join([f"**Preset `{result['preset']}`**", "", *rows]) + "\n\n" + "\n".join(lines) + f"\n\n{where}"
 
 
 def catalog_block() -> str:

@@ -1,4 +1,4 @@
-"""Tables of settings, made from the dataclasses: name, default, what it takes, and the docstring under the field."""
+"""Tables of settings, made from the dataclasses: name, default with what the flag takes, and the docstring under the field."""
 
 from __future__ import annotations
 
@@ -54,14 +54,15 @@ def table(cls: type, prefix: str = "", names: list[str] | None = None) -> str:
         ValueError: a field has no docstring.
     """
     docs, hints, instance = field_docs(cls), get_type_hints(cls), cls()
-    rows = ["| flag | default | takes | what it is |", "| --- | --- | --- | --- |"]
+    rows = ["| flag | default | what it is |", "| --- | --- | --- |"]
     for field in dataclasses.fields(cls):
         if (names is not None and field.name not in names) or dataclasses.is_dataclass(getattr(instance, field.name)):
             continue
         if field.name not in docs:
             raise ValueError(f"{cls.__name__}.{field.name} has no docstring")
         name = flag(f"{prefix}.{field.name}" if prefix else field.name)
-        rows.append(f"| `--{name}` | {default(field, instance)} | {cell(takes(hints[field.name]))} | {cell(docs[field.name])} |")
+        standard = f"{default(field, instance)}<br><small>{takes(hints[field.name])}</small>"
+        rows.append(f"| `--{name}` | {cell(standard)} | {cell(docs[field.name])} |")
     return "\n".join(rows)
 
 

@@ -65,7 +65,9 @@ def finetune(
         out: a folder for result.json and the fine-tuned model of the first seed.
 
     Raises:
-        BadInput: a file or the folder cannot be used. UsageError: a setting is wrong. Diverged: a loss was not finite.
+        BadInput: a file or the folder cannot be used.
+        UsageError: a setting is wrong.
+        Diverged: a loss was not finite.
     """
     config = config or FinetuneConfig()
     say = report or (lambda line: None)

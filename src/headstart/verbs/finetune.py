@@ -55,7 +55,8 @@ def finetune(task: str, init: str | Path, train: str | Path, test: str | Path, *
         settings: fields of `FinetuneSettings`.
 
     Raises:
-        BadInput: a file cannot be used; UsageError: a setting is wrong.
+        BadInput: a file cannot be used.
+        UsageError: a setting is wrong.
     """
     return finetune_with(task, replace_nested(FinetuneSettings(), {"init": init, "train": train, "test": test, **settings}), say=say)
 
@@ -90,7 +91,8 @@ def backbone_folder(init: Path) -> Path:
     """The transformers folder that holds the backbone of a run, an export or a plain folder.
 
     Raises:
-        BadInput: the folder is none of these; UsageError: the run has exported nothing yet.
+        BadInput: the folder is none of these.
+        UsageError: the run has exported nothing yet.
     """
     if (init / "run.json").is_file():
         read_run(init)

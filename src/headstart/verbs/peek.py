@@ -23,7 +23,8 @@ def peek(store: str | Path, *, count: int = 3, seed: int = 0) -> Peek:
         count: documents, and rows of each set.
 
     Raises:
-        BadInput: it is neither. UsageError: the run has several stores, or none yet.
+        BadInput: it is neither.
+        UsageError: the run has several stores, or none yet.
     """
     return describe.peek(store_folder(Path(store)), count, seed)
 

@@ -43,7 +43,8 @@ def prepare(
         settings: of the kind of data, with dots: `**{"text.vocab_size": 8192}`.
 
     Raises:
-        BadInput: the data cannot be used. UsageError: a setting is wrong, or `out` holds something else.
+        BadInput: the data cannot be used.
+        UsageError: a setting is wrong, or `out` holds something else.
     """
     entries = [data] if isinstance(data, str | Path) else list(data)
     chosen = defaults(methods.load(slug), preset)

@@ -30,7 +30,8 @@ def sample(run: str | Path, texts: Sequence[str] = (), *, count: int = 4, seed: 
         seed: of the draws.
 
     Raises:
-        BadInput: not a run; UsageError: it has nothing exported yet, or its store is gone.
+        BadInput: not a run.
+        UsageError: it has nothing exported yet, or its store is gone.
     """
     method, store, _ = load_run(Path(run))
     if texts:
@@ -53,7 +54,8 @@ def load_run(folder: Path) -> tuple[Method, Any, dict[str, Any]]:
     """(method with the trained weights, store, run.json) of a run, on the CPU.
 
     Raises:
-        BadInput: not a run, or a damaged one; UsageError: it has nothing exported yet.
+        BadInput: not a run, or a damaged one.
+        UsageError: it has nothing exported yet.
     """
     info = read_run(folder)
     if missing := {"method", "preset", "config"} - info.keys():
