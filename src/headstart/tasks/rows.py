@@ -70,6 +70,21 @@ def make_rows(
     )
 
 
+def take(rows: Rows, index: np.ndarray) -> Rows:
+    """Some of the rows, in the order of `index`, int64 [m]."""
+    lengths = rows.lengths[index]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    at = np.arange(offsets[-1]) + np.repeat(rows.offsets[index] - offsets[:-1], lengths)
+    return Rows(
+        rows.ids[at],
+        offsets,
+        {name: values[at] for name, values in rows.token_values.items()},
+        {name: values[index] for name, values in rows.row_values.items()},
+        rows.token_padding,
+        {name: values[at] for name, values in rows.host_values.items()},
+    )
+
+
 class DeviceRows:
     """Rows on a device, from which batches are gathered.
 
