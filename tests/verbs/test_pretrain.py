@@ -418,7 +418,7 @@ def test_rows_longer_than_the_positions_of_the_model_are_refused(slug: str, kind
     model: Any = {
         "bert": lambda: BertForMaskedLM(BertConfig(**wide, max_position_embeddings=16)),
         "roberta": lambda: RobertaForMaskedLM(RobertaConfig(**wide, max_position_embeddings=33, pad_token_id=1)),
-        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**size, n_positions=16)),
+        "gpt2": lambda: GPT2LMHeadModel(GPT2Config(**size, n_inner=48, n_positions=16)),
     }[kind]()
     save_model_folder(model, opened.tokenizer, tmp_path / "model")
     with pytest.raises(UsageError, match=f"Rows of 32 tokens do not fit the {limit} positions"):

@@ -45,7 +45,7 @@ def parse(argv: list[str]) -> Arguments:
     import tyro
 
     from headstart import methods
-    from headstart.core.config import provenance, read_yaml, replace_nested
+    from headstart.core.config import dotted, provenance, read_yaml, replace_nested
     from headstart.verbs.config import preset_config
 
     method = methods.load(slug)
@@ -63,9 +63,15 @@ def parse(argv: list[str]) -> Arguments:
         description=f"{method.card.title}. Also: --config FILE.yaml sets any of these (flags win), --write-config FILE writes them all,"
         f" explained.\nexample: {EXAMPLE}",
     )
-    return Arguments(
-        slug, config, provenance([("default", defaults), ("preset", chosen), ("config", from_file), ("flag", config)]), known.write_config
-    )
+    layers = [("default", defaults), ("preset", chosen), ("config", from_file), ("flag", config)]
+    given = {"config": dotted(values), "flag": named_flags(flags)}
+    return Arguments(slug, config, provenance(layers, given), known.write_config)
+
+
+def named_flags(flags: list[str]) -> list[str]:
+    """The settings that the command line names: --method.hidden-size 64 is method.hidden_size, --no-smoke is smoke."""
+    names = [flag[2:].split("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")]
+    return names + [head + rest.removeprefix("no_") for head, rest in ((name[: name.rfind(".") + 1], name[name.rfind(".") + 1 :]) for name in names)]
 
 
 def run(args: Arguments) -> int:

@@ -13,7 +13,7 @@ import math
 import textwrap
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -204,15 +204,31 @@ def _yaml_lines(config: Any, depth: int) -> Iterator[str]:
             yield f"{indent}{field.name}: {as_list.strip()[1:-1]}"
 
 
-def provenance(layers: list[tuple[str, Any]]) -> dict[str, str]:
-    """Dotted name -> the last layer that changed it. `layers` is a list of (name, config) from the defaults to the final configuration."""
+def provenance(layers: list[tuple[str, Any]], given: Mapping[str, Iterable[str]] | None = None) -> dict[str, str]:
+    """Dotted name -> where a setting comes from.
+
+    Args:
+        layers: (name, config) from the defaults to the final configuration; the last one that changed a setting counts.
+        given: layer -> the settings that it names, from the first to the last: also one that it names with the value that was there already.
+    """
     origin = dict.fromkeys(flatten(layers[0][1]), layers[0][0])
     for (_, before), (label, after) in pairwise(layers):
         old = flatten(before)
         for name, value in flatten(after).items():
             if name not in old or old[name] != value:
                 origin[name] = label
+    for label, names in (given or {}).items():
+        origin |= {name: label for name in names if name in origin}
     return origin
+
+
+def dotted(nested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """The dotted names of the leaves of a nested (or dotted) dictionary of settings."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}"
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:

@@ -132,6 +132,16 @@ class Method(nn.Module):
         return data
 
     @classmethod
+    def settings_of(cls, init: Path, config: Any) -> dict[str, Any]:
+        """What the model in `init` decides of the method's settings when training continues from it: name -> value."""
+        return {}
+
+    @classmethod
+    def data_settings_of(cls, init: Path, data: Any) -> dict[str, Any]:
+        """What it decides of the data settings."""
+        return {}
+
+    @classmethod
     def share_preparation(cls, store: Any, data: Any) -> Any:
         """Data settings that prepare further sources as `store` was (with its tokenizer), so that both can be mixed."""
         return data
@@ -190,7 +200,7 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def embed(self, batch: Batch) -> Tensor:
-        """[batch, dim]: one vector a row, from the backbone (probes, `headstart embed`)."""
+        """[batch, dim]: one vector a row, from the backbone: what probes and comparisons look at."""
         raise NotImplementedError
 
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:

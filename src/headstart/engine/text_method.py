@@ -17,7 +17,7 @@ from headstart.data.text.prepare import input_differences
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.sources import find_inputs
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
-from headstart.data.text.tokenizer import FAILS, library_errors, load_tokenizer
+from headstart.data.text.tokenizer import FAILS, described, library_errors, load_tokenizer
 from headstart.engine.method import Batch, Method
 from headstart.interop.transformers_io import learned_positions
 
@@ -77,6 +77,13 @@ class TextMethod(Method):
         return data if data.tokenizer is not None else dataclasses.replace(data, tokenizer=str(model_folder(init)))
 
     @classmethod
+    def data_settings_of(cls, init: Path, data: TextConfig) -> dict[str, Any]:
+        if data.tokenizer is not None:
+            return {}
+        tokenizer, _ = load_tokenizer(str(model_folder(init)), TextConfig())
+        return described(tokenizer)
+
+    @classmethod
     def share_preparation(cls, store: TextStore, data: TextConfig) -> TextConfig:
         return dataclasses.replace(data, tokenizer=str(store.folder / "tokenizer.json"))
 
@@ -130,6 +137,17 @@ def check_network(hidden_size: int, num_layers: int, num_heads: int, dropout: fl
         raise UsageError(f"--method.dropout is {dropout}.", "Give a number from 0 up to, but not, 1.")
     if sequence_length < 4:
         raise UsageError(f"--method.sequence-length is {sequence_length}.", "Give at least 4.")
+
+
+def sizes_of(found: Any) -> dict[str, Any]:
+    """The sizes of a network as our Configs name them, from its transformers configuration."""
+    inner = getattr(found, "intermediate_size", None) or getattr(found, "n_inner", None) or 4 * found.hidden_size  # GPT-2 may leave it out
+    return {
+        "hidden_size": found.hidden_size,
+        "num_layers": found.num_hidden_layers,
+        "num_heads": found.num_attention_heads,
+        "intermediate_size": inner,
+    }
 
 
 def mean_pool(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:

@@ -21,7 +21,8 @@ from headstart import catalog
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Preset
-from headstart.engine.text_method import TextMethod, check_network, refuse_long_rows, special
+from headstart.engine.text_method import TextMethod, check_network, model_folder, refuse_long_rows, sizes_of, special
+from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.objectives.token_loss import next_token_loss
 
@@ -87,6 +88,12 @@ class CausalLM(TextMethod):
         super().__init__(config, store, init)
         self.model: Any = load_model(init, AutoModelForCausalLM) if init is not None else build(config, store)
         refuse_long_rows(self.model, config.sequence_length)
+
+    @classmethod
+    def settings_of(cls, init: Path, config: CausalLMConfig) -> dict[str, Any]:
+        found = read_config(model_folder(init))
+        settings = {"architecture": found.model_type, **sizes_of(found), "tie_embeddings": found.tie_word_embeddings}
+        return settings | ({"dropout": found.resid_pdrop} if found.model_type == "gpt2" else {})
 
     @classmethod
     def rows(cls, store: TextStore, config: CausalLMConfig, split: Literal["train", "held_out"] = "train") -> Rows:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,8 @@ from headstart.backbones.text import Architecture, build_masked_lm, encode, mlm_
 from headstart.core.errors import UsageError
 from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Phase, Preset
-from headstart.engine.text_method import TextMethod, check_network, refuse_long_rows
+from headstart.engine.text_method import TextMethod, check_network, model_folder, refuse_long_rows, sizes_of
+from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.objectives.masking import apply_masking, choose_groups, choose_positions, masking_slots, span_groups, word_groups
 from headstart.objectives.token_loss import gather_positions, masked_lm_loss, next_token_loss
@@ -124,6 +125,13 @@ class MLM(TextMethod):
         hidden[[store.special_ids[name] for name in ("pad", "cls", "sep", "mask")]] = True
         self.register_buffer("never_masked", hidden, persistent=False)
         self.register_buffer("continues_word", torch.from_numpy(store.continues_word.copy()), persistent=False)
+
+    @classmethod
+    def settings_of(cls, init: Path, config: MLMConfig) -> dict[str, Any]:
+        found = read_config(model_folder(init))
+        dropout = getattr(found, "hidden_dropout_prob", getattr(found, "mlp_dropout", None))
+        settings = {"architecture": found.model_type, **sizes_of(found), "causal_start": 0}
+        return settings | ({} if dropout is None else {"dropout": dropout})
 
     def predicted_per_row(self) -> float:
         return self.config.sequence_length * (1.0 if self.causal_start else self.config.mask_ratio)

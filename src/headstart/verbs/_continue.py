@@ -12,6 +12,7 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import RunFolder
 from headstart.engine.checkpoint import refuse_foreign
 from headstart.engine.checkpoint_places import Local, Owner, Place, place_of
+from headstart.verbs._adopt import GIVEN
 from headstart.verbs.config import PretrainConfig
 
 MACHINE_FIELDS = {
@@ -26,7 +27,7 @@ def place_for(config: PretrainConfig, out: Path) -> Place:
     return place_of(config.trainer.checkpoint_folder or out / "checkpoints", scratch=out / "checkpoints")
 
 
-def take(run: RunFolder, slug: str, config: PretrainConfig, held: ExitStack) -> bool:
+def take(run: RunFolder, slug: str, config: PretrainConfig, origin: dict[str, str], held: ExitStack) -> bool:
     """Whether the run has a checkpoint to continue from. Takes the place of its checkpoints, until `held` is closed.
 
     Raises:
@@ -42,7 +43,7 @@ def take(run: RunFolder, slug: str, config: PretrainConfig, held: ExitStack) -> 
         raise UsageError(f"{place.url(steps[-1])} is the checkpoint of another run.", "Give this run a --trainer.checkpoint-folder of its own.")
     continues = bool(steps) or noted is not None
     if continues:
-        refuse_changes(run, slug, config)
+        refuse_changes(run, slug, config, origin)
         if run.writes:  # the first process looks for all
             refuse_foreign(place, owner)
     if noted is not None and not steps:
@@ -57,7 +58,7 @@ def take(run: RunFolder, slug: str, config: PretrainConfig, held: ExitStack) -> 
     return continues
 
 
-def refuse_changes(run: RunFolder, slug: str, config: PretrainConfig) -> None:
+def refuse_changes(run: RunFolder, slug: str, config: PretrainConfig, origin: dict[str, str]) -> None:
     """A run continues with the settings that it began with.
 
     Raises:
@@ -68,7 +69,7 @@ def refuse_changes(run: RunFolder, slug: str, config: PretrainConfig) -> None:
         raise BadInput("names no method.", "Bring the run's own run.json back, or start a new run in another --out.", file=run.folder / "run.json")
     if method != slug:
         raise UsageError(f"{run.folder} holds a run of {method}, not of {slug}.", "Choose another --out.")
-    if changed := changes(run.info, config):
+    if changed := changes(run.info, config, origin):
         listed = "; ".join(f"{name}: {old!r} -> {new!r}" for name, old, new in changed)
         raise UsageError(
             f"{run.folder} holds a run with other settings ({listed}).",
@@ -76,9 +77,11 @@ def refuse_changes(run: RunFolder, slug: str, config: PretrainConfig) -> None:
         )
 
 
-def changes(info: dict[str, Any], config: PretrainConfig) -> list[tuple[str, Any, Any]]:
-    """(name, old value, new value) of every setting that decides what a run computes and is another than run.json records."""
-    return [c for c in differences(info.get("config", {}), plain(config)) if c[0] not in MACHINE_FIELDS]
+def changes(info: dict[str, Any], config: PretrainConfig, origin: dict[str, str]) -> list[tuple[str, Any, Any]]:
+    """(name, old value, new value) of every setting that decides what a run computes and is another than run.json records. What the model of --init
+    decided counts only where it was given now."""
+    decided = {name for name in info.get("from_init", []) if origin.get(name) not in GIVEN}
+    return [c for c in differences(info.get("config", {}), plain(config)) if c[0] not in MACHINE_FIELDS | decided]
 
 
 def refuse_places(config: PretrainConfig, out: Path) -> None:

@@ -70,21 +70,24 @@ def open_corpus(method: type[Method], config: PretrainConfig, out: Path, init: P
 
 
 def reopen_corpus(method: type[Method], config: PretrainConfig, recorded: list[dict[str, Any]], say: Callable[[str], None]) -> Corpus | None:
-    """The stores that a run began with, for its continuation; None where one of them is gone. What the files hold by now is said, not used.
+    """The stores that a run began with, for its continuation; None where one of them is gone or made anew. What the files hold by now is said, not
+    used.
 
     Args:
         recorded: what run.json has of them (`manifests`).
     """
     if not recorded or not all(is_store(entry["store"]) for entry in recorded):
         return None
-    stores = [method.open_store(Path(entry["store"])) for entry in recorded]
+    corpus = corpus_of(method, config, [method.open_store(Path(entry["store"])) for entry in recorded])
+    if not is_same_data(recorded, corpus):
+        return None
     entries = [str(entry) for entry in config.data]
     if not config.smoke and not any(map(is_store, entries)):
-        groups = [entries] if len(stores) == 1 else [[entry] for entry in entries]
-        for store, sources in zip(stores, groups, strict=False):
+        groups = [entries] if len(corpus.stores) == 1 else [[entry] for entry in entries]
+        for store, sources in zip(corpus.stores, groups, strict=False):
             if changed := method.source_changes(store, sources):
                 say(f"The data changed since this run began ({'; '.join(changed)}): it goes on with what it began with, {store.folder}.")
-    return corpus_of(method, config, stores)
+    return corpus
 
 
 def make_stores(method: type[Method], config: PretrainConfig, entries: list[str], out: Path, init: Path | None) -> list[Any]:

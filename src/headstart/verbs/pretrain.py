@@ -32,6 +32,7 @@ from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
 from headstart.engine.update import Precision
 from headstart.verbs import _continue, _plan, _rehearsal, _verdict
+from headstart.verbs._adopt import adopt
 from headstart.verbs._card import write_cards
 from headstart.verbs._corpus import Corpus, is_same_data, manifests, open_corpus, reopen_corpus
 from headstart.verbs._exports import checkpoint_export, resolve_init
@@ -79,14 +80,14 @@ def pretrain(
         UsageError: a setting is wrong, or the run folder holds another run.
         Diverged, Interrupted: see `Trainer.fit`.
     """
-    from headstart.core.config import provenance, replace_nested
+    from headstart.core.config import dotted, provenance, replace_nested
 
     method_class = methods.load(slug)
     if config is None:
         entries = [data] if isinstance(data, str | Path) else list(data)
         defaults, chosen = preset_config(method_class, preset)
         config = replace_nested(chosen, {"data": tuple(map(str, entries)), **settings})
-        origin = provenance([("default", defaults), ("preset", chosen), ("argument", config)])
+        origin = provenance([("default", defaults), ("preset", chosen), ("argument", config)], {"argument": dotted(settings)})
     return _Pretraining(slug, method_class, config, origin or {}, say, live).run()
 
 
@@ -137,7 +138,7 @@ class _Pretraining:
         """The run folder; refused before anything is written, so that a refused command leaves the run as it was."""
         run = RunFolder(self.out, writes=self.ranks.first)
         try:
-            self.continues = _continue.take(run, self.slug, self.config, self.held)
+            self.continues = _continue.take(run, self.slug, self.config, self.origin, self.held)
         except BaseException:
             self.held.close()
             run.close()
@@ -146,6 +147,10 @@ class _Pretraining:
 
     def record(self, run: RunFolder) -> Run:
         """Trains, and keeps in run.json how it went."""
+        decided: list[str] = []
+        init = self.ranks.first_then_others(lambda: self.first_model(run))
+        if init is not None:
+            self.config, decided = adopt(self.config, self.origin, self.method_class, init)
         try:
             run.update(
                 status="running",
@@ -153,6 +158,7 @@ class _Pretraining:
                 preset=self.config.preset,
                 command=sys.argv,
                 config=plain(self.config),
+                from_init=decided,
                 origin={name: where for name, where in self.origin.items() if where != "default"},  # what differs from the defaults, and why
                 seed=self.config.seed,
                 versions=versions(),
@@ -162,7 +168,7 @@ class _Pretraining:
                 error=None,
             )
             with memory.explained(self.device), lost_ranks_explained(self.ranks):
-                return self.train(run)
+                return self.train(run, init)
         except (Interrupted, KeyboardInterrupt) as error:
             run.end("stopped", str(error) or "Stopped before step 1.")
             raise
@@ -170,9 +176,8 @@ class _Pretraining:
             run.end("failed", f"{type(error).__name__}: {error}")
             raise
 
-    def train(self, run: RunFolder) -> Run:
+    def train(self, run: RunFolder, init: Path | None) -> Run:
         config, seed = self.config, self.config.seed
-        init = self.ranks.first_then_others(lambda: self.first_model(run))
         corpus = self.ranks.first_then_others(lambda: self.data_of(run, init))
         store = corpus.store
         if init is not None:
@@ -324,7 +329,7 @@ class _Pretraining:
         info = read_run(self.out)
         if self.config.resume == "never":
             raise UsageError(f"{self.out} already holds a run, and --resume never was given.", "Choose another --out.")
-        if info.get("status") != "done" or info.get("method") != self.slug or _continue.changes(info, self.config):
+        if info.get("status") != "done" or info.get("method") != self.slug or _continue.changes(info, self.config, self.origin):
             return None
         if not (self.out / "export").is_dir():
             return None  # it is made again from the last checkpoint

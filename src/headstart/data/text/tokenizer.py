@@ -409,3 +409,15 @@ def continues_word(tokenizer: Tokenizer) -> np.ndarray:
         if index not in special:
             flags[index] = not token.startswith(("▁", "Ġ", "Ċ", "ĉ", "č")) if marks_starts else token.startswith("##")
     return flags
+
+
+def described(tokenizer: Tokenizer) -> dict[str, Any]:
+    """What `TextConfig` would say of a tokenizer that is there: kind, size, and whether it folds case and accents."""
+    with library_errors(FAILS, None, any_error=False):
+        folded = "Aé" if tokenizer.normalizer is None else tokenizer.normalizer.normalize_str("Aé")
+    return {
+        "tokenizer_kind": type(tokenizer.model).__name__.lower(),
+        "vocab_size": vocabulary_size(tokenizer),
+        "lowercase": "A" not in folded,
+        "strip_accents": "é" not in unicodedata.normalize("NFC", folded),
+    }

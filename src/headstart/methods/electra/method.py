@@ -116,6 +116,11 @@ class Electra(TextMethod):
         check(config)
         return electra_rows(store, config, split)
 
+    @classmethod
+    def settings_of(cls, init: Path, config: ElectraConfig) -> dict[str, Any]:
+        found = network.config_of_folder(init, config)
+        return {name: getattr(found, name) for name in network.OF_FOLDER} | {"causal_start": 0, "generator_start": 0}
+
     def predicted_per_row(self) -> float:
         """Of the generator, also after a causal start: that brings the generator forward, and the discriminator learns after it."""
         return self.config.mask_ratio * self.config.sequence_length

@@ -128,11 +128,19 @@ def copy_encoder(source: nn.Module, target: nn.Module) -> None:
 # --- folders --------------------------------------------------------------------------------------------------------------------------------
 
 
-def config_of_folder(folder: Path, config: ElectraConfig, vocab_size: int) -> ElectraConfig:
+OF_FOLDER = (
+    "architecture", "num_layers", "hidden_size", "intermediate_size", "num_heads", "embedding_size", "max_positions",
+    "generator_hidden_size", "generator_layers", "untied_generator_embeddings",
+)  # fmt: skip
+"""The settings that `config_of_folder` takes from a folder (those of the generator only where it has one)."""
+
+
+def config_of_folder(folder: Path, config: ElectraConfig, vocab_size: int | None = None) -> ElectraConfig:
     """`config` with the network sizes that a folder has.
 
     Args:
         folder: one with `discriminator/` (and `generator/`) inside, or a single ELECTRA or ModernBERT folder of transformers.
+        vocab_size: of the prepared text; None: it is not there yet.
 
     Raises:
         BadInput: another architecture, or another vocabulary than the store's.
@@ -141,7 +149,7 @@ def config_of_folder(folder: Path, config: ElectraConfig, vocab_size: int) -> El
     found = read_config(main_folder)
     if found.model_type not in ("electra", "modernbert"):
         raise BadInput(f"holds a model of type '{found.model_type}'", "ELECTRA continues from ELECTRA or ModernBERT folders.", file=main_folder)
-    if found.vocab_size != vocab_size:
+    if vocab_size is not None and found.vocab_size != vocab_size:
         raise BadInput(
             f"its vocabulary has {found.vocab_size} entries, the prepared text {vocab_size}",
             "Prepare the text with the model's own tokenizer.",

@@ -1,0 +1,63 @@
+"""--init: what the model decides of the settings. A flag that says otherwise is refused, and run.json records what is true."""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from pathlib import Path
+from typing import Any
+
+from headstart.core.config import checked
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.run import read_run
+from headstart.engine.method import Method
+from headstart.verbs.config import PretrainConfig, flag
+
+GIVEN = ("config", "flag", "argument")
+"""Where a setting comes from that a person named."""
+
+
+def adopt(config: PretrainConfig, origin: dict[str, str], method: type[Method], init: Path) -> tuple[PretrainConfig, list[str]]:
+    """(settings with those of the model, the dotted names of the settings that it decides).
+
+    Raises:
+        UsageError: one that was given is another; all are listed.
+    """
+    found = {"method": method.settings_of(init, config.method), method.data_group: method.data_settings_of(init, config.data_config)}
+    asked = asked_of(init)
+    refused, changed = [], {}
+    for group, decided in found.items():
+        settings, true = getattr(config, group), {}
+        for name, value in decided.items():
+            given = getattr(settings, name)
+            if origin.get(f"{group}.{name}") in GIVEN and given is not None:
+                if given == asked.get(group, {}).get(name):
+                    continue  # its run asked for the same, and a small corpus gave a smaller vocabulary
+                if given != value:
+                    refused.append(f"--{flag(f'{group}.{name}')} {given} was given, the model has {value}")
+            if fits(settings, name, value):
+                true[name] = value
+        changed[group] = dataclasses.replace(settings, **true)
+    if refused:
+        raise UsageError(f"The model in {init} decides what was given otherwise: {'; '.join(refused)}.", "Leave out these settings, or --init.")
+    return dataclasses.replace(config, **changed), [f"{group}.{name}" for group, decided in found.items() for name in decided]
+
+
+def fits(settings: Any, name: str, value: Any) -> bool:
+    """Whether our Config can say this: a folder from elsewhere may be of an architecture that we do not build."""
+    try:
+        checked(value, typing.get_type_hints(type(settings))[name], name)
+    except UsageError:
+        return False
+    return True
+
+
+def asked_of(init: Path) -> dict[str, Any]:
+    """The settings of the run that a model folder lies in; none where it lies in no run."""
+    for folder in (init, *list(init.absolute().parents)[:3]):  # RUN, RUN/export, RUN/checkpoints/STEP/export
+        if (folder / "run.json").is_file():
+            try:
+                return dict(read_run(folder).get("config", {}))
+            except BadInput:
+                break
+    return {}
