@@ -99,6 +99,12 @@ def test_arms_of_different_numbers_of_seeds_are_paired_over_the_common_ones() ->
     assert (found["seeds"], found["difference"]) == (2, pytest.approx(0.1))
 
 
+def test_too_few_seeds_decide_nothing(tmp_path: Path) -> None:
+    result, said = result_of(tmp_path, [0.9, 0.92], [0.8, 0.81])
+    assert result["verdict"] == "inconclusive"
+    assert said[-1] == "Inconclusive: the claim of fake at preset cpu: causal minus masked +10.5 points (2 seeds decide nothing)."
+
+
 def result_of(tmp_path: Path, causal: list[float], masked: list[float], whole: bool = True) -> tuple[dict[str, object], list[str]]:
     said: list[str] = []
     scale = CLAIM.presets["cpu"]

@@ -22,8 +22,9 @@ def test_seeds_are_paired_not_pooled() -> None:
     assert found.interval == pytest.approx((0.01, 0.01))
 
 
-def test_one_seed_has_no_interval_and_decides_nothing() -> None:
-    found = difference([0.9], [0.1])
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_fewer_than_three_seeds_have_no_interval_and_decide_nothing(seeds: int) -> None:
+    found = difference([0.9] * seeds, [0.1] * seeds)
     assert (found.mean, found.interval, found.detectable) == (pytest.approx(0.8), None, None)
     assert verdict(found.interval) == "inconclusive"
 

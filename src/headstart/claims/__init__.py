@@ -21,13 +21,18 @@ def claim_names() -> list[str]:
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
-def load_claim(slug: str) -> Claim:
-    """The claim of a method.
+def checked_claim(slug: str) -> str:
+    """The slug itself, if it has a claim.
 
     Raises:
         UsageError: it has none.
     """
     if slug not in claim_names():
         raise UsageError(f"There is no claim '{slug}'.", f"The claims: {', '.join(claim_names())}.")
-    claim: Claim = importlib.import_module(f"headstart.claims.{slug}").CLAIM
+    return slug
+
+
+def load_claim(slug: str) -> Claim:
+    """The claim of a method; imports its file. Raises UsageError as `checked_claim`."""
+    claim: Claim = importlib.import_module(f"headstart.claims.{checked_claim(slug)}").CLAIM
     return claim

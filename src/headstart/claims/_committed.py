@@ -39,9 +39,13 @@ def difference_words(result: Mapping[str, Any], comparison: Mapping[str, Any]) -
     """+3.1 points (95 % interval +1.2 to +5.0, 3 seeds)."""
     difference = shown(result, comparison["difference"], signed=True)
     if comparison["ci95"] is None:
-        return f"{difference} in one seed, which decides nothing"
+        return f"{difference} ({few_seeds(comparison['seeds'])})"
     low, high = (shown(result, end, signed=True).removesuffix(" points") for end in comparison["ci95"])
     return f"{difference} (95 % interval {low} to {high}, {comparison['seeds']} seeds)"
+
+
+def few_seeds(seeds: int) -> str:
+    return "one seed decides nothing" if seeds == 1 else f"{seeds} seeds decide nothing"
 
 
 def verdict_words(result: Mapping[str, Any]) -> str:

@@ -43,7 +43,7 @@ def draw(result: Mapping[str, Any]) -> bytes:
     scale = 100 if result["percent"] else 1
     arms, comparisons = result["arms"], result["comparisons"]
     with matplotlib.rc_context(style):
-        height = 1.5 + 0.45 * (len(arms) + len(comparisons) + 1)
+        height = 1.9 + 0.45 * (len(arms) + len(comparisons) + 1)
         figure = Figure(figsize=(9, height), layout="constrained", facecolor="white")
         FigureCanvasSVG(figure)
         upper, lower = figure.subplots(2, 1, height_ratios=[len(arms) + 0.6, max(len(comparisons), 1) + 0.6])
@@ -58,7 +58,7 @@ def draw(result: Mapping[str, Any]) -> bytes:
             upper.plot([mean, mean], [at - 0.25, at + 0.25], color=INK, linewidth=2, zorder=4)
         upper.set_yticks(range(len(arms)), [arm["arm"] for arm in reversed(arms)])
         upper.set_ylim(-0.6, len(arms) - 0.4)
-        upper.set_xlabel(f"{result['metric']}{unit}; a ring a seed, line the mean, bar its 95 % interval")
+        upper.set_xlabel(f"{result['metric']}{unit}")
         for at, comparison in enumerate(reversed(comparisons)):
             colour = COLOUR_OF_VERDICT[comparison["verdict"]]
             if comparison["ci95"] is not None:
@@ -69,7 +69,8 @@ def draw(result: Mapping[str, Any]) -> bytes:
         lower.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         lower.set_yticks(range(len(comparisons)), [f"{one['a']} − {one['b']}" for one in reversed(comparisons)])
         lower.set_ylim(-0.6, max(len(comparisons), 1) - 0.2)
-        lower.set_xlabel(f"difference paired by seed{' (points)' if result['percent'] else ''}, 95 % t interval")
+        lower.set_xlabel(f"difference paired by seed{' (points)' if result['percent'] else ''}")
+        figure.supxlabel("Ring: one seed. Upright line: the mean. Bars: 95 % intervals.", x=0.01, ha="left", fontsize=10, color=MUTED)
         for axes in (upper, lower):
             axes.spines[["top", "right", "left"]].set_visible(False)
             axes.tick_params(axis="y", length=0)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Scale, Score
-from headstart.claims._committed import difference_words, shown
+from headstart.claims._committed import difference_words, few_seeds, shown
 from headstart.claims._figure import draw
 from headstart.claims._statistics import Verdict, bootstrap_over_items, difference, overall, verdict
 from headstart.core import hardware
@@ -171,7 +171,7 @@ def compared(claim: Claim, comparison: Comparison, a: Sequence[SeedRun], b: Sequ
     if failures:
         decided, why = "inconclusive", "budget too small: " + "; ".join(failures)
     elif found.interval is None:
-        why = "one seed decides nothing"
+        why = few_seeds(len(pairs))
     elif decided == "inconclusive" and found.detectable is not None:
         size = shown({"percent": claim.percent}, found.detectable, signed=True).lstrip("+")
         why = f"with {len(pairs)} seeds a difference of {size} would be found in 80 % of such experiments"
@@ -222,7 +222,7 @@ def sentence(claim: Claim, result: Mapping[str, Any]) -> str:
     if not result["whole"]:
         return f"No verdict on {where} yet, only a part was run: {told}."
     head = {"reproduced": "Reproduced", "not reproduced": "Not reproduced", "inconclusive": "Inconclusive"}[result["verdict"]]
-    reasons = "; ".join(dict.fromkeys(c["why"] for c in deciding if c["why"]))
+    reasons = "; ".join(dict.fromkeys(c["why"] for c in deciding if c["why"] and c["why"] not in told))
     return f"{head}: {where}: {told}" + (f" ({reasons})." if reasons else ".")
 
 

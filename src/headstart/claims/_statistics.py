@@ -29,7 +29,7 @@ class Difference:
     """a minus b, in units of the metric, not oriented."""
 
     mean: float
-    interval: tuple[float, float] | None  # None for one seed
+    interval: tuple[float, float] | None  # None for fewer than three seeds
     detectable: float | None  # a true difference of this size would be told from none in 80 % of such experiments
 
 
@@ -46,7 +46,7 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Difference:
 def verdict(
     interval: tuple[float, float] | None, margin: float = 0.0, higher_is_better: bool = True, claimed: Literal["better", "not worse"] = "better"
 ) -> Verdict:
-    """What an interval of a - b decides, see the module's head. One seed decides nothing."""
+    """What an interval of a - b decides, see the module's head. No interval (fewer than three seeds) decides nothing."""
     if interval is None:
         return "inconclusive"
     low, high = interval if higher_is_better else (-interval[1], -interval[0])

@@ -7,6 +7,7 @@ import json
 import sys
 from pathlib import Path
 
+from headstart.claims import checked_claim, claim_names
 from headstart.core.errors import UsageError
 
 HELP = "test a paper's central claim: its arms at equal training FLOPs, several seeds, a verdict; the same command continues"
@@ -26,13 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from headstart.claims import claim_names
-    from headstart.claims._run import claim
-
     if (args.slug is None) != args.all:
         raise UsageError("Give one claim, or --all.", f"The claims: {', '.join(claim_names())}.")
     if args.all and args.out is not None:
         raise UsageError("--out names the folder of one claim.", "Leave it out: each claim of --all has its own under runs/claims/.")
+    slugs = claim_names() if args.all else [checked_claim(args.slug)]
+    from headstart.claims._run import claim
+
     say = lambda line: print(line, file=sys.stderr if args.json else sys.stdout, flush=True)  # noqa: E731
     found = [
         claim(
@@ -45,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             results=args.results,
             say=say,
         )
-        for slug in (claim_names() if args.all else [args.slug])
+        for slug in slugs
     ]
     if args.json:
         print(json.dumps(found if args.all else found[0], indent=1))
