@@ -1,4 +1,4 @@
-"""How should `advise` measure an arm: fine-tuning, or a linear probe on frozen features? Which ranks states of networks as the final fine-tuning does?
+"""How should `advise` measure an arm: fine-tuning, or a linear probe? Which ranks states of networks as the final fine-tuning does?
 
     python -m benchmarks.advise_measure --data CORPUS --labels LABELS.jsonl --test TEST.jsonl --name movies-subjectivity
 
@@ -17,18 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import stats
 
 from benchmarks.result import origin
 from headstart.core.files import read_json, write_json
-from headstart.engine.device import resolve_device
-from headstart.engine.probes import linear_probe
-from headstart.interop.transformers_io import load_encoder
 from headstart.tasks.data import TextData
-from headstart.tasks.rows import DeviceRows
-from headstart.tasks.text_classification import pool, text_rows
-from headstart.verbs._advise_measure import FineTuning, Labels, Start, read_labels
+from headstart.tasks.label_curve import Bench, Draw
+from headstart.verbs._advise_measure import Labels, Start, fine_tuning, read_labels
 from headstart.verbs.pretrain import pretrain
 from headstart.verbs.sample import newest_export
 
@@ -48,16 +43,16 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/advise_measure.json"))
     args = parser.parse_args()
     labels = read_labels(args.labels, "text", "label", seed=0)
-    final = with_test(labels, read_labels(args.test, "text", "label", seed=0).data)
+    test = read_labels(args.test, "text", "label", seed=0).data
     kept = args.work / f"{args.name}.json"
     found: dict[str, Any] = read_json(kept) if kept.exists() else {}
     for name, start in states(args.data, args.work):
         if name not in found:
-            found[name] = measured(start, labels, final)
+            found[name] = measured(start, labels, test)
             write_json(kept, found)
         print(name, found[name], flush=True)
     whole = read_json(args.out) if args.out.exists() else {"name": "advise_measure", "what": __doc__.splitlines()[0], "tasks": {}}
-    whole["tasks"][args.name] = summary(found) | {"labels": len(labels.data), "train": labels.train_size, "states": found}
+    whole["tasks"][args.name] = summary(found) | {"labels": len(labels.data), "train": len(labels.splits[0].train), "states": found}
     write_json(args.out, whole | origin("python -m benchmarks.advise_measure --data CORPUS --labels LABELS --test TEST --name NAME"))
     print(summary(found))
 
@@ -75,36 +70,20 @@ def states(data: str, work: Path) -> Iterator[tuple[str, Start]]:
             yield folder.name, Start(folder)
 
 
-def with_test(labels: Labels, test: TextData) -> Labels:
-    """One split: all labels to learn from, the test file to score on."""
-    n, both = len(labels.data), TextData([*labels.data.texts, *test.texts], [*labels.data.labels, *test.labels], labels.data.classes)
-    return Labels(both, [(np.arange(n), np.arange(n, len(both)))])
-
-
-def measured(start: Start, labels: Labels, final: Labels) -> dict[str, Any]:
-    """Means over the splits, seconds, and the final score."""
-    tuning, began = FineTuning(start, labels, "auto"), time.perf_counter()
-    rate = tuning.best_rate()
-    tuned = [tuning.value(split, rate) for split in range(len(labels.splits))]
+def measured(start: Start, labels: Labels, test: TextData) -> dict[str, Any]:
+    """The values of each split, seconds, and the final scores."""
+    bench, began = fine_tuning(start, labels, "auto"), time.perf_counter()
+    rate = bench.best_rate(labels.splits[0])[0]
+    tuned = [bench.score(split.train, split.test, split.seed, rate).value for split in labels.splits]
     tuning_s, began = time.perf_counter() - began, time.perf_counter()
-    probed = probe(start, labels)
+    prober = Bench(bench.folder, labels.data, None, bench.config, fresh=start.fresh, measure="linear-probe")
+    probed = [prober.score(split.train, split.test, 0).value for split in labels.splits]
     probe_s = time.perf_counter() - began
-    whole = FineTuning(start, final, "auto")
-    best = whole.best_rate()
-    finals = [whole.score(*final.splits[0], best, 100 + seed) for seed in range(FINAL_SEEDS)]
+    whole = Bench(bench.folder, labels.data, test, bench.config, fresh=start.fresh)
+    everything = np.arange(len(labels.data))
+    best = whole.best_rate(Draw(0, everything, None, {}))[0]
+    finals = [whole.score(everything, None, 100 + seed, best).value for seed in range(FINAL_SEEDS)]
     return {"fine_tuning": tuned, "fine_tuning_s": tuning_s, "linear_probe": probed, "linear_probe_s": probe_s, "final": finals}
-
-
-@torch.no_grad()
-def probe(start: Start, labels: Labels) -> list[float]:
-    """Linear-probe accuracy of the frozen, mean-pooled features on each split."""
-    encoder = load_encoder(FineTuning(start, labels, "auto").folder, fresh=start.fresh)
-    rows = text_rows(labels.data, encoder, min(64, encoder.max_length or 64))
-    source = DeviceRows(rows, encoder.tokenizer.pad_token_id or 0, resolve_device("cpu"))
-    batches = [source.batch(part) for part in np.array_split(np.arange(len(rows)), max(1, len(rows) // 64))]
-    vectors = torch.cat([pool(encoder.hidden_states(batch), batch.get("attention_mask"), "mean") for batch in batches])
-    truth = torch.tensor(labels.data.labels)
-    return [linear_probe(vectors[fit], truth[fit], vectors[test], truth[test]) for fit, test in labels.splits]
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:

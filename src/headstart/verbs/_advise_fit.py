@@ -17,7 +17,8 @@ from scipy import stats
 RESAMPLES = 2000
 FEWEST_POINTS = 4  # of a curve with three parameters
 EXPONENTS = np.geomspace(0.05, 2.0, 40)
-TEST_TO_TRAIN = 1.0  # records are split into halves
+TEST_SHARE = 0.5
+"""Of the records, in each split."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ def resampled_means(values: np.ndarray, seed: int = 0, resamples: int = RESAMPLE
         return np.tile(centre, (resamples, 1))
     draws = np.random.default_rng(seed).integers(n, size=(resamples, n))
     means = values[:, draws].mean(2).T  # [resamples, points]
-    widen = np.sqrt((1 / n + TEST_TO_TRAIN) * n * n / (n - 1)) * stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975)
+    widen = np.sqrt((1 / n + TEST_SHARE / (1 - TEST_SHARE)) * n * n / (n - 1)) * stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975)
     return centre + widen * (means - centre)
 
 

@@ -26,14 +26,17 @@ from headstart.engine.text_method import model_folder
 from headstart.interop.transformers_io import load_encoder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.data import TextData, read_classification
+from headstart.tasks.label_curve import Bench, Draw, draw_labels, epochs
+from headstart.tasks.rows import take
 from headstart.tasks.splits import nested_subsets, stratified_splits
-from headstart.tasks.text_classification import TextClassification
-from headstart.tasks.training import predict, train
+from headstart.tasks.training import train
 from headstart.verbs._advise_candidates import Candidate, built
+from headstart.verbs._advise_fit import TEST_SHARE
 from headstart.verbs._verdict import PROBE_BATCH, features
 from headstart.verbs.demo import FINETUNE
 
 SPLITS = 5
+PROBE_STEPS = 5
 MAX_TRAIN = 200
 """Labelled records that one fine-tuning of the trial learns from; the final use takes all."""
 MAX_TEST = 1000
@@ -42,6 +45,8 @@ FEW_LABELS = 100
 LARGE_NETWORK = 20_000_000
 """Parameters from which on the learning rates of fine-tuning are those of BERT (Devlin et al. 2019) instead of those of small networks."""
 MAX_DOCUMENTS = 1000
+MAX_CURVE = 400  # records of the label curve
+CURVE_TEST_SHARE = 0.25
 
 
 @dataclass
@@ -49,11 +54,7 @@ class Labels:
     """The labelled records and how they are divided."""
 
     data: TextData
-    splits: list[tuple[np.ndarray, np.ndarray]]  # (train, test) record numbers of each split
-
-    @property
-    def train_size(self) -> int:
-        return len(self.splits[0][0])
+    splits: list[Draw]
 
 
 def read_labels(path: Path, text_field: str, label_field: str, seed: int) -> Labels:
@@ -72,8 +73,8 @@ def read_labels(path: Path, text_field: str, label_field: str, seed: int) -> Lab
         raise BadInput(f"has one record of the class {rare!r}, which cannot be divided.", "Label another one, or remove it.", file=path)
     labels = np.asarray(data.labels)
     splits = [
-        (limited(train_part, labels, MAX_TRAIN, seed), limited(test_part, labels, MAX_TEST, seed))
-        for train_part, test_part in stratified_splits(labels, SPLITS, 0.5, seed)
+        Draw(number, limited(fit, labels, MAX_TRAIN, seed), limited(test, labels, MAX_TEST, seed), {})
+        for number, (fit, test) in enumerate(stratified_splits(labels, SPLITS, TEST_SHARE, seed))
     ]
     return Labels(data, splits)
 
@@ -98,11 +99,6 @@ def describe_labels(data: TextData) -> dict[str, Any]:
     }
 
 
-def subset(data: TextData, rows: np.ndarray) -> TextData:
-    """Some records, with the classes of all."""
-    return TextData([data.texts[i] for i in rows], [data.labels[i] for i in rows], data.classes, source=data.source)
-
-
 # --- with labels --------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -114,10 +110,23 @@ class Start:
     fresh: bool = False
 
 
-def recipe(parameters: int, device: str) -> FinetuneConfig:
-    """One recipe for every arm: that of `demo`, with rates that fit the size of the network."""
+def fine_tuning(start: Start, labels: Labels, device: str) -> Bench:
+    """The bench that trains from one start on the labelled records; two learning rates are tried, which fit the size of the network."""
+    folder = model_folder(start.folder)
+    parameters = sum(p.numel() for p in load_encoder(folder, fresh=True).module.parameters())
     rates = (3e-5, 1e-4) if parameters >= LARGE_NETWORK else FINETUNE.learning_rates
-    return dataclasses.replace(FINETUNE, learning_rates=rates, max_length=None, device=device)
+    config = dataclasses.replace(FINETUNE, learning_rates=rates, max_length=None, device=device)
+    return Bench(folder, labels.data, None, config, fresh=start.fresh)
+
+
+def curve_draws(labels: Labels) -> list[Draw]:
+    """Draws for a label curve: a quarter, half and all of three quarters of the records (at most 400), tested on the rest."""
+    data = labels.data
+    n = round(min(len(data), MAX_CURVE) * (1 - CURVE_TEST_SHARE))
+    least = len(data.classes)
+    counts = sorted({max(least, n // 4), max(least, n // 2), max(least, n)})
+    draws = draw_labels(data.labels, counts, SPLITS, test_share=CURVE_TEST_SHARE)
+    return [dataclasses.replace(draw, subsets={count: draw.subsets[count] for count in counts}) for draw in draws]
 
 
 def final_recipe(rate: float | None, text_field: str, label_field: str, device: str) -> FinetuneConfig:
@@ -126,43 +135,19 @@ def final_recipe(rate: float | None, text_field: str, label_field: str, device: 
     return dataclasses.replace(config, text_field=text_field, label_field=label_field)
 
 
-class FineTuning:
-    """Fine-tunes one start on splits of the labels."""
-
-    def __init__(self, start: Start, labels: Labels, device: str) -> None:
-        self.start, self.labels, self.device = start, labels, resolve_device(device)
-        self.folder = model_folder(start.folder)
-        encoder = load_encoder(self.folder, fresh=start.fresh)
-        self.config = recipe(sum(p.numel() for p in encoder.module.parameters()), device)
-
-    def best_rate(self) -> float:
-        """The better of two learning rates on a fifth of the first split's training half."""
-        labels = np.asarray(self.labels.data.labels)
-        part = self.labels.splits[0][0]
-        fit, dev = stratified_splits(labels[part], 1, 0.2, 0)[0]
-        return max(self.config.learning_rates, key=lambda rate: self.score(part[fit], part[dev], rate, 0))
-
-    def seconds_a_point(self) -> float:
-        """About what all splits take, from one pass over a training half: a trained network costs what a fresh one does."""
+def seconds_a_point(bench: Bench, labels: Labels) -> float:
+    """About what one arm's splits and the choice of its rate take, from one short training: a trained network costs what a fresh one does."""
+    draw, config = labels.splits[0], bench.config
+    assert draw.test is not None
+    steps = epochs(config, len(draw.train)) * len(draw.train) / config.batch
+    part = draw.train[: PROBE_STEPS * config.batch]
+    one_pass = dataclasses.replace(config, epochs=1)
+    for _ in range(2):  # the first one also wakes up threads and libraries
+        encoder = load_encoder(bench.folder, fresh=True)
         started = time.perf_counter()
-        whole, self.config = self.config, dataclasses.replace(self.config, epochs=1)
-        self.value(0, self.config.learning_rates[0])
-        self.config = whole
-        return (time.perf_counter() - started) * whole.epochs * (SPLITS + 1)  # one more for the choice of the rate
-
-    def value(self, split: int, rate: float) -> float:
-        """Test accuracy of one split."""
-        return self.score(*self.labels.splits[split], rate, split)
-
-    def score(self, train_rows: np.ndarray, test_rows: np.ndarray, rate: float, seed: int) -> float:
-        """Accuracy on the test rows after training on the others; the seed decides head, order, dropout and a fresh network's weights."""
-        fit, test = subset(self.labels.data, train_rows), subset(self.labels.data, test_rows)
-        task = TextClassification(self.config, fit, self.labels.data.classes)
-        encoder = load_encoder(self.folder, fresh=self.start.fresh, seed=seed, dropout=self.config.dropout)
-        rows = task.rows(fit, encoder, training=True)
-        model, _, _ = train(task, encoder, rows, self.config, rate, seed, self.device)
-        predictions = predict(model, task, task.rows(test, encoder, training=False), test, encoder, self.config, self.device)
-        return task.score(predictions, test)[task.metric]
+        train(bench.job, encoder, take(bench.train_rows, part), one_pass, config.learning_rates[0], 0, bench.device)
+    a_step = (time.perf_counter() - started) / max(1, len(part) // config.batch)
+    return (SPLITS + 2) * a_step * (steps + len(draw.test) / (3 * config.batch))  # scoring is the third of a step
 
 
 # --- without labels -----------------------------------------------------------------------------------------------------------------------------

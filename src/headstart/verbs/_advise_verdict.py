@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from headstart.engine.metrics import duration
-from headstart.verbs._advise_fit import Interval, at_full_budget, fitted, resampled_means
+from headstart.tasks.metrics import difference
+from headstart.verbs._advise_fit import TEST_SHARE, Interval, at_full_budget, fitted, resampled_means
 
 CANDIDATE, RANDOM, GIVEN = "candidate", "random start", "given model"
 LARGER_BUDGETS = (2, 4, 8, 16, 32, 64, 128)
@@ -67,7 +68,9 @@ def measured(arm: dict[str, Any]) -> np.ndarray:
 def compared(best: dict[str, Any], random: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """The verdict on the best arm against the best random start."""
     last, start = measured(best)[-1], measured(random)[0]
-    now = Interval.of(float((last - start).mean()), resampled_means((last - start)[None])[:, 0])
+    found = difference(last, start, test_share=TEST_SHARE, bounds=(-1.0, 1.0))
+    assert found.interval is not None
+    now = Interval(found.mean, *found.interval)
     gain, full, metric, name = best["gain"], best["full"], info["metric"], best["arm"]
     share = best["points"][-1]["flops"] / info["budget"]["flops"]
     at = f"after {share:.0%} of the budget" if best["kind"] == CANDIDATE else "as it is"

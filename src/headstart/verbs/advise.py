@@ -32,7 +32,9 @@ advice.json, format_version 1 (times in seconds, FLOPs are counted training FLOP
                             dropped_after (rung) or null, full {value, ci95} or null, fitted (a curve, or only a range), gain {value, ci95} or null}]
                             `full` is what the full budget should reach, `gain` that over the best random start, paired by split
     ranking                 [arm names, best first]
-    labels_worth            {head_start_labels, random_start_labels {value, ci95} or null, sentence} or null
+    label_curves            {"pretrained" | "random start": {number of labels: [accuracy, one a seed]}}, where it was measured
+    labels_worth            {labels, target (accuracy that pre-training reaches with them), random_labels (that a random start needs for it; null:
+                            more than largest), ci95, smallest, largest, sentence} or null
     leaks                   {share (of the labelled records that stand in the pre-training text, wholly or nearly), sentence} or null
     verdict                 {word: "helps" | "should help" | "does not help" | "not enough evidence" | "no trial", winner (arm name) or null,
                             sentence, notes [...], gain_now {value, ci95}: at the last rung, not extrapolated}
@@ -63,11 +65,24 @@ from headstart.data.text.builtin import PREFIX
 from headstart.data.text.overlap import training_shares
 from headstart.data.text.store import open_text_store
 from headstart.engine.device import resolve_device
+from headstart.tasks.label_curve import Curve, labels_worth
 from headstart.tasks.leaks import NEARLY, training_leaks
 from headstart.verbs import _advise_lines, _advise_look, _advise_verdict
 from headstart.verbs._advise_candidates import Candidate, candidate, fitting_methods, usable
 from headstart.verbs._advise_commands import finetune_command, pretrain_command, run_settings
-from headstart.verbs._advise_measure import SPLITS, FineTuning, Labels, Start, describe_labels, final_recipe, read_labels, without_labels
+from headstart.verbs._advise_measure import (
+    CURVE_TEST_SHARE,
+    SPLITS,
+    Labels,
+    Start,
+    curve_draws,
+    describe_labels,
+    final_recipe,
+    fine_tuning,
+    read_labels,
+    seconds_a_point,
+    without_labels,
+)
 from headstart.verbs._advise_trial import TRIAL_SHARE, Rung, plan_rungs, shortened
 from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM
 from headstart.verbs.config import flag
@@ -383,11 +398,11 @@ class _Advising:
                 weights = None if arm["kind"] != CANDIDATE else start.folder
                 point["values"], point["rankme"] = without_labels(wanted, weights, self.settings.seed)
             elif labels is not None and not self.complete(point):
-                tuning = FineTuning(start, labels, self.settings.device)
+                bench = fine_tuning(start, labels, self.settings.device)
                 if point["learning_rate"] is None:  # chosen once an arm, with the same effort for all
-                    point["learning_rate"] = arm["points"][0]["learning_rate"] or tuning.best_rate()
-                for split in range(len(point["values"]), SPLITS):
-                    point["values"].append(tuning.value(split, point["learning_rate"]))
+                    point["learning_rate"] = arm["points"][0]["learning_rate"] or bench.best_rate(labels.splits[0])[0]
+                for split in labels.splits[len(point["values"]) :]:
+                    point["values"].append(bench.score(split.train, split.test, split.seed, point["learning_rate"]).value)
                     self.save()
         self.save()
         self.say(_advise_lines.point_line(arm, point, self.info))
@@ -401,8 +416,8 @@ class _Advising:
         if labels is None or "seconds_a_point" in self.info["budget"]:
             return self.info["budget"].get("seconds_a_point")
         with self.timed("measuring_s"):
-            tuning = FineTuning(Start(self.out / "starts" / first["network"], fresh=True), labels, self.settings.device)
-            self.info["budget"]["seconds_a_point"] = tuning.seconds_a_point()
+            bench = fine_tuning(Start(self.out / "starts" / first["network"], fresh=True), labels, self.settings.device)
+            self.info["budget"]["seconds_a_point"] = seconds_a_point(bench, labels)
         return float(self.info["budget"]["seconds_a_point"])
 
     def conclude(self, labels: Labels | None) -> None:
@@ -417,10 +432,40 @@ class _Advising:
             self.info["commands"]["pretrain"] = pretrain_command(wanted, self.info["budget"]["flops"])
             if labels is not None:
                 self.find_leaks(wanted, labels)
+                self.find_labels_worth(best, labels)
         init = wanted.run if best["kind"] == CANDIDATE else Path(best["init"])
         settings = self.settings
         config = final_recipe(best["points"][-1]["learning_rate"], settings.text_field, settings.label_field, settings.device)
         self.info["commands"]["after"] = finetune_command(init, self.settings.labels, config)
+
+    def find_labels_worth(self, best: dict[str, Any], labels: Labels) -> None:
+        """How many labels a random start of the same network needs for what the trial's network reaches with few."""
+        draws = curve_draws(labels)
+        few = min(draws[0].subsets)
+        starts = {"pretrained": Start(newest_export(self.out / best["arm"]))}
+        starts["random start"] = Start(self.out / "starts" / best["network"], fresh=True)
+        rates = {"pretrained": best, "random start": self.random_start_of(best)}
+        kept = self.info.setdefault("label_curves", {name: {} for name in starts})
+        curves = {}
+        for name, start in starts.items():
+            counts = sorted(draws[0].subsets) if name == "random start" else [few]
+            with self.timed("measuring_s"):
+                bench = fine_tuning(start, labels, self.settings.device)
+                for count in counts:
+                    values = kept[name].setdefault(str(count), [])
+                    for draw in draws[len(values) :]:
+                        values.append(bench.score(draw.subsets[count], draw.test, draw.seed, rates[name]["points"][-1]["learning_rate"]).value)
+                        self.save()
+            curves[name] = Curve("accuracy", {count: kept[name][str(count)] for count in counts}, test_share=CURVE_TEST_SHARE)
+        worth = labels_worth(curves["pretrained"], curves["random start"], few)
+        share = best["points"][-1]["flops"] / self.info["budget"]["flops"]
+        sentence = f"{worth.sentence()} The pre-training was that of the trial, {share:.0%} of the budget."
+        self.info["labels_worth"] = plain(worth) | {"sentence": sentence}
+
+    def random_start_of(self, best: dict[str, Any]) -> dict[str, Any]:
+        """The random start whose network is that of an arm; one of another network with equal settings stands for it."""
+        starts = [arm for arm in self.info["arms"] if arm["kind"] == RANDOM]
+        return next((arm for arm in starts if arm["network"] == best["network"]), starts[0])
 
     def find_leaks(self, wanted: Candidate, labels: Labels) -> None:
         """Which labelled records stand in the pre-training text: every one is a test record of some split."""

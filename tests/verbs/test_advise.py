@@ -1,0 +1,261 @@
+"""`headstart advise` on languages whose right advice is known: the verdict, the command it ends with, kills, and data that it refuses."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart import catalog
+from headstart.catalog.folder import FolderContents
+from headstart.core.errors import BadInput, UsageError
+from headstart.verbs._advise_candidates import fitting_methods
+from headstart.verbs.advise import Advice, advise, read_advice
+from tests.advice import run_settings, write_language
+from tests.corpus import write_jsonl
+from tests.running import files, headstart, records, run_info, start, untimed, wait_until
+
+MINUTES = 1.0
+
+
+def ask(corpus: Path, labels: Path | None, out: Path, **settings: Any) -> tuple[Advice, list[str]]:
+    said: list[str] = []
+    chosen = {"methods": ("causal-lm",), "device": "cpu", "pretrain": run_settings(), "budget.minutes": MINUTES} | settings
+    return advise(corpus, labels=labels, out=out, say=said.append, **chosen), said
+
+
+def flags(corpus: Path, labels: Path, out: Path, **more: str) -> list[str | Path]:
+    """The same question on the command line."""
+    settings = ["--pretrain", *run_settings(), "--methods", "causal-lm", "--device", "cpu"]
+    return ["advise", "--data", corpus, "--labels", labels, "--out", out, "--budget.minutes", more.get("minutes", str(MINUTES)), *settings]
+
+
+def arm(advice: Advice, name: str) -> dict[str, Any]:
+    return next(entry for entry in advice.info["arms"] if entry["arm"] == name)
+
+
+@pytest.fixture(scope="module")
+def language(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Words of a topic keep company: there is something to learn from unlabelled text."""
+    return write_language(tmp_path_factory.mktemp("company"), company=True, labels=120)
+
+
+@pytest.fixture(scope="module")
+def advised(language: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Advice, list[str]]:
+    return ask(*language, tmp_path_factory.mktemp("advice") / "out")
+
+
+@pytest.mark.slow
+def test_where_unlabelled_text_tells_what_labels_mean_pretraining_helps(advised: tuple[Advice, list[str]]) -> None:
+    advice, said = advised
+    verdict = advice.info["verdict"]
+    assert verdict["word"] == "helps", said
+    assert verdict["winner"] == "causal-lm"
+    assert verdict["gain_now"]["ci95"][0] > 0
+    assert advice.info["ranking"][0] == "causal-lm"
+    low, high = arm(advice, "causal-lm")["full"]["ci95"]
+    assert low <= arm(advice, "causal-lm")["full"]["value"] <= high <= 1.0
+    worth = advice.info["labels_worth"]
+    assert worth["random_labels"] is None or worth["random_labels"] > worth["labels"], "the head start is worth labels"
+    assert advice.info["leaks"]["share"] == 0.0
+    for word in ("Look", "Candidates", "Trial:", "Ranking", "Verdict: causal-lm helps", "Labels:", "Leaks:", "Do it"):
+        assert any(line.startswith(word) for line in said), word
+
+
+@pytest.mark.slow
+def test_the_trial_stays_within_a_fifth_and_says_before_what_it_will_spend(advised: tuple[Advice, list[str]]) -> None:
+    advice, said = advised
+    assert advice.info["budget"]["trial_seconds"] == pytest.approx(12)
+    planned = sum(rung["seconds"] for rung in advice.info["rungs"])
+    assert planned <= 12.001
+    announced = next(i for i, line in enumerate(said) if line.startswith("Trial:"))
+    assert "a fifth of the budget is 0:12" in said[announced]
+    assert announced < next(i for i, line in enumerate(said) if "accuracy" in line and "splits" in line)
+
+
+@pytest.mark.slow
+def test_the_command_goes_on_with_the_trials_run_and_trains_nothing_twice(advised: tuple[Advice, list[str]]) -> None:
+    advice, said = advised
+    command = shlex.split(advice.info["commands"]["pretrain"])
+    assert f"  {advice.info['commands']['pretrain']}" in said
+    run = advice.folder / "causal-lm"
+    before, stopped = records(run, "metrics"), run_info(run)["totals"]["steps"]
+    assert stopped == arm(advice, "causal-lm")["points"][-1]["step"]
+    done = headstart(*command[1:], "--trainer.stop-at", str(stopped + 20))
+    assert done.returncode == 0, done.stderr
+    after = records(run, "metrics")
+    assert untimed(after[: len(before)]) == untimed(before), "what the trial trained stands as it was"
+    steps = [line["step"] for line in after]
+    assert steps == sorted(set(steps))
+    assert run_info(run)["totals"]["steps"] == stopped + 20
+    assert run_info(run)["decisions"]["total_steps"] == advice.info["candidates"][0]["steps"], "the schedule is that of the whole budget"
+
+
+@pytest.mark.slow
+def test_the_same_question_again_is_answered_at_once_and_another_one_is_refused(
+    advised: tuple[Advice, list[str]], language: tuple[Path, Path]
+) -> None:
+    advice, said = advised
+    before = (advice.folder / "advice.json").read_bytes()
+    again, repeated = ask(*language, advice.folder)
+    assert (advice.folder / "advice.json").read_bytes() == before
+    assert again.info == advice.info
+    assert repeated[-8:] == said[-8:]
+    assert not any("splits" in line for line in repeated), "nothing is measured again"
+    with pytest.raises(UsageError, match=r"another question \(budget"):
+        ask(*language, advice.folder, **{"budget.minutes": 2.0})
+
+
+@pytest.mark.slow
+def test_where_text_teaches_nothing_a_random_start_does_not_lose_and_labelled_texts_in_the_data_are_named(tmp_path: Path) -> None:
+    corpus, labels = write_language(tmp_path / "data", company=False, labels=60)
+    (corpus / "labelled.jsonl").write_bytes(labels.read_bytes())
+    advice, said = ask(corpus, labels, tmp_path / "out")
+    assert advice.info["verdict"]["word"] in ("does not help", "not enough evidence"), said
+    assert arm(advice, "causal-lm")["gain"]["ci95"][0] <= 0
+    assert advice.info["leaks"]["share"] > 0.5, "but for those that are held out"
+    assert any("on new texts the gain may be smaller" in note for note in advice.info["verdict"]["notes"])
+
+
+@pytest.mark.slow
+def test_a_killed_advice_goes_on_and_measures_nothing_twice(language: tuple[Path, Path], tmp_path: Path) -> None:
+    out, log = tmp_path / "out", tmp_path / "log"
+    question = flags(*language, out)
+
+    def measured(points: int) -> bool:
+        if not (out / "advice.json").exists():
+            return False
+        info = read_advice(out)
+        return sum(len(point["values"]) for entry in info["arms"] for point in entry["points"]) >= points
+
+    kept: dict[str, Any] = {}
+    for values in (3, 7, 12):  # in the random start, in the first rung, in the second
+        process = start(*question, log=log)
+        wait_until(lambda values=values: measured(values), process, log)  # type: ignore[misc]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        info = read_advice(out)
+        for entry in info["arms"]:
+            for point in entry["points"]:
+                key = f"{entry['arm']} {point['rung']}"
+                assert point["values"][: len(kept.get(key, []))] == kept.get(key, [])
+                kept[key] = point["values"]
+    done = headstart(*question, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found == read_advice(out)
+    assert found["status"] == "done"
+    for entry in found["arms"]:
+        for point in entry["points"]:
+            key = f"{entry['arm']} {point['rung']}"
+            assert len(point["values"]) == 5
+            assert point["values"][: len(kept.get(key, []))] == kept.get(key, [])
+    steps = [line["step"] for line in records(out / "causal-lm", "metrics")]
+    assert steps == sorted(set(steps))
+
+
+@pytest.mark.slow
+def test_without_labels_it_says_that_the_evidence_is_weaker(language: tuple[Path, Path], tmp_path: Path) -> None:
+    advice, said = ask(language[0], None, tmp_path / "out")
+    assert advice.info["evidence"] == "no labels"
+    assert advice.info["metric"] == "knn_halves"
+    trained = arm(advice, "causal-lm")["points"]
+    assert all(len(point["values"]) == 5 and point["rankme"] > 1 for point in trained)
+    assert any("which is weaker; give --labels FILE" in line for line in said)
+    assert "Without labels this is weak" in advice.info["verdict"]["sentence"]
+    assert "TRAIN.jsonl" in advice.info["commands"]["after"]
+
+
+@pytest.mark.slow
+def test_a_model_of_ones_own_is_an_arm_as_it_is_and_continued(language: tuple[Path, Path], advised: tuple[Advice, list[str]], tmp_path: Path) -> None:
+    mine = advised[0].folder / "causal-lm"
+    advice, said = ask(language[0], None, tmp_path / "out", init=mine, methods=("causal-lm,mlm",))
+    names = {entry["arm"]: entry["kind"] for entry in advice.info["arms"]}
+    assert names[f"{mine} as it is"] == "given model", said
+    assert names["causal-lm-continued"] == "candidate"
+    assert {"causal-lm", "mlm"} <= names.keys()
+    left_out = {entry["method"]: entry["why"] for entry in advice.info["left_out"]}
+    assert "no head of the kind" in left_out["mlm-continued"], "a decoder fills no masks"
+    assert arm(advice, f"{mine} as it is")["points"][0]["values"] != arm(advice, "random start (causal-lm network)")["points"][0]["values"]
+
+
+def test_a_budget_too_small_for_a_trial_says_so_and_names_one_that_is_not(language: tuple[Path, Path], tmp_path: Path) -> None:
+    advice, said = ask(*language, tmp_path / "out", **{"budget.minutes": 0.02})
+    assert advice.info["verdict"]["word"] == "no trial"
+    assert advice.info["arms"] == []
+    assert advice.info["commands"]["pretrain"] is None
+    assert any("--budget.minutes" in line for line in said if line.startswith("Verdict:"))
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("name", "lines", "says"),
+    [
+        ("three.jsonl", [{"text": f"text {i}", "label": i % 2} for i in range(3)], "has 3 labelled records, too few"),
+        ("one.jsonl", [{"text": f"text {i}", "label": "same"} for i in range(40)], "has only the class 'same'"),
+        ("rare.jsonl", [{"text": f"text {i}", "label": "rare" if i == 7 else i % 2} for i in range(40)], "one record of the class 'rare'"),
+        ("empty.jsonl", [{"text": " ", "label": i % 2} for i in range(40)], "the field 'text' is empty"),
+        ("other.jsonl", [{"body": "text", "label": i % 2} for i in range(40)], "has no field 'text'"),
+    ],
+)
+def test_labels_that_say_nothing_are_refused_before_anything_is_prepared(
+    language: tuple[Path, Path], tmp_path: Path, name: str, lines: list[dict[str, str]], says: str
+) -> None:
+    labels = write_jsonl(tmp_path / name, lines)
+    with pytest.raises(BadInput, match=says):
+        ask(language[0], labels, tmp_path / "out")
+    assert files(tmp_path) == {name, "out/.lock"}
+
+
+def test_a_folder_without_data_and_a_kind_without_a_method_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    (tmp_path / "nothing" / "notes.xyz").write_bytes(b"?")
+    with pytest.raises(BadInput, match="nothing to pre-train on was recognised"):
+        ask(tmp_path / "nothing", None, tmp_path / "out", methods=())
+    (tmp_path / "meshes").mkdir()
+    (tmp_path / "meshes" / "chair.obj").write_text("v 0 0 0\n")
+    with pytest.raises(UsageError, match="holds meshes, and no method for that has code yet") as refused:
+        ask(tmp_path / "meshes", None, tmp_path / "out", methods=())
+    waiting = [card.slug for card in catalog.cards() if "meshes" in card.data_kinds]
+    assert waiting
+    assert all(slug in str(refused.value) for slug in waiting)
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"budget.minutes": 0.0}, "budget.minutes is 0.0"),
+        ({"budget.minutes": None}, "No budget is given"),
+        ({"methods": ("elektra",)}, "There is no method 'elektra'"),
+        ({"pretrain": ("budget.steps=3",)}, "cannot be set here"),
+        ({"pretrain": ("nonsense",)}, "cannot be set here"),
+    ],
+)
+def test_wrong_settings_are_refused(language: tuple[Path, Path], tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        ask(*language, tmp_path / "out", **settings)
+
+
+def test_the_advice_never_lies_inside_the_data(language: tuple[Path, Path]) -> None:
+    with pytest.raises(UsageError, match="would lie inside the data folder"):
+        ask(*language, language[0] / "advice")
+
+
+def test_candidates_are_all_methods_with_code_whose_card_asks_for_the_data() -> None:
+    """No list of names: a method appears when its module does."""
+    contents = FolderContents(Path("texts"), {"text": 3}, {}, 3, True)
+    chosen, waiting = fitting_methods([contents], [])
+    fit = [card.slug for card in [*catalog.BASELINES.values(), *catalog.cards()] if "text" in card.data_kinds]
+    homes = {slug: catalog.implementation(slug) for slug in fit}
+    assert chosen == [slug for slug in fit if (homes[slug] or "").startswith("headstart.methods.")]
+    assert {"causal-lm", "mlm", "electra"} <= set(chosen)
+    assert [entry["method"] for entry in waiting] == [slug for slug in fit if homes[slug] is None]
+    assert fitting_methods([FolderContents(Path("x"), {"meshes": 1}, {}, 1, True)], [])[0] == [
+        slug for slug in (card.slug for card in catalog.cards() if "meshes" in card.data_kinds) if catalog.implemented(slug)
+    ]
