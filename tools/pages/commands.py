@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import importlib
 from typing import Any
 
 from headstart.cli.main import VERBS
+from headstart.core.config import field_docs
+from headstart.tasks.config import FinetuneConfig
+from tools.pages import settings
 from tools.pages.results import cell
+
+SETTINGS = {"advise": ("advise", "AdviseSettings"), "compare": ("compare", "CompareSettings")}
+"""Verb -> module of `verbs` and dataclass of its flags."""
+
+ELSEWHERE = {
+    "pretrain": "[Settings](settings.md#pretrain) lists its flags; so does `headstart pretrain METHOD --help`.",
+    "finetune": "[Settings](settings.md#finetune) lists its flags; so does `headstart finetune TASK --help`.",
+    "prepare": "`--data`, `--out STORE`, `--preset`, and the [settings of the data](settings.md#-text); so says `headstart prepare METHOD --help`.",
+    "profile": "Its flags are those of `pretrain`: [Settings](settings.md#pretrain).",
+}
+"""Verb -> where its flags are listed."""
 
 
 def commands_block() -> str:
@@ -23,12 +38,24 @@ def section(verb: str, what: str) -> str:
         parser = argparse.ArgumentParser(add_help=False)
         module.add_arguments(parser)
         parts.append(flags(parser))
+    elif verb in SETTINGS:
+        name, settings_class = SETTINGS[verb]
+        parts.append(groups(getattr(importlib.import_module(f"headstart.verbs.{name}"), settings_class)))
     else:
-        settings = {"pretrain": "settings.md#pretrain", "finetune": "settings.md#finetune"}
-        page = f"[Settings]({settings[verb]}) lists its flags; so does" if verb in settings else "Its flags:"
-        subject = {"finetune": "TASK", "pretrain": "METHOD", "prepare": "METHOD"}.get(verb)
-        parts.append(f"{page} `headstart {verb} {f'{subject} ' if subject else ''}--help`.")
+        parts.append(ELSEWHERE[verb])
     return "\n\n".join(part for part in parts if part)
+
+
+def groups(cls: type) -> str:
+    """The flags of a dataclass, its groups after its own; fine-tuning recipes are listed once, in the settings."""
+    parts = [settings.table(cls, names=settings.leaves(cls))]
+    for field in dataclasses.fields(cls):
+        value = getattr(cls(), field.name)
+        if isinstance(value, FinetuneConfig):
+            parts.append(f"`--{field.name}.NAME`: {field_docs(cls)[field.name]} [What there is](settings.md#how).")
+        elif dataclasses.is_dataclass(value):
+            parts.append(settings.table(type(value), field.name))
+    return "\n\n".join(parts)
 
 
 def flags(parser: argparse.ArgumentParser) -> str:

@@ -1,0 +1,197 @@
+"""The generated blocks of the documentation, and the site that is built from it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from headstart import catalog
+from headstart.cli.main import VERBS
+from tests.docs_commands import ROOT
+from tests.running import environment, headstart
+from tools.fill_docs import blocks, filled
+from tools.pages import commands, failures, methods, recorded, settings
+from tools.pages.diagrams import read, svg
+from tools.pages.pointers import line_of, pointers
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+
+
+# --- pointers into the code ------------------------------------------------------------------------------------------------------------------
+
+
+def test_every_pointer_of_every_page_finds_its_line() -> None:
+    found = [(page, file, symbol) for page in PAGES for file, symbol in pointers(page.read_text(encoding="utf-8"))]
+    assert len([symbol for _, _, symbol in found if symbol]) >= 40
+    for page, file, symbol in found:
+        assert (ROOT / file).is_file(), f"{page}: {file}"
+        if symbol is not None:
+            line = (ROOT / file).read_text(encoding="utf-8").splitlines()[line_of(file, symbol) - 1]
+            name = symbol.split(".")[-1]
+            assert re.match(rf"\s*(def|class) {name}\b|\s*@|{name}\b", line), f"{page}: {file}#{symbol} is not '{line}'"
+
+
+def test_a_pointer_to_what_is_gone_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("X = 1\n\n\nclass A:\n    y: int = 0\n\n    @staticmethod\n    def f():\n        pass\n")
+    assert [line_of("a.py", name, tmp_path) for name in ("X", "A", "A.y", "A.f")] == [1, 4, 5, 7]
+    with pytest.raises(ValueError, match=r"a\.py has no 'A\.g'; it has X, A, A\.y, A\.f"):
+        line_of("a.py", "A.g", tmp_path)
+    with pytest.raises(ValueError, match=r"there is no file b\.py"):
+        line_of("b.py", "X", tmp_path)
+
+
+# --- blocks ----------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_page_has_every_block_once() -> None:
+    for page, name, _ in blocks():
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert filled(text, name, "NEW").count("NEW\n<!-- ") == 1, f"{page}: {name}"
+    with pytest.raises(ValueError, match="0 blocks named demo"):
+        filled("A page without markers.", "demo", "NEW")
+
+
+def test_every_method_with_code_has_its_page_in_the_navigation() -> None:
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for slug in methods.with_code():
+        assert f"methods/{slug}.md" in navigation
+
+
+def test_the_catalog_has_every_card_and_its_status() -> None:
+    page = methods.catalog_block()
+    for slug in catalog.CARDS | catalog.BASELINES:
+        entry = page[page.index(f"### {slug} {{") :].split("\n\n###")[0]
+        assert ("**Runs" in entry) is catalog.implemented(slug)
+        assert "- needs: " in entry
+        assert "- gives: " in entry
+
+
+def pretrain_tables() -> str:
+    return settings.pretrain_block() + methods.settings_block("causal-lm")
+
+
+@pytest.mark.parametrize(
+    ("verb", "tables"),
+    [(("pretrain", "causal-lm"), pretrain_tables), (("finetune", "classification"), settings.finetune_block)],
+    ids=["pretrain", "finetune"],
+)
+def test_the_settings_are_the_flags_of_the_command_line(verb: tuple[str, str], tables: Callable[[], str]) -> None:
+    told = set(re.findall(r"^\| `--([\w.-]+)`", tables(), re.MULTILINE))
+    accepted = set(re.findall(r"^[│ ]*--([\w.-]+)", headstart(*verb, "--help").stdout, re.MULTILINE))
+    assert told == accepted - {"help"}
+
+
+def test_what_a_setting_takes() -> None:
+    from typing import Literal
+
+    assert settings.takes(Literal["a", "b", "c"]) == "`a`, `b` or `c`"
+    assert settings.takes(int | None) == "whole number"
+    assert settings.takes(tuple[float, ...]) == "number, several"
+
+
+def test_every_verb_has_a_section_with_its_example() -> None:
+    page = commands.commands_block()
+    for verb in VERBS:
+        section = page[page.index(f"## {verb}\n") :].split("\n## ")[0]
+        assert f"headstart {verb}" in section
+    assert "`--step`" in page
+
+
+def test_the_messages_are_those_of_the_source(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        'def f(x):\n    raise UsageError(f"There is no {x}.", "Give one.")\n'
+        'def g(x):\n    raise BadInput("is empty." if x else "is odd.", mend=f"See {x}.")\n'
+        "def h(x):\n    raise UsageError(x)\n"
+    )
+    assert list(failures.raised(tmp_path / "a.py")) == [("UsageError", "There is no ….", "Give one."), ("BadInput", "is empty.", "See ….")]
+    assert "Out of memory on …: …" in failures.messages_block()
+
+
+def test_every_exit_code_says_what_to_do() -> None:
+    rows = failures.exit_codes_block().splitlines()[2:]
+    assert [int(row.split("|")[1]) for row in rows] == [0, 1, 2, 3, 4, 5, 130]
+    assert all(len(row.split("|")[3]) > 5 for row in rows)
+
+
+def test_a_claim_that_did_not_run_is_said_not_to_have_run(tmp_path: Path) -> None:
+    assert "Not run yet" in methods.claim_block("electra", tmp_path)
+
+
+# --- what was printed --------------------------------------------------------------------------------------------------------------------------
+
+
+def kinds(lines: list[str]) -> set[str]:
+    """What the lines of a run are about: their first word, `Plan:`, `  data`, `step`, `Done:` ..."""
+    return {words[0] for line in lines if not line.startswith("    ") and (words := line.split()) and words[0][0].isalpha()}
+
+
+def test_a_run_prints_what_the_quick_start_shows(corpus: Path, tmp_path: Path) -> None:
+    """Else it is time for `python -m tools.record_docs`."""
+    entry = next(step for step in recorded.quick_start()["steps"] if "--smoke" in step["command"])
+    (tmp_path / "my").mkdir()
+    (tmp_path / "my" / "texts").symlink_to(corpus)
+    done = headstart("pretrain", "causal-lm", "--data", "my/texts", "--smoke", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    shown, printed = kinds(entry["lines"]), kinds(done.stdout.splitlines())
+    assert {"Plan:", "data", "plateau", "step", "Done:"} - {"plateau"} <= shown
+    assert shown - printed <= {"loss"}, "the verdict on the plateau may be another"
+
+
+def test_a_long_output_says_that_it_is_cut() -> None:
+    lines = [f"line {i}" for i in range(100)]
+    cut = recorded.shortened(lines)
+    assert len(cut) == recorded.LONG + 1
+    assert sum("lines ...)" in line for line in cut) == 1
+    assert recorded.shortened(lines[: recorded.LONG]) == lines[: recorded.LONG]
+
+
+# --- charts and the site -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_chart_is_drawn_in_ranks() -> None:
+    source = 'flowchart TD\n    a["one<br>two &amp; three"] --> b\n    a --> c\n    b --> d\n    c --> d'
+    _, nodes = read(source)
+    assert {name: node.rank for name, node in nodes.items()} == {"a": 0, "b": 1, "c": 1, "d": 2}
+    drawn = svg(source)
+    assert drawn.count("<rect") == 4
+    assert drawn.count('marker-end="url(#tip)"') == 4
+    assert "two &amp; three" in drawn
+    tops = {name: float(y) for y, name in re.findall(r'<text x="\d+" y="(\d+)">(b|c|d)</text>', drawn)}
+    assert tops["b"] == tops["c"] < tops["d"]
+    with pytest.raises(ValueError, match="circle"):
+        read("flowchart TD\n    a --> b\n    b --> a")
+
+
+@pytest.mark.slow
+def test_the_site_is_built_strictly_and_asks_nobody_for_anything(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")]
+    done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    pages = {path.relative_to(tmp_path / "site"): path.read_text(encoding="utf-8") for path in (tmp_path / "site").rglob("*.html")}
+    for name, text in pages.items():
+        assert not re.findall(r'<(?:script|img|iframe)[^>]+src="(?:https?:)?//[^"]+"', text), name
+        assert not re.findall(r'<link[^>]+rel="(?:stylesheet|preconnect|preload)"[^>]+href="(?:https?:)?//[^"]+"', text), name
+        assert 'class="mermaid"' not in text, f"{name}: the theme would load a script from elsewhere"
+    index = json.loads((tmp_path / "site" / "search" / "search_index.json").read_text(encoding="utf-8"))
+    assert any("unigram entropy" in entry["text"] for entry in index["docs"])
+    assert not any(entry["location"].startswith("source/") for entry in index["docs"])
+    line = line_of("src/headstart/methods/electra/method.py", "Electra.mask")
+    assert f'href="../source/headstart/methods/electra/method.html#__codelineno-0-{line}"' in pages[Path("methods/electra.html")]
+    assert f'id="__codelineno-0-{line}"' in pages[Path("source/headstart/methods/electra/method.html")]
+
+
+def test_navigation_and_pages_are_the_same() -> None:
+    class Loader(yaml.SafeLoader):
+        pass
+
+    Loader.add_multi_constructor("tag:yaml.org,2002:python/name:", lambda loader, suffix, node: None)
+    named = set(re.findall(r"[\w/-]+\.md", json.dumps(yaml.load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"), Loader)["nav"])))
+    assert named == {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
