@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # started as a file, Python looks beside it only
 
-from tools.pages import commands, failures, limits, measured, methods, recorded, reliability, settings  # noqa: E402
+from tools.pages import claims, commands, failures, limits, measured, methods, recorded, reliability, settings  # noqa: E402
 
 BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("README.md", "demo", measured.demo_block),
@@ -27,6 +27,7 @@ BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/reliability.md", "pause", measured.checkpoint_block),
     ("docs/security.md", "limits", limits.limits_block),
     ("docs/methods/index.md", "catalog", methods.catalog_block),
+    ("docs/claims.md", "claims", claims.claims_block),
     ("docs/settings.md", "pretrain settings", settings.pretrain_block),
     ("docs/settings.md", "finetune settings", settings.finetune_block),
     ("docs/commands.md", "commands", commands.commands_block),

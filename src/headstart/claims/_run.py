@@ -160,9 +160,11 @@ class _Claiming:
             return Model(arm, seed, folder, None, 0.0, 0, 0.0, 0.0)
         folder = self.folder / "runs" / f"{arm.name}-rate-{rate:g}-seed-{seed}"
         settings |= {"out": folder, "optimizer.learning_rate": rate}
-        known = is_done(folder)
-        run = pretrain(arm.method, sources, preset=preset, say=lambda line: None if known else self.say(f"    {line}"), **settings)
-        totals, step_flops = run.info["totals"], max(run.info["decisions"]["flops_per_step"].values())
+        if is_done(folder):  # its settings are those of the record, which was compared
+            info = read_run(folder)
+        else:
+            info = pretrain(arm.method, sources, preset=preset, say=lambda line: self.say(f"    {line}"), **settings).info
+        totals, step_flops = info["totals"], max(info["decisions"]["flops_per_step"].values())
         flops, tokens, wall_s = totals["flops"], totals["tokens"], totals["wall_s"]
         if start is not None:
             flops, tokens, wall_s = flops + start.flops, tokens + start.tokens, wall_s + start.wall_s
@@ -232,8 +234,8 @@ class _Claiming:
 
 
 def is_done(folder: Path) -> bool:
-    """Whether an earlier call finished this run; `pretrain` still looks whether its settings are these."""
-    return (folder / "run.json").exists() and read_run(folder).get("status") == "done"
+    """Whether an earlier call finished this run."""
+    return (folder / "run.json").exists() and read_run(folder).get("status") == "done" and (folder / "export").is_dir()
 
 
 def export_untrained(method: str, preset: str, sources: Sequence[str | Path], folder: Path, settings: dict[str, Any]) -> None:
