@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: demo test test-fast lint docs bench torture reliability install clean
+.PHONY: demo browser test test-fast lint docs bench torture reliability install clean
 
 install: $(VENV)/.installed
 
@@ -16,10 +16,13 @@ $(VENV)/.installed: pyproject.toml constraints.txt tests/object_store/requiremen
 	$(VENV)-object-store/bin/pip install --quiet -r tests/object_store/requirements.txt
 	@touch $@
 
+browser: ## Chromium from Debian, for the tests of the report; only where it is missing
+	@tools/install_chromium.sh
+
 demo: install ## from nothing to a measured head start, about six minutes on 2 cores
 	$(BIN)/headstart demo --out demo
 
-test: install ## everything, at most 25 minutes on 2 cores, no network
+test: install browser ## everything, at most 25 minutes on 2 cores, no network
 	$(BIN)/python -m pytest tests
 
 test-fast: install ## the quick ones, at most 3 minutes

@@ -174,7 +174,7 @@ def write_everything(folder: Path) -> Path:
     write_run(folder / "causal-lm-tiny-1", seed=1, gain=(0.035, -0.01, 0.08))
     write_run(folder / "electra-tiny-0", method="electra", seed=2, phases=("generator", "joint"), gain=(-0.05, -0.08, -0.02), steps=600)
     write_run(folder / "mlm-tiny-0", method="mlm", seed=3, status="failed", gain=None)
-    write_run(folder / HOSTILE.replace("/", "∕")[:120], method=HOSTILE, said=HOSTILE, seed=4, gain=None, phases=(HOSTILE[:40],))
+    write_run(folder / HOSTILE.replace("/", "∕")[:120], method=HOSTILE, said=HOSTILE, seed=4, gain=None, phases=(HOSTILE, "next"))
     pictures = folder / "causal-lm-tiny-0" / "pictures"
     pictures.mkdir(exist_ok=True)
     (pictures / "step-00000100-reconstructions.png").write_bytes(png(shade=20))

@@ -40,7 +40,8 @@ class Collector:
         root = _common(found.runs)
         anchors: set[str] = set()
         contents.runs = [self._section(folder, root, anchors) for folder in found.runs]
-        contents.runs.sort(key=lambda run: run.name.count("/"))  # those of a claim or a trial lie deeper and come after
+        # What goes on comes first; those of a claim or a trial lie deeper and come after.
+        contents.runs.sort(key=lambda run: (run.status != "running", run.status == "unreadable", run.name.count("/")))
         for path in [*found.results, *found.claims]:
             entry = self._read(path, _anchor(f"e-{path.parent.name}-{path.stem}", anchors))
             if entry is not None:

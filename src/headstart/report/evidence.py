@@ -15,6 +15,7 @@ from typing import Any
 from headstart.core import words
 from headstart.core.errors import BadInput, HeadstartError
 from headstart.core.files import read_bounded
+from headstart.core.terminal import printable
 from headstart.report.find import read_result
 from headstart.report.pictures import data_uri
 from headstart.verbs._follow import finite
@@ -26,6 +27,10 @@ TONES = {
     "not reproduced": "bad", "hurts": "bad", "does not help": "bad", "worse": "bad",
 }  # fmt: skip
 """Verdict words -> how the page colours them; every other word is open."""
+
+
+SHARES = frozenset({"accuracy", "f1", "macro_f1", "exact_match", "halves", "knn_halves"})
+"""Metrics from 0 to 1 whose differences are said in points."""
 
 
 @dataclass
@@ -208,8 +213,8 @@ def _data_words(data: dict[str, Any]) -> str:
 def advice(content: dict[str, Any], path: Path) -> Evidence:
     """runs/advice/NAME/advice.json."""
     verdict, look = mapping(content.get("verdict")), mapping(content.get("look"))
-    metric = {"knn_halves": "kNN of document halves"}.get(text(content.get("metric")), text(content.get("metric")))
-    percent = text(content.get("metric")) in ("accuracy", "knn_halves")
+    measured = text(content.get("metric"))
+    percent, metric = measured in SHARES, {"knn_halves": "kNN of document halves"}.get(measured, measured)
     evidence = Evidence(path, "advice", f"Advice for {text(look.get('data')) or path.parent.name}", metric=metric, percent=percent)
     evidence.verdict = text(verdict.get("word")) or text(content.get("status"))
     evidence.sentence = text(verdict.get("sentence")) or "The trial is going on."
@@ -263,10 +268,67 @@ def advice(content: dict[str, Any], path: Path) -> Evidence:
     return evidence
 
 
+def comparison(content: dict[str, Any], path: Path) -> Evidence:
+    """runs/comparisons/NAME/comparison.json."""
+    measured = text(content.get("metric"))
+    percent, metric = measured in SHARES, {"halves": "document halves"}.get(measured, measured)
+    evidence = Evidence(path, "comparison", text(content.get("name")) or path.parent.name, metric=metric, percent=percent)
+    evidence.sentence = text(content.get("sentence")) or ("The comparison is going on." if content.get("status") == "running" else "")
+    evidence.verdict = "better" if content.get("winner") is not None else "not enough evidence"
+    rows = {text(row.get("arm")): row for row in map(mapping, listed(content.get("compared")))}
+    arms = [mapping(arm) for arm in listed(content.get("arms"))]
+    methods = {text(arm.get("arm")): text(arm.get("method")) for arm in arms}
+    evidence.slugs = tuple(dict.fromkeys(filter(None, methods.values())))
+    for found in map(mapping, listed(content.get("comparisons"))):
+        a, b, word = text(found.get("a")), text(found.get("b")), text(found.get("verdict"))
+        spent = rows.get(a, {})
+        evidence.findings.append(
+            Finding(
+                a, b, metric, evidence.title, finite(found.get("difference")), pair(found.get("ci95")), word, TONES.get(word, "open"), "", "comparison",
+                tuple(filter(None, (methods.get(a),))), finite(spent.get("flops")), finite(spent.get("wall_s")), percent,
+            )
+        )  # fmt: skip
+        if found.get("equal_compute") is False:
+            evidence.notes.append(text(found.get("sentence")) or f"{a} and {b} did not have equal compute.")
+    by_flops, by_labels = [], []
+    for arm in arms:
+        name = text(arm.get("arm"))
+        points = [mapping(point) for point in listed(arm.get("points"))]
+        most = max((finite(point.get("labels")) for point in points), default=math.nan)
+        of_most = [point for point in points if finite(point.get("labels")) == most]
+        final = [point for point in points if point.get("final") is not False]
+        by_flops.append({"label": name, "x": [finite(p.get("flops")) for p in of_most], "y": [finite(p.get("mean")) for p in of_most]})
+        by_labels.append({"label": name, "x": [finite(p.get("labels")) for p in final], "y": [finite(p.get("mean")) for p in final]})
+        values = [finite(value) for seeds in listed(of_most[-1].get("values")) for value in _flat(seeds)] if of_most else []
+        row = rows.get(name, {})
+        note = f"at equal compute {_value(finite(row.get('value')), percent)}{_between(pair(row.get('ci95')), percent)}" if row else ""
+        evidence.arms.append(Arm(name, values, finite(row.get("flops")), finite(row.get("wall_s")), note=note))
+    evidence.arms.sort(key=lambda arm: list(rows).index(arm.name) if arm.name in rows else len(rows))
+    evidence.arms_caption = "With all labels; a dot is one training. The interval is that of the comparison at equal compute."
+    evidence.charts = [_points_chart(f"{metric} against training FLOPs", "FLOPs", by_flops)]
+    if len({x for series in by_labels for x in series["x"]}) > 1:
+        evidence.charts.append(_points_chart(f"{metric} against the number of labels", "labels", by_labels))
+    worth = [text(mapping(row).get("sentence")) for row in listed(content.get("worth"))]
+    evidence.notes += [note for note in (*worth, *(text(note) for key in ("notes", "leaks") for note in listed(content.get(key)))) if note]
+    data = mapping(content.get("data"))
+    evidence.facts = labelled(
+        ("Evidence", content.get("evidence")),
+        ("Task", ", ".join(filter(None, (text(content.get("task")), text(content.get("measure")))))),
+        ("Labelled records", data.get("train_records")),
+        ("Test records", data.get("test_records")),
+        ("Split", data.get("split")),
+        ("Compute", mapping(content.get("equal_compute")).get("sentence")),
+        ("Date", content.get("date")),
+    )
+    commands = mapping(content.get("commands"))
+    evidence.commands = [command for key in ("load", "finetune") for command in _lines(commands.get(key))]
+    return evidence
+
+
 def fine_tuning(content: dict[str, Any], path: Path) -> Evidence:
     """result.json of `headstart finetune --out FOLDER`."""
     metric, task = text(content.get("metric")), text(content.get("task"))
-    percent = metric in ("accuracy", "f1", "macro_f1", "exact_match")
+    percent = metric in SHARES
     evidence = Evidence(path, "fine-tuning", f"{task or 'fine-tuning'}, {path.parent.name}", metric=metric, percent=percent)
     evidence.sentence = text(content.get("verdict"))
     for entry in map(mapping, listed(content["arms"])):
@@ -291,6 +353,7 @@ def fine_tuning(content: dict[str, Any], path: Path) -> Evidence:
 
 READERS: dict[str, Callable[[dict[str, Any], Path], Evidence]] = {
     "claim": claim,
+    "comparison": comparison,
     "advice": advice,
     "fine-tuning": fine_tuning,
 }
@@ -309,10 +372,10 @@ def listed(value: Any) -> list[Any]:
 
 
 def text(value: Any) -> str:
-    """A string, cut to a length that a page can show; numbers as words; nothing for null."""
+    """A string, cut to a length that a page can show, marks of direction as escapes; numbers as words; nothing for null."""
     if value is None or isinstance(value, dict | list):
         return ""
-    return words.number(value) if isinstance(value, int | float) and not isinstance(value, bool) else str(value)[:2000]
+    return words.number(value) if isinstance(value, int | float) and not isinstance(value, bool) else printable(str(value)[:2000])
 
 
 def pair(value: Any) -> tuple[float, float] | None:
@@ -330,6 +393,10 @@ def mean_of(values: Any) -> float:
 
 def labelled(*facts: tuple[str, Any]) -> list[tuple[str, str]]:
     return [(label, shown) for label, value in facts if (shown := text(value))]
+
+
+def _flat(value: Any) -> list[Any]:
+    return listed(value) if isinstance(value, list) else [value]
 
 
 def _word_of(interval: tuple[float, float] | None) -> str:

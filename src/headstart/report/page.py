@@ -140,13 +140,13 @@ def side_by_side(runs: Sequence[RunSection]) -> list[dict[str, Any]]:
             groups.setdefault((run.method, run.charts[0].title), []).append(run)
     return [
         {
-            "anchor": f"together-{number}",
+            "anchor": "t-" + hashlib.sha256(f"{method} {metric}".encode()).hexdigest()[:8],
             "title": f"Runs of {method} together",
             "metric": metric,
             "anchors": [run.anchor for run in members[:RUNS_TOGETHER]],
             "names": [run.name for run in members[:RUNS_TOGETHER]],
         }
-        for number, ((method, metric), members) in enumerate(groups.items())
+        for (method, metric), members in groups.items()
         if len(members) > 1
     ]
 
@@ -219,10 +219,14 @@ def _helpers() -> dict[str, Any]:
             return f"{line}, left at {run.left_plateau_at:,}"
         return f"{line}, not left" if run.status == "done" else line
 
+    def run_cells(run: RunSection) -> list[tuple[str, str]]:
+        costs = [("Steps", f"{run.step:,}"), ("FLOPs", words.flops(run.flops)), ("Time", words.duration(run.seconds))]
+        return [("Held-out loss", words.number(run.held_out)), ("Plateau", plateau_cell(run)), *costs]
+
     return {
         "words": words,
         "level": level,
-        "plateau_cell": plateau_cell,
+        "run_cells": run_cells,
         "progress_words": progress_words,
         "interval": drawing.interval,
         "seeds": drawing.seeds,

@@ -10,6 +10,7 @@ from typing import Any
 
 from headstart.core import words
 from headstart.core.errors import HeadstartError
+from headstart.core.terminal import printable
 from headstart.report.evidence import TONES, Finding, listed, mapping, pair, text
 from headstart.report.pictures import Picture, run_pictures
 from headstart.report.thin import packed
@@ -103,7 +104,7 @@ class RunSection:
                 for chart in self.charts
             ],
             "axes": {name: packed(s.steps, s.values, AXIS_POINTS) for name in AXES if (s := self.curves.series.get(name))},
-            "phases": [list(phase) for phase in phases[:50]],
+            "phases": [(printable(name), first, last) for name, first, last in phases[:50]],
             "spikes": self.curves.spikes[:200],
             "restarts": self.curves.restarts[:200],
         }
@@ -111,7 +112,7 @@ class RunSection:
 
 def read_section(followed: Followed, name: str, anchor: str) -> RunSection:
     """The section of a run; a broken folder gives one with the error."""
-    section = RunSection(followed.folder, name, anchor)
+    section = RunSection(followed.folder, printable(name, one_line=True), anchor)
     try:
         followed.refresh()
         _fill(section, followed)
@@ -150,7 +151,7 @@ def _fill(section: RunSection, followed: Followed) -> None:
     section.command = repeat_command(info)
     section.snippet = load_snippet(followed.folder)
     shown = curves.samples[:1] + curves.samples[1:][-(MAX_SAMPLES - 1) :]
-    section.samples = [(step, [line[:MAX_LINE] for line in lines[:MAX_LINES]]) for step, lines in reversed(shown)]
+    section.samples = [(step, [printable(line[:MAX_LINE]) for line in lines[:MAX_LINES]]) for step, lines in reversed(shown)]
     section.pictures, section.notes = run_pictures(followed.folder)
     section.notes += [f"{name}.jsonl is damaged at line {line:,}: what follows is not shown." for name, line in followed.damaged.items()]
     if section.status == "killed":
@@ -198,9 +199,9 @@ def _charts(curves: Curves, metric: str, entropy: float) -> list[Chart]:
         pieces = [("training", curves.series.get(name)), ("held out", held_out.get(name))]
         series = [(label, piece) for label, piece in pieces if piece is not None]
         first = not charts
-        charts.append(Chart(name, EXPLAINED.get(name, ""), series, entropy if name == metric and math.isfinite(entropy) else None, first))
+        charts.append(Chart(printable(name), EXPLAINED.get(name, ""), series, entropy if name == metric and math.isfinite(entropy) else None, first))
     charts += [
-        Chart(name, EXPLAINED.get(name, ""), [("probe", series)]) for name, series in curves.probes.items() if not name.startswith("held_out/")
+        Chart(printable(name), EXPLAINED.get(name, ""), [("probe", series)]) for name, series in curves.probes.items() if not name.startswith("held_out/")
     ]
     return charts + [Chart(name, EXPLAINED[name], [("training", _known_speed(curves, name))]) for name in SPEED if name in curves.series]
 
@@ -259,7 +260,7 @@ def _facts(section: RunSection, info: dict[str, Any], curves: Curves) -> list[tu
         ("Code", text(info.get("commit"))[:12]),
         ("Started", text(info.get("started"))),
         ("Finished", text(info.get("finished"))),
-        ("Folder", str(section.folder)),
+        ("Folder", printable(str(section.folder))),
     ]  # fmt: skip
     return [(label, value) for label, value in rows if value and value != "–"]
 
@@ -285,7 +286,7 @@ def _setting(value: Any) -> str:
         return ", ".join(_setting(item) for item in value[:50]) or "none"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return (f"{value:g}" if isinstance(value, float) else str(value))[:300]
+    return f"{value:g}" if isinstance(value, float) else printable(str(value)[:300])
 
 
 def _changed(info: dict[str, Any]) -> tuple[list[tuple[str, str, str]], bool]:
@@ -303,7 +304,7 @@ def repeat_command(info: dict[str, Any]) -> str:
     """The line that gives this run again: what was typed, or the same settings as flags when Python started it."""
     typed = [str(word) for word in listed(info.get("command"))]
     if len(typed) > 2 and Path(typed[0]).name in ("__main__.py", "headstart") and typed[1] == "pretrain":
-        return shlex.join(["headstart", *typed[1:]])
+        return printable(shlex.join(["headstart", *typed[1:]]))
     if not info.get("method"):
         return ""
     config = mapping(info.get("config"))
@@ -320,7 +321,7 @@ def repeat_command(info: dict[str, Any]) -> str:
             continue
         flag = "--" + name.replace("_", "-")
         line += ([flag] if value else ["--no-" + name.replace("_", "-")]) if isinstance(value, bool) else [flag, str(value)]
-    return shlex.join(line)
+    return printable(shlex.join(line))
 
 
 def load_snippet(folder: Path) -> str:

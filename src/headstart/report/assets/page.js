@@ -150,7 +150,7 @@
       font: "12px system-ui, sans-serif", values: (u, splits) => splits.map((v) => (v == null ? "" : short(v))), ...more,
     });
     const chart = new uPlot({
-      width: host.clientWidth, height: host.clientHeight, legend: { show: false }, padding: [8, 10, 0, 0],
+      width: host.clientWidth, height: host.clientHeight, legend: { show: false }, padding: [8, 18, 0, 0],
       scales: { x: { time: false, distr: state.logX ? 3 : 1 }, y: { distr: state.logY ? 3 : 1, range: rangeY(spec, state) } },
       axes: [axis({ size: 28, space: 64 }), axis({ size: 52, space: 32 })],
       cursor: { y: false, points: { size: 7 }, drag: { x: true, y: false, setScale: true }, ...(data[owner].together || spec.points ? {} : { sync: { key: owner, scales: ["x", null] } }) },
@@ -349,20 +349,34 @@
     }
   }
 
-  function replaceSections(now) { // runs that are new, and charts of metrics that are new
+  function addNew(now, selector, placeOf) { // what is not here yet, before what follows it there
+    for (const fresh of $$(selector, now)) {
+      if (document.getElementById(fresh.id)) continue;
+      let next = fresh.nextElementSibling;
+      while (next && !(next.id && document.getElementById(next.id))) next = next.nextElementSibling;
+      const added = document.importNode(fresh, true);
+      placeOf(fresh).insertBefore(added, next && document.getElementById(next.id));
+      wire(added);
+    }
+  }
+
+  function replaceSections(now) { // results and runs that are new, and charts of metrics that are new
+    addNew(now, "main > section", () => $("#main"));
+    addNew(now, ".section[id]", (fresh) => document.getElementById(fresh.parentElement.id));
+    addNew(now, "details.run", () => $("#run-sections"));
     for (const fresh of $$("details.run", now)) {
-      const old = document.getElementById(fresh.id);
-      if (!old) { const place = $("#run-sections"); if (!place) return location.reload(); const added = document.importNode(fresh, true); place.append(added); wire(added); continue; }
-      const charts = $(".charts", fresh), had = $(".charts", old);
-      if (charts && !had) { const added = document.importNode(fresh, true); added.open = old.open; old.replaceWith(added); wire(added); continue; }
-      if (charts && charts.children.length !== had.children.length) {
-        $$(".chart", had).forEach((f) => { if (f.chart) { f.chart.destroy(); built.delete(f); } });
+      const old = document.getElementById(fresh.id), charts = $(".charts", fresh), had = $(".charts", old);
+      if (charts && !had) {
+        const added = document.importNode(fresh, true);
+        added.open = old.open;
+        old.replaceWith(added);
+        wire(added);
+      } else if (charts && charts.children.length !== had.children.length) {
+        for (const figure of $$(".chart", had)) if (figure.chart) { figure.chart.destroy(); built.delete(figure); }
         had.innerHTML = charts.innerHTML;
         wire(had);
       }
     }
-    const ids = (root) => $$(".section[id]", root).map((s) => s.id).join(" ");
-    if (ids(now) !== ids(document)) location.reload();
   }
 
   async function refresh() {
