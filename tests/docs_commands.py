@@ -88,7 +88,7 @@ def small(command: str) -> list[str]:
     words = words[words.index("headstart") + 1 :]
     words = [re.sub(r"^/shared/", "", word).replace("s3://BUCKET", "bucket") for word in words]
     verb = words[0]
-    if verb == "pretrain":
+    if verb in ("pretrain", "profile"):
         kept = _without(words[2:], r"--budget\..*")
         kept = ["off" if before == "--trainer.compile" else word for before, word in zip(["", *kept], kept, strict=False)]  # a minute of compiling
         return [*words[:2], *flags(SMALL), *kept]

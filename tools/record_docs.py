@@ -10,8 +10,10 @@ The commands run in an empty folder, on `my/texts`, `train.jsonl` and `test.json
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import pty
 import shlex
 import subprocess
 import sys
@@ -67,11 +69,29 @@ def record(command: str, folder: Path) -> dict[str, Any]:
     """One command as typed, and what it printed."""
     began = time.monotonic()
     words = [sys.executable, "-m", *shlex.split(command)]
-    environment = os.environ | {"COLUMNS": "110", "PYTHONPATH": str(ROOT / "src")}
-    done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{command} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}")
-    return {"command": command, "lines": done.stdout.splitlines(), "wall_s": round(time.monotonic() - began, 1)}
+    environment = os.environ | {"COLUMNS": "110", "PYTHONPATH": str(ROOT / "src"), "TERM": "dumb"}
+    code, printed = (on_a_terminal if words[3] == "list" else to_a_file)(words, folder, environment)
+    if code:
+        raise SystemExit(f"{command} ended with {code}:\n{printed}")
+    return {"command": command, "lines": printed.splitlines(), "wall_s": round(time.monotonic() - began, 1)}
+
+
+def to_a_file(words: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    done = subprocess.run(words, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+def on_a_terminal(words: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
+    """As `to_a_file`, but a program finds a terminal of 110 columns and shows its table as to a person."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(words, cwd=folder, env=environment, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    parts = []
+    with contextlib.suppress(OSError):  # the other end was closed
+        while part := os.read(ours, 1 << 16):
+            parts.append(part)
+    os.close(ours)
+    return process.wait(), "\n".join(line.rstrip() for line in b"".join(parts).decode().splitlines())
 
 
 def main() -> None:
