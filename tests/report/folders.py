@@ -157,6 +157,51 @@ def advice_result() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def comparison_result() -> dict[str, Any]:
+    """comparison.json as the docstring of `headstart.verbs.compare` describes it."""
+
+    def arm(name: str, kind: str, method: str | None, low: float, steps: tuple[int, ...]) -> dict[str, Any]:
+        points = [
+            {"labels": labels, "step": step, "flops": step * 1e9, "wall_s": step * 0.1, "final": step == steps[-1],
+             "values": [[low + labels / 2000 + step / 10_000 + 0.01 * seed for seed in range(3)]], "mean": low + labels / 2000 + step / 10_000 + 0.01}
+            for step in steps
+            for labels in ((50, 100, 200) if step == steps[-1] else (200,))
+        ]  # fmt: skip
+        return {"arm": name, "kind": kind, "method": method, "runs": [f"runs/{name}"], "learning_rate": 1e-3, "points": points}
+
+    against = "At 4e+11 FLOPs, causal-lm is better than"
+    return {
+        "kind": "comparison", "format_version": 1, "name": "causal-lm-and-mlm", "status": "done", "evidence": "labels", "task": "classification",
+        "metric": "accuracy", "measure": "finetune", "data": {"train_records": 200, "test_records": 1000, "split": "by document"},
+        "arms": [arm("causal-lm", "run", "causal-lm", 0.6, (100, 200, 400)), arm("mlm", "run", "mlm", 0.58, (100, 200, 400)),
+                 arm("random, llama", "random", None, 0.5, (0,))],
+        "equal_compute": {"equal": True, "flops": 4e11, "ratio": 1.0, "how": "as the runs ended", "sentence": "Both runs had 4e+11 training FLOPs."},
+        "compared": [{"arm": "causal-lm", "value": 0.75, "ci95": [0.73, 0.77], "flops": 4e11, "wall_s": 40.0, "how": "as the runs ended"},
+                     {"arm": "mlm", "value": 0.73, "ci95": [0.70, 0.76], "flops": 4e11, "wall_s": 44.0, "how": "as the runs ended"},
+                     {"arm": "random, llama", "value": 0.61, "ci95": None, "flops": 0, "wall_s": 0, "how": "as the runs ended"}],
+        "comparisons": [{"a": "causal-lm", "b": "mlm", "difference": 0.02, "ci95": [-0.01, 0.05], "verdict": "not enough evidence",
+                         "equal_compute": True, "sentence": "open"},
+                        {"a": "causal-lm", "b": "random, llama", "difference": 0.14, "ci95": [0.12, 0.16], "verdict": "better",
+                         "equal_compute": True, "sentence": f"{against} a random start."}],
+        "worth": [{"arm": "causal-lm", "labels": 200, "random_labels": 520, "ci95": [400, None], "more_than": None,
+                   "sentence": "With 200 labels causal-lm reaches what a random start needs 520 for."}],
+        "winner": None, "sentence": "causal-lm and mlm: not enough evidence for a difference; both are better than a random start.",
+        "notes": [], "leaks": ["1 of 1,000 test records stands in the training text."], "date": "2026-11-26",
+        "commands": {"load": ["from x import y"], "finetune": "headstart finetune"},
+    }  # fmt: skip
+
+
+def demo_result() -> dict[str, Any]:
+    """result.json of `headstart demo`."""
+    spent = {"flops": 1.2e13, "seconds": 90.0, "steps": 1500, "left_plateau_at": 150, "learning_rate": 1e-3}
+    return {
+        "name": "demo", "task": {"classes": ["numpy", "torch"], "labelled_per_class": 40, "split": "by module", "metric": "accuracy"},
+        "arms": [{"arm": "causal-lm", "pretrained": True, "accuracy": [0.40, 0.42, 0.41], **spent},
+                 {"arm": "random start (causal-lm network)", "pretrained": False, "accuracy": [0.33, 0.34, 0.32], **dict.fromkeys(spent, 0)}],
+        "sentence": "Over the same network from a random start: causal-lm helps.", "date": "2026-11-26",
+    }  # fmt: skip
+
+
 def png(width: int = 96, height: int = 64, shade: int = 128) -> bytes:
     """A grey PNG."""
 
@@ -185,6 +230,8 @@ def write_everything(folder: Path) -> Path:
     (broken / "run.json").write_text('{"format_version": 1, "status": ')
     (folder / "advice" / "reviews").mkdir(parents=True, exist_ok=True)
     (folder / "advice" / "reviews" / "advice.json").write_text(json.dumps(advice_result()))
+    (folder / "comparisons" / "two").mkdir(parents=True, exist_ok=True)
+    (folder / "comparisons" / "two" / "comparison.json").write_text(json.dumps(comparison_result()))
     results = folder / "claims" / "results"
     results.mkdir(parents=True, exist_ok=True)
     (results / "electra-cpu.json").write_text(json.dumps(claim_result()))

@@ -20,7 +20,7 @@ from headstart.report.collect import Collector
 from headstart.report.evidence import read_evidence
 from headstart.report.page import MAX_PAGE_BYTES, Contents, asset, headline, render, safe_json
 from headstart.report.runs import RunSection, repeat_command
-from tests.report.folders import ENTROPY, HOSTILE, advice_result, claim_result, write_run
+from tests.report.folders import ENTROPY, HOSTILE, advice_result, claim_result, demo_result, write_run
 from tests.running import environment
 
 
@@ -282,3 +282,29 @@ def test_advice_is_read_with_its_ranking_curve_and_command(everything: Path) -> 
     assert entry.charts[0]["series"][0]["y"] == pytest.approx([0.62, 0.67, 0.72])
     assert entry.commands == ["headstart pretrain causal-lm --data reviews --budget.flops 2e13 --out runs/advice/reviews/c"]
     assert entry.tables[0][2][0][0] == "electra"
+
+
+def test_a_comparison_is_read_with_its_table_curves_and_what_it_is_worth(everything: Path) -> None:
+    entry = read_evidence(everything / "comparisons" / "two" / "comparison.json", "a")
+    assert entry is not None
+    assert [(f.a, f.b, f.verdict, f.tone) for f in entry.findings] == [
+        ("causal-lm", "mlm", "not enough evidence", "open"),
+        ("causal-lm", "random, llama", "better", "good"),
+    ]
+    assert [arm.name for arm in entry.arms] == ["causal-lm", "mlm", "random, llama"], "as the table is ordered, best first"
+    assert entry.arms[0].values == pytest.approx([0.74, 0.75, 0.76])
+    flops, labels = entry.charts
+    assert flops["series"][0]["x"] == [1e11, 2e11, 4e11]
+    assert labels["series"][0]["x"] == [50, 100, 200]
+    assert "With 200 labels causal-lm reaches what a random start needs 520 for." in entry.notes
+    assert entry.verdict == "not enough evidence"
+
+
+def test_the_demonstration_is_read_with_the_gain_over_each_random_start(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(json.dumps(demo_result()))
+    entry = read_evidence(tmp_path / "result.json", "a")
+    assert entry is not None
+    (finding,) = entry.findings
+    assert (finding.a, finding.b, finding.verdict) == ("causal-lm", "a random start", "helps")
+    assert finding.difference == pytest.approx(0.08)
+    assert finding.seconds == 90.0

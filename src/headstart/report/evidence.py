@@ -15,13 +15,12 @@ from typing import Any
 from headstart.core import words
 from headstart.core.errors import BadInput, HeadstartError
 from headstart.core.files import read_bounded
-from headstart.core.terminal import printable
 from headstart.report.find import read_result
+from headstart.report.loose import labelled, listed, mapping, mean_of, pair, text
 from headstart.report.pictures import data_uri
 from headstart.verbs._follow import finite
 
 MAX_FIGURE_BYTES = 256 * 2**10
-MAX_ITEMS = 200
 TONES = {
     "reproduced": "good", "helps": "good", "should help": "good", "better": "good", "wins": "good",
     "not reproduced": "bad", "hurts": "bad", "does not help": "bad", "worse": "bad",
@@ -142,6 +141,8 @@ def kind_of(content: dict[str, Any]) -> str | None:
         return str(content["kind"])
     if {"slug", "claim", "comparisons"} <= content.keys():
         return "claim"
+    if content.get("name") == "demo":
+        return "demo"
     return "fine-tuning" if {"task", "metric", "arms"} <= content.keys() else None
 
 
@@ -284,8 +285,8 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
         spent = rows.get(a, {})
         evidence.findings.append(
             Finding(
-                a, b, metric, evidence.title, finite(found.get("difference")), pair(found.get("ci95")), word, TONES.get(word, "open"), "", "comparison",
-                tuple(filter(None, (methods.get(a),))), finite(spent.get("flops")), finite(spent.get("wall_s")), percent,
+                a, b, metric, evidence.title, finite(found.get("difference")), pair(found.get("ci95")), word, TONES.get(word, "open"), "",
+                "comparison", tuple(filter(None, (methods.get(a),))), finite(spent.get("flops")), finite(spent.get("wall_s")), percent,
             )
         )  # fmt: skip
         if found.get("equal_compute") is False:
@@ -351,48 +352,47 @@ def fine_tuning(content: dict[str, Any], path: Path) -> Evidence:
     return evidence
 
 
+def demo(content: dict[str, Any], path: Path) -> Evidence:
+    """result.json of `headstart demo`: each network beside its own random start."""
+    from headstart.tasks.metrics import paired_difference
+
+    task = mapping(content.get("task"))
+    evidence = Evidence(path, "fine-tuning", f"The demonstration in {path.parent.name}", metric="accuracy", percent=True)
+    evidence.sentence = text(content.get("sentence"))
+    entries = [mapping(entry) for entry in listed(content["arms"])]
+    evidence.arms = [
+        Arm(text(entry.get("arm")), [finite(v) for v in listed(entry.get("accuracy"))], finite(entry.get("flops")), finite(entry.get("seconds")))
+        for entry in entries
+    ]
+    for trained, start in zip(evidence.arms[::2], evidence.arms[1::2], strict=False):
+        difference, interval = paired_difference(trained.values, start.values)
+        word = _word_of(interval)
+        evidence.findings.append(
+            Finding(
+                trained.name, "a random start", "accuracy", "which package a sentence documents", difference, interval, word, TONES.get(word, "open"),
+                "", "fine-tuning", (trained.name,), trained.flops, trained.seconds, percent=True,
+            )
+        )  # fmt: skip
+    evidence.facts = labelled(
+        ("Classes", ", ".join(text(name) for name in listed(task.get("classes")))),
+        ("Labelled sentences a class", task.get("labelled_per_class")),
+        ("Split", task.get("split")),
+        ("Date", content.get("date")),
+    )
+    return evidence
+
+
 READERS: dict[str, Callable[[dict[str, Any], Path], Evidence]] = {
     "claim": claim,
     "comparison": comparison,
     "advice": advice,
     "fine-tuning": fine_tuning,
+    "demo": demo,
 }
 """Kind of a result -> who reads it."""
 
 
-# parts of JSON that may be of any type
-
-
-def mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def listed(value: Any) -> list[Any]:
-    return value[:MAX_ITEMS] if isinstance(value, list) else []
-
-
-def text(value: Any) -> str:
-    """A string, cut to a length that a page can show, marks of direction as escapes; numbers as words; nothing for null."""
-    if value is None or isinstance(value, dict | list):
-        return ""
-    return words.number(value) if isinstance(value, int | float) and not isinstance(value, bool) else printable(str(value)[:2000])
-
-
-def pair(value: Any) -> tuple[float, float] | None:
-    """An interval, None where there is none."""
-    if not isinstance(value, list) or len(value) != 2:
-        return None
-    low, high = finite(value[0]), finite(value[1])
-    return (low, high) if math.isfinite(low) and math.isfinite(high) else None
-
-
-def mean_of(values: Any) -> float:
-    known = [number for number in map(finite, values) if math.isfinite(number)]
-    return sum(known) / len(known) if known else math.nan
-
-
-def labelled(*facts: tuple[str, Any]) -> list[tuple[str, str]]:
-    return [(label, shown) for label, value in facts if (shown := text(value))]
+# words
 
 
 def _flat(value: Any) -> list[Any]:

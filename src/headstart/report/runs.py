@@ -11,7 +11,8 @@ from typing import Any
 from headstart.core import words
 from headstart.core.errors import HeadstartError
 from headstart.core.terminal import printable
-from headstart.report.evidence import TONES, Finding, listed, mapping, pair, text
+from headstart.report.evidence import TONES, Finding
+from headstart.report.loose import listed, mapping, pair, text
 from headstart.report.pictures import Picture, run_pictures
 from headstart.report.thin import packed
 from headstart.verbs._follow import Curves, Followed, Series, finite
@@ -200,9 +201,8 @@ def _charts(curves: Curves, metric: str, entropy: float) -> list[Chart]:
         series = [(label, piece) for label, piece in pieces if piece is not None]
         first = not charts
         charts.append(Chart(printable(name), EXPLAINED.get(name, ""), series, entropy if name == metric and math.isfinite(entropy) else None, first))
-    charts += [
-        Chart(printable(name), EXPLAINED.get(name, ""), [("probe", series)]) for name, series in curves.probes.items() if not name.startswith("held_out/")
-    ]
+    probes = {name: series for name, series in curves.probes.items() if not name.startswith("held_out/")}
+    charts += [Chart(printable(name), EXPLAINED.get(name, ""), [("probe", series)]) for name, series in probes.items()]
     return charts + [Chart(name, EXPLAINED[name], [("training", _known_speed(curves, name))]) for name in SPEED if name in curves.series]
 
 
