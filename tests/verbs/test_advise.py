@@ -255,7 +255,8 @@ def test_candidates_are_all_methods_with_code_whose_card_asks_for_the_data() -> 
     homes = {slug: catalog.implementation(slug) for slug in fit}
     assert chosen == [slug for slug in fit if (homes[slug] or "").startswith("headstart.methods.")]
     assert {"causal-lm", "mlm", "electra"} <= set(chosen)
-    assert [entry["method"] for entry in waiting] == [slug for slug in fit if homes[slug] is None]
+    assert {"mcl", "mindllm"} & {entry["method"] for entry in waiting} == {slug for slug in ("mcl", "mindllm") if homes[slug] is None}
+    assert "rewarm" not in {entry["method"] for entry in waiting} | set(chosen), "an intervention composes with a method and is none"
     assert fitting_methods([FolderContents(Path("x"), {"meshes": 1}, {}, 1, True)], [])[0] == [
         slug for slug in (card.slug for card in catalog.cards() if "meshes" in card.data_kinds) if catalog.implemented(slug)
     ]

@@ -30,6 +30,8 @@ from headstart.verbs.config import PretrainConfig, preset_config
 from headstart.verbs.pretrain import build_method, resolve_init
 
 SPEED_SECONDS = 1.0
+NO_CANDIDATES = ("intervention", "planning", "data-pipeline")
+"""Families whose members compose with a method or come before it: nothing that a trial could run by itself."""
 
 
 @dataclass
@@ -114,7 +116,7 @@ def fitting_methods(contents: Sequence[FolderContents], wanted: Sequence[str]) -
             home = catalog.implementation(card.slug)
             if home is not None and home.startswith("headstart.methods."):
                 chosen.append(card.slug)
-            elif home is None:
+            elif home is None and card.family not in NO_CANDIDATES:
                 left_out.append({"method": card.slug, "why": "fits the data, has no code yet", "minutes": None})
     return chosen, left_out
 

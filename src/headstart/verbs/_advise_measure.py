@@ -45,7 +45,7 @@ FEW_LABELS = 100
 LARGE_NETWORK = 20_000_000
 """Parameters from which on the learning rates of fine-tuning are those of BERT (Devlin et al. 2019) instead of those of small networks."""
 MAX_DOCUMENTS = 1000
-MAX_CURVE = 400  # records of the label curve
+MAX_CURVE = 300  # labels of the largest point of the label curve
 CURVE_TEST_SHARE = 0.25
 
 
@@ -120,12 +120,11 @@ def fine_tuning(start: Start, labels: Labels, device: str) -> Bench:
 
 
 def curve_draws(labels: Labels) -> list[Draw]:
-    """Draws for a label curve: a quarter, half and all of three quarters of the records (at most 400), tested on the rest."""
-    data = labels.data
-    n = round(min(len(data), MAX_CURVE) * (1 - CURVE_TEST_SHARE))
-    least = len(data.classes)
-    counts = sorted({max(least, n // 4), max(least, n // 2), max(least, n)})
-    draws = draw_labels(data.labels, counts, SPLITS, test_share=CURVE_TEST_SHARE)
+    """Draws for a label curve: a quarter, half and all of three quarters of the records (at most 300), tested on the rest."""
+    kinds = labels.data.labels
+    n = min(len(draw_labels(kinds, [], 1, test_share=CURVE_TEST_SHARE)[0].train), MAX_CURVE)
+    counts = sorted({max(len(labels.data.classes), n // part) for part in (4, 2, 1)})
+    draws = draw_labels(kinds, counts, SPLITS, test_share=CURVE_TEST_SHARE)
     return [dataclasses.replace(draw, subsets={count: draw.subsets[count] for count in counts}) for draw in draws]
 
 
@@ -154,11 +153,11 @@ def seconds_a_point(bench: Bench, labels: Labels) -> float:
 
 
 def text_halves(store: Any, limit: int) -> tuple[list[str], list[str]]:
-    """First and second halves, by words, of held-out documents of at least eight words."""
+    """First and second halves, by words, of held-out documents of at least four words."""
     firsts, seconds = [], []
     for number in store.documents("held_out")[:limit]:
         words = store.decode(store.document(int(number))).split()
-        if len(words) >= 8:
+        if len(words) >= 4:
             firsts.append(" ".join(words[: len(words) // 2]))
             seconds.append(" ".join(words[len(words) // 2 :]))
     return firsts, seconds

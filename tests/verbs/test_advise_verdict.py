@@ -1,0 +1,117 @@
+"""The verdict from measured points: helps, should help, does not help, not enough evidence; and what it says beside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM, judge
+
+SPLITS = np.array([0.01, -0.01, 0.004, -0.006, 0.002])
+
+
+def arm(name: str, kind: str, *means: float, spread: float = 1.0) -> dict[str, Any]:
+    """Points that double, the last at an eighth of the budget. Each point has its own small deviations."""
+    flops = [0.0] if kind != CANDIDATE else [1e11 / 8 / 2 ** (len(means) - 1 - i) for i in range(len(means))]
+    points = [
+        {"rung": i, "flops": f, "step": i, "values": list(mean + spread * np.roll(SPLITS, i + len(name)))}
+        for i, (f, mean) in enumerate(zip(flops, means, strict=True))
+    ]
+    return {"arm": name, "kind": kind, "points": points, "full": None, "gain": None, "fitted": False, "dropped_after": None}
+
+
+def judged(*arms: dict[str, Any], evidence: str = "labels", left_out: tuple[dict[str, Any], ...] = (), **budget: float) -> dict[str, Any]:
+    info: dict[str, Any] = {
+        "budget": {"flops": 1e11, "minutes": 10.0} | budget,
+        "arms": list(arms),
+        "metric": "accuracy",
+        "evidence": evidence,
+        "left_out": list(left_out),
+        "candidates": [{"arm": entry["arm"]} for entry in arms if entry["kind"] == CANDIDATE],
+    }
+    judge(info)
+    return info
+
+
+def test_a_clear_lead_helps_and_is_told_with_its_figures() -> None:
+    info = judged(arm("random start", RANDOM, 0.70), arm("clm", CANDIDATE, 0.74, 0.78, 0.81, 0.83))
+    verdict = info["verdict"]
+    assert (verdict["word"], verdict["winner"]) == ("helps", "clm")
+    assert info["ranking"] == ["clm", "random start"]
+    assert "after 12% of the budget accuracy is 0.830 against 0.700" in verdict["sentence"]
+    assert info["arms"][1]["fitted"]
+    assert info["arms"][1]["full"]["value"] > 0.83
+    assert info["arms"][1]["gain"]["value"] == pytest.approx(info["arms"][1]["full"]["value"] - 0.70)
+
+
+def test_a_lead_that_only_the_whole_budget_gives_should_help() -> None:
+    info = judged(arm("random start", RANDOM, 0.80, spread=0.3), arm("clm", CANDIDATE, 0.60, 0.68, 0.74, 0.79, spread=0.3))
+    assert info["verdict"]["word"] == "should help", info["verdict"]
+
+
+def test_a_method_that_stays_behind_does_not_help_and_has_no_winner() -> None:
+    info = judged(arm("random start", RANDOM, 0.80), arm("clm", CANDIDATE, 0.60, 0.60, 0.61, 0.60))
+    verdict = info["verdict"]
+    assert (verdict["word"], verdict["winner"]) == ("does not help", None)
+    assert verdict["sentence"].startswith("Do not pre-train with this budget")
+    assert info["ranking"][0] == "random start"
+    assert any("not even 128 times the budget" in note for note in verdict["notes"])
+
+
+def test_a_curve_that_rises_names_the_budget_that_would_do() -> None:
+    info = judged(arm("random start", RANDOM, 0.80, spread=0.2), arm("clm", CANDIDATE, 0.60, 0.64, 0.675, 0.705, spread=0.2))
+    verdict = info["verdict"]
+    assert verdict["word"] in ("does not help", "not enough evidence"), verdict
+    named = [note for note in verdict["notes"] if "--budget.minutes" in note]
+    assert named, verdict
+    assert float(named[0].split("--budget.minutes ")[1].split()[0]) > 10
+
+
+def test_equal_arms_are_not_enough_evidence() -> None:
+    info = judged(arm("random start", RANDOM, 0.80, spread=3), arm("clm", CANDIDATE, 0.80, 0.81, 0.80, 0.81, spread=3))
+    assert info["verdict"]["word"] == "not enough evidence"
+    low, high = info["verdict"]["gain_now"]["ci95"]
+    assert low < 0 < high
+
+
+def test_two_methods_that_overlap_are_not_told_apart() -> None:
+    random = arm("random start", RANDOM, 0.60)
+    info = judged(random, arm("clm", CANDIDATE, 0.74, 0.78, 0.81, 0.83, spread=2), arm("mlmm", CANDIDATE, 0.74, 0.78, 0.81, 0.83, spread=2))
+    assert info["verdict"]["word"] == "helps"
+    assert any(note.startswith("Not enough evidence that") for note in info["verdict"]["notes"])
+    apart = judged(random, arm("clm", CANDIDATE, 0.74, 0.78, 0.81, 0.83), arm("mlmm", CANDIDATE, 0.61, 0.61, 0.61, 0.61))
+    assert not any(note.startswith("Not enough evidence that") for note in apart["verdict"]["notes"])
+
+
+def test_the_best_random_start_is_the_rival_not_the_weakest() -> None:
+    info = judged(arm("random a", RANDOM, 0.50), arm("random b", RANDOM, 0.82), arm("clm", CANDIDATE, 0.79, 0.80, 0.81, 0.81))
+    assert info["verdict"]["word"] != "helps"
+    assert "against 0.820" in info["verdict"]["sentence"]
+
+
+def test_three_points_make_no_curve_and_that_is_said() -> None:
+    info = judged(arm("random start", RANDOM, 0.70), arm("clm", CANDIDATE, 0.74, 0.78, 0.81))
+    assert not info["arms"][1]["fitted"]
+    assert any("3 points are too few for a curve" in note for note in info["verdict"]["notes"])
+
+
+def test_a_given_model_may_win_as_it_is() -> None:
+    info = judged(arm("random start", RANDOM, 0.60), arm("bert as it is", GIVEN, 0.90), arm("clm", CANDIDATE, 0.62, 0.64, 0.65, 0.66))
+    assert info["verdict"]["winner"] == "bert as it is"
+    assert "as it is accuracy is 0.900" in info["verdict"]["sentence"]
+
+
+def test_without_labels_every_verdict_says_that_it_is_weaker() -> None:
+    info = judged(arm("random start", RANDOM, 0.70), arm("clm", CANDIDATE, 0.74, 0.78, 0.81, 0.83), evidence="no labels")
+    assert "Without labels this is weak" in info["verdict"]["sentence"]
+
+
+def test_no_trial_names_what_would_do() -> None:
+    plateau = {"method": "electra", "why": "plateau", "minutes": 33.0}
+    assert "electra would with about --budget.minutes 33" in judged(left_out=(plateau,))["verdict"]["sentence"]
+    without = {"method": "clm", "why": "no rows", "minutes": None}
+    assert judged(left_out=(without,))["verdict"]["sentence"] == "No method can be tried on this data (clm: no rows)."
+    info: dict[str, Any] = judged(left_out=())
+    assert info["ranking"] == []
