@@ -27,6 +27,7 @@ from transformers import (
     RobertaForMaskedLM,
 )
 
+from headstart.backbones.attention import has_sdpa
 from headstart.core.errors import BadInput
 
 Architecture = Literal["bert", "electra", "modernbert", "roberta"]
@@ -144,7 +145,7 @@ def encode(model: PreTrainedModel, batch: Mapping[str, Tensor], causal: bool = F
     inputs: dict[str, Any] = {"input_ids": batch["input_ids"]}
     if "token_type_ids" in batch and getattr(model.config, "type_vocab_size", 0) > 1:
         inputs["token_type_ids"] = batch["token_type_ids"]
-    if model.config._attn_implementation != "sdpa":
+    if not has_sdpa(model):
         if causal:
             raise BadInput(f"{type(model).__name__} has no SDPA attention, so it cannot run causally", "leave out the causal start")
         return model(**inputs, attention_mask=batch.get("attention_mask")).last_hidden_state

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from headstart.backbones.text import Architecture, encode
+from headstart.backbones.attention import use_fast_attention
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import check_tokenizer, library_errors, load_tokenizer, vocabulary_size
@@ -121,6 +122,7 @@ def load_encoder(folder: str | Path, fresh: bool = False, seed: int = 0, dropout
     if getattr(config, "use_cache", False):
         config.use_cache = model.config.use_cache = False
     model.eval()
+    use_fast_attention(model)
     try:
         return Encoder(
             module=model,

@@ -1,0 +1,96 @@
+"""Attention of transformers' models: SDPA, but for short rows in bf16 on a CPU, where plain matrix products are several times as fast.
+
+torch's fused kernel for the CPU does not use the bf16 matrix units (AMX) well in its backward pass. Forward and backward of one layer, 2 to 12 heads
+of 64, one thread: 18 times as fast with 48 tokens a row, 5 times with 128, 3 times with 256, and slower from 512 on, where the scores no longer fit
+the cache (`python -m benchmarks.attention`). In fp32 the two are about equal, so SDPA stays.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+NAME = "headstart"
+"""As transformers' registry of attention functions knows it; no export mentions it."""
+MASKED = torch.finfo(torch.bfloat16).min
+"""The score of a key that may not be seen. Not minus infinity: a padded position whose window holds only padding would become NaN."""
+LONGEST_ROW = 256
+"""Tokens up to which matrix products are the faster way."""
+
+
+def use_fast_attention(network: nn.Module) -> None:
+    """Lets the transformers models in a network that have SDPA attention choose the faster way for each batch. Outputs agree within the rounding of
+    bf16, and exactly where nothing is gained."""
+    for module in network.modules():
+        if isinstance(module, PreTrainedModel) and module.config._attn_implementation == "sdpa":
+            module.set_attn_implementation(NAME)
+
+
+def has_sdpa(model: PreTrainedModel) -> bool:
+    """Whether the model takes `is_causal` and boolean masks [batch, 1, length, length]."""
+    return model.config._attn_implementation in ("sdpa", NAME)
+
+
+def attention(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    is_causal: bool | None = None,
+    **settings: Any,
+) -> tuple[Tensor, None]:
+    """One layer's attention, with the signature of transformers' `AttentionInterface`.
+
+    Args:
+        query: [batch, heads, length, dim]; key, value: [batch, key heads, key length, dim].
+        attention_mask: bool, or to be added, [batch or 1, heads or 1, length, key length]; None: no mask but causality.
+        is_causal: None: as the module says.
+
+    Returns:
+        [batch, length, heads, dim], and no weights.
+    """
+    if not _short_in_bf16(query, key) or settings.get("position_bias") is not None or settings.get("softcap") is not None:
+        return sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **settings
+        )
+    if (groups := query.shape[1] // key.shape[1]) > 1:
+        key, value = repeat_kv(key, groups), repeat_kv(value, groups)
+    causal = attention_mask is None and query.shape[2] > 1 and (getattr(module, "is_causal", True) if is_causal is None else is_causal)
+    with torch.autocast("cpu", enabled=False):  # softmax in bf16 computes in fp32 inside; autocast would write its fp32 result out
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        scores = torch.matmul(query.bfloat16() * scale, key.bfloat16().transpose(-1, -2))  # [batch, heads, length, key length]
+        if causal:
+            scores = scores.masked_fill_(_later(query.shape[2], key.shape[2]), MASKED)
+        elif attention_mask is not None and attention_mask.dtype == torch.bool:
+            scores = scores.masked_fill_(~attention_mask, MASKED)
+        elif attention_mask is not None:
+            scores = scores + attention_mask.bfloat16()
+        weights = F.dropout(scores.softmax(-1), dropout, training=dropout > 0)
+        mixed = torch.matmul(weights, value.bfloat16())
+    return mixed.transpose(1, 2).contiguous(), None
+
+
+def _short_in_bf16(query: Tensor, key: Tensor) -> bool:
+    if query.device.type != "cpu" or key.shape[2] > LONGEST_ROW or torch.compiler.is_compiling():
+        return False
+    return query.dtype == torch.bfloat16 or (torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16)
+
+
+@lru_cache(maxsize=16)
+def _later(length: int, key_length: int) -> Tensor:
+    """bool [length, key length]: the keys that come after each query."""
+    return torch.ones(length, key_length, dtype=torch.bool).triu(1)
+
+
+AttentionInterface.register(NAME, attention)
+AttentionMaskInterface.register(NAME, sdpa_mask)
