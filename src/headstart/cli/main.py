@@ -17,8 +17,8 @@ from typing import Any
 
 from headstart import __version__
 from headstart.core.errors import FirstRankFailed, HeadstartError
-from headstart.core.machine import explained, refusal
-from headstart.core.terminal import leave_terminal, silence
+from headstart.core.machine import ordinary
+from headstart.core.terminal import leave_terminal, open_closed_streams, silence
 
 VERBS = {
     "list": "the catalog: which methods there are, and which fit a folder",
@@ -29,9 +29,11 @@ VERBS = {
     "peek": "look at the records of a prepared store",
     "pretrain": "pre-train a method on your data; the same command continues",
     "finetune": "train a downstream task beside a random start",
+    "compare": "which of several runs is better for your task, at equal compute",
     "claim": "a paper's central statement, tested at equal training FLOPs",
     "sample": "see what a run has learned: completions, filled masks",
     "replay": "repeat one step of a run with every module watched: who made the NaN?",
+    "profile": "where the time and the memory of a training step go",
     "watch": "a run as it goes on, in the terminal",
     "report": "one HTML page: what helped, how much, at what cost",
     "demo": "the main job on this machine's own documentation: is a head start worth it?",
@@ -41,6 +43,7 @@ VERBS = {
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
+    open_closed_streams()
     # Before torch loads its thread pool: waiting threads spin for a moment, then sleep. With another process on one of two cores a step takes 0.2 s
     # instead of 2 s, and on a quiet machine nothing is lost (docs/decisions/0008-threads.md).
     if "OMP_WAIT_POLICY" not in os.environ:
@@ -57,7 +60,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     debug = "--debug" in rest
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and means it
                 signal.signal(number, _stop)
     try:
@@ -78,9 +81,9 @@ def main(argv: list[str] | None = None) -> int:
         _tell(f"headstart {verb}: {what}", debug)
         return 4
     except Exception as error:
-        if refused := refusal(error):
-            _tell(f"{speaker()}headstart {verb}: {explained(*refused)}", debug)
-            return 4
+        if expected := ordinary(error):
+            _tell(f"{speaker()}headstart {verb}: {expected}", debug)
+            return expected.exit_code
         what = f"{type(error).__name__}: {error}\nThis is a bug; repeat with --debug and report what it prints."
         _tell(f"{speaker()}headstart {verb}: {what}", debug)
         return 1
@@ -103,7 +106,8 @@ def speaker() -> str:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """SIGTERM and SIGHUP (the terminal was closed) end a verb as Ctrl-C does; training finishes its step first (`engine.trainer`)."""
+    """SIGTERM, SIGHUP (the terminal was closed) and a queue's SIGUSR1 and SIGUSR2 end a verb as Ctrl-C does; training finishes its step first
+    (`engine.stopping`)."""
     if number == signal.SIGHUP:
         leave_terminal()
     raise KeyboardInterrupt

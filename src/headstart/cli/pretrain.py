@@ -27,12 +27,12 @@ class Arguments:
     write_config: Path | None
 
 
-def parse(argv: list[str]) -> Arguments:
-    """METHOD, then flags: defaults < preset < --config FILE < flags."""
-    first = argparse.ArgumentParser(prog="headstart pretrain", description=HELP, epilog=f"example: {EXAMPLE}", add_help=False)
+def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: str = EXAMPLE) -> Arguments:
+    """METHOD, then flags: defaults < preset < --config FILE < flags. Another verb with the same flags gives its own name, help and example."""
+    first = argparse.ArgumentParser(prog=f"headstart {verb}", description=about, epilog=f"example: {example}", add_help=False)
     first.add_argument("slug", metavar="METHOD", help="a method, as `headstart list` names it")
     if not argv or argv[0].startswith("-"):
-        first.add_argument("flags", nargs="*", metavar="--FLAG ...", help="`headstart pretrain METHOD --help` lists them")
+        first.add_argument("flags", nargs="*", metavar="--FLAG ...", help=f"`headstart {verb} METHOD --help` lists them")
         first.print_help()
         raise SystemExit(0 if argv and argv[0] in ("-h", "--help") else 2)
     slug, flags = argv[0], argv[1:]
@@ -59,9 +59,9 @@ def parse(argv: list[str]) -> Arguments:
         type(chosen),
         args=rest,
         default=from_file,
-        prog=f"headstart pretrain {slug}",
+        prog=f"headstart {verb} {slug}",
         description=f"{method.card.title}. Also: --config FILE.yaml sets any of these (flags win), --write-config FILE writes them all,"
-        f" explained.\nexample: {EXAMPLE}",
+        f" explained.\nexample: {example}",
     )
     layers = [("default", defaults), ("preset", chosen), ("config", from_file), ("flag", config)]
     given = {"config": dotted(values), "flag": named_flags(flags)}

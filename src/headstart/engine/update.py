@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from headstart.core.rng import Rng, mix_int, step_key
 from headstart.engine.distributed import local
@@ -20,6 +21,8 @@ from headstart.engine.parallel import Parallel
 Precision: TypeAlias = Literal["fp32", "bf16"]
 GRAPH_AFTER = 3  # real updates before a capture: lazy initialisations must be over
 OWN_WEIGHT = "weight/"
+FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
+"""The parts of an update by which `headstart profile` splits its time; naming them costs a few microseconds a step."""
 MAX_GRAPHS = 4  # one per (phase, shapes of the batch); beyond that the batch varies too much and runs plainly
 
 
@@ -135,11 +138,12 @@ class Update:
     def _run(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> dict[str, Tensor]:
         scalars, _ = self._gradients(batches, rows, step, phase)
         left_out = None
-        if self.guard is None:
-            self.optimizer.step()
-        else:
-            left_out = self.guard.watch(scalars["loss"], scalars["gradient_norm"], self.at)
-            step_unless(self.optimizer, left_out)
+        with record_function(OPTIMIZER):
+            if self.guard is None:
+                self.optimizer.step()
+            else:
+                left_out = self.guard.watch(scalars["loss"], scalars["gradient_norm"], self.at)
+                step_unless(self.optimizer, left_out)
         self._observe(scalars, left_out)
         return scalars
 
@@ -166,14 +170,15 @@ class Update:
             if not self.graph:
                 seed_dropout(self.seed, step, micro_step, self.ranks.rank)
             with self.parallel.micro_step(last=micro_step == len(batches) - 1):
-                with autocast(self.device, self.precision):
+                with record_function(FORWARD), autocast(self.device, self.precision):
                     scalars = dict(self.parallel.loss(batch, context if shares is None else replace(context, shares=shares[micro_step])))
                 weight: Tensor | float = len(rows[micro_step]) / n_rows
                 if shares is not None:
                     weight = 1.0
                 elif (items := scalars.pop("weight", None)) is not None and not whole:
                     weight = items.detach()
-                (scalars["loss"] * (weight * world)).backward()  # the ranks' gradients are averaged: the product makes a sum of it
+                with record_function(BACKWARD):
+                    (scalars["loss"] * (weight * world)).backward()  # the ranks' gradients are averaged: the product makes a sum of it
             parts.append({name: value.detach() for name, value in scalars.items() if not name.startswith(OWN_WEIGHT)})
             own_weights.append({name: value.detach().float() for name, value in scalars.items() if name.startswith(OWN_WEIGHT)})
             weights.append(weight)
@@ -181,7 +186,9 @@ class Update:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if total is not None:
             torch._foreach_div_([local(p.grad) for p in parameters if p.grad is not None], total)
-        return {**means, "gradient_norm": clip_gradients(parameters, self.clip_norm)}, [part["loss"] for part in parts]
+        with record_function(OPTIMIZER):
+            norm = clip_gradients(parameters, self.clip_norm)
+        return {**means, "gradient_norm": norm}, [part["loss"] for part in parts]
 
     def _means(
         self, parts: list[dict[str, Tensor]], weights: list[Tensor | float], own_weights: list[dict[str, Tensor]]

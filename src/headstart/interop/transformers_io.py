@@ -25,8 +25,8 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from headstart.backbones.text import Architecture, encode
 from headstart.backbones.attention import use_fast_attention
+from headstart.backbones.text import Architecture, encode
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import check_tokenizer, library_errors, load_tokenizer, vocabulary_size
