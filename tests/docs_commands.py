@@ -98,6 +98,10 @@ def small(command: str) -> list[str]:
         return [*words[:2], "--text.vocab-size", "300", *words[2:]]
     if verb == "replay":
         return [*_without(words, "--step"), "--step", "4"]
+    if verb == "compare":
+        return [*_without(words, r"--budget\..*"), "--measure", "linear-probe", "--seeds", "3"]
+    if verb == "compare":
+        return [*words, "--seeds", "2", "--finetune.epochs", "1", "--finetune.max-length", "32"]
     if verb == "advise":
         return [*_without(words, r"--budget\..*"), "--budget.minutes", "0.2"]
     return words

@@ -65,7 +65,7 @@ def write_inputs(folder: Path) -> None:
     for file, seed in (("old", 1), ("new", 2)):
         write_jsonl(folder / f"{file}.jsonl", [{"text": record["text"]} for record in labelled(200, seed)])
     write_jsonl(folder / "reviews.jsonl", [{"body": record["text"]} for record in labelled(200, 1)])
-    for file, seed in (("train", 3), ("test", 4), ("dev", 5)):
+    for file, seed in (("train", 3), ("test", 4), ("dev", 5), ("labels", 6)):
         records = labelled(32, seed)
         write_jsonl(folder / f"{file}.jsonl", records)
         (folder / f"{file}.csv").write_text("text,label\n" + "".join(f"{r['text']},{r['label']}\n" for r in records))

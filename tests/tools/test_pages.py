@@ -125,6 +125,19 @@ def test_a_claim_that_did_not_run_is_said_not_to_have_run(tmp_path: Path) -> Non
     assert "Not run yet" in methods.claim_block("electra", tmp_path)
 
 
+def test_a_claim_is_shown_with_its_interval_and_verdict_whatever_it_is(tmp_path: Path) -> None:
+    metrics = {"a": (0.70, 0.71, 0.72), "b": (0.80, 0.81, 0.82)}
+    arms = [{"arm": arm, "runs": [{"metric": metric, "train_flops": 2e13} for metric in found]} for arm, found in metrics.items()]
+    comparison = {"a": "a", "b": "b", "difference": -0.1, "ci95": [-0.12, -0.08], "seeds": 3, "verdict": "not reproduced"}
+    result = {"slug": "electra", "preset": "cpu", "metric": "accuracy", "data": {"name": "reviews"}, "arms": arms, "comparisons": [comparison]}
+    result |= {"date": "2026-11-26T20:00:00", "command": "headstart claim electra --preset cpu"}
+    (tmp_path / "electra-cpu.json").write_text(json.dumps(result))
+    block = methods.claim_block("electra", tmp_path)
+    assert "| a | 71.0 %, 70.0 % to 72.0 % | 2e+13 | 3 |" in block
+    assert "- a - b: -10.0 points (95 % interval -12.0 to -8.0, 3 seeds): **not reproduced**" in block
+    assert "`headstart claim electra --preset cpu`" in block
+
+
 # --- what was printed --------------------------------------------------------------------------------------------------------------------------
 
 

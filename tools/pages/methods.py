@@ -62,15 +62,25 @@ def data_block(slug: str) -> str:
 def presets_block(slug: str) -> str:
     """The presets beside each other: those settings in which one differs from another or from the default."""
     method = methods.load(slug)
-    presets: dict[str, dict[str, Any]] = {name: flatten(dataclasses.asdict(preset)) for name, preset in method.presets.items()}
+    presets: dict[str, dict[str, Any]] = {}
+    for preset_name, preset in method.presets.items():
+        fields = dataclasses.asdict(preset)
+        presets[preset_name] = flatten({method.data_group if name == "data" else name: value for name, value in fields.items()})
     defaults = flatten({"method": dataclasses.asdict(method.Config())})
     names = dict.fromkeys(name for fields in presets.values() for name in fields)
     shown = [n for n in names if len({repr(fields.get(n, defaults.get(n))) for fields in presets.values()} | {repr(defaults.get(n))}) > 1]
     rows = ["| setting | " + " | ".join(f"`{name}`" for name in presets) + " |", "| --- |" + " --- |" * len(presets)]
     for name in shown:
         values = [fields.get(name, defaults.get(name)) for fields in presets.values()]
-        rows.append(f"| `{name}` | " + " | ".join("-" if value is None else f"{value}" for value in values) + " |")
+        rows.append(f"| `{name}` | " + " | ".join(map(shown_value, values)) + " |")
     return "\n".join(rows) + "\n\nA dash: the default of that setting; `steps`: the paper's own number, your budget decides."
+
+
+def shown_value(value: Any) -> str:
+    """A setting's value in the table of presets."""
+    if value is None:
+        return "-"
+    return ("off", "on")[value] if isinstance(value, bool) else f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def settings_block(slug: str) -> str:
