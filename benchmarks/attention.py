@@ -2,7 +2,7 @@
 
 python -m benchmarks.attention [--threads 1] [--out benchmarks/results/attention.json]
 
-The two alternate, the median of 15 pairs counts. The ratio of the result is that at 64 tokens, the rows of the tiny presets; the others stand beside it.
+The two alternate; the median of 15 pairs counts. The ratio of the result is that at 64 tokens, the rows of the tiny presets.
 """
 
 from __future__ import annotations
