@@ -30,7 +30,7 @@ from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import resolve_device
 from headstart.engine.probes import fit_linear_probe
 from headstart.interop.transformers_io import Encoder, load_encoder
-from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.config import FinetuneConfig, Pooling
 from headstart.tasks.data import TextData
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.metrics import Interval, classification_metrics, difference
@@ -255,20 +255,24 @@ class Bench:
         value = classification_metrics(predicted, truth, len(data.classes))[self.metric]
         return Scored(value, tuple((predicted == truth).astype(int).tolist()), None, trained - started, time.perf_counter() - trained)
 
-    @torch.no_grad()
     def _embed(self, encoder: Encoder, rows: Rows) -> Tensor:
-        """float32 [n, hidden] on the CPU, one row a record."""
-        module: Any = encoder.module
-        module.to(self.device).eval()
-        pad = encoder.tokenizer.pad_token_id
-        source = DeviceRows(rows, pad if pad is not None else 0, self.device)
-        order = np.argsort(rows.lengths, kind="stable")
-        pooling = choose_pooling("mean" if self.config.pooling == "auto" else self.config.pooling, encoder)
-        found = torch.empty(len(rows), encoder.hidden_size)
-        for part in np.split(order, range(EVAL_BATCH, len(order), EVAL_BATCH)):
-            batch = source.batch(part)
-            found[torch.from_numpy(part)] = pool(encoder.hidden_states(batch), batch.get("attention_mask"), pooling).float().cpu()
-        return found
+        return frozen_features(encoder, rows, "mean" if self.config.pooling == "auto" else self.config.pooling, self.device)
+
+
+@torch.no_grad()
+def frozen_features(encoder: Encoder, rows: Rows, pooling: Pooling, device: torch.device) -> Tensor:
+    """float32 [n, hidden] on the CPU: a vector of each row, dropout off."""
+    module: Any = encoder.module
+    module.to(device).eval()
+    pad = encoder.tokenizer.pad_token_id
+    source = DeviceRows(rows, pad if pad is not None else 0, device)
+    order = np.argsort(rows.lengths, kind="stable")
+    chosen = choose_pooling(pooling, encoder)
+    found = torch.empty(len(rows), encoder.hidden_size)
+    for part in np.split(order, range(EVAL_BATCH, len(order), EVAL_BATCH)):
+        batch = source.batch(part)
+        found[torch.from_numpy(part)] = pool(encoder.hidden_states(batch), batch.get("attention_mask"), chosen).float().cpu()
+    return found
 
 
 def epochs(config: FinetuneConfig, records: int) -> float:

@@ -17,16 +17,16 @@ intervals cut to what the metric can be; null where there are too few seeds for 
     settings                what was asked for
     evidence                "labels", or "no labels": halves of held-out documents, weaker evidence
     task, metric, measure   "classification", "accuracy", "finetune" or "linear-probe"; without labels null, "halves", null
-    data                    {labels, test (files or null), records, train, test_records, classes [...], split (words)}; without labels {store,
-                            documents}
+    data                    {labels, test (files or null), records, train_records, test_records, classes [...], split (words)}; without labels
+                            {store, documents}
     arms                    [{arm (name), kind ("run", "model", "random"), runs [folders], method, preset, pretraining_seeds [...] (all three null for
                             a model folder), network (name of the random arm with its architecture, null without labels), learning_rate,
                             tried {rate: metric on the development part},
                             points [{labels (training records), step, flops, wall_s (null where unknown; 0 for a random start), final (of the run),
                             values [[fine-tuning seeds] for each pre-training seed], mean, ci95}],
                             loss {value, comparable} or null, rankme or null}]
-    equal_compute           {equal, flops (null where there is none in common), ratio (largest : smallest at the runs' ends), how ("as the runs ended",
-                            "at checkpoints", "interpolated between checkpoints", "not possible", "unknown"), sentence}; null for one run
+    equal_compute           {equal, flops (null where there is none in common), ratio (largest : smallest at the runs' ends), how ("as the runs
+                            ended", "at checkpoints", "interpolated between checkpoints", "not possible", "unknown"), sentence}; null for one run
     compared                [{arm, value, ci95, flops, wall_s, how}]: the table, best first, at equal compute where there is one
     comparisons             [{a, b, difference (a - b), ci95, p, p_holm, verdict ("better", "worse": a than b; "not enough evidence"),
                             equal_compute (true also against a random start, which costs nothing to pre-train), flops_ratio, covers (what the interval
@@ -39,3 +39,96 @@ intervals cut to what the metric can be; null where there are too few seeds for 
     plan                    {points, measured, seconds_a_point, minutes, seeds, labels [counts of the curve], left_out [words]}
     spent_s, hardware, versions, commit, command, date
 """
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from headstart.core.config import replace_nested
+from headstart.core.errors import UsageError
+from headstart.core.files import locked
+from headstart.core.terminal import printable
+from headstart.tasks.label_curve import TEXT_TASKS
+from headstart.tasks.metrics import FEWEST_SEEDS
+from headstart.verbs._compare_arms import Arm, read_arms
+from headstart.verbs._compare_measure import read_labelled
+from headstart.verbs._compare_run import Comparison, OnLabels, Unlabelled
+from headstart.verbs._compare_settings import RECIPE, CompareBudget, CompareSettings
+from headstart.verbs._compare_unlabelled import held_out_documents
+
+__all__ = ["CompareBudget", "CompareSettings", "Comparison", "compare", "compare_with"]
+
+MAX_NAME = 80
+
+
+def compare(
+    runs: Sequence[str | Path],
+    *,
+    labels: str | Path | None = None,
+    say: Callable[[str], None] = print,
+    live: Callable[[str], None] | None = None,
+    **settings: Any,
+) -> Comparison:
+    """Which of several runs is better for the task: `compare(["runs/mlm-tiny-0", "runs/electra-tiny-0"], labels="labels.jsonl")`.
+
+    Args:
+        runs: run folders, exports or transformers folders.
+        labels: a file with labelled records.
+        say, live: as in `pretrain`.
+        settings: fields of `CompareSettings`, nested ones with dots.
+
+    Raises:
+        BadInput: a folder or file cannot be used. UsageError: a setting is wrong.
+    """
+    chosen = {"runs": tuple(map(str, runs)), **({} if labels is None else {"labels": labels}), **settings}
+    return compare_with(replace_nested(CompareSettings(), chosen), say=say, live=live)
+
+
+def compare_with(settings: CompareSettings, *, say: Callable[[str], None] = print, live: Callable[[str], None] | None = None) -> Comparison:
+    """As `compare`, from settings."""
+    _check(settings)
+    arms, starts = read_arms(settings.runs)
+    out = settings.out or Path("runs") / "comparisons" / _folder_name(arms)
+    config = dataclasses.replace(
+        settings.finetune, text_field=settings.text_field, second_field=settings.second_field, label_field=settings.label_field
+    )
+    all_arms = [*arms, *starts.values()]
+    network = {i: all_arms.index(starts[arm.final.architecture]) for i, arm in enumerate(arms)}
+    told = lambda line: say(printable(line))  # noqa: E731
+    if settings.labels is None:
+        documents = held_out_documents(arms)
+        with locked(out / ".lock", "compares into this folder"):
+            return Unlabelled(settings, config, all_arms, network, out, told, live).run(documents)
+    labelled = read_labelled(settings.labels, settings.test, settings.task, config, settings.group_field, settings.seeds)
+    labelled.with_counts([count for count in settings.counts if count < labelled.main], settings.seeds)  # refuses those that cannot be drawn
+    with locked(out / ".lock", "compares into this folder"):
+        return OnLabels(settings, config, all_arms, network, out, told, live).run(labelled)
+
+
+def _check(settings: CompareSettings) -> None:
+    if not settings.runs:
+        raise UsageError("No run is given.", "example: headstart compare runs/mlm-tiny-0 runs/electra-tiny-0 --labels labels.jsonl")
+    if settings.task not in TEXT_TASKS:
+        mend = f"The tasks: {', '.join(TEXT_TASKS)}; `headstart finetune` has others."
+        raise UsageError(f"There is no comparison on the task '{settings.task}'.", mend)
+    if settings.measure == "linear-probe" and settings.task != "classification":
+        raise UsageError("A linear probe is for classification.", "Leave out --measure.")
+    if settings.test is not None and settings.labels is None:
+        raise UsageError("--test needs --labels.", "Give the labelled training records: --labels FILE.")
+    if settings.seeds < 1:
+        raise UsageError(f"--seeds is {settings.seeds}.", f"Give at least {FEWEST_SEEDS}.")
+    if settings.budget.minutes is not None and not 0 < settings.budget.minutes < float("inf"):
+        raise UsageError(f"--budget.minutes is {settings.budget.minutes:g}.", "Give a number above 0.")
+    for name in ("text_field", "second_field", "label_field"):
+        if getattr(settings.finetune, name) != getattr(RECIPE, name):
+            flag = name.replace("_", "-")
+            raise UsageError(f"--finetune.{flag} is not used here.", f"Give --{flag}.")
+
+
+def _folder_name(arms: Sequence[Arm]) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", "-vs-".join(arm.name for arm in arms)).strip("-.")
+    return name[:MAX_NAME].rstrip("-.") or "comparison"
