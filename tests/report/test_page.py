@@ -270,7 +270,7 @@ def test_a_claim_is_read_with_its_interval_cost_and_figure(everything: Path) -> 
     (finding,) = entry.findings
     assert (finding.what, finding.verdict, finding.tone) == ("electra over mlm", "inconclusive", "open")
     assert (finding.shown(finding.difference), finding.interval_words()) == ("+1.2", "−0.4 to +2.8")
-    assert (finding.flops, finding.seconds) == (2e12, 95.0)
+    assert (finding.flops, finding.seconds, finding.reached_words()) == (2e12, 95.0, "reaches 80.9\u202f%")
     assert entry.figure.startswith("data:image/svg+xml;base64,")
 
 

@@ -53,6 +53,8 @@ class Finding:
     seconds: float = math.nan
     percent: bool = False
     higher_is_better: bool = True
+    reached: float = math.nan
+    """The metric of `a` itself: the largest gain is not always the best network."""
 
     @property
     def what(self) -> str:
@@ -66,8 +68,11 @@ class Finding:
     def unit(self) -> str:
         return f"points of {self.metric}" if self.percent else self.metric
 
+    def reached_words(self) -> str:
+        return f"reaches {_value(self.reached, self.percent)}" if math.isfinite(self.reached) else ""
+
     def interval_words(self) -> str:
-        return "one seed: no interval" if self.ci95 is None else f"{self.shown(self.ci95[0])} to {self.shown(self.ci95[1])}"
+        return "too few seeds for an interval" if self.ci95 is None else f"{self.shown(self.ci95[0])} to {self.shown(self.ci95[1])}"
 
     def cost(self) -> str:
         parts = [words.duration(self.seconds), f"{words.flops(self.flops)} FLOPs"]
@@ -173,7 +178,7 @@ def claim(content: dict[str, Any], path: Path) -> Evidence:
             Finding(
                 a, b, metric, text(data.get("name")), finite(comparison.get("difference")), pair(comparison.get("ci95")),
                 verdict, TONES.get(verdict, "open"), "", "claim", (slug,), spent.flops, spent.seconds, percent,
-                content.get("higher_is_better") is not False,
+                content.get("higher_is_better") is not False, spent.mean,
             )
         )  # fmt: skip
         if why := text(comparison.get("why")):
@@ -247,6 +252,7 @@ def advice(content: dict[str, Any], path: Path) -> Evidence:
                 Finding(
                     name, "a random start", metric, f"expected at the full budget, {path.parent.name}", value, interval, word,
                     TONES.get(word, "open"), "", "advice", (methods[name],), finite(budget.get("flops")), 60 * minutes, percent,
+                    reached=finite(full.get("value")),
                 )
             )  # fmt: skip
     evidence.arms_caption = "At the last rung that each arm reached; a dot is one split of the labels."
@@ -287,6 +293,7 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
             Finding(
                 a, b, metric, evidence.title, finite(found.get("difference")), pair(found.get("ci95")), word, TONES.get(word, "open"), "",
                 "comparison", tuple(filter(None, (methods.get(a),))), finite(spent.get("flops")), finite(spent.get("wall_s")), percent,
+                reached=finite(spent.get("value")),
             )
         )  # fmt: skip
         if found.get("equal_compute") is False:
@@ -344,7 +351,7 @@ def fine_tuning(content: dict[str, Any], path: Path) -> Evidence:
         evidence.findings = [
             Finding(
                 path.parent.name, "a random start", metric, task, difference, interval, evidence.verdict, evidence.tone, "", "fine-tuning",
-                percent=percent,
+                percent=percent, reached=evidence.arms[0].mean,
             )
         ]  # fmt: skip
     evidence.facts = labelled(("Model", content.get("model")), *((text(k), v) for k, v in list(mapping(content.get("data")).items())[:12]))
@@ -370,7 +377,7 @@ def demo(content: dict[str, Any], path: Path) -> Evidence:
         evidence.findings.append(
             Finding(
                 trained.name, "a random start", "accuracy", "which package a sentence documents", difference, interval, word, TONES.get(word, "open"),
-                "", "fine-tuning", (trained.name,), trained.flops, trained.seconds, percent=True,
+                "", "fine-tuning", (trained.name,), trained.flops, trained.seconds, percent=True, reached=trained.mean,
             )
         )  # fmt: skip
     evidence.facts = labelled(

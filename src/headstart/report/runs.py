@@ -185,7 +185,7 @@ def _probe_finding(section: RunSection, verdict: dict[str, Any]) -> Finding | No
     where, slugs = f"linear probe, {section.name}", (section.method,)
     return Finding(
         section.method, began, "accuracy", where, gain, interval, word, TONES.get(word, "open"), section.anchor, "probe", slugs,
-        section.flops, section.seconds, percent=True,
+        section.flops, section.seconds, percent=True, reached=finite(verdict.get("trained")),
     )  # fmt: skip
 
 
