@@ -23,6 +23,7 @@ def draw(info: Mapping[str, Any]) -> bytes:
         import matplotlib
         from matplotlib.backends.backend_svg import FigureCanvasSVG
         from matplotlib.figure import Figure
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
     except ImportError:
         raise MissingDependency("matplotlib", "report", "The plot of a comparison") from None
     style: Any = {
@@ -45,12 +46,20 @@ def draw(info: Mapping[str, Any]) -> bytes:
             axis.grid(color="#d8dee4", linewidth=0.6)
             if any(point[name] for arm in info["arms"] for point in arm["points"]):
                 axis.set_xscale("log")
+                axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=8))
+                axis.xaxis.set_major_formatter(FuncFormatter(_tick))
+                axis.xaxis.set_minor_formatter(NullFormatter())
         axes[0].set_ylabel(info["metric"] + (f" with {most:,} labels" if most else ""))
         handles, names = axes[-1].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=min(len(names), 4), frameon=False)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
+
+
+def _tick(value: float, position: int) -> str:
+    """2e9, 50, 1,000: matplotlib's own would be formulas, which are not read here since names may hold a $."""
+    return f"{value:.0e}".replace("e+0", "e").replace("e+", "e") if value >= 1e5 else f"{value:,g}"
 
 
 def _series(axis: Any, arm: Mapping[str, Any], points: list[Mapping[str, Any]], name: str, colour: str) -> None:
