@@ -27,8 +27,8 @@ def step(verb: str) -> Callable[[], str]:
 
 
 def shortened(lines: list[str]) -> list[str]:
-    """The beginning and the end of a long output."""
-    if len(lines) <= LONG:
+    """The beginning and the end of a long output; a few lines more stay whole."""
+    if len(lines) <= 1.25 * LONG:
         return lines
     head, tail = LONG * 2 // 3, LONG // 3
     return [*lines[:head], f"    (... {len(lines) - head - tail} lines ...)", *lines[-tail:]]
