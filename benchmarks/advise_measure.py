@@ -87,14 +87,27 @@ def measured(start: Start, labels: Labels, test: TextData) -> dict[str, Any]:
 
 
 def summary(found: dict[str, Any]) -> dict[str, Any]:
-    """How each way of measuring orders the states (Kendall's tau with the final order), and its seconds."""
-    final = [np.mean(entry["final"]) for entry in found.values()]
+    """Of each way of measuring: how it orders the states (Kendall's tau with the final order), how far it is off in the gain of a state over the
+    random start of its network (mean absolute error, and how often the sign is right), and its seconds."""
+    final = {name: float(np.mean(entry["final"])) for name, entry in found.items()}
     ways = {}
     for way, splits in (("fine_tuning", 5), ("fine_tuning", 2), ("linear_probe", 5)):
         seconds = float(np.mean([entry[f"{way}_s"] for entry in found.values()]))
-        tau = float(stats.kendalltau([np.mean(entry[way][:splits]) for entry in found.values()], final)[0])
-        ways[f"{way}, {splits} splits"] = {"kendall_tau": tau, "seconds": seconds if splits == 5 or way == "linear_probe" else seconds * 3.6 / 6.6}
+        value = {name: float(np.mean(entry[way][:splits])) for name, entry in found.items()}
+        gains = [(value[name] - value[start], final[name] - final[start]) for name, start in paired(found)]
+        ways[f"{way}, {splits} splits"] = {
+            "kendall_tau": float(stats.kendalltau(list(value.values()), list(final.values()))[0]),
+            "gain_error": float(np.mean([abs(mine - truth) for mine, truth in gains])),
+            "sign_right": sum(mine * truth > 0 for mine, truth in gains),
+            "gains": len(gains),
+            "seconds": seconds * (splits + 1.6) / 6.6 if way == "fine_tuning" else seconds,
+        }
     return {"ways": ways}
+
+
+def paired(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """(state, random start of the same network)"""
+    return [(name, f"{name.rpartition('-')[0]}-random") for name in found if not name.endswith("-random")]
 
 
 if __name__ == "__main__":
