@@ -210,7 +210,7 @@ def test_labels_that_say_nothing_are_refused_before_anything_is_prepared(
     labels = write_jsonl(tmp_path / name, lines)
     with pytest.raises(BadInput, match=says):
         ask(language[0], labels, tmp_path / "out")
-    assert files(tmp_path) == {name, "out/.lock"}
+    assert files(tmp_path) == {name}
 
 
 def test_a_folder_without_data_and_a_kind_without_a_method_are_refused(tmp_path: Path) -> None:
@@ -240,6 +240,7 @@ def test_a_folder_without_data_and_a_kind_without_a_method_are_refused(tmp_path:
 def test_wrong_settings_are_refused(language: tuple[Path, Path], tmp_path: Path, settings: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         ask(*language, tmp_path / "out", **settings)
+    assert files(tmp_path) == set()
 
 
 def test_the_advice_never_lies_inside_the_data(language: tuple[Path, Path]) -> None:

@@ -25,7 +25,7 @@ def advice_block(name: str) -> str:
         return "Not measured yet."
     info = read(f"advice-{name}")
     minutes = {entry["arm"]: entry["minutes"] for entry in info["candidates"]}
-    rows = ["| arm | measured with (share of the budget) | accuracy then | whole budget (95 % interval) | minutes |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| arm | share of the budget | accuracy then | whole budget (95 % interval) | minutes |", "| --- | --- | --- | --- | --- |"]
     arms = {arm["arm"]: arm for arm in info["arms"]}
     for arm in (arms[name] for name in info["ranking"]):
         last = arm["points"][-1]
@@ -41,10 +41,10 @@ def advice_block(name: str) -> str:
 def spent(info: dict[str, Any]) -> str:
     """What the answer cost, and where."""
     hardware, labels = info["hardware"], info["look"]["labels"]["records"]
-    minutes = info["spent"]["training_s"] / 60, info["spent"]["measuring_s"] / 60
+    training, measuring = info["spent"]["training_s"] / 60, info["spent"]["measuring_s"] / 60
     return (
-        f"(A budget of {info['budget']['minutes']:g} minutes, {labels} labels; the answer took {minutes[0]:.1f} minutes of training and {minutes[1]:.1f}"
-        f" of measuring on {hardware['cpu']}, {hardware['cores']} cores, beside other work.)"
+        f"(A budget of {info['budget']['minutes']:g} minutes, {labels} labels; the answer took {training:.1f} minutes of training and"
+        f" {measuring:.1f} of measuring on {hardware['cpu']}, {hardware['cores']} cores, beside other work.)"
     )
 
 
@@ -55,7 +55,9 @@ def measure_block() -> str:
     result = read("advise_measure")
     for task, found in result["tasks"].items():
         for way, entry in found["ways"].items():
-            cells = [f"{entry['kendall_tau']:.2f}", f"{entry['gain_error']:.3f}", f"{entry['sign_right']} of {entry['gains']}", f"{entry['seconds']:.1f}"]
+            cells = [f"{entry['kendall_tau']:.2f}", f"{entry['gain_error']:.3f}", f"{entry['sign_right']} of {entry['gains']}"]
+            cells.append(f"{entry['seconds']:.1f}")
             rows.append(f"| {way.replace('_', '-')} ({task}, {found['train']} labels a split) | " + " | ".join(cells) + " |")
     states = sum(len(found["states"]) for found in result["tasks"].values())
-    return "\n".join(rows) + f"\n\n{states} states of networks; the final order is that of fine-tuning on all labels, scored on a test file of its own."
+    final = "the final order is that of fine-tuning on all labels, scored on a test file of its own"
+    return "\n".join(rows) + f"\n\n{states} states of networks; {final}."

@@ -170,9 +170,9 @@ def advise(
 
 def advise_with(settings: AdviseSettings, *, say: Callable[[str], None] = print, live: Callable[[str], None] | None = None) -> Advice:
     """As `advise`, from settings."""
-    out = checked(settings)
-    with locked(out / ".lock", "advises there"):
-        return _Advising(settings, out, lambda line: say(printable(line)), live).run()
+    advising = _Advising(settings, checked(settings), lambda line: say(printable(line)), live)
+    with locked(advising.out / ".lock", "advises there"):
+        return advising.run()
 
 
 def checked(settings: AdviseSettings) -> Path:
@@ -218,6 +218,13 @@ class _Advising:
         self.say = say
         self.live = live
         self.info: dict[str, Any] = {}
+        self.labels = None if settings.labels is None else read_labels(settings.labels, settings.text_field, settings.label_field, settings.seed)
+        self.contents = _advise_look.contents_of(settings.data)
+        wanted = [slug for entry in settings.methods for slug in entry.split(",") if slug]
+        self.slugs, self.not_yet = fitting_methods(self.contents, wanted)
+        self.options = {"seed": settings.seed, "device": settings.device, "text_field": settings.text_field} | run_settings(settings.pretrain)
+        if not self.slugs:
+            self.refuse_data()
 
     def run(self) -> Advice:
         asked = plain(dataclasses.replace(self.settings, json=False, debug=False, out=None))
@@ -226,24 +233,18 @@ class _Advising:
             self.info = read_advice(self.out)
             self.refuse_changes(asked)
             self.say(f"{self.out} is done. Nothing to do." if self.info["status"] == "done" else f"Going on with {self.out}.")
-        labels = self.labels()
-        contents = _advise_look.contents_of(self.settings.data)
-        wanted = [slug for entry in self.settings.methods for slug in entry.split(",") if slug]
-        slugs, not_yet = fitting_methods(contents, wanted)
-        if not slugs:
-            self.refuse_data(contents, not_yet)
         if not self.info:
-            self.info = self.looked_at(asked, labels, contents)
+            self.info = self.looked_at(asked)
             self.save()
         self.tell(_advise_lines.look_lines(self.info))
         if "candidates" not in self.info:
-            self.find_candidates(slugs, not_yet)
+            self.find_candidates()
         self.tell(_advise_lines.candidate_lines(self.info))
         if self.info["status"] != "done":
             if self.info["rungs"]:
-                self.trial(labels)
+                self.trial()
             _advise_verdict.judge(self.info)
-            self.conclude(labels)
+            self.conclude()
             self.info["status"] = "done"
             self.save()
         self.tell(_advise_lines.closing_lines(self.info))
@@ -258,26 +259,22 @@ class _Advising:
             listed = "; ".join(f"{flag(name)}: {before.get(name)!r} -> {asked[name]!r}" for name in changed)
             raise UsageError(f"{self.out} holds an advice on another question ({listed}).", "Repeat its settings, or choose another --out.")
 
-    def refuse_data(self, contents: Sequence[Any], not_yet: Sequence[dict[str, Any]]) -> None:
+    def refuse_data(self) -> None:
         """No method can be tried: says what lies there and what is missing."""
-        kinds = sorted({kind for entry in contents for kind in entry.kinds})
+        kinds = sorted({kind for entry in self.contents for kind in entry.kinds})
         where = ", ".join(self.settings.data)
         if not kinds:
             raise BadInput("nothing to pre-train on was recognised", "`headstart list` says which data the methods ask for.", file=where)
-        named = ", ".join(entry["method"] for entry in not_yet) or "none"
+        named = ", ".join(entry["method"] for entry in self.not_yet) or "none"
         raise UsageError(
             f"{where} holds {', '.join(kinds)}, and no method for that has code yet (in the catalog: {named}).",
             "`headstart list` shows what runs today and which data it asks for.",
         )
 
-    def labels(self) -> Labels | None:
-        settings = self.settings
-        return None if settings.labels is None else read_labels(settings.labels, settings.text_field, settings.label_field, settings.seed)
-
-    def looked_at(self, asked: dict[str, Any], labels: Labels | None, contents: Sequence[Any]) -> dict[str, Any]:
+    def looked_at(self, asked: dict[str, Any]) -> dict[str, Any]:
         """A new advice: the page on the data."""
-        page = _advise_look.look(self.settings.data, contents, self.settings.text_field)
-        page["labels"] = None if labels is None else describe_labels(labels.data)
+        page = _advise_look.look(self.settings.data, self.contents, self.settings.text_field)
+        page["labels"] = None if self.labels is None else describe_labels(self.labels.data)
         device = resolve_device(self.settings.device)
         page["machine"] = {
             "device": str(device),
@@ -291,8 +288,8 @@ class _Advising:
             "status": "running",
             "settings": asked,
             "look": page,
-            "evidence": "no labels" if labels is None else "labels",
-            "metric": "knn_halves" if labels is None else "accuracy",
+            "evidence": "no labels" if self.labels is None else "labels",
+            "metric": "knn_halves" if self.labels is None else "accuracy",
             "budget": {"minutes": self.settings.budget.minutes},
             "arms": [],
             "labels_worth": None,
@@ -304,13 +301,12 @@ class _Advising:
             "date": now(),
         }
 
-    def find_candidates(self, slugs: Sequence[str], not_yet: Sequence[dict[str, Any]]) -> None:
+    def find_candidates(self) -> None:
         """Measures every candidate's speed, and plans the trial."""
         settings, minutes = self.settings, float(self.settings.budget.minutes or 0)
         self.say("Preparing the data once, and measuring the speed of each method here ...")
         starts = (None,) if settings.init is None else (None, settings.init)
-        options = {"seed": settings.seed, "device": settings.device, "text_field": settings.text_field} | run_settings(settings.pretrain)
-        wanted = [candidate(slug, self.out, settings.data, settings.preset, init, options) for init in starts for slug in slugs]
+        wanted = [candidate(slug, self.out, settings.data, settings.preset, init, self.options) for init in starts for slug in self.slugs]
         found, left_out, flops = usable(wanted, minutes, self.out / "starts")
         trial_s = TRIAL_SHARE * 60 * minutes
         rungs = plan_rungs(found, trial_s) if found else []
@@ -318,7 +314,7 @@ class _Advising:
         if found and not rungs:
             times = next(2**n for n in range(1, 30) if plan_rungs(found, 2**n * trial_s) or n == 29)
             self.info["budget"]["needed_minutes"] = times * minutes
-        self.info["left_out"] = [*left_out, *not_yet]
+        self.info["left_out"] = [*left_out, *self.not_yet]
         self.info["rungs"] = [rung.to_json() for rung in rungs]
         self.info["arms"] = self.arms(found) if rungs else []
         self.info["candidates"] = [entry.to_json() for entry in found]
@@ -329,29 +325,29 @@ class _Advising:
         arms, networks = [], set()
         for entry in found:
             network = sorted(path.read_bytes() for path in (self.out / "starts" / entry.arm).rglob("config.json"))[0]
-            if network not in networks and (entry.init is None or self.settings.labels is not None):
+            if network not in networks and (entry.init is None or self.labels is not None):
                 networks.add(network)
                 arms.append(new_arm(f"random start ({entry.arm} network)", RANDOM, entry))
         if given := [entry for entry in found if entry.init is not None]:
             arms.append(new_arm(f"{given[0].init} as it is", GIVEN, given[0]))
         return [*arms, *(new_arm(entry.arm, CANDIDATE, entry) for entry in found)]
 
-    def trial(self, labels: Labels | None) -> None:
+    def trial(self) -> None:
         """Trains rung by rung and measures each; goes on where it was."""
         candidates = {entry["arm"]: Candidate.from_json(entry) for entry in self.info["candidates"]}
         rungs = [Rung(**entry) for entry in self.info["rungs"]]
-        self.tell(_advise_lines.spending_lines(self.info, self.seconds_a_point(labels, candidates)))
+        self.tell(_advise_lines.spending_lines(self.info, self.seconds_a_point()))
         for arm in self.info["arms"]:
             if arm["kind"] != CANDIDATE:
                 start = Start(self.out / "starts" / arm["network"], fresh=arm["kind"] == RANDOM)
-                self.point(arm, 0, candidates[arm["network"]], labels, start, {"flops": 0, "step": 0, "wall_s": 0.0})
+                self.point(arm, 0, candidates[arm["network"]], start, {"flops": 0, "step": 0, "wall_s": 0.0})
         alive = [arm for arm in self.info["arms"] if arm["kind"] == CANDIDATE]
         for number in range(len(rungs)):
             if number and not self.fitted_in(number, rungs, [candidates[arm["arm"]] for arm in alive]):
                 self.say("The machine is slower than it was measured: the trial ends here, with its share of the budget spent.")
                 break
             for arm in alive:
-                self.rung(arm, number, rungs[number], candidates[arm["arm"]], labels)
+                self.rung(arm, number, rungs[number], candidates[arm["arm"]])
             alive.sort(key=lambda arm: -sum(arm["points"][number]["values"]))
             for arm in alive[rungs[number + 1].keep :] if number + 1 < len(rungs) else []:
                 arm["dropped_after"] = number
@@ -375,7 +371,7 @@ class _Advising:
             self.save()
         return True
 
-    def rung(self, arm: dict[str, Any], number: int, rung: Rung, wanted: Candidate, labels: Labels | None) -> None:
+    def rung(self, arm: dict[str, Any], number: int, rung: Rung, wanted: Candidate) -> None:
         """Trains one candidate to a rung, and measures it there."""
         if len(arm["points"]) > number and self.complete(arm["points"][number]):
             return
@@ -386,22 +382,22 @@ class _Advising:
             run = pretrain(wanted.method, say=heard, live=self.live, **wanted.settings, **more)
         totals = run.info["totals"]
         facts = {"flops": totals["flops"], "step": totals["steps"], "wall_s": totals["wall_s"]}
-        self.point(arm, number, wanted, labels, Start(newest_export(run.folder)), facts)
+        self.point(arm, number, wanted, Start(newest_export(run.folder)), facts)
 
-    def point(self, arm: dict[str, Any], number: int, wanted: Candidate, labels: Labels | None, start: Start, facts: dict[str, Any]) -> None:
+    def point(self, arm: dict[str, Any], number: int, wanted: Candidate, start: Start, facts: dict[str, Any]) -> None:
         """Measures one arm at one rung, a split at a time; what is there is not measured again."""
         if len(arm["points"]) == number:
             arm["points"].append({"rung": number, **facts, "values": [], "learning_rate": None, "rankme": None})
         point = arm["points"][number]
         with self.timed("measuring_s"):
-            if labels is None and not self.complete(point):
+            if self.labels is None and not self.complete(point):
                 weights = None if arm["kind"] != CANDIDATE else start.folder
                 point["values"], point["rankme"] = without_labels(wanted, weights, self.settings.seed)
-            elif labels is not None and not self.complete(point):
-                bench = fine_tuning(start, labels, self.settings.device)
+            elif self.labels is not None and not self.complete(point):
+                bench = fine_tuning(start, self.labels, self.settings.device)
                 if point["learning_rate"] is None:  # chosen once an arm, with the same effort for all
-                    point["learning_rate"] = arm["points"][0]["learning_rate"] or bench.best_rate(labels.splits[0])[0]
-                for split in labels.splits[len(point["values"]) :]:
+                    point["learning_rate"] = arm["points"][0]["learning_rate"] or bench.best_rate(self.labels.splits[0])[0]
+                for split in self.labels.splits[len(point["values"]) :]:
                     point["values"].append(bench.score(split.train, split.test, split.seed, point["learning_rate"]).value)
                     self.save()
         self.save()
@@ -410,17 +406,17 @@ class _Advising:
     def complete(self, point: dict[str, Any]) -> bool:
         return len(point["values"]) == SPLITS
 
-    def seconds_a_point(self, labels: Labels | None, candidates: dict[str, Candidate]) -> float | None:
+    def seconds_a_point(self) -> float | None:
         """About what measuring one arm once takes, from one epoch of fine-tuning; None without labels, where it takes a moment."""
         first = next(arm for arm in self.info["arms"])
-        if labels is None or "seconds_a_point" in self.info["budget"]:
+        if self.labels is None or "seconds_a_point" in self.info["budget"]:
             return self.info["budget"].get("seconds_a_point")
         with self.timed("measuring_s"):
-            bench = fine_tuning(Start(self.out / "starts" / first["network"], fresh=True), labels, self.settings.device)
-            self.info["budget"]["seconds_a_point"] = seconds_a_point(bench, labels)
+            bench = fine_tuning(Start(self.out / "starts" / first["network"], fresh=True), self.labels, self.settings.device)
+            self.info["budget"]["seconds_a_point"] = seconds_a_point(bench, self.labels)
         return float(self.info["budget"]["seconds_a_point"])
 
-    def conclude(self, labels: Labels | None) -> None:
+    def conclude(self) -> None:
         """What follows from the verdict: leaks, what the head start is worth in labels, and the commands."""
         self.info["commands"] = {"pretrain": None, "after": None}
         arms = {arm["arm"]: arm for arm in self.info["arms"]}
@@ -430,9 +426,9 @@ class _Advising:
         if best["kind"] == CANDIDATE:
             wanted = next(Candidate.from_json(entry) for entry in self.info["candidates"] if entry["arm"] == best["arm"])
             self.info["commands"]["pretrain"] = pretrain_command(wanted, self.info["budget"]["flops"])
-            if labels is not None:
-                self.find_leaks(wanted, labels)
-                self.find_labels_worth(best, labels)
+            if self.labels is not None:
+                self.find_leaks(wanted, self.labels)
+                self.find_labels_worth(best, self.labels)
         init = wanted.run if best["kind"] == CANDIDATE else Path(best["init"])
         settings = self.settings
         config = final_recipe(best["points"][-1]["learning_rate"], settings.text_field, settings.label_field, settings.device)
