@@ -8,7 +8,9 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -19,12 +21,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from headstart.core import hardware
 from headstart.core.errors import Interrupted
 from headstart.core.files import write_json
 from headstart.core.rng import Rng
 from headstart.core.run import now, read_lines
+from headstart.engine.guard import Guard
+from headstart.engine.optim import OptimizerConfig, build_optimizer, step_unless
 from headstart.engine.trainer import Trainer
 from headstart.verbs.pretrain import pretrain, versions
 
@@ -40,6 +45,31 @@ def same_draws(device: str) -> Report:
     assert torch.equal(cpu.uniform("u", 64), other.uniform("u", 64).cpu())
     assert torch.equal(cpu.integers("i", 30522, 64), other.integers("i", 30522, 64).cpu())
     return {"bits": 64_000}
+
+
+def guard_neither_waits_nor_writes(device: str) -> Report:
+    """A step whose loss is NaN leaves the weights as they are, and the host waits for the device at no step (on a CPU there is no waiting)."""
+    model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6)).to(device)
+    optimizer = build_optimizer(model, OptimizerConfig(name="adamw"))
+    guard = Guard(torch.device(device), "stop", 10)
+    values, steps = torch.tensor([1.0, math.nan, 1.0], device=device), torch.arange(3, device=device)
+    norm = torch.ones((), device=device)
+    after_first: dict[str, torch.Tensor] = {}
+    for step in range(3):
+        for parameter in model.parameters():
+            parameter.grad = torch.ones_like(parameter) * values[step]
+        if device == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.set_sync_debug_mode("error" if step else "default")  # the first step makes the states
+        try:
+            step_unless(optimizer, guard.watch(values[step], norm, steps[step]))
+        finally:
+            if device == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+        after_first = after_first or copy.deepcopy(model.state_dict())
+    assert guard.report().first_bad == 1
+    assert all(torch.equal(value, after_first[name]) for name, value in model.state_dict().items())
+    return {"steps": 3}
 
 
 def losses(run: Path) -> list[float]:
@@ -157,7 +187,10 @@ def main() -> int:
     args.work.mkdir(parents=True, exist_ok=True)
     store = prepare_text([args.data], args.work / "store", TextConfig(vocab_size=4096)).folder
     result: Report = {"name": "cuda_check", "prepare_s": round(time.perf_counter() - began, 1), "checks": {}}
-    checks: list[tuple[str, Callable[[], Report]]] = [("same_draws", lambda: same_draws(args.device))]
+    checks: list[tuple[str, Callable[[], Report]]] = [
+        ("same_draws", lambda: same_draws(args.device)),
+        ("guard", lambda: guard_neither_waits_nor_writes(args.device)),
+    ]
     for slug in args.methods:
         for check in (close_to_cpu, graph_equals_plain, resumes_exactly, two_processes_train_as_one):
             place = args.work / f"{slug}-{check.__name__}"

@@ -9,7 +9,7 @@ from headstart.cli.main import main
 def run() -> int:
     """The command line as a program: once everything is said, a late signal must not turn a clean end into a kill."""
     code = main()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     return code
 

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import select
 import subprocess
 import sys
@@ -88,3 +89,10 @@ def test_a_lock_is_held_by_one_process_and_ends_with_it(tmp_path: Path) -> None:
             process.communicate()
     with locked(path, "works"):
         pass
+
+
+def test_json_takes_the_name_of_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"caf\xe9 \xc3\xa9")
+    write_json(tmp_path / "a.json", {"name": name})
+    assert read_json(tmp_path / "a.json") == {"name": name}
+    assert (tmp_path / "a.json").read_bytes().isascii()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from headstart.engine.plateau import MARGIN, Plateau, steps_to_leave
 
 
@@ -24,6 +26,17 @@ def test_a_run_that_never_left_says_where_it_ended() -> None:
     assert "it ended at 6.10" in plateau.verdict()
     plateau.note(40, {"other": 1.0})
     assert plateau.left_at is None
+
+
+def test_a_loss_that_is_no_number_has_not_left_it() -> None:
+    plateau = Plateau(entropy=6.0, metric="loss")
+    for step in range(10, 60, 10):
+        assert not plateau.note(step, {"loss": math.nan})
+    assert plateau.left_at is None
+    assert "never left" in plateau.verdict()
+    for step in (60, 70):
+        assert not plateau.note(step, {"loss": 1.0})  # the mean still holds one that is none
+    assert plateau.note(80, {"loss": 1.0})
 
 
 def test_its_state_survives_a_restart() -> None:

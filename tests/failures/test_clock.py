@@ -25,7 +25,7 @@ def jumping(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """An environment in which the wall clock of a process jumps."""
     compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
     if compiler is None:
-        pytest.skip("needs a C compiler to make a clock jump (Debian: gcc)")
+        pytest.skip("needs a C compiler (cc, gcc or clang; Debian: apt install gcc) to make a clock jump; none is on the PATH")
     library = tmp_path_factory.mktemp("clock") / "jumping_clock.so"
     subprocess.run([compiler, "-shared", "-fPIC", "-o", library, SOURCE, "-ldl"], check=True)
     where = environment() | {"LD_PRELOAD": str(library)}

@@ -189,3 +189,62 @@ def test_metrics_that_were_deleted_are_missed_once(kept: int, stopped: Path, sto
 
 def test_what_a_run_notes_is_its_newest_checkpoint(stopped: Path) -> None:
     assert run_info(stopped)["checkpoint"] == {"step": 12, "folder": str(stopped / "checkpoints")}
+
+
+@pytest.mark.parametrize("spelling", ["{}", "file://{}", "{}/../texts"])
+def test_checkpoints_inside_the_data_are_refused(spelling: str, corpus: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    shutil.copytree(corpus, texts)
+    before = files(texts)
+    with pytest.raises(UsageError, match=r"The checkpoint folder .* would lie inside the data folder"):
+        run(texts, tmp_path / "run", **{"trainer.checkpoint_folder": spelling.format(texts) + "/mine"})
+    assert files(texts) == before
+    assert not (tmp_path / "run").exists()
+
+
+# --- what counts as the same run --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_of_a_stopped_run_changes_nothing(stopped: Path, store: Path) -> None:
+    before = {name: (stopped / name).read_bytes() for name in files(stopped)}
+    said: list[str] = []
+    run(store, stopped, said, dry_run=True)
+    assert said[-1] == "Dry run: stopped before step 13. The run is as it was."
+    assert {name: (stopped / name).read_bytes() for name in files(stopped)} == before
+
+
+def test_paths_that_are_spelled_otherwise_are_the_same_paths(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("data").symlink_to(store)
+    Path("ck").mkdir()
+    settings = {**TINY, **STEPS}
+    pretrain("causal-lm", "data", out="run", say=print, **settings, **{"trainer.stop_at": 12, "trainer.checkpoint_folder": "ck"})
+    for data, folder in (("./data/", f"{tmp_path}/ck/"), (f"{tmp_path}/data", "ck/../ck"), (str(store), f"file://{tmp_path}/ck")):
+        pretrain("causal-lm", data, out="run", say=print, **settings, **{"trainer.stop_at": 12, "trainer.checkpoint_folder": folder})
+    with pytest.raises(UsageError, match=r"data: .* -> \['other'\]"):
+        pretrain("causal-lm", "other", out="run", say=print, **settings, **{"trainer.checkpoint_folder": "ck"})
+
+
+@pytest.mark.parametrize("wrong", [{"method.num_heads": 3}, {"init": "nowhere"}, {"batch": 10**8}])
+def test_a_refused_command_leaves_no_folder_of_a_run_behind(wrong: dict[str, Any], store: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        run(store, tmp_path / "run", **wrong)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_refused_command_leaves_the_run_that_is_there(stopped: Path, store: Path) -> None:
+    before = files(stopped)
+    with pytest.raises(UsageError):
+        run(store, stopped, **{"optimizer.learning_rate": 1.0})
+    assert files(stopped) == before
+
+
+@pytest.mark.promise("A run of an earlier version goes on: a setting that was added since counts as its default; checkpoints of formats 1 and 2 load.")
+def test_a_setting_that_was_added_since_had_its_default(stopped: Path, store: Path) -> None:
+    def as_of_before(info: dict[str, Any]) -> None:
+        del info["config"]["trainer"]["ema_decay"], info["config"]["schedule"]["power"], info["config"]["mixture"], info["from_init"]
+
+    change(stopped / "run.json", as_of_before)
+    with pytest.raises(UsageError, match=r"\(trainer\.ema_decay: None -> 0\.9\)"):
+        run(store, stopped, **{"trainer.ema_decay": 0.9})
+    assert run(store, stopped).info["status"] == "done"

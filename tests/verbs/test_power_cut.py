@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,9 @@ def control(tmp_path: Path) -> Path:
     path.write_bytes(b"x" * 100_000)
     try:
         if not dirty_pages(path):
-            pytest.skip("this file system does not tell what is not on the disk yet")
+            pytest.skip("the temporary folder lies in memory (tmpfs), where nothing waits for a disk: set TMPDIR to a folder on one")
     except OSError:
-        pytest.skip("this kernel does not tell what is not on the disk yet (cachestat came with Linux 6.5)")
+        pytest.skip(f"needs Linux 6.5 or newer, whose cachestat tells what is not on the disk yet; this is {platform.release()}")
     return path
 
 

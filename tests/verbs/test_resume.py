@@ -104,10 +104,11 @@ def test_a_run_that_stops_early_as_asked_goes_on_to_the_same_bits(undisturbed: C
 
 
 @pytest.mark.promise(
-    "Ctrl-C or SIGTERM: the step is finished, a checkpoint written, exit 130; the same command ends bit for bit as if nothing had been."
+    "Ctrl-C, SIGTERM or a queue's SIGUSR1: the step is finished, a checkpoint written, exit 130; the same command ends bit for bit as if nothing"
+    " had been."
 )
 @pytest.mark.promise("A second process on the folder of a run that goes on is refused; the first is not disturbed.")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_ends_with_a_checkpoint_and_exit_130_and_a_second_process_is_refused_meanwhile(
     number: signal.Signals, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path
 ) -> None:

@@ -194,8 +194,12 @@ def sha256_file(path: str | Path) -> str:
 
 
 def write_json(path: str | Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON, whole or not at all. NaN is refused: other languages cannot read it."""
-    data = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    """Write `value` as indented UTF-8 JSON, whole or not at all. NaN is refused: other languages cannot read it. Half characters (a file name that is
+    not UTF-8) are escaped."""
+    try:
+        data = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        data = json.dumps(value, indent=1, allow_nan=False).encode()
     with atomic_write(path) as file:
         file.write(data + b"\n")
 
@@ -214,6 +218,15 @@ def refuse_many_values(text: bytes | str) -> None:
     """Raises ValueError for JSON of more than `MAX_JSON_VALUES` values."""
     if len(text) > MAX_JSON_VALUES and (text.count(b",") if isinstance(text, bytes) else text.count(",")) > MAX_JSON_VALUES:
         raise ValueError(f"more than {MAX_JSON_VALUES:,} values")
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """For `json.loads(..., object_pairs_hook=unique_keys)`: a key that comes twice is a ValueError. Its first value would be lost without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} comes twice in one object")
+    return found
 
 
 def _refuse_constant(name: str) -> Any:

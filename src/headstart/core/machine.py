@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from headstart.core.errors import HeadstartError, MachineError
+from headstart.core.errors import HeadstartError, MachineError, UsageError
 
 _AGAIN = "then give the same command: it continues."
 _MENDS = {
@@ -34,6 +34,7 @@ _MENDS = {
 }
 _LIMITS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 _ANYWHERE = set(_MENDS) - {errno.ENOENT, errno.ENOTDIR}  # a missing file is the machine's doing only where we were writing
+_NO_MEMORY = ("failed to map segment", "allocate memory", "cannot allocate", "bad_alloc")  # the loader of libraries, torch, C++
 _IN_TEXT = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]")
 _SHORT_WRITE = re.compile(r"\d+ requested and \d+ written")  # numpy, of an array that a full disk took in part
 
@@ -82,6 +83,23 @@ def explained(number: int, place: str | Path | None) -> MachineError:
     """The error for the person: what the machine said about `place`, if it is known, and what to do."""
     said = os.strerror(number)
     return MachineError(f"{said}." if place is None else f"{place} could not be written: {said}.", _MENDS[number])
+
+
+def ordinary(error: Exception) -> HeadstartError | None:
+    """The error for the person, of one that a library raised although nobody made a mistake in a program: a name that no file system takes, or a
+    process that may not have the memory to begin (`ulimit -v`). None for any other."""
+    text = str(error)
+    if isinstance(error, OSError) and error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+        return UsageError(f"{error.filename}: {os.strerror(error.errno)}.", "Give another path.")
+    if "Symlink loop from" in text:  # pathlib, before Python 3.13
+        return UsageError(f"{text.removeprefix('Symlink loop from ')}: {os.strerror(errno.ELOOP)}.", "Give another path.")
+    if isinstance(error, ValueError) and "embedded null byte" in text:
+        return UsageError("A path holds a NUL byte.", "Give another path.")
+    if isinstance(error, MemoryError) or any(words in text for words in _NO_MEMORY):
+        return MachineError(f"{os.strerror(errno.ENOMEM)}.", _MENDS[errno.ENOMEM])
+    if refused := refusal(error):
+        return explained(*refused)
+    return None
 
 
 @contextmanager

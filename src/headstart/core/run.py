@@ -10,6 +10,7 @@ import fcntl
 import io
 import json
 import math
+import os
 import secrets
 import shutil
 import threading
@@ -51,6 +52,7 @@ class RunFolder:
     def __init__(self, folder: Path, writes: bool = True) -> None:
         self.folder = folder
         self.writes = writes
+        self.only_looks = False  # a dry run of a run that has begun: run.json stays as it is
         self._updating = threading.Lock()  # the thread that writes checkpoints notes them here
         if writes:
             self._open()
@@ -70,9 +72,12 @@ class RunFolder:
             raise UsageError(f"The run folder {folder} cannot be made: {error.strerror}.", "Choose another --out.") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            taken = os.fstat(self._lock.fileno()).st_ino != (folder / ".lock").stat().st_ino  # `discard` of another process removed it
         except OSError:
+            taken = True
+        if taken:
             self._lock.close()
-            raise UsageError(f"Another process is writing to the run {folder}.", "Wait for it, or choose another --out.") from None
+            raise UsageError(f"Another process is writing to the run {folder}.", "Wait for it, or choose another --out.")
         if not (folder / "run.json").exists() and any(not path.name.startswith(".") for path in folder.iterdir()):
             self._lock.close()
             if checkpoints := sorted((folder / "checkpoints").glob("step-*")):
@@ -100,7 +105,7 @@ class RunFolder:
         """Sets top-level fields of run.json and writes it."""
         with self._updating:
             self.info.update(fields)
-            if self.writes:
+            if self.writes and not self.only_looks:
                 write_json(self.folder / "run.json", self.info)
 
     def note_checkpoint(self, step: int, folder: str) -> None:
@@ -158,6 +163,14 @@ class RunFolder:
             if name == "metrics":
                 last = kept[-1]["step"] if kept else 0
         return last
+
+    def discard(self) -> None:
+        """Removes what opening a new run made, after its command was refused: it has no work in it."""
+        if self.writes and self.is_new and {path.name for path in self.folder.iterdir()} <= {".lock", "run.json"}:
+            for path in (self.folder / "run.json", self.folder / ".lock"):
+                path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self.folder.rmdir()
 
     def close(self) -> None:
         if self.writes:

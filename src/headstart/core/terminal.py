@@ -37,6 +37,17 @@ def leave_terminal() -> None:
             silence(stream)
 
 
+def open_closed_streams() -> None:
+    """A program may be started without an output (`>&-`). What is printed then goes nowhere; and no file of ours gets the number of the output, into
+    which any library may write."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
 def silence(stream: TextIO) -> None:
     """What is printed to this stream goes nowhere from now on: its reader is gone, which must not end the work."""
     nowhere = os.open(os.devnull, os.O_WRONLY)

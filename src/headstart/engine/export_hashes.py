@@ -22,7 +22,7 @@ _NOT_HASHED = {HASHES, "README.md"}  # a person may write into a card
 def write_hashes(folder: Path) -> None:
     """Hashes the files of an export that was just written."""
     names = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
-    hashes = {name: sha256_file(folder / name) for name in names if name not in _NOT_HASHED}
+    hashes = {name: sha256_file(folder / name) for name in names if Path(name).name not in _NOT_HASHED}
     write_json(folder / HASHES, {"format_version": FORMAT_VERSION, "sha256": hashes})
 
 
@@ -64,5 +64,7 @@ def _stated(folder: Path) -> Iterator[tuple[str, str]]:
             if file == MANIFEST:
                 continue  # not a checkpoint's
             raise BadInput("lacks its fields.", "Remove it to use the folder unchecked.", file=root / file)
-        yield from ((name.removeprefix(prefix), value) for name, value in hashes.items() if name.startswith(prefix))
+        for name, value in hashes.items():
+            if name.startswith(prefix) and Path(name).name not in _NOT_HASHED:
+                yield name.removeprefix(prefix), value
         return

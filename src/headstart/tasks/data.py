@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import BadInput
-from headstart.core.files import open_regular, refuse_many_values
+from headstart.core.files import open_regular, refuse_many_values, unique_keys
 from headstart.core.hardware import memory_total
 from headstart.data import parquet
 from headstart.data.compressed import Decompressed
@@ -280,7 +280,7 @@ def _blocks(stream: Any, limit: int) -> Iterator[bytes]:
 def _json(text: str) -> Any:
     """Raises ValueError or RecursionError."""
     refuse_many_values(text)
-    return json.loads(text)
+    return json.loads(text, object_pairs_hook=unique_keys)
 
 
 def _csv(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:

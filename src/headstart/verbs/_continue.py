@@ -3,6 +3,7 @@ is written."""
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ MACHINE_FIELDS = {
     "trainer.on_nonfinite", "trainer.max_skipped", "trainer.keep_checkpoints", "trainer.stop_at", "text.workers", "trainer.trackers",
 }  # fmt: skip
 """What may change between a run and its continuation: it decides where and how the run is computed, and when it ends; not what it computes."""
+
+PATHS = {"data", "init", "probe.labels", "trainer.checkpoint_folder", "text.tokenizer"}
+"""Settings that name places: `texts`, `./texts/` and `/home/me/texts` are the same."""
 
 
 def place_for(config: PretrainConfig, out: Path) -> Place:
@@ -53,7 +57,8 @@ def take(run: RunFolder, slug: str, config: PretrainConfig, origin: dict[str, st
             "Bring it back (is its disk mounted?) and give the same command; or start a new run in another --out. Nothing of this one was changed.",
             file=folder,
         )
-    if run.writes and not (isinstance(place, Local) and place.folder.resolve() == run.checkpoints.resolve()):  # those the run's own lock protects
+    own = isinstance(place, Local) and os.path.realpath(place.folder) == os.path.realpath(run.checkpoints)  # the run's own lock protects it
+    if run.writes and not own:
         held.enter_context(place.claim(owner))
     return continues
 
@@ -81,19 +86,48 @@ def changes(info: dict[str, Any], config: PretrainConfig, origin: dict[str, str]
     """(name, old value, new value) of every setting that decides what a run computes and is another than run.json records. What the model of --init
     decided counts only where it was given now."""
     decided = {name for name in info.get("from_init", []) if origin.get(name) not in GIVEN}
-    return [c for c in differences(info.get("config", {}), plain(config)) if c[0] not in MACHINE_FIELDS | decided]
+    found = differences(before(info, config), plain(config))
+    found = [(name, old, new) for name, old, new in found if name not in PATHS or places(old) != places(new)]
+    return [change for change in found if change[0] not in MACHINE_FIELDS | decided]
+
+
+def before(info: dict[str, Any], config: PretrainConfig) -> dict[str, Any]:
+    """The settings that run.json records. One that was added to headstart since had its default then."""
+
+    def filled(old: Any, default: Any) -> Any:
+        if not (isinstance(old, dict) and isinstance(default, dict)):
+            return old
+        return default | {name: filled(value, default.get(name)) for name, value in old.items()}
+
+    return dict(filled(info.get("config", {}), plain(type(config)())))
+
+
+def places(value: Any) -> Any:
+    """The paths of a setting, however they are spelled."""
+    if isinstance(value, list):
+        return [places(entry) for entry in value]
+    if not isinstance(value, str) or value.startswith("builtin:") or ("://" in value and not value.startswith("file://")):
+        return value
+    return os.path.realpath(value.removeprefix("file://"))
 
 
 def refuse_places(config: PretrainConfig, out: Path) -> None:
-    """Nothing is ever written into the user's data.
+    """Nothing is ever written into the user's data; nor where it could not be read again.
 
     Raises:
-        UsageError: the run folder, or that of the checkpoints, lies inside a data folder.
+        UsageError: the run folder, or that of the checkpoints, lies inside a data folder, or under a name that is not UTF-8.
     """
     written = {"run": (out, "--out"), "checkpoint folder": (config.trainer.checkpoint_folder, "--trainer.checkpoint-folder")}
-    for entry in map(Path, config.data):
+    for what, (place, flag) in written.items():
+        try:
+            os.path.realpath(place or "").encode()
+        except UnicodeEncodeError:
+            raise UsageError(
+                f"The {what} {place} would have a name that is not UTF-8, which the safetensors library cannot open.", f"Give {flag} another folder."
+            ) from None
+    for entry in map(os.path.realpath, config.data):
         for what, (place, flag) in written.items():
-            if place is None or "://" in (local := str(place).removeprefix("file://")) or not entry.is_dir():
+            if place is None or "://" in (local := str(place).removeprefix("file://")) or not os.path.isdir(entry):  # noqa: PTH112 (pathlib fails on names that are too long)
                 continue
-            if Path(local).resolve().is_relative_to(entry.resolve()):
+            if Path(os.path.realpath(local)).is_relative_to(entry):
                 raise UsageError(f"The {what} {place} would lie inside the data folder {entry}.", f"Give {flag} a folder elsewhere.")

@@ -130,6 +130,9 @@ class _Pretraining:
         threads = torch.get_num_threads()
         try:
             return self.record(run)
+        except (UsageError, BadInput):
+            run.discard()
+            raise
         finally:
             torch.set_num_threads(threads)  # the trial may have chosen fewer
             self.held.close()
@@ -142,6 +145,7 @@ class _Pretraining:
             self.continues = _continue.take(run, self.slug, self.config, self.origin, self.held)
         except BaseException:
             self.held.close()
+            run.discard()
             run.close()
             raise
         return run
@@ -152,6 +156,7 @@ class _Pretraining:
         init = self.ranks.first_then_others(lambda: self.first_model(run))
         if init is not None:
             self.config, decided = adopt(self.config, self.origin, self.method_class, init)
+        run.only_looks = self.config.dry_run and self.continues
         try:
             run.update(
                 status="running",
@@ -217,7 +222,8 @@ class _Pretraining:
             _rehearsal.rehearse(trainer, run.folder, self.say)
         if config.dry_run:
             run.update(status="stopped", error=None)
-            self.say("Dry run: stopped before step 1.")
+            step = (run.last_checkpoint() or (0, ""))[0] or 0
+            self.say(f"Dry run: stopped before step {step + 1:,}.{' The run is as it was.' if self.continues else ''}")
             return Run(run.folder, run.info)
         if decisions.compile:
             method.compile_parts()

@@ -31,8 +31,10 @@ def sample(run: str | Path, texts: Sequence[str] = (), *, count: int = 4, seed: 
 
     Raises:
         BadInput: not a run.
-        UsageError: it has nothing exported yet, or its store is gone.
+        UsageError: it has nothing exported yet, its store is gone, or a number is impossible.
     """
+    if count < 1 or seed < 0:
+        raise UsageError(f"{count} rows of seed {seed} to look at.", "Give --count of at least 1 and --seed of at least 0.")
     method, store, _ = load_run(Path(run))
     if texts:
         batch = method.encode(list(texts))

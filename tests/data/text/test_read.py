@@ -58,6 +58,7 @@ def test_gzip_of_several_members_is_read_to_the_end(tmp_path: Path) -> None:
     [
         (b'{"text": "broken', "not valid JSON"),
         (b'["a", "list"]', "a JSON list, not an object"),
+        (b'{"text": "first", "n": 1, "text": "second"}', "the key 'text' comes twice"),
         (b'{"body": "x", "title": "y"}', "no field 'text' (its fields: 'body', 'title')"),
         (b'{"text": 7}', "field 'text' is 7, not a string"),
         (b'{"text": null}', "field 'text' is null, not a string"),

@@ -20,7 +20,7 @@ from typing import IO, Any, TypeAlias
 import pyarrow as pa
 
 from headstart.core.errors import BadInput
-from headstart.core.files import refuse_many_values
+from headstart.core.files import refuse_many_values, unique_keys
 from headstart.core.hardware import memory_total
 from headstart.core.machine import refuse_limits
 from headstart.data import parquet
@@ -231,6 +231,7 @@ def _too_large(number: int, limit: int) -> Fault:
 
 
 def _json_lines(lines: _Lines, field: str) -> Iterator[_Found]:
+    name = json.dumps(field, ensure_ascii=False).encode(errors="replace")
     for line in lines:
         number = lines.number
         if line is None:
@@ -240,7 +241,8 @@ def _json_lines(lines: _Lines, field: str) -> Iterator[_Found]:
             continue
         try:
             refuse_many_values(line)
-            record = json.loads(line.decode())
+            hook = unique_keys if line.count(name) > 1 else None  # slower, and hardly ever needed
+            record = json.loads(line.decode(), object_pairs_hook=hook)
         except UnicodeDecodeError as error:
             yield _not_utf8(number, error)
         except (ValueError, RecursionError) as error:
