@@ -96,6 +96,13 @@ def test_a_store_is_of_the_kind_that_it_says(store: Path) -> None:
     assert contents_of([str(store)])[0].kinds == {"text": 1}
 
 
-def test_a_missing_folder_is_refused() -> None:
+def test_a_pattern_stands_for_its_files(corpus: Path) -> None:
+    found = contents_of([str(corpus / "*.txt")])
+    assert [entry.kinds for entry in found] == [{"text": 1}, {"text": 1}]
+    assert look([str(corpus / "*.txt")], found, "text")["text"]["documents"] > 100
+
+
+@pytest.mark.parametrize("entry", ["missing", "missing/*.txt"])
+def test_a_missing_folder_is_refused(entry: str) -> None:
     with pytest.raises(BadInput, match="no such file or folder"):
-        contents_of(["missing"])
+        contents_of([entry])

@@ -13,7 +13,7 @@ EXAMPLE = "headstart advise --data my/texts --labels labels.jsonl --budget.minut
 def parse(argv: list[str]) -> Any:
     import tyro
 
-    from headstart.verbs.advise import AdviseSettings
+    from headstart.verbs._advise_settings import AdviseSettings
 
     return tyro.cli(AdviseSettings, args=argv, prog="headstart advise", description=f"{HELP}.\nexample: {EXAMPLE}")
 

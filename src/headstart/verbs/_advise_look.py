@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import re
 import struct
@@ -70,6 +71,9 @@ def contents_of(data: Sequence[str]) -> list[FolderContents]:
             found.append(FolderContents(Path(entry), {"text": 1}, {}, 1, True))
         elif is_store(entry):
             found.append(FolderContents(Path(entry), {str(read_json(Path(entry) / "manifest.json").get("kind")): 1}, {}, 1, True))
+        elif glob.has_magic(entry) and not Path(entry).exists():
+            matches = sorted(glob.glob(entry, recursive=True))  # noqa: PTH207 (pathlib takes no absolute pattern)
+            found += [what_lies_here(path) for path in matches] or [what_lies_here(entry)]
         else:
             found.append(what_lies_here(entry))
     return found

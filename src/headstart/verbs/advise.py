@@ -21,13 +21,13 @@ advice.json, format_version 1 (times in seconds, FLOPs are counted training FLOP
                             machine {device, cores, memory_bytes, flops_per_second}
     evidence                "labels", or "no labels": kNN of the halves of held-out documents, weaker evidence
     metric                  "accuracy" or "knn_halves"
-    budget                  {minutes, flops, trial_seconds, needed_minutes}: flops is that of every arm's full run; needed_minutes, where no trial
-                            fits into a fifth of the budget, is one in which it does
+    budget                  {minutes, flops, trial_seconds, needed_minutes, seconds_a_point}: flops is that of every arm's full run; needed_minutes,
+                            where no trial fits into a fifth of the budget, is one in which it does; seconds_a_point is what a measurement should take
     candidates              [{arm, method, preset, init, run, steps, minutes (full run, here), flops_per_step and seconds_per_step {phase: n},
                             tokens_per_second, plateau_step, setup_s, ...}]
     left_out                [{method, why, minutes}]: minutes is the budget that would do, or null
     rungs                   [{flops, steps {arm: step}, keep, seconds}], as planned; the trial may end before the last
-    arms                    [{arm, kind ("candidate", "random start", "given model"), method, init,
+    arms                    [{arm, kind ("candidate", "random start", "given model"), method, init, network (folder in starts/),
                             points: [{rung, flops, step, wall_s, values [one a split], learning_rate, rankme}],
                             dropped_after (rung) or null, full {value, ci95} or null, fitted (a curve, or only a range), gain {value, ci95} or null}]
                             `full` is what the full budget should reach, `gain` that over the best random start, paired by split
@@ -49,7 +49,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +61,10 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import locked, read_json, sha256_file, write_json
 from headstart.core.run import now, read_run
 from headstart.core.terminal import printable
-from headstart.data.text.builtin import PREFIX
 from headstart.data.text.overlap import training_shares
 from headstart.data.text.store import open_text_store
 from headstart.engine.device import resolve_device
+from headstart.engine.text_method import model_folder
 from headstart.tasks.label_curve import Curve, labels_worth
 from headstart.tasks.leaks import NEARLY, training_leaks
 from headstart.verbs import _advise_lines, _advise_look, _advise_verdict
@@ -83,6 +83,7 @@ from headstart.verbs._advise_measure import (
     seconds_a_point,
     without_labels,
 )
+from headstart.verbs._advise_settings import AdviseSettings, checked
 from headstart.verbs._advise_trial import TRIAL_SHARE, Rung, plan_rungs, shortened
 from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM
 from headstart.verbs.config import flag
@@ -92,48 +93,6 @@ from headstart.verbs.sample import newest_export
 KIND, FORMAT_VERSION = "advice", 1
 MUCH_LEAKED = 0.05
 TOLERANCE = 1.1  # the trial ends before a rung that would take it beyond a fifth of the budget by more than this
-
-
-@dataclass
-class AdviseBudget:
-    """What may be spent on the full run."""
-
-    minutes: float | None = None
-    """Minutes of pre-training on this machine; the trial takes a fifth of that, and the winner's run continues from it."""
-
-
-@dataclass
-class AdviseSettings:
-    """Which pre-training helps on this data."""
-
-    data: tuple[str, ...] = ()
-    """Files, folders, prepared stores, or builtin:python-docs."""
-    labels: Path | None = None
-    """A .csv, .tsv, .jsonl or .parquet file with labelled records of the task that matters; without it the evidence is weaker."""
-    budget: AdviseBudget = field(default_factory=AdviseBudget)
-    """The pre-training that is advised on."""
-    init: Path | None = None
-    """A run, an export or a transformers folder of yours: continuing from it becomes an arm, and so does taking it as it is."""
-    out: Path | None = None
-    """The folder of the advice; None: runs/advice/NAME, NAME being that of the data folder."""
-    methods: tuple[str, ...] = ()
-    """Only these methods (`--methods mlm causal-lm`, or with commas); none: all that fit the data."""
-    preset: str = "tiny"
-    """Size of the networks, where a method has it."""
-    seed: int = 0
-    """Decides initialisation, order and splits."""
-    text_field: str = "text"
-    """Field with the text, of the data and of the labelled file."""
-    label_field: str = "label"
-    """Field with the class."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    pretrain: tuple[str, ...] = ()
-    """Further settings of every candidate's run: `--pretrain text.vocab_size=8000 batch=64`."""
-    json: bool = False
-    """Print advice.json."""
-    debug: bool = False
-    """Show tracebacks."""
 
 
 @dataclass
@@ -173,27 +132,6 @@ def advise_with(settings: AdviseSettings, *, say: Callable[[str], None] = print,
     advising = _Advising(settings, checked(settings), lambda line: say(printable(line)), live)
     with locked(advising.out / ".lock", "advises there"):
         return advising.run()
-
-
-def checked(settings: AdviseSettings) -> Path:
-    """The folder of the advice; refuses settings that no advice can have before anything is written."""
-    if not settings.data:
-        raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
-    minutes = settings.budget.minutes
-    if minutes is None or not 0 < minutes < float("inf"):
-        what = "No budget is given." if minutes is None else f"--budget.minutes is {minutes}."
-        raise UsageError(what, "Give the minutes of pre-training that you have: --budget.minutes 10.")
-    first = settings.data[0]
-    name = first.removeprefix(PREFIX) if first.startswith(PREFIX) else Path(first).resolve().name.split(".")[0]
-    out = settings.out or Path("runs") / "advice" / (name or "data")
-    for entry in map(Path, settings.data):
-        if entry.is_dir() and out.resolve().is_relative_to(entry.resolve()):
-            raise UsageError(f"The advice {out} would lie inside the data folder {entry}.", "Give --out a folder elsewhere.")
-    if settings.labels is not None and not settings.labels.is_file():
-        raise BadInput("does not exist, or is no file.", "Give a .csv, .tsv, .jsonl or .parquet file with labelled records.", file=settings.labels)
-    if not (out / "advice.json").exists() and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
-        raise UsageError(f"{out} holds other files.", "Give a new folder for the advice.")
-    return out
 
 
 def read_advice(folder: Path) -> dict[str, Any]:
@@ -324,7 +262,8 @@ class _Advising:
         """Candidates, the random start of each different network among them, and the user's model as it is."""
         arms, networks = [], set()
         for entry in found:
-            network = sorted(path.read_bytes() for path in (self.out / "starts" / entry.arm).rglob("config.json"))[0]
+            config = model_folder(self.out / "starts" / entry.arm) / "config.json"
+            network = config.read_bytes() if config.is_file() else entry.arm.encode()
             if network not in networks and (entry.init is None or self.labels is not None):
                 networks.add(network)
                 arms.append(new_arm(f"random start ({entry.arm} network)", RANDOM, entry))
