@@ -149,6 +149,9 @@ BROKEN: dict[str, str] = {
     "types": '{"format_version": 1, "decisions": {"total_steps": "many"}, "verdict": {"ci95": ["a", {}], "gain": {}}, "origin": [1]}',
     "types within": '{"format_version": 1, "hardware": [], "versions": "new", "commit": {"a": 1}, "config": {"data": 5}, "command": {"a": 1}}',
     "huge numbers": '{"format_version": 1, "decisions": {"total_steps": 1e999}, "totals": {"flops": ' + "9" * 400 + "}}",
+    "counts beyond floats": '{"format_version": 1, "totals": {"tokens": 1}, "data": [{"store": "s", "counts": {"training_tokens": '
+    + "9" * 400
+    + "}}]}",
     "deep": '{"format_version": 1, "config": ' + '{"a": ' * 500 + "1" + "}" * 500 + "}",
 }
 
@@ -202,13 +205,14 @@ def test_hostile_results_give_an_entry_and_no_end(tmp_path: Path) -> None:
             {"kind": "advice", "arms": [{"points": ["x", {"values": {}}], "full": {"value": []}, "gain": {"value": 1e999}}], "verdict": []},
             {"kind": "comparison", "arms": "x", "compared": [{"value": []}], "comparisons": [{"difference": None}], "worth": {"a": 1}},
             {"task": 5, "metric": [], "arms": 7, "ci95": [1]},
+            {"kind": ["claim"], "slug": "a", "claim": "b", "comparisons": []},
         )
     ):
         path = tmp_path / f"{number}" / "result.json"
         path.parent.mkdir()
         path.write_text(json.dumps(content).replace("Infinity", "1e999"))
     contents = Collector([tmp_path]).contents()
-    assert len(contents.evidence) == 4
+    assert len(contents.evidence) == 5
     assert render(contents)
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 MINUS, NARROW = "\u2212", "\u202f"  # a true minus sign; a narrow space that does not break
 
 
+def known(value: Any) -> TypeGuard[int | float]:
+    """Whether a value is a number that a float can hold; a file may say anything."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def number(value: Any, digits: int = 4) -> str:
     """Four significant digits; '-' for what is no finite number."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not known(value):
         return "–"
     if isinstance(value, int) and abs(value) < 10**15:
         return f"{value:,}".replace("-", MINUS)
@@ -27,7 +35,7 @@ def signed(value: float, digits: int = 3) -> str:
 
 def counted(value: Any) -> str:
     """1.2 M, 3.4 k: what is counted in large numbers."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not known(value):
         return "–"
     for limit, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= limit:
@@ -37,7 +45,7 @@ def counted(value: Any) -> str:
 
 def flops(value: Any) -> str:
     """1.8 × 10¹² FLOPs, without the word."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
+    if not known(value) or value <= 0:
         return "–"
     power = math.floor(math.log10(value))
     mantissa = value / 10.0**power if power < 300 else 1.0
@@ -45,12 +53,12 @@ def flops(value: Any) -> str:
 
 
 def gibibytes(value: Any) -> str:
-    return f"{value / 2**30:.2f}{NARROW}GiB" if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else "–"
+    return f"{value / 2**30:.2f}{NARROW}GiB" if known(value) else "–"
 
 
 def duration(seconds: Any) -> str:
     """12 s, 3 min 20 s, 2 h 05 min."""
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not math.isfinite(seconds) or seconds < 0:
+    if not known(seconds) or seconds < 0:
         return "–"
     if seconds < 60:
         return f"{seconds:.1f}{NARROW}s" if seconds < 10 else f"{seconds:.0f}{NARROW}s"
@@ -62,4 +70,4 @@ def duration(seconds: Any) -> str:
 
 
 def share(value: Any) -> str:
-    return f"{100 * value:.3g}{NARROW}%" if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else "–"
+    return f"{100 * value:.3g}{NARROW}%" if known(value) else "–"
