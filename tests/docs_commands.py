@@ -86,22 +86,21 @@ def small(command: str) -> list[str]:
     """The command on small data, from its verb on. What the page says wins over what makes it small, budgets and numbers of repeats apart."""
     words = shlex.split(command)
     words = words[words.index("headstart") + 1 :]
-    words = [re.sub(r"^/shared/", "", word).replace("s3://BUCKET", "bucket") for word in words]
+    words = [word.replace("/shared/texts", "my/texts").replace("/shared/", "").replace("s3://BUCKET", "bucket") for word in words]
     verb = words[0]
     if verb in ("pretrain", "profile"):
         kept = _without(words[2:], r"--budget\..*")
         kept = ["off" if before == "--trainer.compile" else word for before, word in zip(["", *kept], kept, strict=False)]  # a minute of compiling
-        return [*words[:2], *flags(SMALL), *kept]
+        size = r"method\..*|text\.vocab_size" if "--init" in kept else ""  # the model that is continued has its own
+        return [*words[:2], *flags({name: value for name, value in SMALL.items() if not re.fullmatch(size, name)}), *kept]
     if verb == "finetune":
         return [*words, "--epochs", "1", "--device", "cpu", "--max-length", "32", "--seeds", "2"]
     if verb == "prepare":
-        return [*words[:2], "--text.vocab-size", "300", *words[2:]]
+        return [*words, "--text.vocab-size", "300"]
     if verb == "replay":
         return [*_without(words, "--step"), "--step", "4"]
     if verb == "compare":
         return [*_without(words, r"--budget\..*"), "--measure", "linear-probe", "--seeds", "3"]
-    if verb == "compare":
-        return [*words, "--seeds", "2", "--finetune.epochs", "1", "--finetune.max-length", "32"]
     if verb == "advise":
         return [*_without(words, r"--budget\..*"), "--budget.minutes", "0.2"]
     return words
@@ -113,9 +112,9 @@ def _without(words: list[str], flag: str) -> list[str]:
     return [word for i, word in enumerate(words) if i not in gone]
 
 
-def run_folder(words: list[str]) -> Path:
-    """Where a `pretrain` command makes its run."""
+def made_folder(words: list[str]) -> Path:
+    """Where a `pretrain` or `prepare` command writes."""
     if "--out" in words:
         return Path(words[words.index("--out") + 1])
-    preset = words[words.index("--preset") + 1] if "--preset" in words else "tiny"
-    return Path("runs") / (f"{words[1]}-{preset}-0" + ("-smoke" if "--smoke" in words else ""))
+    preset, seed = (words[words.index(flag) + 1] if flag in words else standard for flag, standard in (("--preset", "tiny"), ("--seed", "0")))
+    return Path("runs") / (f"{words[1]}-{preset}-{seed}" + ("-smoke" if "--smoke" in words else ""))

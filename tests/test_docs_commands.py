@@ -19,7 +19,7 @@ import yaml
 from headstart.cli import main as cli
 from headstart.core.config import replace_nested
 from tests.corpus import labelled, write_corpus, write_jsonl
-from tests.docs_commands import FENCE, INLINE, PARSED_ONLY, ROOT, SMALL, commands, elsewhere, is_form, run_folder, small
+from tests.docs_commands import FENCE, INLINE, PARSED_ONLY, ROOT, SMALL, commands, elsewhere, is_form, made_folder, small
 from tests.running import torchrun
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -103,8 +103,8 @@ def run_all(found: list[str], where: str) -> None:
         if any(re.fullmatch(pattern, command) for pattern in PARSED_ONLY):
             cli.parse(importlib.import_module(f"headstart.cli.{words[0]}"), words[0], words[1:])
             continue
-        if words[0] == "pretrain":
-            shutil.rmtree(run_folder(words), ignore_errors=True)
+        if words[0] in ("pretrain", "prepare"):
+            shutil.rmtree(made_folder(words), ignore_errors=True)
         if command.startswith("torchrun"):
             done = torchrun(2, "headstart", *words, cwd=Path.cwd())
             code, printed = done.returncode, done.stdout + done.stderr

@@ -78,6 +78,7 @@ def pretrain_tables() -> str:
     return settings.pretrain_block() + methods.settings_block("causal-lm")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("verb", "tables"),
     [(("pretrain", "causal-lm"), pretrain_tables), (("finetune", "classification"), settings.finetune_block)],
@@ -119,6 +120,7 @@ def test_every_exit_code_says_what_to_do() -> None:
     rows = failures.exit_codes_block().splitlines()[2:]
     assert [int(row.split("|")[1]) for row in rows] == [0, 1, 2, 3, 4, 5, 130]
     assert all(len(row.split("|")[3]) > 5 for row in rows)
+    assert "NaN" in rows[5]
 
 
 def test_a_claim_that_did_not_run_is_said_not_to_have_run(tmp_path: Path) -> None:
@@ -146,6 +148,7 @@ def kinds(lines: list[str]) -> set[str]:
     return {words[0] for line in lines if not line.startswith("    ") and (words := line.split()) and words[0][0].isalpha()}
 
 
+@pytest.mark.slow
 def test_a_run_prints_what_the_quick_start_shows(corpus: Path, tmp_path: Path) -> None:
     """Else it is time for `python -m tools.record_docs`."""
     entry = next(step for step in recorded.quick_start()["steps"] if "--smoke" in step["command"])
