@@ -110,7 +110,7 @@ class LabelsWorth:
         if self.ci95 is None:
             return f"A random start {said}; the seeds are too few for an interval."
         low, high = self.ci95
-        if high is None and low >= self.largest:
+        if high is None and round(low) >= self.largest:
             return f"A random start {said}, in the whole 95 % interval."
         reach = f"{round(low):,} to {round(high):,}" if high is not None else f"{round(low):,} to more than {self.largest:,}"
         return f"A random start {said} (95 % interval {reach})."

@@ -283,7 +283,7 @@ class OnLabels(Comparing):
         if plan.left_out:
             found.append(f"Left out to fit the minutes: {', '.join(plan.left_out)}.")
         if labelled.repeated:
-            found.append(f"{labelled.repeated} labelled records repeat the text of another one and were left out.")
+            found.append(f"Labelled records left out because they repeat the text of another one: {labelled.repeated}.")
         if labelled.task == "classification":
             scored = labelled.test or labelled.records
             commonest = int(np.bincount(np.asarray(scored.labels, dtype=np.int64)).max()) / len(scored)
