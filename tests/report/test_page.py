@@ -278,6 +278,13 @@ def test_a_claim_is_read_with_its_interval_cost_and_figure(everything: Path) -> 
     assert entry.figure.startswith("data:image/svg+xml;base64,")
 
 
+def test_a_claim_in_its_folder_and_the_committed_copy_are_one(tmp_path: Path) -> None:
+    for path in (tmp_path / "claims" / "electra-cpu" / "result.json", tmp_path / "claims" / "results" / "electra-cpu.json"):
+        path.parent.mkdir(parents=True)
+        path.write_text(json.dumps(claim_result()))
+    assert len(Collector([tmp_path]).contents().evidence) == 1
+
+
 def test_advice_is_read_with_its_ranking_curve_and_command(everything: Path) -> None:
     entry = read_evidence(everything / "advice" / "reviews" / "advice.json", "a")
     assert entry is not None

@@ -42,10 +42,15 @@ class Collector:
         contents.runs = [self._section(folder, root, anchors) for folder in found.runs]
         # What goes on comes first; those of a claim or a trial lie deeper and come after.
         contents.runs.sort(key=lambda run: (run.status != "running", run.status == "unreadable", run.name.count("/")))
+        told: set[tuple[str, ...]] = set()
         for path in [*found.results, *found.claims]:
             entry = self._read(path, _anchor(f"e-{path.parent.name}-{path.stem}", anchors))
-            if entry is not None:
+            if entry is None:
+                continue
+            same = (entry.kind, entry.title, entry.sentence, dict(entry.facts).get("Date", ""))  # its own folder, and the committed copy
+            if entry.error or same not in told:
                 contents.evidence.append(entry)
+            told.add(same)
         return contents
 
     def _section(self, folder: Path, root: Path, anchors: set[str]) -> RunSection:
