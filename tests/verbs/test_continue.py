@@ -239,7 +239,6 @@ def test_a_refused_command_leaves_the_run_that_is_there(stopped: Path, store: Pa
     assert files(stopped) == before
 
 
-@pytest.mark.promise("A run of an earlier version goes on: a setting that was added since counts as its default; checkpoints of formats 1 and 2 load.")
 def test_a_setting_that_was_added_since_had_its_default(stopped: Path, store: Path) -> None:
     def as_of_before(info: dict[str, Any]) -> None:
         del info["config"]["trainer"]["ema_decay"], info["config"]["schedule"]["power"], info["config"]["mixture"], info["from_init"]
