@@ -109,8 +109,9 @@ def test_the_report_imports_no_torch(everything: Path, tmp_path: Path) -> None:
 
 
 def test_the_verb_in_python_may_be_called_again_and_again(everything: Path, tmp_path: Path) -> None:
+    verb: Any = headstart  # a type checker sees the package of this name
     for _ in range(2):
-        assert headstart.report([everything / "causal-lm-tiny-0"], out=tmp_path / "r.html").is_file()
+        assert verb.report([everything / "causal-lm-tiny-0"], out=tmp_path / "r.html").is_file()
 
 
 # what is found

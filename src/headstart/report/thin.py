@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 
-def thinned(steps: Sequence[int], values: Sequence[float], columns: int) -> tuple[np.ndarray, np.ndarray]:
+def thinned(steps: ArrayLike, values: ArrayLike, columns: int) -> tuple[np.ndarray, np.ndarray]:
     """The first, the last, and of each column of the step axis the lowest and the highest value, and one NaN where a column has some.
 
     Args:
@@ -39,7 +39,7 @@ def thinned(steps: Sequence[int], values: Sequence[float], columns: int) -> tupl
     return x[keep], y[keep]
 
 
-def packed(steps: Sequence[int], values: Sequence[float], columns: int) -> dict[str, list[Any]]:
+def packed(steps: ArrayLike, values: ArrayLike, columns: int) -> dict[str, list[Any]]:
     """A thinned curve for JSON: steps as differences, values with five significant digits, None for what is no finite number."""
     x, y = thinned(steps, values, columns)
     return {"x": np.diff(x, prepend=0).tolist(), "y": [rounded(value) for value in y.tolist()]}
