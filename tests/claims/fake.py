@@ -42,9 +42,7 @@ def open_data(scale: Scale, folder: Path) -> Data:
     return Data(
         facts={"name": "grammar", "source": "generated", "train": 80, "test": 10, "split": "by seed"},
         corpora={"train": [corpus]},
-        tasks=(Task("first", measured, settings=(1, 2), texts=["The old boat sails."]), Task("second", measured)) if scale.options.get("two") else (
-            Task("first", measured, settings=(1, 2)),
-        ),
+        tasks=(Task("first", measured, settings=(1, 2), texts=["The old boat sails."]),),
         files=(corpus / "first.txt",),
         anchors={"chance": 0.5},
     )

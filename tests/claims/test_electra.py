@@ -115,9 +115,9 @@ def test_labels_are_half_of_each_class_drawn_anew_for_each_seed() -> None:
 
 
 def test_naive_bayes_by_hand() -> None:
-    """Classes of equal size. "good": (2+1)/(3+3) in yes, (0+1)/(3+3) in no; "film" 1/6 + ... in both alike; an unknown word says nothing."""
+    """Classes of equal size. "good": (2+1)/(3+3) in yes, (0+1)/(3+3) in no; "film" 2/6 in both; an unknown word says nothing."""
     labelled = TextData(["good good film", "bad bad film"], [1, 0], ["no", "yes"])
-    assert naive_bayes_accuracy(labelled, TextData(["good unheard", "bad film", "good bad bad"], [1, 0, 0], ["no", "yes"])) == 1.0
+    assert naive_bayes_accuracy(labelled, TextData(["good unheard", "bad film", "good bad bad", "good good bad"], [1, 0, 0, 1], ["no", "yes"])) == 1.0
     assert naive_bayes_accuracy(labelled, TextData(["good", "bad"], [0, 1], ["no", "yes"])) == 0.0
 
 

@@ -28,30 +28,35 @@ def arm_runs(name: str, values: list[float], flops: float = 1e11, trained: bool 
     return ArmRuns(arm, 1e-3, {"first": 1}, {}, runs)
 
 
+def models(*arms: ArmRuns) -> list[Model]:
+    return [run.model for arm in arms for run in arm.runs]
+
+
 def test_unequal_training_flops_are_refused_by_name() -> None:
-    with pytest.raises(UsageError, match=r"arms large and small had unequal training FLOPs, 1\.05e\+11 and 1e\+11 \(seed 0\)"):
-        refuse_unequal([arm_runs("small", [0.5]), arm_runs("large", [0.5], flops=1.05e11)])
+    with pytest.raises(UsageError, match=r"arms large \(seed 0\) and small \(seed 0\) had unequal training FLOPs, 1\.05e\+11 and 1e\+11"):
+        refuse_unequal(models(arm_runs("small", [0.5]), arm_runs("large", [0.5], flops=1.05e11)))
 
 
 def test_up_to_two_per_cent_or_one_step_are_equal() -> None:
-    refuse_unequal([arm_runs("a", [0.5]), arm_runs("b", [0.5], flops=1.019e11)])
+    refuse_unequal(models(arm_runs("a", [0.5]), arm_runs("b", [0.5], flops=1.019e11)))
     with pytest.raises(UsageError):
-        refuse_unequal([arm_runs("a", [0.5]), arm_runs("b", [0.5], flops=1.021e11)])
+        refuse_unequal(models(arm_runs("a", [0.5]), arm_runs("b", [0.5], flops=1.021e11)))
     few = 3 * STEP  # of a run of three steps one step is a third
-    refuse_unequal([arm_runs("a", [0.5], flops=few), arm_runs("b", [0.5], flops=few + STEP)])
+    refuse_unequal(models(arm_runs("a", [0.5], flops=few), arm_runs("b", [0.5], flops=few + STEP)))
     with pytest.raises(UsageError):
-        refuse_unequal([arm_runs("a", [0.5], flops=few), arm_runs("b", [0.5], flops=few + 1.1 * STEP)])
+        refuse_unequal(models(arm_runs("a", [0.5], flops=few), arm_runs("b", [0.5], flops=few + 1.1 * STEP)))
 
 
 def test_every_seed_is_compared() -> None:
-    uneven = arm_runs("b", [0.5, 0.5])
-    uneven.runs[1].model.__dict__["flops"] = 2e11
-    with pytest.raises(UsageError, match=r"\(seed 1\)"):
-        refuse_unequal([arm_runs("a", [0.5, 0.5]), uneven])
+    uneven = [*models(arm_runs("a", [0.5, 0.5])), seed_run(Arm("b", "mlm"), 0.5).model, seed_run(Arm("b", "mlm"), 0.5, seed=1, flops=2e11).model]
+    with pytest.raises(UsageError, match=r"b \(seed 1\)"):
+        refuse_unequal(uneven)
 
 
 def test_an_untrained_arm_and_a_stated_reason_are_exempt() -> None:
-    refuse_unequal([arm_runs("a", [0.5]), arm_runs("none", [0.5], trained=False), arm_runs("b", [0.5], flops=9e11, unequal="equal steps")])
+    exempt = (arm_runs("none", [0.5], trained=False), arm_runs("b", [0.5], flops=9e11, unequal="equal steps"))
+    refuse_unequal(models(*exempt))
+    refuse_unequal(models(arm_runs("a", [0.5]), *exempt))
 
 
 def comparison(a: ArmRuns, b: ArmRuns, margin: float = 0.0) -> dict[str, object]:

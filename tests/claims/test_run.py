@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from headstart.claims._claim import Arm, Claim, Data, Guard, Model, Scale
+from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Scale
 from headstart.claims._run import claim
 from headstart.core.errors import UsageError
 from tests.claims import fake
@@ -209,11 +209,12 @@ def test_a_change_of_the_claim_file_is_noticed_but_not_one_of_its_words(tmp_path
 
 
 @pytest.mark.slow
-def test_unequal_budgets_are_refused_by_name_after_the_first_unequal_run(tmp_path: Path) -> None:
+def test_unequal_budgets_are_refused_by_name_before_the_unequal_run_is_measured(tmp_path: Path) -> None:
     arms = (Arm("causal", "causal-lm"), Arm("masked", "mlm", {"budget.flops": 9e8}))
-    with pytest.raises(UsageError, match="masked and causal had unequal training FLOPs"):
+    with pytest.raises(UsageError, match=r"arms masked \(seed 0\) and causal \(seed 0\) had unequal training FLOPs"):
         run_fake(tmp_path, fake.with_scale(**SMALL | {"arms": arms}))
     assert not (tmp_path / "result.json").exists()
+    assert "masked" not in (tmp_path / "calls.txt").read_text()
 
 
 @pytest.mark.slow
@@ -230,7 +231,7 @@ def test_a_common_start_counts(tmp_path: Path) -> None:
     assert after["train_flops"] == begun["flops"] + own["flops"] == pytest.approx(direct["train_flops"], rel=0.1)
     assert after["tokens"] == begun["tokens"] + own["tokens"]
     alone = Arm("continued", "causal-lm", {"budget.flops": 6e8}, start=start)
-    with pytest.raises(UsageError, match="continued and direct had unequal"):
+    with pytest.raises(UsageError, match=r"continued \(seed 0\) and direct \(seed 0\) had unequal"):
         run_fake(tmp_path / "more", dataclasses.replace(fake.with_scale(**SMALL | {"arms": (arms[0], alone)}), comparisons=()))
 
 
@@ -259,6 +260,13 @@ def test_wrong_names_are_refused_before_anything_is_written(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="no claim 'elektra'"):
         claim("elektra", out=out)
     assert not out.exists()
+
+
+def test_a_comparison_of_what_the_claim_does_not_have_is_refused_at_the_start(tmp_path: Path) -> None:
+    for comparison in (Comparison("causal", "maskd"), Comparison("causal", "masked", tasks=("third",))):
+        with pytest.raises(UsageError, match=r"compares (maskd|third), which it does not have"):
+            run_fake(tmp_path / "out", dataclasses.replace(fake.CLAIM, comparisons=(comparison,)))
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_a_scale_has_the_comparisons_of_its_arms() -> None:

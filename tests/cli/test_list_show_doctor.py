@@ -180,6 +180,7 @@ def test_without_a_claim_result_the_page_says_so(tmp_path: Path) -> None:
 def test_results_of_other_methods_are_not_mixed_in(tmp_path: Path) -> None:
     result_file(tmp_path, "bprop")
     result_file(tmp_path, "prop", "gpu")
+    result_file(tmp_path, "prop-more", "gpu")
     assert [result["preset"] for result in read_results("prop", tmp_path)] == ["gpu"]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -62,21 +62,22 @@ class ArmRuns:
     runs: Sequence[SeedRun]
 
 
-def refuse_unequal(arms: Sequence[ArmRuns]) -> None:
+def refuse_unequal(models: Iterable[Model]) -> None:
     """Arms must have had equal training FLOPs, counted, starts included: within one step, or 2 %.
 
     Raises:
         UsageError: two have not; both are named with their figures.
     """
-    held = [arm for arm in arms if arm.arm.trained and not arm.arm.unequal]
-    for seed in range(max((len(arm.runs) for arm in held), default=0)):
-        models = [arm.runs[seed].model for arm in held if seed < len(arm.runs)]
-        least, most = min(models, key=lambda m: m.flops), max(models, key=lambda m: m.flops)
-        if most.flops - least.flops > max(EQUAL_SHARE * most.flops, least.step_flops, most.step_flops):
-            raise UsageError(
-                f"The arms {most.arm.name} and {least.arm.name} had unequal training FLOPs, {most.flops:.4g} and {least.flops:.4g} (seed {seed}).",
-                "Give both the same --budget.flops, or say in the arm's `unequal` why they may differ.",
-            )
+    held = [model for model in models if model.arm.trained and not model.arm.unequal]
+    if not held:
+        return
+    least, most = min(held, key=lambda model: model.flops), max(held, key=lambda model: model.flops)
+    if most.flops - least.flops > max(EQUAL_SHARE * most.flops, least.step_flops, most.step_flops):
+        raise UsageError(
+            f"The arms {most.arm.name} (seed {most.seed}) and {least.arm.name} (seed {least.seed}) had unequal training FLOPs,"
+            f" {most.flops:.4g} and {least.flops:.4g}.",
+            "Give both the same --budget.flops, or say in the arm's `unequal` why they may differ.",
+        )
 
 
 def assemble(

@@ -101,10 +101,19 @@ class _Claiming:
         self.whole = only_arm is None and all(self.seeds[arm.name] >= scale.seeds_of(arm) for arm in self.arms)
         (folder / "data").mkdir(exist_ok=True)
         self.data = declared.open_data(scale, folder / "data")
+        self.check_names()
         self.record = Record(folder, declared, preset, identity(declared, scale, self.data, device))
         self.told: set[str] = set()
         self.models: dict[str, Model] = {}
         self.total = 0
+
+    def check_names(self) -> None:
+        """A comparison of what does not exist would be left out, or fail after hours."""
+        arms = {arm.name for scale in self.claim.presets.values() for arm in scale.arms}
+        tasks = {task.name for task in self.data.tasks}
+        for comparison in self.claim.comparisons:
+            if strange := ({comparison.a, comparison.b} - arms) | (set(comparison.tasks) - tasks):
+                raise UsageError(f"The claim {self.claim.slug} compares {', '.join(sorted(strange))}, which it does not have.", "Correct its file.")
 
     def run(self) -> dict[str, Any]:
         self.say(self.plan())
@@ -115,7 +124,6 @@ class _Claiming:
             tuning = {"learning_rates": tried, "settings": settings_tried}
             measured = [self.seed_run(arm, rate, seed, settings) for seed in range(self.seeds[arm.name])]
             runs.append(ArmRuns(arm, rate, settings, tuning, measured))
-            refuse_unequal(runs)
         return assemble(self.claim, self.preset, self.scale, self.data, runs, self.whole, self.device, self.say)
 
     def plan(self) -> str:
@@ -145,6 +153,7 @@ class _Claiming:
             if arm.trained:
                 self.tell(key, f"{arm.name}: pre-training, learning rate {rate:g}, seed {seed}")
             self.models[key] = self.made(arm, rate, seed)
+            refuse_unequal(model for model in self.models.values() if model.arm in self.arms)  # a common start alone has less
         return self.models[key]
 
     def made(self, arm: Arm, rate: float | None, seed: int) -> Model:
