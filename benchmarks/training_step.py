@@ -32,7 +32,7 @@ SPECIAL_IDS = {"pad": 0, "unk": 100, "cls": 101, "sep": 102, "mask": 103}
 def method_of(arguments: argparse.Namespace) -> tuple[Any, Any]:
     """The method with the peer's sizes, and its preset."""
     from headstart import methods
-    from headstart.backbones.attention import use_fast_attention
+    from headstart.backbones.kernels import use_fast_kernels
 
     method_class = methods.load(arguments.what)
     preset = method_class.presets["base" if arguments.what == "causal-lm" else arguments.size]
@@ -41,7 +41,7 @@ def method_of(arguments: argparse.Namespace) -> tuple[Any, Any]:
     store = SimpleNamespace(tokenizer=None, special_ids=special, vocab_size=vocab, unigram_entropy=10.0, continues_word=None)
     torch.manual_seed(0)
     method = method_class(preset.method, store).to(arguments.device)
-    use_fast_attention(method)
+    use_fast_kernels(method)
     return method.train(), preset
 
 

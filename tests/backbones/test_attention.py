@@ -73,11 +73,12 @@ def test_outputs_and_gradients_are_those_of_sdpa(name: str, padded: bool) -> Non
 
 def test_the_matrix_products_are_taken_where_they_win_and_nowhere_else() -> None:
     short, long = (torch.zeros(1, 1, length, 4, dtype=torch.bfloat16) for length in (LONGEST_ROW, LONGEST_ROW + 1))
-    assert attention._short_in_bf16(short, short)
-    assert not attention._short_in_bf16(long, long)
-    assert not attention._short_in_bf16(short.float(), short.float())
+    assert attention._wins(short, short, 0.0)
+    assert not attention._wins(long, long, 0.0)
+    assert not attention._wins(short.float(), short.float(), 0.0)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert attention._short_in_bf16(short.float(), short.float())
+        assert attention._wins(short.float(), short.float(), 0.0)
+    assert attention._wins(long.float(), long.float(), 0.1)  # where SDPA could not be fused
 
 
 def test_no_export_names_it(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_no_export_names_it(tmp_path: Path) -> None:
 
 def test_dropout_falls_on_the_weights() -> None:
     torch.manual_seed(0)
-    query, key, value = torch.randn(3, 2, 3, 16, 8, dtype=torch.bfloat16).unbind(0)
+    query, key, value = torch.randn(3, 2, 3, 16, 8).unbind(0)
     module = torch.nn.Module()
     kept, _ = attention.attention(module, query, key, value, None, dropout=0.0, is_causal=False)
     mean = torch.stack([attention.attention(module, query, key, value, None, dropout=0.5, is_causal=False)[0].float() for _ in range(400)]).mean(0)

@@ -25,7 +25,7 @@ from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
-from headstart.backbones.attention import use_fast_attention
+from headstart.backbones.kernels import use_fast_kernels
 from headstart.backbones.text import Architecture, encode
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.text.config import TextConfig
@@ -122,7 +122,7 @@ def load_encoder(folder: str | Path, fresh: bool = False, seed: int = 0, dropout
     if getattr(config, "use_cache", False):
         config.use_cache = model.config.use_cache = False
     model.eval()
-    use_fast_attention(model)
+    use_fast_kernels(model)
     try:
         return Encoder(
             module=model,

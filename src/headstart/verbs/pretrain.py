@@ -15,7 +15,7 @@ from typing import Any, Literal
 import torch
 
 from headstart import __version__, methods
-from headstart.backbones.attention import use_fast_attention
+from headstart.backbones.kernels import use_fast_kernels
 from headstart.core import hardware
 from headstart.core.config import plain
 from headstart.core.errors import BadInput, Interrupted, UsageError
@@ -369,7 +369,7 @@ def build_method(method_class: type[Method], config: PretrainConfig, store: Any,
     """The method on the CPU, with the first weights of its seed, or those of the folder `init`."""
     torch.manual_seed(config.seed)
     method = method_class(config.method, store, init)
-    use_fast_attention(method)
+    use_fast_kernels(method)
     if config.trainer.activation_checkpointing:
         checkpoint_activations(method)
     return method
