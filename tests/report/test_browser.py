@@ -158,6 +158,23 @@ def test_log_axes_and_other_axes(visit: Open, page: Path) -> None:
     assert seen.complaints == []
 
 
+def test_measured_points_have_a_chart_each_with_an_axis_of_its_own(visit: Open, page: Path) -> None:
+    seen = visit(page)
+    anchor = "e-two-comparison"
+    for chart in ("c0", "c2"):
+        seen.page.evaluate(f"location.hash = '{anchor}--{chart}'")
+        seen.page.wait_for_selector(f"#{anchor}--{chart} [data-ready]")
+    assert scale(seen, f"{anchor}--c0") == [0, 4e11]
+    assert scale(seen, f"{anchor}--c2") == [50, 200]
+    seen.page.focus(f"#{anchor}--c2 .plot")
+    seen.page.keyboard.press("+")
+    assert scale(seen, f"{anchor}--c2")[0] > 50
+    assert scale(seen, f"{anchor}--c0") == [0, 4e11]
+    seen.page.locator(f"#{anchor} [data-log=x]").click()
+    assert scale(seen, f"{anchor}--c0") == [1e11, 4e11], "a logarithmic axis has no zero: the random start is left out"
+    assert seen.complaints == []
+
+
 def test_the_plateau_line_lies_in_the_chart_of_its_loss_and_nowhere_else(visit: Open, page: Path) -> None:
     seen = visit(page)
     run_section(seen)

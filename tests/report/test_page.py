@@ -305,7 +305,8 @@ def test_a_comparison_is_read_with_its_table_curves_and_what_it_is_worth(everyth
     ]
     assert [arm.name for arm in entry.arms] == ["causal-lm", "mlm", "random, llama"], "as the table is ordered, best first"
     assert entry.arms[0].values == pytest.approx([0.74, 0.75, 0.76])
-    flops, labels = entry.charts
+    flops, seconds, labels = entry.charts
+    assert seconds["series"][0]["x"] == [10, 20, 40]
     assert flops["series"][0]["x"] == [1e11, 2e11, 4e11]
     assert labels["series"][0]["x"] == [50, 100, 200]
     assert "With 200 labels causal-lm reaches what a random start needs 520 for." in entry.notes

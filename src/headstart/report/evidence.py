@@ -298,7 +298,7 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
         )  # fmt: skip
         if found.get("equal_compute") is False:
             evidence.notes.append(text(found.get("sentence")) or f"{a} and {b} did not have equal compute.")
-    by_flops, by_labels = [], []
+    by_flops, by_time, by_labels = [], [], []
     for arm in arms:
         name = text(arm.get("arm"))
         points = [mapping(point) for point in listed(arm.get("points"))]
@@ -306,6 +306,7 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
         of_most = [point for point in points if finite(point.get("labels")) == most]
         final = [point for point in points if point.get("final") is not False]
         by_flops.append({"label": name, "x": [finite(p.get("flops")) for p in of_most], "y": [finite(p.get("mean")) for p in of_most]})
+        by_time.append({"label": name, "x": [finite(p.get("wall_s")) for p in of_most], "y": [finite(p.get("mean")) for p in of_most]})
         by_labels.append({"label": name, "x": [finite(p.get("labels")) for p in final], "y": [finite(p.get("mean")) for p in final]})
         values = [finite(value) for seeds in listed(of_most[-1].get("values")) for value in _flat(seeds)] if of_most else []
         row = rows.get(name, {})
@@ -313,7 +314,10 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
         evidence.arms.append(Arm(name, values, finite(row.get("flops")), finite(row.get("wall_s")), note=note))
     evidence.arms.sort(key=lambda arm: list(rows).index(arm.name) if arm.name in rows else len(rows))
     evidence.arms_caption = "With all labels; a dot is one training. The interval is that of the comparison at equal compute."
-    evidence.charts = [_points_chart(f"{metric} against training FLOPs", "FLOPs", by_flops)]
+    evidence.charts = [
+        _points_chart(f"{metric} against training FLOPs", "FLOPs", by_flops),
+        _points_chart(f"{metric} against pre-training time", "seconds", by_time),
+    ]
     if len({x for series in by_labels for x in series["x"]}) > 1:
         evidence.charts.append(_points_chart(f"{metric} against the number of labels", "labels", by_labels))
     worth = [text(mapping(row).get("sentence")) for row in listed(content.get("worth"))]

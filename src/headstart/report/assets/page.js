@@ -129,6 +129,10 @@
     };
   }
 
+  function rangeLogX(u, low, high) { // as it is: whole decades would leave half the chart empty
+    return low == null ? [1, 10] : low === high ? [low / 2, high * 2] : [low, high];
+  }
+
   function rangeY(spec, state) {
     return (u, low, high) => {
       if (low == null || high == null) return state.logY ? [1, 10] : [0, 1];
@@ -151,7 +155,7 @@
     });
     const chart = new uPlot({
       width: host.clientWidth, height: host.clientHeight, legend: { show: false }, padding: [8, 18, 0, 0],
-      scales: { x: { time: false, distr: state.logX ? 3 : 1 }, y: { distr: state.logY ? 3 : 1, range: rangeY(spec, state) } },
+      scales: { x: { time: false, distr: state.logX ? 3 : 1, ...(state.logX ? { range: rangeLogX } : {}) }, y: { distr: state.logY ? 3 : 1, range: rangeY(spec, state) } },
       axes: [axis({ size: 28, space: 64 }), axis({ size: 52, space: 32 })],
       cursor: { y: false, points: { size: 7 }, drag: { x: true, y: false, setScale: true }, ...(data[owner].together || spec.points ? {} : { sync: { key: owner, scales: ["x", null] } }) },
       series: [{}, ...spec.series.map((series, i) => ({
@@ -162,7 +166,7 @@
         drawClear: [(u) => mark.under(u)],
         draw: [(u) => mark.over(u, spec)],
         setCursor: [(u) => readOut(figure, u)],
-        setScale: [(u, key) => { if (key === "x" && u.status === 1) state.zoom = isWhole(u) ? null : [u.scales.x.min, u.scales.x.max]; }],
+        setScale: [(u, key) => { if (key === "x" && u.status === 1 && !spec.points) state.zoom = isWhole(u) ? null : [u.scales.x.min, u.scales.x.max]; }],
       },
     }, values, host);
     figure.chart = chart; figure.spec = spec;
@@ -234,12 +238,13 @@
 
   function zoom(figure, range) {
     const together = figure.closest("[data-owner]");
-    for (const other of $$(".chart", together)) {
+    const alone = figure.spec && figure.spec.points; // each has an x of its own
+    for (const other of alone ? [figure] : $$(".chart", together)) {
       if (!other.chart) continue;
       const xs = other.chart.data[0];
       if (xs.length) other.chart.setScale("x", range ? { min: range[0], max: range[1] } : { min: xs[0], max: xs[xs.length - 1] });
     }
-    stateOf(together.dataset.owner).zoom = range;
+    if (!alone) stateOf(together.dataset.owner).zoom = range;
   }
 
   // --- tables behind charts -------------------------------------------------------------------------------------------------------------
@@ -278,14 +283,15 @@
     for (const tools of $$(".tools", root)) {
       const charts = tools.parentElement.querySelector(".charts"), owner = charts.dataset.owner, state = stateOf(owner);
       const again = () => { state.zoom = null; $$(".chart", charts).forEach((f) => { if (f.chart) draw(f); if ($("details.data", f).open) fillTable(f); }); };
-      $("[data-axis]", tools).addEventListener("change", (event) => { state.axis = event.target.value; again(); });
+      const axis = $("[data-axis]", tools); // measured points have one
+      if (axis) axis.addEventListener("change", () => { state.axis = axis.value; again(); });
       for (const button of $$("[data-log]", tools)) button.addEventListener("click", () => {
         const key = button.dataset.log === "x" ? "logX" : "logY";
         state[key] = !state[key];
         button.setAttribute("aria-pressed", String(state[key]));
         again();
       });
-      $("[data-reset]", tools).addEventListener("click", () => { const first = $(".chart", charts); if (first) zoom(first, null); });
+      $("[data-reset]", tools).addEventListener("click", () => { for (const figure of $$(".chart", charts)) zoom(figure, null); });
     }
     for (const details of $$("details.settings", root)) details.addEventListener("toggle", () => {
       if (!details.open) return;
