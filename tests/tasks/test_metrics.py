@@ -156,6 +156,34 @@ def test_the_interval_covers_the_choice_of_test_records() -> None:
     assert alone / 400 < 0.7
 
 
+def test_seeds_that_agree_on_few_records_are_no_certainty() -> None:
+    """All right in every seed against one wrong of ten: the seeds have no spread, but ten records are few. Of a thousand they would be many."""
+    few, many = (difference(np.ones((3, n)), np.tile(np.arange(n) >= n // 10, (3, 1)).astype(float)) for n in (10, 1000))
+    assert few.mean == many.mean == pytest.approx(0.1)
+    assert few.interval is not None
+    assert many.interval is not None
+    assert few.interval[0] < 0 < many.interval[0]
+    same = difference(np.ones((3, 10)), np.ones((3, 10))).interval
+    assert same == (pytest.approx(-2.262157 / 10, abs=1e-4), pytest.approx(2.262157 / 10, abs=1e-4)), "one record in ten could have differed"
+
+
+def test_of_splits_each_record_counts_once() -> None:
+    """Five splits of 40 records, 10 tested in each: 40 distinct ones at most, not 50; and the spread of the splits counts where it is larger."""
+    random = np.random.default_rng(1)
+    right = np.full((5, 40), np.nan)
+    for row in right:
+        row[random.permutation(40)[:10]] = 1.0
+    wrong = np.where(np.isnan(right), np.nan, 0.8)
+    tested = int((~np.isnan(right).all(0)).sum())
+    found = difference(right, wrong, test_share=0.25)
+    assert found.interval is not None
+    assert found.interval[1] - 0.2 == pytest.approx(stats.t.ppf(0.975, tested - 1) / tested)
+    wrong[0] -= 0.5
+    wider = difference(right, wrong, test_share=0.25).interval
+    expected = mean_interval((np.nanmean(right, 1) - np.nanmean(wrong, 1)).tolist(), test_share=0.25)[1]
+    assert wider == pytest.approx(expected)
+
+
 def test_equal_differences_leave_no_doubt() -> None:
     same = difference(np.array([0.5, 0.6, 0.7]), np.array([0.5, 0.6, 0.7]))
     assert (same.mean, same.interval, same.p) == (0.0, (0.0, 0.0), 1.0)

@@ -89,11 +89,12 @@ def test_the_run_that_read_the_topics_wins_at_equal_compute(bench: Bench, compar
     info = compared.info
     assert info["winner"] == "reader"
     assert info["sentence"].startswith("reader wins at equal compute: reader +")
-    assert [arm["arm"] for arm in info["arms"]] == ["reader", "noise", "random start"]
+    names = ["reader", "noise", "random start (reader)", "random start (noise)"]  # other texts, another tokenizer, another network
+    assert [arm["arm"] for arm in info["arms"]] == names
     assert info["equal_compute"]["equal"]
     assert info["compared"][0]["arm"] == "reader"
     pairs = {(one["a"], one["b"]): one for one in info["comparisons"]}
-    assert set(pairs) == {("reader", "noise"), ("reader", "random start"), ("noise", "random start")}
+    assert set(pairs) == {("reader", "noise"), ("reader", "random start (reader)"), ("noise", "random start (noise)")}
     assert pairs["reader", "noise"]["verdict"] == "better"
     assert all(one["p_holm"] >= one["p"] for one in pairs.values())
     assert all(-1 <= one["ci95"][0] <= one["difference"] <= one["ci95"][1] <= 1 for one in pairs.values())
@@ -150,9 +151,9 @@ def test_fine_tuning_finds_the_same_winner_and_its_command_works(bench: Bench, t
     )
     arms = {arm["arm"]: arm for arm in comparison.info["arms"]}
     small = {name: next(point["mean"] for point in arm["points"] if point["labels"] == 16) for name, arm in arms.items()}
-    assert small["reader"] > max(small["noise"], small["random start"])
+    assert small["reader"] > max(small["noise"], small["random start (reader)"])
     assert all(len(arm["tried"]) == 2 and arm["learning_rate"] in map(float, arm["tried"]) for arm in arms.values()), "equal tuning effort"
-    assert "test records; not the seed" in comparison.info["comparisons"][0]["covers"]
+    assert "and test records; not the seed" in comparison.info["comparisons"][0]["covers"]
     assert any("80 test records" in line and "in the labelled training records" in line for line in said)
     words = comparison.info["commands"]["finetune"].split()
     done = command(*words[1:], "--seeds", "1", "--no-baseline")
@@ -212,7 +213,7 @@ def test_runs_that_differ_in_the_seed_alone_are_one_arm_whose_spread_decides(ben
     assert first["arm"] == "few"
     assert first["pretraining_seeds"] == [0, 1, 2]
     assert len(first["points"][0]["values"]) == 3
-    assert comparison.info["comparisons"][0]["covers"] == "pre-training seeds, random starts"
+    assert comparison.info["comparisons"][0]["covers"] == "pre-training seeds, random starts and test records"
     assert not any("The seed of the pre-training is not covered" in line for line in said)
 
 

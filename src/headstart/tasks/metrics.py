@@ -161,26 +161,35 @@ def difference(a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share:
     """Mean of a - b.
 
     Args:
-        a, b: [seeds], the metric; or [seeds, records], what each test record adds to it (1 where it was right), when all seeds were tested on the
-            same records: the interval then covers the choice of records too. Its variance is that of a two-way layout with random seeds and random
-            records, (MS_seeds + MS_records - MS_rest) / (seeds records), and at least each part alone; freedom after Satterthwaite.
+        a, b: [seeds], the metric; or [seeds, records], 1 where a test record was right, NaN where the seed did not test it: the interval then covers
+            the choice of records too. Its variance is that of a two-way layout with random seeds and random records, (MS_seeds + MS_records -
+            MS_rest) / (seeds records), and at least each part alone; freedom after Satterthwaite. When every seed has its own split (`test_share`),
+            the seeds differ by their records already, and the larger part counts.
         paired: by seed; otherwise the numbers of seeds may differ (Welch).
         test_share: as in `mean_interval`.
     """
-    mean = float(a.mean() - b.mean())
+    by_seed = [_over(a, 1), _over(b, 1)]
+    mean = float(by_seed[0].mean() - by_seed[1].mean())
     n = min(len(a), len(b))
     if n < FEWEST_SEEDS:
         return Difference(mean, None, None)
-    by_seed = [_by_seed(a) - _by_seed(b)] if paired else [_by_seed(a), _by_seed(b)]
-    parts = [((1 / len(one) + test_share / (1 - test_share)) * float(one.var(ddof=1)), len(one) - 1) for one in by_seed]  # (variance, freedom)
+    columns = [by_seed[0] - by_seed[1]] if paired else by_seed
+    parts = [((1 / len(one) + test_share / (1 - test_share)) * float(one.var(ddof=1)), len(one) - 1) for one in columns]  # (variance, freedom)
     rest = 0.0
     if a.ndim == 2 and a.shape[1] > 1:
-        records = a.mean(0) - b.mean(0)
-        parts.append((float(records.var(ddof=1)) / len(records), len(records) - 1))
-        if paired:
-            both = a - b
-            left = both - both.mean(0) - both.mean(1, keepdims=True) + mean
-            rest = float(np.square(left).sum()) / ((n - 1) * (len(records) - 1)) / both.size
+        tested = ~(np.isnan(a).all(0) | np.isnan(b).all(0))
+        a, b = a[:, tested], b[:, tested]
+        records = _over(a - b, 0) if paired else _over(a, 0) - _over(b, 0)
+        # at least as if one record more could have gone the other way: all right in every seed is no certainty
+        part = (max(float(records.var(ddof=1)) / len(records), 1 / len(records) ** 2), len(records) - 1)
+        if test_share > 0:
+            parts = [max((sum(one for one, _ in parts), n - 1), part)]
+        else:
+            parts.append(part)
+            if paired:
+                both = a - b
+                left = both - both.mean(0) - both.mean(1, keepdims=True) + mean
+                rest = float(np.square(left).sum()) / ((n - 1) * (len(records) - 1)) / both.size
     variance = max(sum(part for part, _ in parts) - rest, *(part for part, _ in parts), 0.0)
     freedom = sum(part for part, _ in parts) ** 2 / max(sum(part**2 / free for part, free in parts), 1e-300) if variance > 0 else n - 1.0
     error = math.sqrt(variance)
@@ -200,8 +209,9 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return found
 
 
-def _by_seed(values: np.ndarray) -> np.ndarray:
-    return values if values.ndim == 1 else values.mean(1)
+def _over(values: np.ndarray, axis: int) -> np.ndarray:
+    """The mean over an axis without the NaNs; one-dimensional values as they are."""
+    return values if values.ndim == 1 else np.nanmean(values, axis)
 
 
 def standard_error(values: Sequence[float]) -> float | None:

@@ -170,7 +170,8 @@ class Item:
 
 @dataclass
 class Values:
-    """What an arm reached somewhere: [pre-training seeds, fine-tuning seeds], and [.., .., records] where each test record's share is known."""
+    """What an arm reached somewhere: [pre-training seeds, fine-tuning seeds], and [.., .., records] where it is known which records were right (NaN:
+    not tested with that seed)."""
 
     values: np.ndarray
     right: np.ndarray | None = None
@@ -255,10 +256,17 @@ class Measuring:
         for source in range(len(self.arms[arm].sources)):
             scored = [self.score(Item(arm, source, station, count, seed)) for seed in range(seeds)]
             rows.append([one.value for one in scored])
-            rights.append([one.right for one in scored])
+            rights.append([self._on_all_records(draw, one) for draw, one in zip(self.labelled.draws, scored, strict=False)])
             stuck += sum(one.stuck is not None for one in scored)
-        same_records = self.labelled.test is not None and self.labelled.task == "classification"
-        return Values(np.array(rows), np.array(rights, dtype=np.float64) if same_records else None, stuck)
+        return Values(np.array(rows), np.array(rights) if self.labelled.task == "classification" else None, stuck)
+
+    def _on_all_records(self, draw: Draw, scored: Scored) -> np.ndarray:
+        """float [records]: 1 and 0 where the seed tested the record, NaN elsewhere."""
+        if draw.test is None:
+            return np.asarray(scored.right, dtype=np.float64)
+        found = np.full(len(self.labelled.records), np.nan)
+        found[draw.test] = np.nan if scored.right is None else scored.right
+        return found
 
     def seconds(self, item: Item, first: Scored) -> float:
         """About what an item takes, from one of the same arm with `main` labels."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -10,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.tasks.metrics import FEWEST_SEEDS, Difference, difference, difference_range, holm, mean_interval, metric_range
+from headstart.tasks.metrics import FEWEST_SEEDS, Difference, difference, difference_range, holm, metric_range
 from headstart.verbs._compare_arms import EQUAL_WITHIN, Arm
 from headstart.verbs._compare_measure import Values
 
@@ -83,14 +84,13 @@ def read(measured: Mapping[int, Values], reading: Reading) -> Values:
 
 def interval_of(values: Values, metric: str, test_share: float) -> tuple[float, list[float] | None]:
     """Mean, and its interval over pre-training seeds where there are three, otherwise over fine-tuning seeds (without labels: documents)."""
-    if len(values.values) >= FEWEST_SEEDS:
-        units, test_share = values.values.mean(1), 0.0  # all on the same splits
-    elif values.documents and values.right is not None:
+    many = len(values.values) >= FEWEST_SEEDS
+    if values.documents and values.right is not None and not many:
         units = values.right.mean((0, 1))
     else:
-        units = values.values.mean(0)
-    mean, interval = mean_interval(units.tolist(), metric_range(metric), test_share)
-    return mean, None if interval is None else list(interval)
+        units = _units(values, over=1 if many else 0)
+    found = difference(units, np.zeros_like(units), test_share=0.0 if many else test_share, bounds=metric_range(metric))
+    return float(values.values.mean()), None if found.interval is None else list(found.interval)
 
 
 def compare_values(a: Values, b: Values, seeds: tuple[Sequence[Any], Sequence[Any]], metric: str, test_share: float) -> tuple[Difference, str]:
@@ -108,10 +108,7 @@ def compare_values(a: Values, b: Values, seeds: tuple[Sequence[Any], Sequence[An
     records = " and test records" if a.right is not None and b.right is not None else ""
     if all(many):
         paired = list(seeds[0]) == list(seeds[1])
-        if records:
-            units = [_units(one, over=1) for one in (a, b)]
-        else:  # the draws take the place of the records: both are shared by all networks
-            units, records = [a.values, b.values], " and label draws"
+        units = [_units(one, over=1) for one in (a, b)]
         return difference(*units, paired=paired, bounds=bounds), f"pre-training seeds{records}"
     if any(many) and not seeds[0 if many[1] else 1]:
         units = [_units(one, over=1 if of_many else 0) for one, of_many in zip((a, b), many, strict=True)]
@@ -236,4 +233,8 @@ def _read_at(arm: Arm, flops: float) -> Reading | None:
 
 def _units(values: Values, over: int) -> np.ndarray:
     """[units] or [units, records]: the mean over pre-training seeds (axis 0) or fine-tuning seeds (axis 1)."""
-    return values.values.mean(over) if values.right is None else values.right.mean(over)
+    if values.right is None:
+        return values.values.mean(over)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a record that no seed tested stays NaN
+        return np.nanmean(values.right, over)
