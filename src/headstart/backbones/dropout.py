@@ -23,15 +23,8 @@ def dropout(x: Tensor, p: float) -> Tensor:
     return x * kept
 
 
-class Dropout(nn.Module):
+class Dropout(nn.Dropout):
     """`nn.Dropout` by `dropout`."""
 
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        return dropout(x, self.p) if self.training else x
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
+    def forward(self, input: Tensor) -> Tensor:
+        return dropout(input, self.p) if self.training else input
