@@ -164,7 +164,7 @@ def difference(a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share:
         a, b: [seeds], the metric; or [seeds, records], 1 where a test record was right, NaN where the seed did not test it: the interval then covers
             the choice of records too. Its variance is that of a two-way layout with random seeds and random records, (MS_seeds + MS_records -
             MS_rest) / (seeds records), and at least each part alone; freedom after Satterthwaite. When every seed has its own split (`test_share`),
-            the seeds differ by their records already, and the larger part counts.
+            the seeds differ by their records already, and the part that gives the wider interval counts.
         paired: by seed; otherwise the numbers of seeds may differ (Welch).
         test_share: as in `mean_interval`.
     """
@@ -183,7 +183,7 @@ def difference(a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share:
         # at least as if one record more could have gone the other way: all right in every seed is no certainty
         part = (max(float(records.var(ddof=1)) / len(records), 1 / len(records) ** 2), len(records) - 1)
         if test_share > 0:
-            parts = [max((sum(one for one, _ in parts), n - 1), part)]
+            parts = [max([(sum(one for one, _ in parts), n - 1), part], key=lambda one: math.sqrt(one[0]) * float(stats.t.ppf(0.975, one[1])))]
         else:
             parts.append(part)
             if paired:
