@@ -153,7 +153,7 @@ class _Pretraining:
     def record(self, run: RunFolder) -> Run:
         """Trains, and keeps in run.json how it went."""
         decided: list[str] = []
-        init = self.ranks.first_then_others(lambda: self.first_model(run))
+        init = self.ranks.on_first(lambda: self.first_model(run))  # what it fetches lies in the run folder, which all see
         if init is not None:
             self.config, decided = adopt(self.config, self.origin, self.method_class, init)
         run.only_looks = self.config.dry_run and self.continues
