@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headstart.report import report
 from headstart.report.serve import Server
 from tests.report.conftest import Visit
 from tests.report.folders import HOSTILE, curve, metrics, write_run
@@ -182,6 +183,17 @@ def test_the_plateau_line_lies_in_the_chart_of_its_loss_and_nowhere_else(visit: 
     assert low < 5.93 < high
     charts = json.loads(seen.page.locator("#data").text_content())[RUN]["charts"]
     assert [chart["title"] for chart in charts if chart["plateau"] == 5.93] == ["loss"]
+
+
+def test_a_loss_that_never_came_near_its_plateau_is_drawn_with_it(visit: Open, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "high")
+    (run / "metrics.jsonl").write_text("".join(json.dumps(record | {"loss": record["loss"] + 4}) + "\n" for record in metrics(400)))
+    (run / "probes.jsonl").unlink()
+    seen = visit(report(run, out=tmp_path / "page.html"))
+    seen.page.wait_for_selector("#r-high--c0 [data-ready]")
+    low, high = scale(seen, "r-high--c0", "y")
+    assert low < 5.93
+    assert high > 10
 
 
 def test_a_table_stands_behind_each_chart(visit: Open, page: Path) -> None:

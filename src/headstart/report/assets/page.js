@@ -404,7 +404,7 @@
         if (!spec || !figure.spec || spec.series.length !== figure.spec.series.length) { draw(figure); continue; }
         const values = joined(spec, state), kept = state.zoom;
         Object.assign(figure.spec, spec);
-        figure.chart.setData(values, !kept);
+        figure.chart.setData(values);
         if (kept) figure.chart.setScale("x", { min: kept[0], max: kept[1] });
         if ($("details.data", figure).open) fillTable(figure);
         readOut(figure, figure.chart);
