@@ -115,6 +115,7 @@ def test_an_interval_stays_within_what_a_metric_can_be() -> None:
     """Standard deviation .2, t(.975, 2) = 4.302653: the plain interval of the mean .8 reaches from .30 to 1.30."""
     _, interval = mean_interval([0.6, 0.8, 1.0], metric_range("accuracy"))
     assert interval == pytest.approx((0.8 - 4.302653 * 0.2 / math.sqrt(3), 1.0))
+    assert mean_interval([0.0, 0.2, 0.4], metric_range("accuracy"))[1] == pytest.approx((0.0, 0.2 + 4.302653 * 0.2 / math.sqrt(3)))
     assert metric_range("spearman") == (-1.0, 1.0)
     assert difference_range("accuracy") == (-1.0, 1.0)
     assert difference_range("spearman") == (-2.0, 2.0)
@@ -154,6 +155,17 @@ def test_the_interval_covers_the_choice_of_test_records() -> None:
         assert difference(both, zero).mean == pytest.approx(both.mean())
     assert 0.93 <= with_records / 400 <= 0.99
     assert alone / 400 < 0.7
+
+
+def test_the_variance_is_that_of_a_two_way_layout() -> None:
+    random = np.random.default_rng(2)
+    both = random.normal(0, 1, (4, 1)) + random.normal(0, 1, (1, 6)) + random.normal(0, 1, (4, 6))
+    seeds, records = both.mean(1), both.mean(0)
+    rest = both - seeds[:, None] - records + both.mean()
+    ms_seeds, ms_records, ms_rest = 6 * seeds.var(ddof=1), 4 * records.var(ddof=1), (rest**2).sum() / (3 * 5)
+    freedom = (ms_seeds + ms_records) ** 2 / (ms_seeds**2 / 3 + ms_records**2 / 5)
+    half = stats.t.ppf(0.975, freedom) * math.sqrt((ms_seeds + ms_records - ms_rest) / 24)
+    assert difference(both, np.zeros_like(both)).interval == pytest.approx((both.mean() - half, both.mean() + half))
 
 
 def test_seeds_that_agree_on_few_records_are_no_certainty() -> None:
