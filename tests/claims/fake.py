@@ -73,8 +73,9 @@ CLAIM = Claim(
 
 
 def with_scale(**changes: Any) -> Claim:
-    """The claim with another scale."""
-    return dataclasses.replace(CLAIM, presets={"cpu": dataclasses.replace(CLAIM.presets["cpu"], **changes)})
+    """The claim with another scale, and the comparisons of its arms."""
+    scale = dataclasses.replace(CLAIM.presets["cpu"], **changes)
+    return dataclasses.replace(CLAIM, presets={"cpu": scale}, comparisons=tuple(CLAIM.comparisons_of(scale)))
 
 
 if __name__ == "__main__":
