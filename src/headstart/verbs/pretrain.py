@@ -131,7 +131,8 @@ class _Pretraining:
         try:
             return self.record(run)
         except (UsageError, BadInput):
-            run.discard()
+            if "decisions" not in run.info:  # refused before anything was tried
+                run.discard()
             raise
         finally:
             torch.set_num_threads(threads)  # the trial may have chosen fewer
