@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headstart.verbs._advise_candidates import Candidate
-from headstart.verbs._advise_trial import kept_at, plan_rungs, rungs_to, shortened
+from headstart.verbs._advise_trial import kept_at, minutes_for, plan, plan_rungs, rungs_to, shortened
 
 
 def candidate(arm: str, flops: int = 100, seconds: float = 0.01, steps: int = 60_000, setup: float = 1.0) -> Candidate:
@@ -68,6 +68,34 @@ def test_a_short_trial_has_fewer_rungs_never_a_rung_of_a_few_steps() -> None:
     rungs = plan_rungs([candidate("a", seconds=1.0, steps=600)], 60.0)
     assert 0 < len(rungs) < 4
     assert rungs[0].steps["a"] >= 10
+
+
+def test_no_rung_lies_on_a_plateau() -> None:
+    """Eight rungs' worth of time, but the plateau takes most of it: fewer rungs, all of them past it."""
+    late = candidate("late")
+    late.plateau_step = 2500
+    rungs = plan_rungs([candidate("early"), late], 120.0)
+    assert 0 < len(rungs) < 4
+    assert rungs[0].steps["late"] >= 2500
+
+
+def test_a_method_whose_plateau_is_longer_than_the_trial_leaves_the_time_to_the_others() -> None:
+    late = candidate("late")
+    late.plateau_step = 9000  # 90 s
+    early = [candidate("a"), candidate("b")]
+    kept, rungs, left = plan([late, *early], 60.0)
+    assert [c.arm for c in kept] == ["a", "b"]
+    assert len(rungs) == 4
+    assert left == [late]
+    needed = minutes_for([*early, late], 5.0)
+    assert plan([late, *early], 12 * needed)[2] == []
+    assert plan([late, *early], 12 * needed / 1.25)[2] == [late]
+
+
+def test_without_any_rung_all_candidates_remain_and_a_larger_budget_has_one() -> None:
+    slow = candidate("slow", seconds=10.0, setup=1.0)
+    assert plan([slow], 20.0) == ([slow], [], [])
+    assert plan([slow], 12 * minutes_for([slow], 20.0 / 12))[1]
 
 
 def test_a_trial_never_goes_beyond_the_full_run() -> None:

@@ -26,7 +26,7 @@ from headstart.verbs._corpus import is_store
 
 MAX_LOOKED_AT = 50_000_000  # characters of text, and bytes of images, that are read for duplicates
 SHINGLE = 5  # words
-HASHES, BANDS = 32, 8
+HASHES, BANDS = 64, 16
 NEAR = 0.8  # estimated Jaccard similarity of the shingles
 LANGUAGE_SAMPLE = 500  # documents
 STOP_WORD_SHARE = 0.08  # of the words of a document; running text has 0.2 to 0.5 in its own language
@@ -160,8 +160,8 @@ def _texts(data: Sequence[str], text_field: str) -> dict[str, Any]:
 
 
 class NearDuplicates:
-    """Finds documents whose sets of five-word shingles are nearly those of an earlier one: MinHash (Broder 1997) with 8 bands of 4 hashes, and 0.8 as
-    the least estimated Jaccard similarity. Memory is 256 bytes a document and its bands."""
+    """Finds documents whose sets of five-word shingles are nearly those of an earlier one: MinHash (Broder 1997) with 16 bands of 4 hashes, and 0.8
+    as the least estimated Jaccard similarity. Memory is 512 bytes a document and its bands."""
 
     def __init__(self) -> None:
         random = np.random.default_rng(0)

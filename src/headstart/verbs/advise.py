@@ -84,7 +84,7 @@ from headstart.verbs._advise_measure import (
     without_labels,
 )
 from headstart.verbs._advise_settings import AdviseSettings, checked
-from headstart.verbs._advise_trial import TRIAL_SHARE, Rung, plan_rungs, shortened
+from headstart.verbs._advise_trial import TRIAL_SHARE, Rung, earliest, minutes_for, plan, shortened
 from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM
 from headstart.verbs.config import flag
 from headstart.verbs.pretrain import git_commit, pretrain, versions
@@ -247,11 +247,13 @@ class _Advising:
         wanted = [candidate(slug, self.out, settings.data, settings.preset, init, self.options) for init in starts for slug in self.slugs]
         found, left_out, flops = usable(wanted, minutes, self.out / "starts")
         trial_s = TRIAL_SHARE * 60 * minutes
-        rungs = plan_rungs(found, trial_s) if found else []
         self.info["budget"] |= {"flops": flops, "trial_seconds": trial_s}
+        found, rungs, late = plan(found, trial_s)
+        for entry in late:
+            why = f"a fifth of the budget ends on its unigram plateau (left after about {earliest(entry):,} steps), where nothing can be measured"
+            left_out.append({"method": entry.arm, "why": why, "minutes": minutes_for([*found, entry], minutes)})
         if found and not rungs:
-            times = next(2**n for n in range(1, 30) if plan_rungs(found, 2**n * trial_s) or n == 29)
-            self.info["budget"]["needed_minutes"] = times * minutes
+            self.info["budget"]["needed_minutes"] = min(minutes_for([entry], minutes) for entry in found)
         self.info["left_out"] = [*left_out, *self.not_yet]
         self.info["rungs"] = [rung.to_json() for rung in rungs]
         self.info["arms"] = self.arms(found) if rungs else []
