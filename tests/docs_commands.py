@@ -16,7 +16,7 @@ from tests.running import TINY, flags
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`((?:(?:headstart|torchrun|python3?|pip|make|sbatch|mkdocs) [^`\n]+|nvidia-smi))`(?!`)")
-SMALL = TINY | {"budget.steps": 6}
+SMALL = TINY | {"budget.steps": 6, "text.held_out_share": 0.2}  # enough held-out documents to compare networks on
 
 ELSEWHERE = {
     r"make \w+": "the targets are in the Makefile; CI runs install, lint, docs and test",

@@ -156,8 +156,8 @@ def test_python_blocks_run(page: Path, made: Path, tmp_path: Path, capsys: pytes
     """In order, in one namespace, budgets made small."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     code = "\n".join(blocks(page, "python"))
-    code = re.sub(r'\*\*\{"budget\.\w+": [\d.e]+(, )?', "**SMALL, **{", code)
-    code = code.replace("headstart.pretrain(", "fresh_pretrain(")
+    code = re.sub(r'headstart\.pretrain\((.*)\*\*\{"budget\.\w+": [\d.e]+(, )?', r"fresh_pretrain(\1**SMALL, **{", code)
+    code = code.replace('"budget.minutes": 10', '"budget.minutes": 0.2')
     with contextlib.chdir(tmp_path):
         if "runs/classifier" in code:
             found = next(command for command in commands(page.read_text()) if "runs/classifier" in command)
