@@ -39,7 +39,7 @@ docs: install
 	$(BIN)/mkdocs build --strict
 
 bench: install ## ratios against named peers on this machine's CPU; writes benchmarks/results/*.json
-	for name in rng sampling tokenization loader checkpoint; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in rng sampling tokenization loader checkpoint attention dropout; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 torture: install ## 50 runs killed and started again, then one killed before every change of the disk, compared bit for bit; 25 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.torture
