@@ -18,7 +18,7 @@ LENGTH = 4  # words of a sentence
 
 QUICK: dict[str, Any] = {name: value for name, value in TINY.items() if name not in ("device",) and not name.startswith("trainer.")} | {
     "text.vocab_size": 600,
-    "batch": 16,
+    "batch": 64,
     "optimizer.learning_rate": 4e-3,
 }
 """Settings of the candidates' runs: a step takes milliseconds."""
