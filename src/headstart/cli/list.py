@@ -14,7 +14,7 @@ from headstart.catalog.folder import FolderContents, fitting, what_lies_here
 from headstart.claims._committed import read_results, verdict_words
 
 HELP = "the methods, or those that fit a folder of yours"
-EXAMPLE = "headstart list --data docs/"
+EXAMPLE = "headstart list --data my/texts"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

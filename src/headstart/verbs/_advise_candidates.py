@@ -25,9 +25,10 @@ from headstart.engine.method import Method
 from headstart.engine.plateau import steps_to_leave
 from headstart.engine.trial import Trial, spans, total_cost
 from headstart.verbs._corpus import open_corpus
+from headstart.verbs._exports import resolve_init
 from headstart.verbs._plan import EARLIEST_LEAVE
 from headstart.verbs.config import PretrainConfig, preset_config
-from headstart.verbs.pretrain import build_method, resolve_init
+from headstart.verbs.pretrain import build_method
 
 SPEED_SECONDS = 1.0
 NO_CANDIDATES = ("intervention", "planning", "data-pipeline")

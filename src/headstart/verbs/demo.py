@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core import hardware
+from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write, write_json
 from headstart.core.run import now
 from headstart.data.text.builtin import SPEC, builtin_documents
@@ -55,6 +56,8 @@ def demo(out: Path, *, minutes: float, seeds: int, say: Callable[[str], None] = 
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     say("1/3  Data: the documentation of the packages in this Python, and a labelled task from it.")
+    if seeds < 1:
+        raise UsageError(f"--seeds is {seeds}.", "Give at least 1; three or more give an interval.")
     files, corpus = task_and_corpus(out, seeds)
 
     say(f"2/3  Pre-training: {METHODS[0]} for {minutes:g} minutes, then {METHODS[1]} for the same counted FLOPs.")
