@@ -61,9 +61,10 @@ def spending_lines(info: dict[str, Any], seconds_a_point: float | None) -> list[
     rungs = info["rungs"]
     training = sum(rung["seconds"] for rung in rungs)
     points = sum(rung["keep"] for rung in rungs) + sum(arm["kind"] != CANDIDATE for arm in info["arms"])
+    count = "one rung," if len(rungs) == 1 else f"{len(rungs)} rungs"
     measuring = "a moment" if seconds_a_point is None else f"about {duration(seconds_a_point * points)}"
     return [
-        f"Trial: {len(rungs)} rungs up to {rungs[-1]['flops'] / info['budget']['flops']:.1%} of the budget: about {duration(training)} of training"
+        f"Trial: {count} up to {rungs[-1]['flops'] / info['budget']['flops']:.1%} of the budget: about {duration(training)} of training"
         f" (a fifth of the budget is {duration(info['budget']['trial_seconds'])}), and {measuring} of measuring ({points} measurements)"
     ]
 

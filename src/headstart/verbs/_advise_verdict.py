@@ -50,9 +50,10 @@ def judge(info: dict[str, Any]) -> None:
                 f"Not enough evidence that {best['arm']} is better than {second['arm']} at the full budget"
                 f" ({apart.value:+.3f}, 95 % interval {apart.low:+.3f} to {apart.high:+.3f})."
             )
+    points = "One point is" if len(best["points"]) == 1 else f"{len(best['points'])} points are"
     if best["kind"] == CANDIDATE and not best["fitted"]:
         verdict["notes"].append(
-            f"{len(best['points'])} points are too few for a curve: what the full budget reaches is a range from what was measured to what the last"
+            f"{points} too few for a curve: what the full budget reaches is a range from what was measured to what the last"
             " doubling promises."
         )
     if verdict["word"] in ("does not help", "not enough evidence") and best["kind"] == CANDIDATE:
