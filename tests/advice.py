@@ -35,7 +35,7 @@ def vocabulary(seed: int = 0) -> list[str]:
 
 
 def sentences(count: int, seed: int, company: bool) -> list[tuple[str, str]]:
-    """(text, label), labels in turn. `company`: a sentence has the words of its topic; otherwise any word stands anywhere, and the label says of which
+    """(text, label), labels in turn. `company`: a sentence has the words of its topic; otherwise any word stands anywhere; the label says of which
     half of the vocabulary the first word is."""
     words, rng = vocabulary(), random.Random(seed)
     halves = {"north": words[:WORDS], "south": words[WORDS:]}
