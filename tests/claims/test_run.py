@@ -175,7 +175,8 @@ def test_what_was_measured_before_a_change_is_not_mixed_with_what_comes_after(tm
         run_fake(out, with_options(epochs=3))
     first.write_text(text)
     before = len((out / "calls.txt").read_text().splitlines())
-    assert run_fake(out, with_options(epochs=3), seeds=2)["arms"][0]["runs"][1]["seed"] == 1, "more seeds are no change"
+    more = fake.with_scale(**SMALL | {"seeds": 2}, options={"epochs": 3})
+    assert run_fake(out, more)["arms"][0]["runs"][1]["seed"] == 1, "more seeds are no change"
     assert len((out / "calls.txt").read_text().splitlines()) == before + 2
 
 
