@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Scale
+from headstart.claims._committed import results_folder
 from headstart.claims._run import claim
 from headstart.core.errors import UsageError
 from tests.claims import fake
@@ -268,6 +269,11 @@ def test_a_comparison_of_what_the_claim_does_not_have_is_refused_at_the_start(tm
         with pytest.raises(UsageError, match=r"compares (maskd|third), which it does not have"):
             run_fake(tmp_path / "out", dataclasses.replace(fake.CLAIM, comparisons=(comparison,)))
     assert not (tmp_path / "out" / "runs").exists()
+
+
+def test_the_first_result_of_a_fresh_clone_has_a_place() -> None:
+    """git keeps no empty folder: claims/results is there only once a result is."""
+    assert results_folder() == Path(fake.__file__).parents[2] / "claims" / "results"
 
 
 def test_a_scale_has_the_comparisons_of_its_arms() -> None:

@@ -82,7 +82,7 @@ def messages_block() -> str:
     parts = []
     for number in sorted(by_code):
         rows = ["| message | what to do |", "| --- | --- |"]
-        rows += [f"| {shown(what)} | {shown(mend)} |" for what, mend in sorted(by_code[number], key=lambda pair: pair[0].lstrip("…- ").lower())]
+        rows += [f"| {shown(what)} | {shown(mend)} |" for what, mend in sorted(by_code[number], key=lambda pair: (pair[0].lstrip("…- ").lower(), pair))]
         parts.append(f"### Exit {number}\n\n" + "\n".join(rows))
     return "\n\n".join(parts)
 

@@ -12,9 +12,8 @@ CHECKOUT = Path(__file__).parents[3]
 
 
 def results_folder() -> Path | None:
-    """claims/results of the checkout; None for an installed package."""
-    folder = CHECKOUT / "claims" / "results"
-    return folder if folder.is_dir() else None
+    """claims/results of the checkout, there or not yet; None for an installed package."""
+    return CHECKOUT / "claims" / "results" if (CHECKOUT / "pyproject.toml").is_file() else None
 
 
 def read_results(slug: str | None = None, folder: Path | None = None) -> list[dict[str, Any]]:
