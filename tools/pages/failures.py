@@ -82,7 +82,8 @@ def messages_block() -> str:
     parts = []
     for number in sorted(by_code):
         rows = ["| message | what to do |", "| --- | --- |"]
-        rows += [f"| {shown(what)} | {shown(mend)} |" for what, mend in sorted(by_code[number], key=lambda pair: (pair[0].lstrip("…- ").lower(), pair))]
+        in_order = sorted(by_code[number], key=lambda pair: (pair[0].lstrip("…- ").lower(), pair))
+        rows += [f"| {shown(what)} | {shown(mend)} |" for what, mend in in_order]
         parts.append(f"### Exit {number}\n\n" + "\n".join(rows))
     return "\n\n".join(parts)
 
