@@ -183,6 +183,14 @@ def test_the_overview_names_every_verb_an_example_and_the_exit_codes() -> None:
     assert headstart().returncode == 2
 
 
+def test_nobody_reading_the_overview_to_its_end_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m headstart | true", shell=True, capture_output=True, text=True, env=environment(), check=False
+    )
+    assert done.stderr == ""
+
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_has_help_with_an_example_that_it_understands(verb: str) -> None:
     done = headstart(verb, "--help")

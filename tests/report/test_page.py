@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 
 import headstart
-from headstart.core.errors import BadInput
+from headstart.core.errors import BadInput, UsageError
 from headstart.report import report
 from headstart.report.collect import Collector
-from headstart.report.evidence import read_evidence
+from headstart.report.evidence import Evidence, Finding, read_evidence
 from headstart.report.page import MAX_PAGE_BYTES, Contents, asset, headline, render, safe_json
 from headstart.report.runs import RunSection, repeat_command
 from tests.report.folders import ENTROPY, HOSTILE, advice_result, claim_result, demo_result, write_run
@@ -321,3 +321,21 @@ def test_the_demonstration_is_read_with_the_gain_over_each_random_start(tmp_path
     assert (finding.a, finding.b, finding.verdict) == ("causal-lm", "a random start", "helps")
     assert finding.difference == pytest.approx(0.08)
     assert finding.seconds == 90.0
+
+
+def test_where_nothing_helped_the_best_comes_first() -> None:
+    def one(name: str, value: float, low: float, high: float) -> Finding:
+        source = "advice" if name == "mlm" else "fine-tuning"
+        return Finding(name, "a random start", "accuracy", "here", value, (low, high), "open", "open", "", source)
+
+    findings = [one("mlm", -0.072, -0.1, 0.1), one("causal-lm", -0.012, -0.3, 0.2)]
+    found = Contents(evidence=[Evidence(Path("x"), "advice", "x", findings=findings)]).findings()
+    assert [finding.a for finding in found] == ["causal-lm", "mlm"]
+    assert headline(found, []).startswith("Not enough evidence yet: nothing looks like a gain, and the best that was seen is causal-lm")
+
+
+@pytest.mark.parametrize("out", ["folder", "nowhere/report.html"])
+def test_a_page_that_cannot_be_put_there_is_wrong_usage(out: str, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UsageError, match="--out"):
+        report([tmp_path], out=tmp_path / out)

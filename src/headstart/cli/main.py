@@ -39,6 +39,9 @@ VERBS = {
     "demo": "the main job on this machine's own documentation: is a head start worth it?",
 }
 
+CONTINUE = ("advise", "claim", "compare")
+"""Verbs that measure: the same command measures nothing twice. (`pretrain` says itself where it stopped.)"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
@@ -49,7 +52,10 @@ def main(argv: list[str] | None = None) -> int:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     if not argv or argv[0] in ("-h", "--help"):
-        print(overview())
+        try:
+            print(overview(), flush=True)
+        except BrokenPipeError:  # `headstart | head`
+            silence(sys.stdout)
         return 0 if argv else 2
     if argv[0] == "--version":
         print(f"headstart {__version__}")
@@ -71,7 +77,8 @@ def main(argv: list[str] | None = None) -> int:
             _tell(f"{speaker()}headstart {verb}: {error}", debug)
         return error.exit_code
     except KeyboardInterrupt:
-        _tell(f"headstart {verb}: stopped.\nThe same command starts again.")
+        again = "continues" if verb in CONTINUE else "starts again"
+        _tell(f"headstart {verb}: stopped.\nThe same command {again}.")
         return 130
     except BrokenPipeError:  # `headstart list | head`
         silence(sys.stdout)

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
+from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write
 from headstart.report.collect import Collector
 from headstart.report.page import render
@@ -32,8 +33,10 @@ def report(places: str | Path | Sequence[str | Path] = (), *, out: str | Path = 
         `out`.
 
     Raises:
-        BadInput: a place does not exist.
+        BadInput: a place does not exist. UsageError: `out` is a folder, or lies in none.
     """
+    if Path(out).is_dir() or not Path(out).absolute().parent.is_dir():
+        raise UsageError(f"--out {out} {'is a folder' if Path(out).is_dir() else 'lies in a folder that does not exist'}.", "Give a file's name.")
     named = [places] if isinstance(places, str | Path) else list(places)
     page = render(Collector(named).contents())
     with atomic_write(out) as file:

@@ -57,9 +57,15 @@ class Contents:
     places: str = "runs"
 
     def findings(self) -> list[Finding]:
-        """Every difference, those that helped first, and of these what answers a user's question first."""
+        """Every difference, those that helped first, and of these what answers a user's question first; what did not help by its size."""
         found = [finding for entry in self.evidence for finding in entry.findings] + [run.finding for run in self.runs if run.finding]
-        return sorted(found, key=lambda f: (TONE_ORDER[f.tone], SOURCES.index(f.source), -(f.ci95[0] if f.ci95 else -math.inf)))
+
+        def place(finding: Finding) -> tuple[int, int, float]:
+            if finding.tone == "good":
+                return TONE_ORDER["good"], SOURCES.index(finding.source), -(finding.ci95[0] if finding.ci95 else -math.inf)
+            return TONE_ORDER[finding.tone], 0, -finding.difference if math.isfinite(finding.difference) else math.inf
+
+        return sorted(found, key=place)
 
 
 def render(contents: Contents, *, served: bool = False, limit: int = MAX_PAGE_BYTES) -> str:
@@ -256,7 +262,8 @@ def headline(findings: Sequence[Finding], runs: Sequence[RunSection]) -> str:
     first = findings[0]
     told = f"{first.shown(first.difference)} {first.unit} over {first.b}"
     if first.tone == "open":
-        return f"Not enough evidence yet: the most that was seen is {first.a}, {told}, and its interval holds zero."
+        seen = "the most" if first.difference > 0 else "nothing looks like a gain, and the best"
+        return f"Not enough evidence yet: {seen} that was seen is {first.a}, {told}; its interval holds zero."
     if first.tone == "bad":
         return f"Nothing here helped. {first.a}: {told}."
     word = {"helps": "helps", "should help": "should help"}.get(first.verdict, "is better")
