@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: more threads only wait for each other
+os.environ["OMP_NUM_THREADS"] = "1"  # tiny models: more threads only wait for each other, and a trial that may choose is not the same twice
 
 from tests.corpus import write_corpus
 
