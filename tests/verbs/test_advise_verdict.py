@@ -95,6 +95,7 @@ def test_three_points_make_no_curve_and_that_is_said() -> None:
     info = judged(arm("random start", RANDOM, 0.70), arm("clm", CANDIDATE, 0.74, 0.78, 0.81))
     assert not info["arms"][1]["fitted"]
     assert any("3 points are too few for a curve" in note for note in info["verdict"]["notes"])
+    assert "should reach" not in info["verdict"]["sentence"]
 
 
 def test_a_given_model_may_win_as_it_is() -> None:

@@ -80,7 +80,7 @@ def compared(best: dict[str, Any], random: dict[str, Any], info: dict[str, Any])
         f" ({now.value:+.3f}, 95 % interval {now.low:+.3f} to {now.high:+.3f})"
     )
     should = f"the full budget should reach {full['value']:.3f} ({full['ci95'][0]:.3f} to {full['ci95'][1]:.3f})"
-    sentence = seen if best["kind"] != CANDIDATE else f"{seen}; {should}"
+    sentence = f"{seen}; {should}" if best["kind"] == CANDIDATE and best["fitted"] else seen  # one point says nothing of the full budget
     winner: str | None = name
     if now.low > 0:
         word, begins = "helps", f"{name} helps: "

@@ -369,7 +369,8 @@ class _Advising:
             self.info["commands"]["pretrain"] = pretrain_command(wanted, self.info["budget"]["flops"])
             if self.labels is not None:
                 self.find_leaks(wanted, self.labels)
-                self.find_labels_worth(best, self.labels)
+                if self.info["verdict"]["winner"] is not None:
+                    self.find_labels_worth(best, self.labels)
         init = wanted.run if best["kind"] == CANDIDATE else Path(best["init"])
         settings = self.settings
         config = final_recipe(best["points"][-1]["learning_rate"], settings.text_field, settings.label_field, settings.device)
