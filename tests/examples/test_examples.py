@@ -36,7 +36,7 @@ def test_every_example_is_run_here() -> None:
 def test_pretrain_and_finetune(corpus: Path, tmp_path: Path) -> None:
     train = write_jsonl(tmp_path / "train.jsonl", labelled(40, seed=1))
     test = write_jsonl(tmp_path / "test.jsonl", labelled(40, seed=2))
-    printed = run("pretrain_and_finetune.py", corpus, train, test, "--minutes", "0.05", "--seeds", "2", "--out", tmp_path / "out")
+    printed = run("pretrain_and_finetune.py", corpus, train, test, "--minutes", "0.05", "--seeds", "3", "--out", tmp_path / "out")
     assert run_info(tmp_path / "out" / "pretrained")["status"] == "done"
     assert re.search(r"head start (helps|hurts|helps is open)", printed)
     predictions = printed.splitlines()[-3:]
