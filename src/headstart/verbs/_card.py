@@ -16,6 +16,7 @@ from typing import Any
 from headstart import methods
 from headstart.catalog import Card, card
 from headstart.core.config import differences, plain
+from headstart.core.files import atomic_write
 from headstart.core.run import read_lines
 from headstart.core.terminal import printable
 from headstart.engine.metrics import duration
@@ -38,7 +39,8 @@ def write_cards(export: Path, run: Path, info: dict[str, Any]) -> None:
         info: what run.json says of the finished run.
     """
     for config in sorted(export.rglob("config.json")):
-        (config.parent / CARD).write_text(model_card(config.parent, export, run, info), encoding="utf-8")
+        with atomic_write(config.parent / CARD) as file:
+            file.write(model_card(config.parent, export, run, info).encode())
 
 
 def model_card(folder: Path, export: Path, run: Path, info: dict[str, Any]) -> str:
