@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -59,11 +60,16 @@ def headstart(
     return subprocess.run(command, capture_output=True, text=True, env=environment() | (env or {}), cwd=cwd, timeout=timeout, check=False)
 
 
+def heed_interrupts() -> None:
+    """In a child: Ctrl-C ends it, also where the tests run in the background of a shell that ignores it for them."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: str | Path, log: Path, cwd: Path | None = None) -> subprocess.Popen[bytes]:
     """The command line in a process that goes on; what it prints is added to `log`."""
     with log.open("ab") as file:
         command = [sys.executable, "-m", "headstart", *map(str, arguments)]
-        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment(), cwd=cwd)
+        return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment(), cwd=cwd, preexec_fn=heed_interrupts)
 
 
 def wait_until(happened: Callable[[], bool], process: subprocess.Popen[bytes], log: Path, seconds: float = 240) -> None:

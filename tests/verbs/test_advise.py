@@ -46,7 +46,8 @@ def language(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture(scope="module")
 def advised(language: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> tuple[Advice, list[str]]:
-    return ask(*language, tmp_path_factory.mktemp("advice") / "out")
+    # three times the time that a quiet machine needs: how much is learned in it depends on the machine
+    return ask(*language, tmp_path_factory.mktemp("advice") / "out", **{"budget.minutes": 3.0})
 
 
 @pytest.mark.slow
@@ -69,11 +70,11 @@ def test_where_unlabelled_text_tells_what_labels_mean_pretraining_helps(advised:
 @pytest.mark.slow
 def test_the_trial_stays_within_a_fifth_and_says_before_what_it_will_spend(advised: tuple[Advice, list[str]]) -> None:
     advice, said = advised
-    assert advice.info["budget"]["trial_seconds"] == pytest.approx(12)
+    assert advice.info["budget"]["trial_seconds"] == pytest.approx(36)
     planned = sum(rung["seconds"] for rung in advice.info["rungs"])
-    assert planned <= 12.001
+    assert planned <= 36.001
     announced = next(i for i, line in enumerate(said) if line.startswith("Trial:"))
-    assert "a fifth of the budget is 0:12" in said[announced]
+    assert "a fifth of the budget is 0:36" in said[announced]
     assert announced < next(i for i, line in enumerate(said) if "accuracy" in line and "splits" in line)
 
 
