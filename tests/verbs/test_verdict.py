@@ -13,7 +13,8 @@ from scipy import stats
 
 import headstart
 from headstart.core.errors import BadInput
-from headstart.verbs._verdict import Labelled, interval, probe_scores, split_half
+from headstart.tasks.metrics import mean_interval
+from headstart.verbs._verdict import TEST_SHARE, Labelled, probe_scores, split_half
 from tests.corpus import labelled, write_jsonl
 from tests.running import TINY, records, run_info
 
@@ -117,7 +118,9 @@ def test_probe_scores_tell_features_that_know_the_label_from_noise() -> None:
 def test_the_interval_is_the_corrected_one_of_overlapping_halves() -> None:
     """Nadeau and Bengio 2003: variance times (1/n + test/train), here 1/5 + 1."""
     gains = np.array([0.02, 0.05, 0.03, 0.04, 0.06])
-    mean, low, high = interval(gains)
+    mean, interval = mean_interval(gains.tolist(), test_share=TEST_SHARE)
+    assert interval is not None
+    low, high = interval
     assert mean == pytest.approx(0.04)
     half = stats.t.ppf(0.975, 4) * np.sqrt(np.var(gains, ddof=1) * 1.2)
     assert (low, high) == (pytest.approx(0.04 - half), pytest.approx(0.04 + half))

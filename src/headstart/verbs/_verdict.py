@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
 from torch import Tensor
 
 from headstart.engine.method import Batch, Method
@@ -20,9 +18,11 @@ from headstart.engine.plateau import Plateau
 from headstart.engine.probes import embed_all, knn_accuracy, linear_probe, rankme
 from headstart.engine.text_method import model_folder
 from headstart.tasks.data import read_classification
+from headstart.tasks.metrics import mean_interval
 from headstart.verbs.config import ProbeConfig
 
 SPLITS = 5
+TEST_SHARE = 0.5  # the splits are halves
 MAX_LABELLED = 2000
 PROBE_BATCH = 64
 
@@ -120,7 +120,9 @@ def verdict(
     if data is None or start is None:
         return result
     trained = probe_scores(features(method, data.batches, device), data)
-    mean, low, high = interval(np.array(trained) - np.array(start))
+    mean, interval = mean_interval([after - before for after, before in zip(trained, start, strict=True)], test_share=TEST_SHARE)
+    assert interval is not None  # there are more splits than an interval needs
+    low, high = interval
     word = "helps" if low > 0 else "hurts" if high < 0 else "makes no difference that five splits can show"
     return result | {
         "metric": "linear_probe_accuracy",
@@ -132,16 +134,6 @@ def verdict(
         "sentence": f"On {len(data.labels):,} labelled records a linear probe reaches {np.mean(trained):.3f}, from {began} {np.mean(start):.3f}:"
         f" the head start {word} ({mean:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}).",
     }
-
-
-def interval(gains: np.ndarray) -> tuple[float, float, float]:
-    """(mean, low, high): the 95 % interval of gains measured on random halves of one set, [n].
-
-    The halves overlap, so their variance is too small: it is corrected as Nadeau and Bengio (2003) do, 1/n + test/train instead of 1/n.
-    """
-    margin = float(stats.t.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) * math.sqrt(1 / len(gains) + 1.0))
-    mean = float(gains.mean())
-    return mean, mean - margin, mean + margin
 
 
 def closing_lines(folder: Path, info: dict[str, Any]) -> list[str]:
