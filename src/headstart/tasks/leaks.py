@@ -87,17 +87,36 @@ def find_overlap(test: Sequence[str], others: Iterable[str]) -> Overlap:
 
 
 def training_leaks(test: Sequence[str], model: Path, name: str | None = None) -> list[str]:
-    """Sentences on the test texts that stand in what a model was pre-trained on, one for each text store of the run that made it and of the runs
-    whose weights it began with. Empty for a model that no run of ours made: nothing is known of its data.
+    """Sentences on the test texts that stand in what a model was pre-trained on, one for each text store of `training_overlaps`.
+
+    Args:
+        name: what to call the model.
+    """
+    return leak_sentences(training_overlaps(test, model), model, name)
+
+
+def leak_sentences(overlaps: Sequence[tuple[Path, Overlap | None]], model: Path, name: str | None = None) -> list[str]:
+    """What `training_leaks` says of overlaps that are known already."""
+    found = []
+    for run, overlap in overlaps:
+        where = f"the pre-training text of {name or run}" if run == _run_of(model) else f"the pre-training text of {run}, which it began with"
+        if overlap is None:
+            found.append(f"Whether test records stand in {where} cannot be checked: its store is gone or made anew.")
+        else:
+            found.append(overlap.sentence(where))
+    return found
+
+
+def training_overlaps(test: Sequence[str], model: Path) -> list[tuple[Path, Overlap | None]]:
+    """(run, what of the test texts stands in its text) for each text store of the run that made a model and of the runs whose weights it began with;
+    None where the store is gone or made anew. Empty for a model that no run of ours made: nothing is known of its data.
 
     Args:
         model: a run, or an export in one.
-        name: what to call it.
     """
-    found = []
+    found: list[tuple[Path, Overlap | None]] = []
     for run, info in _runs_behind(model):
         for entry in info.get("data", []):
-            where = f"the pre-training text of {name or run}" if run == _run_of(model) else f"the pre-training text of {run}, which it began with"
             if entry.get("kind") != "text":
                 continue
             try:
@@ -105,10 +124,10 @@ def training_leaks(test: Sequence[str], model: Path, name: str | None = None) ->
                 if store.manifest["tokenizer_sha256"] != entry.get("tokenizer_sha256"):
                     raise BadInput("was made anew since.", "", file=store.folder)
             except (BadInput, LookupError, TypeError, OSError):
-                found.append(f"Whether test records stand in {where} cannot be checked: its store is gone or made anew.")
+                found.append((run, None))
                 continue
             shares = training_shares(store, test)
-            found.append(_overlap(shares >= 1.0, shares, None).sentence(where))
+            found.append((run, _overlap(shares >= 1.0, shares, None)))
     return found
 
 

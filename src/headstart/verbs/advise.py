@@ -59,14 +59,12 @@ from headstart.core import hardware
 from headstart.core.config import plain, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import locked, read_json, sha256_file, write_json
-from headstart.core.run import now, read_run
+from headstart.core.run import now
 from headstart.core.terminal import printable
-from headstart.data.text.overlap import training_shares
-from headstart.data.text.store import open_text_store
 from headstart.engine.device import resolve_device
 from headstart.engine.text_method import model_folder
 from headstart.tasks.label_curve import Curve, labels_worth
-from headstart.tasks.leaks import NEARLY, training_leaks
+from headstart.tasks.leaks import leak_sentences, training_overlaps
 from headstart.verbs import _advise_lines, _advise_look, _advise_verdict
 from headstart.verbs._advise_candidates import Candidate, candidate, fitting_methods, usable
 from headstart.verbs._advise_commands import finetune_command, pretrain_command, run_settings
@@ -408,9 +406,9 @@ class _Advising:
     def find_leaks(self, wanted: Candidate, labels: Labels) -> None:
         """Which labelled records stand in the pre-training text: every one is a test record of some split."""
         texts = labels.data.leak_texts()
-        stores = [entry["store"] for entry in read_run(wanted.run)["data"] if entry["kind"] == "text"]
-        share = max((float((training_shares(open_text_store(Path(store)), texts) >= NEARLY).mean()) for store in stores), default=0.0)
-        self.info["leaks"] = {"share": share, "sentence": " ".join(training_leaks(texts, wanted.run))}
+        overlaps = training_overlaps(texts, wanted.run)
+        share = max((overlap.share for run, overlap in overlaps if run == wanted.run and overlap is not None), default=0.0)
+        self.info["leaks"] = {"share": share, "sentence": " ".join(leak_sentences(overlaps, wanted.run))}
         if share > MUCH_LEAKED:
             self.info["verdict"]["notes"].append(
                 f"{share:.0%} of the labelled records stand in the pre-training text, without their labels: on new texts the gain may be smaller."
