@@ -79,6 +79,11 @@ class TrainerConfig:
     max_skipped: int = 10
     """A run that leaves steps out stops when there are more than this, in all."""
 
+    @property
+    def capture(self) -> Literal["auto", "on", "off"]:
+        """`cuda_graph`, but off where activations are computed again: that reads the generators' states, which no capture allows."""
+        return "off" if self.activation_checkpointing else self.cuda_graph
+
 
 @dataclass
 class Totals:

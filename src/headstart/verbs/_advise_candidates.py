@@ -23,12 +23,12 @@ from headstart.engine.budget import Budget, steps_within
 from headstart.engine.device import resolve_device
 from headstart.engine.method import Method
 from headstart.engine.plateau import steps_to_leave
-from headstart.engine.trial import Trial, spans, total_cost
+from headstart.engine.trial import spans, total_cost
 from headstart.verbs._corpus import open_corpus
 from headstart.verbs._exports import resolve_init
 from headstart.verbs._plan import EARLIEST_LEAVE
 from headstart.verbs.config import PretrainConfig, preset_config
-from headstart.verbs.pretrain import build_method
+from headstart.verbs.pretrain import build_method, new_trial
 
 SPEED_SECONDS = 1.0
 NO_CANDIDATES = ("intervention", "planning", "data-pipeline")
@@ -172,16 +172,8 @@ def measure_speed(wanted: Candidate, minutes: float, starts: Path) -> Method:
     loader = Loader(corpus.mixture(config), config.global_batch)
     threads = torch.get_num_threads()
     try:
-        decisions = Trial(
-            method.to(device),
-            config.optimizer,
-            global_batch=loader.global_batch,
-            load=lambda step, start, stop: loader.batch(step, start, stop),
-            device=device,
-            seed=config.seed,
-            tokens_per_row=loader.tokens_per_row,
-            seconds=SPEED_SECONDS,
-        ).decide(Budget(minutes=minutes), precision=config.precision)
+        trial = new_trial(method.to(device), loader, config, device, SPEED_SECONDS)
+        decisions = trial.decide(Budget(minutes=minutes), precision=config.precision)
     finally:
         torch.set_num_threads(threads)
     wanted.flops_per_step, wanted.seconds_per_step = decisions.flops_per_step, decisions.seconds_per_step

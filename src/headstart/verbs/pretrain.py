@@ -310,23 +310,9 @@ class _Pretraining:
             seconds = 2.0  # the speed decides how long the run is: a moment's disturbance must not
         else:
             seconds = 0.5 if precision == "auto" else 0.1  # otherwise it is only told in the plan
-        trial = Trial(
-            parallel.method,
-            self.config.optimizer,
-            global_batch=loader.global_batch,
-            load=lambda step, start, stop: loader.batch(step, start, stop),
-            device=self.device,
-            seed=self.config.seed,
-            tokens_per_row=loader.tokens_per_row,
-            seconds=seconds,
-            parallel=parallel,
-        )
+        trial = new_trial(parallel.method, loader, self.config, self.device, seconds, parallel)
         decided = trial.decide(
-            budget,
-            precision=precision,
-            micro_batch=settings.micro_batch,
-            compile=settings.compile,
-            cuda_graph="off" if settings.activation_checkpointing else settings.cuda_graph,  # recomputing reads the generators' states: no capture
+            budget, precision=precision, micro_batch=settings.micro_batch, compile=settings.compile, cuda_graph=settings.capture
         )
         return decided if before is None else dataclasses.replace(decided, flops_per_step=before.flops_per_step)
 
@@ -364,6 +350,23 @@ class _Pretraining:
                 f"{self.out} was trained on other data than {corpus.store.folder} holds now.",
                 f"Bring the old data back to continue it, or start a new run from its weights: --init {self.out} --out ANOTHER_FOLDER.",
             )
+
+
+def new_trial(
+    method: Method, loader: Loader, config: PretrainConfig, device: torch.device, seconds: float, parallel: Parallel | None = None
+) -> Trial:
+    """A trial of the steps that a run of this configuration makes; `seconds`: how long each way is timed."""
+    return Trial(
+        method,
+        config.optimizer,
+        global_batch=loader.global_batch,
+        load=loader.batch,
+        device=device,
+        seed=config.seed,
+        tokens_per_row=loader.tokens_per_row,
+        seconds=seconds,
+        parallel=parallel,
+    )
 
 
 def build_method(method_class: type[Method], config: PretrainConfig, store: Any, init: Path | None) -> Method:

@@ -27,12 +27,11 @@ from headstart.engine.budget import Budget
 from headstart.engine.device import resolve_device
 from headstart.engine.method import Phase
 from headstart.engine.trainer import Trainer
-from headstart.engine.trial import Trial
 from headstart.engine.update import BACKWARD, FORWARD, OPTIMIZER
 from headstart.verbs._corpus import open_corpus
 from headstart.verbs._exports import resolve_init
 from headstart.verbs.config import PretrainConfig, check
-from headstart.verbs.pretrain import build_method, versions
+from headstart.verbs.pretrain import build_method, new_trial, versions
 
 WARM_UP, TIMED, PROFILED = 4, 8, 3  # steps a phase
 TOP = 12  # operations that are named
@@ -112,23 +111,13 @@ def profile(slug: str, config: PretrainConfig, *, say: Callable[[str], None] = p
             corpus = open_corpus(method_class, config, config.out or Path("runs") / "profile", init)
             method = build_method(method_class, config, corpus.store, init).to(device)
             loader = Loader(corpus.mixture(config), config.global_batch)
-            trial = Trial(
-                method,
-                config.optimizer,
-                global_batch=loader.global_batch,
-                load=loader.batch,
-                device=device,
-                seed=config.seed,
-                tokens_per_row=loader.tokens_per_row,
-                seconds=0.5,
-            )
             settings = config.trainer
-            decisions = trial.decide(
+            decisions = new_trial(method, loader, config, device, seconds=0.5).decide(
                 config.budget,
                 precision=config.precision,
                 micro_batch=settings.micro_batch,
                 compile=settings.compile,
-                cuda_graph="off" if settings.activation_checkpointing else settings.cuda_graph,
+                cuda_graph=settings.capture,
             )
             if decisions.compile:
                 method.compile_parts()
