@@ -130,3 +130,21 @@ def test_a_folder_from_elsewhere_decides_too(store: Path, tmp_path: Path) -> Non
     info = run_info(run("causal-lm", store, tmp_path / "run", init=tmp_path / "model"))
     expected = {"architecture": "gpt2", "hidden_size": 24, "num_layers": 1, "num_heads": 2, "intermediate_size": 96, "dropout": 0.0}
     assert {name: info["config"]["method"][name] for name in expected} == expected
+
+
+@pytest.mark.promise("A data setting that contradicts a prepared store of --data is refused, with both values.")
+def test_a_setting_that_contradicts_a_prepared_store_is_refused(store: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        run("mlm", store, tmp_path / "run", **{"text.vocab_size": 4096, "text.lowercase": False, "text.held_out_share": 0.1})
+    assert "--text.lowercase False was given, the store has True; --text.vocab-size 4096 was given, the store has 300" in caught.value.what
+    assert "held-out-share" not in caught.value.what  # as it was made
+    assert not (tmp_path / "run" / "run.json").exists()
+    run("mlm", store, tmp_path / "run")  # the preset's vocabulary of 2,048 was not asked for
+
+
+def test_a_tokenizer_beside_a_prepared_store_is_compared_by_its_content(store: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text((store / "tokenizer.json").read_text().replace("##", "@@"))
+    with pytest.raises(UsageError, match=f"--text.tokenizer {other} was given"):
+        run("mlm", store, tmp_path / "run", **{"text.tokenizer": str(other)})
+    run("mlm", store, tmp_path / "run", **{"text.tokenizer": str(store / "tokenizer.json")})

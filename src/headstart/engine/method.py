@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
 
@@ -13,6 +13,7 @@ from torch.distributed.nn.functional import all_gather
 
 from headstart.catalog import Card
 from headstart.core.rng import Rng
+from headstart.engine.config import Preset
 from headstart.engine.distributed import ALONE, Ranks
 
 Batch: TypeAlias = dict[str, Tensor]
@@ -64,27 +65,6 @@ class Phase:
     fresh_optimizer: bool = False
 
 
-@dataclass(frozen=True)
-class Preset:
-    """A named size of a method, with what its paper trained it with.
-
-    Args:
-        method: the method's Config.
-        batch: global batch in rows.
-        optimizer: settings that differ from the defaults of that group, by name.
-        schedule: likewise.
-        data: likewise, of the group that the method's kind of data has (`--text`).
-        steps: the paper's number of updates, for the plan; None when the budget decides.
-    """
-
-    method: Any
-    batch: int
-    optimizer: Mapping[str, Any] = field(default_factory=dict)
-    schedule: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    steps: int | None = None
-
-
 class Method(nn.Module):
     """One published pre-training recipe. A subclass holds its card, Config, presets and network, and scores a batch.
 
@@ -125,6 +105,12 @@ class Method(nn.Module):
     def source_changes(cls, store: Any, sources: Sequence[str | Path]) -> list[str]:
         """What of the sources differs from what the store was made of, in words; nothing when they are the same."""
         return []
+
+    @classmethod
+    def preparation_changes(cls, store: Any, data: Any) -> dict[str, tuple[Any, Any]]:
+        """Name of a data setting that decides the bytes of a store -> (what the store was made with, what `data` says), where they differ."""
+        before, now = store.manifest["preparation"], data.preparation()
+        return {name: (before.get(name), now.get(name)) for name in sorted(before | now) if before.get(name) != now.get(name)}
 
     @classmethod
     def data_config_for(cls, data: Any, init: Path) -> Any:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.text.config import TextConfig
 from headstart.data.text.head import write_first_documents
-from headstart.data.text.prepare import input_differences
+from headstart.data.text.prepare import input_differences, preparation_changes
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.sources import find_inputs
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
@@ -71,6 +71,10 @@ class TextMethod(Method):
             return input_differences(store, find_inputs(sources))
         except BadInput as error:  # they are gone
             return [str(error).splitlines()[0]]
+
+    @classmethod
+    def preparation_changes(cls, store: TextStore, data: TextConfig) -> dict[str, tuple[Any, Any]]:
+        return preparation_changes(store, data)
 
     @classmethod
     def data_config_for(cls, data: TextConfig, init: Path) -> TextConfig:

@@ -1,9 +1,12 @@
-"""--init: what the model decides of the settings. A flag that says otherwise is refused, and run.json records what is true."""
+"""What a model (--init) or a prepared store (--data STORE) decides of the settings: a flag that says otherwise is refused.
+
+What a model decides is recorded in run.json as if it had been given; what a store was made with is in its own record there."""
 
 from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +44,22 @@ def adopt(config: PretrainConfig, origin: dict[str, str], method: type[Method], 
     if refused:
         raise UsageError(f"The model in {init} decides what was given otherwise: {'; '.join(refused)}.", "Leave out these settings, or --init.")
     return dataclasses.replace(config, **changed), [f"{group}.{name}" for group, decided in found.items() for name in decided]
+
+
+def refuse_other_preparation(config: PretrainConfig, origin: dict[str, str], method: type[Method], stores: Sequence[Any]) -> None:
+    """Raises UsageError where a data setting was given that a prepared store was not made with; all are listed."""
+    group = method.data_group
+    for store in stores:
+        changes = method.preparation_changes(store, config.data_config)
+        refused = [
+            f"--{flag(f'{group}.{name}')} {now} was given, the store has {before}"
+            for name, (before, now) in changes.items()
+            if origin.get(f"{group}.{name}") in GIVEN
+        ]
+        if refused:
+            raise UsageError(
+                f"The prepared store {store.folder} was made otherwise: {'; '.join(refused)}.", "Leave out these settings, or give the raw files."
+            )
 
 
 def fits(settings: Any, name: str, value: Any) -> bool:

@@ -33,9 +33,9 @@ from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
 from headstart.engine.update import Precision
 from headstart.verbs import _continue, _plan, _rehearsal, _verdict
-from headstart.verbs._adopt import adopt
+from headstart.verbs._adopt import adopt, refuse_other_preparation
 from headstart.verbs._card import write_cards
-from headstart.verbs._corpus import Corpus, is_same_data, manifests, open_corpus, reopen_corpus
+from headstart.verbs._corpus import Corpus, is_same_data, is_store, manifests, open_corpus, reopen_corpus
 from headstart.verbs._exports import checkpoint_export, resolve_init
 from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, check, preset_config
 
@@ -187,6 +187,8 @@ class _Pretraining:
         config, seed = self.config, self.config.seed
         corpus = self.ranks.first_then_others(lambda: self.data_of(run, init))
         store = corpus.store
+        if init is None and all(map(is_store, config.data)):
+            refuse_other_preparation(config, self.origin, self.method_class, corpus.stores)
         if init is not None:
             self.method_class.refuse_init(store, init)
         method, parallel = self.build(store, init)

@@ -153,13 +153,21 @@ def _check_place(out: Path, sources: Sequence[str | Path]) -> None:
 def _differences(store: TextStore, inputs: Inputs, config: TextConfig) -> list[str]:
     """What of inputs and settings differs from those of the store. Sizes and times are compared; content is hashed only where a time or name
     changed."""
+    changes = [f"{name} {before!r} -> {now!r}" for name, (before, now) in preparation_changes(store, config).items()]
+    return changes + input_differences(store, inputs)
+
+
+def preparation_changes(store: TextStore, config: TextConfig) -> dict[str, tuple[Any, Any]]:
+    """Setting -> (what the store was made with, what `config` says), where they differ. A tokenizer is compared by its content; one that is taken
+    brings the settings of tokenizers with it."""
     before, now = store.manifest["preparation"], config.preparation()
-    differences = [f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in sorted(before | now) if before.get(name) != now.get(name)]
-    if config.tokenizer is not None and not differences:
+    names = sorted(before | now if config.tokenizer is None else now)
+    changes = {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
+    if config.tokenizer is not None:
         taken, _ = text_tokenizer.load_tokenizer(config.tokenizer, config)
         if json.loads(taken.to_str()) != json.loads(store.tokenizer.to_str()):
-            differences.append(f"another tokenizer: {config.tokenizer}")
-    return differences + input_differences(store, inputs)
+            changes["tokenizer"] = (f"{store.folder}/tokenizer.json", config.tokenizer)
+    return changes
 
 
 def input_differences(store: TextStore, inputs: Inputs) -> list[str]:
