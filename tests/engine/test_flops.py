@@ -44,7 +44,8 @@ def test_electra_costs_what_its_specification_says(arm: str, wanted: float) -> N
 
     from headstart.core.rng import Rng
     from headstart.engine.method import Context
-    from headstart.methods.electra import Electra, ElectraConfig
+    from headstart.methods.electra.config import ElectraConfig
+    from headstart.methods.electra.method import Electra
 
     length, rows, vocab = 48, 2, 4096
     special = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}

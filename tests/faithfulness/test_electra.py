@@ -19,9 +19,10 @@ from headstart.engine.method import Context
 from headstart.engine.optim import OptimizerConfig, build_optimizer, parameter_groups, set_learning_rate
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.interop.electra_tf1 import from_tf1, to_tf1
-from headstart.methods.electra import Electra, ElectraConfig, arms, network
-from headstart.methods.electra.config import PRESETS
+from headstart.methods.electra import arms, network
+from headstart.methods.electra.config import PRESETS, ElectraConfig
 from headstart.methods.electra.examples import Example, ExampleBuilder
+from headstart.methods.electra.method import Electra
 from headstart.objectives.masking import apply_masking, choose_positions, masking_slots, scatter, slot_counts
 from headstart.objectives.token_loss import masked_lm_loss, rtd_loss, sample_tokens
 from headstart.tasks.metrics import to_bioes

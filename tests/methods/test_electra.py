@@ -24,8 +24,8 @@ from headstart.backbones.text import encode
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.rng import Rng
 from headstart.engine.method import Context
-from headstart.methods.electra import Electra, ElectraConfig
-from headstart.methods.electra.config import PRESETS, check, start_lengths
+from headstart.methods.electra.config import PRESETS, ElectraConfig, check, start_lengths
+from headstart.methods.electra.method import Electra
 from headstart.objectives.token_loss import token_nll
 
 VOCAB = 211  # a prime, so that no other dimension is mistaken for it

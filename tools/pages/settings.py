@@ -10,9 +10,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from headstart.core.config import field_docs, plain
 from headstart.data.text.config import TextConfig
 from headstart.engine.budget import Budget
-from headstart.engine.optim import OptimizerConfig
+from headstart.engine.config import OptimizerConfig, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig
-from headstart.engine.trainer import TrainerConfig
 from headstart.tasks.config import FinetuneConfig, QuestionAnsweringConfig
 from headstart.verbs.config import MixtureConfig, PretrainConfig, ProbeConfig, flag
 from headstart.verbs.finetune import FinetuneSettings

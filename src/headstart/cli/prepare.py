@@ -35,7 +35,7 @@ def parse(argv: list[str]) -> Arguments:
     from headstart import methods
     from headstart.verbs.prepare import defaults
 
-    chosen = defaults(methods.load(slug), presets.parse_known_args(flags)[0].preset)
+    chosen = defaults(methods.settings(slug), presets.parse_known_args(flags)[0].preset)
     description = f"{HELP}\nexample: {EXAMPLE}"
     return Arguments(slug, tyro.cli(type(chosen), args=flags, default=chosen, prog=f"headstart prepare {slug}", description=description))
 

@@ -48,7 +48,7 @@ def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: s
     from headstart.core.config import dotted, provenance, read_yaml, replace_nested
     from headstart.verbs.config import preset_config
 
-    method = methods.load(slug)
+    method = methods.settings(slug)
     values = read_yaml(known.config) if known.config is not None else {}
     preset = known.preset or values.get("preset", "tiny")
     defaults, chosen = preset_config(method, preset)

@@ -73,7 +73,7 @@ class Method(nn.Module):
 
     card: ClassVar[Card]
     Config: ClassVar[type]
-    presets: ClassVar[dict[str, Preset]]
+    presets: ClassVar[Mapping[str, Preset]]
     DataConfig: ClassVar[type]  # how its sources become a store
     data_group: ClassVar[str]  # the flags of DataConfig: --text.vocab-size and so on
     predicts_tokens: ClassVar[bool] = False  # its loss starts at the unigram entropy of the corpus: the run draws the plateau line

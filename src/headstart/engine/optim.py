@@ -14,17 +14,15 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from headstart.core.errors import UsageError
+from headstart.engine.config import OptimizerConfig, OptimizerName
 from headstart.engine.distributed import local
-
-OptimizerName = Literal["adamw", "adam-uncorrected", "muon"]
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")  # BERT layer.3., ModernBERT/Llama layers.3., GPT-2 h.3., ViT/T5 blocks.3. and block.3.
 _EMBEDDING = re.compile(r"(?:^|\.)(?:\w*embed\w*|wte|wpe)(?:\.|$)")  # also `embeddings_project`, which sits at the embeddings' depth
@@ -37,36 +35,6 @@ _STEP_FOREVER = 2.0**100
 """A step count at which beta^step is 0 in float32, so that both bias corrections are exactly 1; adding 1 to it changes nothing."""
 
 _NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024, five steps
-
-
-@dataclass
-class OptimizerConfig:
-    """Which optimiser, and its settings."""
-
-    name: OptimizerName = "adamw"
-    """adamw, adam-uncorrected (BERT, ELECTRA) or muon."""
-    learning_rate: float = 1e-3
-    """Peak learning rate; the schedule multiplies it."""
-    beta1: float = 0.9
-    """Decay of the mean of the gradients."""
-    beta2: float = 0.999
-    """Decay of the mean of the squared gradients."""
-    epsilon: float = 1e-8
-    """Added to the root of the second moment. BERT and ELECTRA: 1e-6."""
-    weight_decay: float = 0.01
-    """Decoupled weight decay; norms, biases and vectors never decay."""
-    decay_embeddings: bool = True
-    """Whether embedding tables decay. BERT and ELECTRA: yes."""
-    clip_norm: float | None = 1.0
-    """Gradients are scaled down to this global norm; None does not clip."""
-    layer_decay: float = 1.0
-    """Fine-tuning: each layer below the head learns this much slower. ELECTRA: 0.8, large 0.9."""
-    official_llrd_gap: bool = False
-    """True leaves a depth empty below the head, as the official ELECTRA code does: its last layer has layer_decay^2 (google-research/electra#51)."""
-    muon_momentum: float = 0.95
-    """Muon's momentum."""
-    fused: bool | None = None
-    """Fused kernels; None takes them where the device has them."""
 
 
 def layer_depth(name: str, n_layers: int, official_llrd_gap: bool = False) -> int:

@@ -14,7 +14,7 @@ import functools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,9 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from headstart.engine.config import Mode
 from headstart.engine.distributed import ALONE, Ranks, local
 from headstart.engine.method import Batch, Context, Method
-
-Mode: TypeAlias = Literal["ddp", "fsdp"]
 
 _ENTRANCES = ("loss", "evaluate", "embed", "show")  # what the engine calls instead of `forward`: FSDP2 gathers the outer parameters there
 

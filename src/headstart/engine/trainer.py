@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,67 +22,21 @@ from headstart.data.loader import Loader
 from headstart.engine import memory
 from headstart.engine.checkpoint import Checkpointer
 from headstart.engine.checkpoint_places import Owner
+from headstart.engine.config import OptimizerConfig, TrainerConfig
 from headstart.engine.device import DeviceBatches
 from headstart.engine.ema import Ema
 from headstart.engine.evaluation import evaluate
 from headstart.engine.guard import Guard, Report
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.metrics import Clock, MetricsLog, StepMetrics, live_line, memory_bytes, peak_memory_bytes
-from headstart.engine.optim import OptimizerConfig, build_optimizer, load_named_state, named_state, reset_moments, set_learning_rate
-from headstart.engine.parallel import Mode, Parallel
+from headstart.engine.optim import build_optimizer, load_named_state, named_state, reset_moments, set_learning_rate
+from headstart.engine.parallel import Parallel
 from headstart.engine.plateau import Plateau
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.spikes import Spikes
 from headstart.engine.stopping import stop_signals
-from headstart.engine.trackers import Tracker
 from headstart.engine.trial import Decisions, micro_starts, spans
 from headstart.engine.update import Update, autocast
-
-
-@dataclass
-class TrainerConfig:
-    """How the engine runs; nothing here changes what a method learns, `ema_decay` apart."""
-
-    log_every: int = 10
-    """Steps between lines of metrics.jsonl."""
-    evaluate_every: int | None = None
-    """Steps between held-out evaluations and probes; None: 20 times in a run."""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints; None: about every five minutes, at least four times in a run."""
-    checkpoint_folder: str | None = None
-    """Where checkpoints go: a folder, or an fsspec URL such as s3://bucket/runs/mine; None: into the run folder."""
-    keep_checkpoints: int = 2
-    """How many of the newest checkpoints are kept."""
-    keep_every: int | None = None
-    """Checkpoints whose step is a multiple of it are kept for ever."""
-    stop_at: int | None = None
-    """Stop after this step with a checkpoint and its export; the schedule stays that of the whole budget, and the same command without it goes on."""
-    evaluate_rows: int = 256
-    """Held-out rows that an evaluation scores."""
-    micro_batch: int | None = None
-    """Rows of one forward and backward pass; None: what fits into memory."""
-    compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile; auto: when the budget repays the compilation."""
-    cuda_graph: Literal["auto", "on", "off"] = "auto"
-    """Replay the whole update as one CUDA graph; auto: for small models on a GPU."""
-    parallel: Mode = "ddp"
-    """Under torchrun: ddp (every process has the whole model) or fsdp (parameters, gradients and optimiser state are cut over the processes)."""
-    activation_checkpointing: bool = False
-    """Keep only the layers' inputs for the backward pass and compute the rest again: less memory, about a third more time."""
-    trackers: tuple[Tracker, ...] = ()
-    """Services that get the metrics too: wandb, mlflow (pip install 'headstart[trackers]'); each reads its own environment variables."""
-    ema_decay: float | None = None
-    """Keep an exponential moving average of the weights with this decay (0.9999 is usual); evaluations and the export use it."""
-    on_nonfinite: Literal["stop", "skip"] = "stop"
-    """When a step's loss or gradient is NaN or infinite: stop, with the weights as they were before it and the module that made it named; or leave
-    the step out and go on."""
-    max_skipped: int = 10
-    """A run that leaves steps out stops when there are more than this, in all."""
-
-    @property
-    def capture(self) -> Literal["auto", "on", "off"]:
-        """`cuda_graph`, but off where activations are computed again: that reads the generators' states, which no capture allows."""
-        return "off" if self.activation_checkpointing else self.cuda_graph
 
 
 @dataclass

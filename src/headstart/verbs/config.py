@@ -7,16 +7,17 @@ import math
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from headstart.core.config import flatten, replace_nested
 from headstart.core.errors import UsageError
 from headstart.engine.budget import MAX_STEPS, Budget
-from headstart.engine.method import Method
-from headstart.engine.optim import OptimizerConfig
+from headstart.engine.config import OptimizerConfig, Settings, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.trackers import refuse_missing
-from headstart.engine.trainer import TrainerConfig
+
+if TYPE_CHECKING:
+    from headstart.engine.method import Method
 
 SMOKE_RECORDS = 64
 SMOKE_STEPS = 8
@@ -104,21 +105,22 @@ class PretrainConfig:
         return 32 if self.batch is None else self.batch
 
 
-@cache
-def config_class(method: type[Method]) -> type[PretrainConfig]:
+def config_class(method: Settings | type[Method]) -> type[PretrainConfig]:
     """PretrainConfig with the method's own Config and the settings of its data, so that the command line knows their fields."""
+    return _config_class(method.Config, method.data_group, method.DataConfig)
+
+
+@cache
+def _config_class(of_method: type, data_group: str, of_data: type) -> type[PretrainConfig]:
     return dataclasses.make_dataclass(
         "PretrainConfig",
-        [
-            ("method", method.Config, field(default_factory=method.Config)),
-            (method.data_group, method.DataConfig, field(default_factory=method.DataConfig)),
-        ],
+        [("method", of_method, field(default_factory=of_method)), (data_group, of_data, field(default_factory=of_data))],
         bases=(PretrainConfig,),
-        namespace={"__doc__": PretrainConfig.__doc__, "data_group": method.data_group},
+        namespace={"__doc__": PretrainConfig.__doc__, "data_group": data_group},
     )
 
 
-def preset_config(method: type[Method], preset: str) -> tuple[PretrainConfig, PretrainConfig]:
+def preset_config(method: Settings | type[Method], preset: str) -> tuple[PretrainConfig, PretrainConfig]:
     """(defaults, the preset on top of them).
 
     Raises:
@@ -126,7 +128,7 @@ def preset_config(method: type[Method], preset: str) -> tuple[PretrainConfig, Pr
     """
     if not isinstance(preset, str) or preset not in method.presets:  # a YAML file may say anything
         raise UsageError(f"{method.card.slug} has no preset '{preset}'.", f"Its presets: {', '.join(method.presets)}.")
-    defaults = config_class(method)()  # type: ignore[arg-type]  # a class is hashable: mypy looks at its instances
+    defaults = config_class(method)()
     chosen = method.presets[preset]
     return defaults, dataclasses.replace(
         defaults,

@@ -6,14 +6,17 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart import methods
 from headstart.core.config import replace_nested
 from headstart.core.errors import UsageError
 from headstart.core.terminal import printable
-from headstart.engine.method import Method
+from headstart.engine.config import Settings
 from headstart.verbs.config import preset_config
+
+if TYPE_CHECKING:
+    from headstart.engine.method import Method
 
 
 @dataclass
@@ -67,7 +70,7 @@ def prepare_with(slug: str, config: Any, say: Callable[[str], None] = print) -> 
     return store
 
 
-def defaults(method: type[Method], preset: str) -> Any:
+def defaults(method: Settings | type[Method], preset: str) -> Any:
     """PrepareConfig with the settings of the method's kind of data, filled in from the preset."""
     cls = dataclasses.make_dataclass(
         "PrepareConfig",

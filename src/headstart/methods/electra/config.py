@@ -6,8 +6,9 @@ import logging
 from dataclasses import dataclass
 from typing import Literal
 
+from headstart import catalog
 from headstart.core.errors import UsageError
-from headstart.engine.method import Preset
+from headstart.engine.config import Preset, Settings
 
 logger = logging.getLogger(__name__)
 
@@ -214,3 +215,5 @@ PRESETS: dict[str, Preset] = {
         steps=400_000,
     ),
 }
+
+SETTINGS = Settings(catalog.card("electra"), ElectraConfig, PRESETS)

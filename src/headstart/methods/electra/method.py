@@ -22,7 +22,6 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from headstart import catalog
 from headstart.backbones.text import encode, mlm_logits
 from headstart.core.config import checked, replace_nested
 from headstart.core.errors import BadInput, UsageError
@@ -36,7 +35,7 @@ from headstart.engine.method import Batch, Context, Phase
 from headstart.engine.text_method import TextMethod
 from headstart.interop.transformers_io import save_model_folder
 from headstart.methods.electra import arms, network
-from headstart.methods.electra.config import PRESETS, ElectraConfig, check, start_lengths
+from headstart.methods.electra.config import SETTINGS, ElectraConfig, check, start_lengths
 from headstart.methods.electra.rows import electra_rows
 from headstart.objectives.masking import apply_masking, choose_positions, masking_slots, scatter
 from headstart.objectives.ranking import auc
@@ -72,9 +71,9 @@ class Generated(NamedTuple):
 class Electra(TextMethod):
     """Generator and discriminator, or the two networks of an ablation arm."""
 
-    card = catalog.card("electra")
-    Config = ElectraConfig
-    presets = PRESETS
+    card = SETTINGS.card
+    Config = SETTINGS.Config
+    presets = SETTINGS.presets
     plateau_metric = "mlm_loss_hidden"  # slots that show the original would let a copying generator look better than the plateau
 
     config: ElectraConfig
@@ -416,3 +415,6 @@ def _shared(scalars: dict[str, Tensor], share: Tensor | float) -> dict[str, Tens
 def _detached(scalars: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in scalars.items()}
 
+
+
+METHOD = Electra

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,69 +16,22 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
-from headstart import catalog
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
-from headstart.engine.method import Batch, Context, Preset
+from headstart.engine.method import Batch, Context
 from headstart.engine.text_method import TextMethod, check_network, model_folder, refuse_long_rows, sizes_of, special
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
+from headstart.methods.causal_lm.config import SETTINGS, CausalLMConfig
 from headstart.objectives.token_loss import next_token_loss
-
-
-@dataclass
-class CausalLMConfig:
-    """Size and shape of the decoder."""
-
-    architecture: Literal["llama", "gpt2"] = "llama"
-    """llama: rotary positions, RMSNorm, gated MLP; gpt2: learned positions, LayerNorm, GELU."""
-    hidden_size: int = 128
-    """Width."""
-    num_layers: int = 2
-    """Transformer blocks."""
-    num_heads: int = 2
-    """Attention heads."""
-    intermediate_size: int = 384
-    """Width of the MLP (llama: of each of its two gates)."""
-    sequence_length: int = 64
-    """Tokens of a training row."""
-    dropout: float = 0.0
-    """GPT-2 only; the paper: 0.1. A pass over fresh text needs none."""
-    tie_embeddings: bool = True
-    """One table for input and output."""
-
-
-PRESETS: dict[str, Preset] = {
-    "tiny": Preset(
-        CausalLMConfig(),
-        batch=32,
-        optimizer={"learning_rate": 4e-3, "weight_decay": 0.01, "beta2": 0.99},
-        schedule={"name": "linear", "warmup_share": 0.06},
-        data={"vocab_size": 2048},
-    ),
-    "small": Preset(
-        CausalLMConfig(hidden_size=512, num_layers=8, num_heads=8, intermediate_size=1408, sequence_length=512),
-        batch=128,
-        optimizer={"learning_rate": 6e-4, "weight_decay": 0.1, "beta2": 0.95},
-        schedule={"name": "cosine", "warmup_share": 0.02, "minimum_share": 0.1},
-        data={"vocab_size": 16384, "tokenizer_kind": "bpe", "lowercase": False},
-    ),
-    "base": Preset(  # GPT-2 124M, with the optimiser of GPT-3 125M (Brown et al. 2020, table 2.1)
-        CausalLMConfig("gpt2", hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, sequence_length=1024),
-        batch=512,
-        optimizer={"learning_rate": 6e-4, "weight_decay": 0.1, "beta2": 0.95},
-        schedule={"name": "cosine", "warmup_share": 0.01, "minimum_share": 0.1},
-        data={"vocab_size": 50257, "tokenizer_kind": "bpe", "lowercase": False},
-    ),
-}
 
 
 class CausalLM(TextMethod):
     """A decoder that predicts the next token of every position."""
 
-    card = catalog.card("causal-lm")
-    Config = CausalLMConfig
-    presets = PRESETS
+    card = SETTINGS.card
+    Config = SETTINGS.Config
+    presets = SETTINGS.presets
 
     config: CausalLMConfig
 

@@ -1,0 +1,123 @@
+"""What a person can set of the engine and of a method. No torch here: the command line reads its flags against these, and must answer at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from headstart.catalog import Card
+from headstart.data.text.config import TextConfig
+from headstart.engine.trackers import Tracker
+
+OptimizerName: TypeAlias = Literal["adamw", "adam-uncorrected", "muon"]
+Mode: TypeAlias = Literal["ddp", "fsdp"]
+
+
+@dataclass
+class OptimizerConfig:
+    """Which optimiser, and its settings."""
+
+    name: OptimizerName = "adamw"
+    """adamw, adam-uncorrected (BERT, ELECTRA) or muon."""
+    learning_rate: float = 1e-3
+    """Peak learning rate; the schedule multiplies it."""
+    beta1: float = 0.9
+    """Decay of the mean of the gradients."""
+    beta2: float = 0.999
+    """Decay of the mean of the squared gradients."""
+    epsilon: float = 1e-8
+    """Added to the root of the second moment. BERT and ELECTRA: 1e-6."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay; norms, biases and vectors never decay."""
+    decay_embeddings: bool = True
+    """Whether embedding tables decay. BERT and ELECTRA: yes."""
+    clip_norm: float | None = 1.0
+    """Gradients are scaled down to this global norm; None does not clip."""
+    layer_decay: float = 1.0
+    """Fine-tuning: each layer below the head learns this much slower. ELECTRA: 0.8, large 0.9."""
+    official_llrd_gap: bool = False
+    """True leaves a depth empty below the head, as the official ELECTRA code does: its last layer has layer_decay^2 (google-research/electra#51)."""
+    muon_momentum: float = 0.95
+    """Muon's momentum."""
+    fused: bool | None = None
+    """Fused kernels; None takes them where the device has them."""
+
+
+@dataclass
+class TrainerConfig:
+    """How the engine runs; nothing here changes what a method learns, `ema_decay` apart."""
+
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    evaluate_every: int | None = None
+    """Steps between held-out evaluations and probes; None: 20 times in a run."""
+    checkpoint_every: int | None = None
+    """Steps between checkpoints; None: about every five minutes, at least four times in a run."""
+    checkpoint_folder: str | None = None
+    """Where checkpoints go: a folder, or an fsspec URL such as s3://bucket/runs/mine; None: into the run folder."""
+    keep_checkpoints: int = 2
+    """How many of the newest checkpoints are kept."""
+    keep_every: int | None = None
+    """Checkpoints whose step is a multiple of it are kept for ever."""
+    stop_at: int | None = None
+    """Stop after this step with a checkpoint and its export; the schedule stays that of the whole budget, and the same command without it goes on."""
+    evaluate_rows: int = 256
+    """Held-out rows that an evaluation scores."""
+    micro_batch: int | None = None
+    """Rows of one forward and backward pass; None: what fits into memory."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile; auto: when the budget repays the compilation."""
+    cuda_graph: Literal["auto", "on", "off"] = "auto"
+    """Replay the whole update as one CUDA graph; auto: for small models on a GPU."""
+    parallel: Mode = "ddp"
+    """Under torchrun: ddp (every process has the whole model) or fsdp (parameters, gradients and optimiser state are cut over the processes)."""
+    activation_checkpointing: bool = False
+    """Keep only the layers' inputs for the backward pass and compute the rest again: less memory, about a third more time."""
+    trackers: tuple[Tracker, ...] = ()
+    """Services that get the metrics too: wandb, mlflow (pip install 'headstart[trackers]'); each reads its own environment variables."""
+    ema_decay: float | None = None
+    """Keep an exponential moving average of the weights with this decay (0.9999 is usual); evaluations and the export use it."""
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """When a step's loss or gradient is NaN or infinite: stop, with the weights as they were before it and the module that made it named; or leave
+    the step out and go on."""
+    max_skipped: int = 10
+    """A run that leaves steps out stops when there are more than this, in all."""
+
+    @property
+    def capture(self) -> Literal["auto", "on", "off"]:
+        """`cuda_graph`, but off where activations are computed again: that reads the generators' states, which no capture allows."""
+        return "off" if self.activation_checkpointing else self.cuda_graph
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named size of a method, with what its paper trained it with.
+
+    Args:
+        method: the method's Config.
+        batch: global batch in rows.
+        optimizer: settings that differ from the defaults of that group, by name.
+        schedule: likewise.
+        data: likewise, of the group that the method's kind of data has (`--text`).
+        steps: the paper's number of updates, for the plan; None when the budget decides.
+    """
+
+    method: Any
+    batch: int
+    optimizer: Mapping[str, Any] = field(default_factory=dict)
+    schedule: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+    steps: int | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What can be set of a method. A `Method` class has the same attributes; a method that keeps its settings apart from its networks, in a
+    `config.py` of its own, names them there once (`SETTINGS`), and its command line needs no torch."""
+
+    card: Card
+    Config: type
+    presets: Mapping[str, Preset]
+    DataConfig: type = TextConfig  # how its sources become a store
+    data_group: str = "text"  # the flags of DataConfig: --text.vocab-size and so on

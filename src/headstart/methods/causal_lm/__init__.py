@@ -1,0 +1,1 @@
+"""causal-lm: next-token prediction. See docs/methods/causal-lm.md."""

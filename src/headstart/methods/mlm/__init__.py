@@ -1,0 +1,1 @@
+"""mlm: masked language modelling. See docs/methods/mlm.md."""
