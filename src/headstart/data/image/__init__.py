@@ -1,0 +1,1 @@
+"""Images: sources -> store -> rows, and what is done with a batch on the device."""

@@ -1,0 +1,95 @@
+"""How images become a store. The flags are `--image.NAME`; the resolved values are in the store's manifest."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from headstart.core.errors import UsageError
+
+Mode = Literal["auto", "rgb", "grey", "bands"]
+Fit = Literal["crop", "squash", "pad"]
+Layout = Literal["auto", "channels-first", "channels-last"]
+Storage = Literal["decoded", "encoded"]
+
+MAX_SIZE = 4096
+MAX_MEGAPIXELS = 178.0
+"""Pillow itself refuses larger pictures."""
+HOW_ONLY = ("workers", "max_megapixels", "on_bad_input", "max_bad_share")
+"""Settings that say how a store is made, not what it holds."""
+
+
+@dataclass
+class ImageConfig:
+    """Preparation of images. Two runs with equal values and equal files write equal bytes."""
+
+    size: int = 64
+    """Height and width of the stored images, in pixels. Random crops are cut from them, so it may be larger than what the network sees."""
+
+    fit: Fit = "crop"
+    """What becomes of an image that is not square. crop: its shorter side becomes `size`, and the middle is kept. squash: both sides do.
+    pad: its longer side does, and the rest is filled with zeros."""
+
+    mode: Mode = "auto"
+    """What the channels are. rgb: three colours. grey: one, colour images are converted. bands: as many as the files have, all the same number.
+    auto: what the first image has; a colour image in a store that is grey for that reason is bad input."""
+
+    bands: tuple[int, ...] = ()
+    """Which bands of files with many are kept, counted from 1, in this order. None: all."""
+
+    layout: Layout = "auto"
+    """Where arrays (.npy, .npz, TIFF) of three axes have their channels. auto: on the one of the first and the last axis that is shorter."""
+
+    image_field: str | None = None
+    """Column of .parquet and .csv files, array of .npz files, that holds the images. None: "image", or the only array that can be images."""
+
+    label_field: str = "label"
+    """Column with the class; of .npz files the array with it, or the one whose name has "labels" where that of the images has "images"."""
+
+    animated: Literal["refuse", "first"] = "refuse"
+    """A file of several pictures (animated GIF, many pages): bad input, or its first one."""
+
+    storage: Storage = "decoded"
+    """decoded: pixels of `size`, nothing is left to do while training. encoded: the files' own bytes, decoded in threads while training; for large
+    photographs about a tenth of the disk."""
+
+    held_out_share: float = 0.05
+    """Share of images, chosen by the hash of their content, kept for validation. 0: none."""
+
+    duplicates: Literal["drop", "keep"] = "drop"
+    """Of images with the same stored pixels: train on the first only, or on all. Those of held-out images are never trained on."""
+
+    on_bad_input: Literal["stop", "quarantine"] = "stop"
+    """stop: the first bad image ends the preparation. quarantine: write it to quarantine.jsonl and go on."""
+
+    max_bad_share: float = 0.05
+    """With quarantine: stop after all when more than this share of the images is bad."""
+
+    max_megapixels: float = 89.0
+    """Largest image, in million pixels; decided from its header, before memory is taken."""
+
+    workers: int | None = None
+    """Threads that decode. None: one a core. Does not change the result."""
+
+    def __post_init__(self) -> None:
+        require(1 <= self.size <= MAX_SIZE, f"size is {self.size}.", f"Give 1 to {MAX_SIZE:,} pixels.")
+        require(all(band >= 1 for band in self.bands), f"bands are {self.bands}.", "They are counted from 1.")
+        require(len(set(self.bands)) == len(self.bands), f"bands are {self.bands}.", "Give each once.")
+        require(not (self.bands and self.mode in ("rgb", "grey")), f"bands are given, and mode {self.mode}.", "Give --image.mode bands.")
+        require(0 <= self.held_out_share < 1, f"held_out_share is {self.held_out_share}.", "Give a share from 0 up to, not including, 1.")
+        require(0 <= self.max_bad_share <= 1, f"max_bad_share is {self.max_bad_share}.", "Give a share from 0 to 1.")
+        limit = self.max_megapixels
+        require(0 < limit <= MAX_MEGAPIXELS, f"max_megapixels is {limit}.", f"Give a number above 0, at most {MAX_MEGAPIXELS:g}.")
+        require(self.workers is None or self.workers >= 1, f"workers is {self.workers}.", "Give at least 1.")
+
+    def preparation(self) -> dict[str, Any]:
+        """The fields that decide the bytes of the store. What only decides how it is made (workers, limits) is left out."""
+        fields = asdict(self) | {"bands": list(self.bands)}
+        for name in HOW_ONLY:
+            del fields[name]
+        return fields
+
+
+def require(holds: bool, what: str, mend: str) -> None:
+    if not holds:
+        raise UsageError(f"--image: {what}", mend)

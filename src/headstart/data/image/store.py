@@ -1,0 +1,253 @@
+"""The image store: all images of a folder in one form, written once and memory-mapped.
+
+    STORE/manifest.json               counts, form, statistics, classes, inputs, preparation; written last: its presence means "complete"
+    STORE/images.npy                  [n, channels, height, width] uint8, uint16 or float32 (storage "decoded")
+    STORE/encoded.npy, offsets.npy    uint8 [bytes] and int64 [n + 1]: the files' own bytes instead (storage "encoded")
+    STORE/labels.npy                  int64 [n], index into the classes; -1 where there is none
+    STORE/held_out.npy, dropped.npy   bool [n]
+    STORE/hashes.npy                  uint64 [n], of the stored pixels: equal images have equal ones
+    STORE/places.npy                  int64 [n, 2]: input file, record in it (from 1; 0: the file is the image)
+    STORE/inputs.parquet              name, bytes, time and hash of every input file
+    STORE/quarantine.jsonl            bad images, one JSON object a line
+
+A store may come from someone else: nothing in it is executed or unpickled, no path in its manifest is opened, and sizes are checked before anything
+is used. `prepare.py` writes it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.core.errors import BadInput
+from headstart.core.files import own_file, read_json, sha256_file
+from headstart.core.hardware import cores
+from headstart.data.arrays import map_array
+from headstart.data.image.config import ImageConfig
+from headstart.data.image.decode import Form, Unusable, decode
+
+KIND = "image"
+FORMAT_VERSION = 1
+PIXELS = {"decoded": ("images",), "encoded": ("encoded", "offsets")}
+"""The arrays that hold the images, by `storage`."""
+ARRAYS = ("labels", "held_out", "dropped", "hashes", "places")
+COUNTS = ("images", "training_images", "held_out_images", "duplicate_images", "enlarged_images", "quarantined")
+REBUILD = "The store is damaged or not ours; delete the folder and prepare it again."
+
+
+class ImageStore:
+    """An opened store. Arrays are read-only and memory-mapped.
+
+    Attributes:
+        folder, manifest: where it lies, and what is known of it.
+        form: what every image is (`decode.Form`): channels, size, type, colour.
+        channels, height, width: of every image.
+        mean, std: float64 [channels], over all pixels of the training images, in the values of the images.
+        labels: int64 [n], index into `classes`; -1: none.
+        classes: names, sorted; empty without labels.
+        held_out: bool [n], kept for validation.
+        dropped: bool [n], copies of other images; neither trained nor validated on.
+        hashes, places: see above.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest: dict[str, Any] = _checked_manifest(folder)
+        self.form = Form.from_json(self.manifest["form"])
+        self.storage: str = self.manifest["preparation"]["storage"]
+        self.channels, self.height, self.width = self.form.shape
+        self.mean = np.array(self.manifest["mean"], np.float64)
+        self.std = np.array(self.manifest["std"], np.float64)
+        self.classes: list[str] = self.manifest["classes"]
+        self.labels, self.held_out, self.dropped, self.hashes, self.places = (self._array(name) for name in ARRAYS)
+        if self.storage == "decoded":
+            self._images = self._array("images")
+        else:
+            self._encoded, self._offsets = self._array("encoded"), self._array("offsets")
+        self._check_arrays()
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(self.form.dtype)
+
+    @property
+    def images(self) -> np.ndarray:
+        """[n, channels, height, width], memory-mapped; only of decoded storage (`read` serves both)."""
+        if self.storage != "decoded":
+            raise AttributeError("an encoded store has no array of pixels; use read()")
+        return self._images
+
+    def rows(self, split: str) -> np.ndarray:
+        """int64: numbers of the images of `split`, "train" or "held_out", in order."""
+        if split not in ("train", "held_out"):
+            raise ValueError(f"split is 'train' or 'held_out', not {split!r}")
+        return np.flatnonzero((self.held_out if split == "held_out" else ~self.held_out) & ~self.dropped)
+
+    def read(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
+        """[k, channels, height, width]: the images with these numbers. Encoded ones are decoded in threads.
+
+        Raises BadInput for an encoded image that is damaged.
+        """
+        indices = np.asarray(indices, np.int64)
+        if self.storage == "decoded":
+            return self._images[indices]
+        result = np.empty((len(indices), *self.form.shape), self.dtype)
+
+        def put(at: int) -> None:
+            result[at] = self._decoded(int(indices[at]))
+
+        list(self._threads.map(put, range(len(indices))))
+        return result
+
+    def source(self, index: int) -> tuple[str, int]:
+        """(name of the input file, record in it or 0) of an image."""
+        file, record = self.places[index]
+        return str(self.file_names[file]), int(record)
+
+    @cached_property
+    def file_names(self) -> list[str]:
+        """Of the input files, in the order of `places`."""
+        return [str(name) for name in read_inputs(self.folder)["name"]]
+
+    def verify(self) -> None:
+        """Read everything: hashes of all arrays. Raises BadInput at the first difference."""
+        for name, stated in self.manifest["arrays"].items():
+            if sha256_file(self.folder / f"{name}.npy") != stated["sha256"]:
+                raise BadInput("differs from its hash in the manifest.", REBUILD, file=self.folder / f"{name}.npy")
+
+    def in_words(self) -> str:
+        """What its images are: "3 x 64 x 64 uint8, rgb"."""
+        return f"{self.channels} x {self.height} x {self.width} {self.dtype}, {self.form.colour}"
+
+    def report(self) -> list[str]:
+        """What a person wants to know of the images, as lines."""
+        counts, smaller = self.manifest["counts"], self.manifest["counts"]["enlarged_images"]
+        lines = [
+            f"{counts['images']:,} images of {self.in_words()} ({self.storage})",
+            f"{counts['training_images']:,} to train on, {counts['held_out_images']:,} held out; {counts['duplicate_images']:,} copies left out",
+            f"mean {_numbers(self.mean)}; deviation {_numbers(self.std)}",
+        ]
+        if self.classes:
+            sizes = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
+            shown = ", ".join(f"{name} {size:,}" for name, size in zip(self.classes[:8], sizes, strict=False))
+            more = f", and {len(self.classes) - 8:,} more" if len(self.classes) > 8 else ""
+            lines.append(f"{len(self.classes):,} classes: {shown}{more}")
+        if counts["quarantined"]:
+            lines.append(f"{counts['quarantined']:,} bad images in {self.folder / 'quarantine.jsonl'}")
+        if smaller > counts["images"] / 2:
+            lines.append(f"WARNING: {smaller:,} images are smaller than {self.width} pixels and were enlarged; --image.size sets the size")
+        if (flat := np.flatnonzero(self.std == 0)).size:
+            lines.append(f"WARNING: channel {', '.join(str(channel + 1) for channel in flat)} never varies")
+        return lines
+
+    @cached_property
+    def _threads(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(cores(), thread_name_prefix="decode")
+
+    def _decoded(self, index: int) -> np.ndarray:
+        content = self._encoded[self._offsets[index] : self._offsets[index + 1]].tobytes()
+        try:
+            return decode(content, self.form).pixels
+        except Unusable as error:
+            raise BadInput(f"image {index} {error.what}", REBUILD, file=self.folder / "encoded.npy") from error
+
+    def _array(self, name: str) -> np.ndarray:
+        array, stated = map_array(self.folder, name, REBUILD), self.manifest["arrays"][name]
+        if list(array.shape) != stated["shape"] or str(array.dtype) != stated["dtype"]:
+            what = f"is {array.dtype}{list(array.shape)}, the manifest says {stated['dtype']}{stated['shape']}."
+            raise BadInput(what, REBUILD, file=self.folder / f"{name}.npy")
+        return array
+
+    def _check_arrays(self) -> None:
+        n = self.manifest["counts"]["images"]
+        shapes = {"labels": (np.int64, (n,)), "held_out": (bool, (n,)), "dropped": (bool, (n,)), "hashes": (np.uint64, (n,))}
+        shapes |= {"places": (np.int64, (n, 2))}
+        checks = {name: getattr(self, name).dtype == kind and getattr(self, name).shape == shape for name, (kind, shape) in shapes.items()}
+        checks["labels"] = checks["labels"] and bool(((self.labels >= -1) & (self.labels < max(len(self.classes), 1))).all())
+        if self.storage == "decoded":
+            checks["images"] = self._images.dtype == self.dtype and self._images.shape == (n, *self.form.shape)
+        else:
+            checks["encoded"] = self._encoded.dtype == np.uint8 and self._encoded.ndim == 1
+            steps = np.diff(self._offsets) if self._offsets.dtype == np.int64 and self._offsets.shape == (n + 1,) else np.array([-1])
+            checks["offsets"] = bool(self._offsets[0] == 0 and self._offsets[-1] == len(self._encoded) and (steps > 0).all())
+        checks["statistics"] = self.mean.shape == self.std.shape == (self.channels,)
+        for name, holds in checks.items():
+            if not holds:
+                raise BadInput("does not fit the other arrays of the store.", REBUILD, file=self.folder / f"{name}.npy")
+
+
+def open_image_store(folder: str | Path) -> ImageStore:
+    """Open a finished store. Raises BadInput if it is missing, unfinished, damaged or of another format version."""
+    return ImageStore(Path(folder))
+
+
+def prepare_images(sources: Sequence[str | Path], out: str | Path, config: ImageConfig | None = None) -> ImageStore:
+    """Source -> store, see `prepare.prepare_images`."""
+    from headstart.data.image import prepare
+
+    return prepare.prepare_images(sources, Path(out), config or ImageConfig())
+
+
+def read_inputs(folder: Path) -> dict[str, list[Any]]:
+    """The columns of inputs.parquet."""
+    from headstart.data import parquet
+
+    path = own_file(folder, "inputs.parquet")
+    try:
+        columns: dict[str, list[Any]] = {"name": [], "bytes": [], "mtime_ns": [], "sha256": []}
+        for row in parquet.rows(path, list(columns)):
+            for name, values in columns.items():
+                values.append(row[name])
+    except parquet.ERRORS as error:
+        raise BadInput("cannot be read.", REBUILD, file=path) from error
+    return columns
+
+
+def _checked_manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    if not path.exists():
+        unfinished = (folder / ".work").is_dir()
+        what = "its preparation was not finished." if unfinished else "no store is there."
+        mend = "Prepare one: headstart prepare METHOD --data ... --out STORE."
+        mend = "Start the same prepare command again: it continues." if unfinished else mend
+        raise BadInput(what, mend, file=folder)
+    manifest = read_json(path)
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise BadInput("is no image store.", "Give a store that was prepared for a method on images.", file=path)
+    if manifest.get("format_version") != FORMAT_VERSION:
+        what = f"has store format {manifest.get('format_version')}, this version reads {FORMAT_VERSION}."
+        raise BadInput(what, "Prepare the store again.", file=path)
+    if not _is_sound(manifest):
+        raise BadInput("lacks or spoils an entry.", REBUILD, file=path)
+    return manifest
+
+
+def _is_sound(manifest: dict[str, Any]) -> bool:
+    """Whether what is read of a manifest has the types that it is read as."""
+    try:
+        Form.from_json(manifest["form"])
+        arrays = manifest["arrays"]
+        entries: list[tuple[Any, type]] = [(array[name], str) for array in arrays.values() for name in ("dtype", "sha256")]
+        entries += [(array["shape"], list) for array in arrays.values()]
+        entries += [(manifest["counts"][name], int) for name in COUNTS] + [(name, str) for name in manifest["classes"]]
+        entries += [(value, float) for name in ("mean", "std") for value in manifest[name]]
+        return (
+            set(arrays) == {*ARRAYS, *PIXELS[manifest["preparation"]["storage"]]}
+            and all(isinstance(value, kind) for value, kind in entries)
+            and all(math.isfinite(value) for name in ("mean", "std") for value in manifest[name])
+        )
+    except (KeyError, TypeError, AttributeError, ValueError):
+        return False
+
+
+def _numbers(values: np.ndarray) -> str:
+    return " ".join(f"{value:.4g}" for value in values[:12]) + (" ..." if len(values) > 12 else "")

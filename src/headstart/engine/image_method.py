@@ -1,0 +1,111 @@
+"""What all methods on images share: they read an `ImageStore`, and augment and normalise its images on the device."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart.core.errors import BadInput
+from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
+from headstart.data.image.config import ImageConfig
+from headstart.data.image.decode import Unusable, decode
+from headstart.data.image.rows import ImageRows
+from headstart.data.image.store import ImageStore, open_image_store, prepare_images
+from headstart.engine.method import Batch, Context, Method
+
+
+class ImageMethod(Method):
+    """A method whose batch is `images` [batch, channels, height, width] in the store's own type.
+
+    Args:
+        config: the method's own Config; has `image_size`, the height and width that the network sees.
+        store: the prepared images: channels, size, statistics.
+        init: an export to continue from.
+
+    Attributes:
+        mean, std: float32 [channels], of the training images, in the store's values.
+        crop_scale, crop_ratio, flip: of `augmented`; MAE's and DropPos's values, a method with others sets its own.
+    """
+
+    DataConfig = ImageConfig
+    data_group = "image"
+    crop_scale: tuple[float, float] = (0.2, 1.0)
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: Any, store: ImageStore, init: Path | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.store = store
+        self.register_buffer("mean", torch.tensor(store.mean, dtype=torch.float32), persistent=False)
+        self.register_buffer("std", torch.tensor(store.std, dtype=torch.float32), persistent=False)
+
+    @classmethod
+    def prepare(cls, sources: Sequence[str | Path], out: Path, data: ImageConfig) -> ImageStore:
+        return prepare_images(list(sources), out, data)
+
+    @classmethod
+    def rows(cls, store: ImageStore, config: Any, split: Literal["train", "held_out"] = "train") -> ImageRows:
+        return ImageRows(store, split)
+
+    @classmethod
+    def open_store(cls, folder: Path) -> ImageStore:
+        return open_image_store(folder)
+
+    def reload(self, folder: Path) -> ImageMethod:
+        return type(self)(self.config, self.store, init=folder)
+
+    def augmented(self, batch: Batch, ctx: Context) -> Tensor:
+        """float32 [batch, channels, image_size, image_size], normalised: a random part of each image, half of them mirrored."""
+        size = self.config.image_size
+        cut = random_resized_crop_flip(batch["images"], ctx.rng, size, self.crop_scale, self.crop_ratio, self.flip)
+        return normalize(cut, self.mean, self.std)
+
+    def plain(self, batch: Batch) -> Tensor:
+        """float32 [batch, channels, image_size, image_size], normalised: the whole of each image."""
+        return normalize(resize(batch["images"], self.config.image_size), self.mean, self.std)
+
+    def encode(self, records: Sequence[np.ndarray | str | Path]) -> Batch:
+        """Images (files, or arrays as in .npy files) as a batch, in the form of the store: for probes and embeddings.
+
+        Raises:
+            BadInput: one of them cannot be used.
+        """
+        pixels = []
+        for number, record in enumerate(records, 1):
+            is_file = isinstance(record, str | Path)
+            try:
+                content = Path(record).read_bytes() if isinstance(record, str | Path) else record
+                pixels.append(decode(content, self.store.form).pixels)
+            except OSError as error:
+                raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=str(record)) from error
+            except Unusable as error:
+                raise BadInput(error.what, error.mend, file=str(record) if is_file else None, record=None if is_file else number) from error
+        return {"images": torch.from_numpy(np.stack(pixels))}
+
+    def preprocessor(self) -> dict[str, Any]:
+        """preprocessor_config.json of an export: what transformers' image processor of ViT does to equal `plain`.
+
+        Pixels of 8 bits are scaled to 0..1 there, so mean and deviation are too.
+        """
+        scale = 255.0 if self.store.dtype == np.uint8 else 1.0
+        size = self.config.image_size
+        return {
+            "image_processor_type": "ViTImageProcessor",
+            "do_resize": True,
+            "size": {"height": size, "width": size},
+            "resample": 3,  # bicubic
+            "do_rescale": scale != 1.0,
+            "rescale_factor": 1 / scale,
+            "do_normalize": True,
+            "image_mean": [float(value) / scale for value in self.store.mean],
+            "image_std": [float(value) / scale or 1.0 for value in self.store.std],
+        }
