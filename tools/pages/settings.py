@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import types
-from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from headstart.core.config import field_docs, plain
+from headstart.core.config import field_docs, plain, takes
 from headstart.data.text.config import TextConfig
 from headstart.engine.budget import Budget
 from headstart.engine.config import OptimizerConfig, TrainerConfig
@@ -16,20 +14,6 @@ from headstart.tasks.config import FinetuneConfig, QuestionAnsweringConfig
 from headstart.verbs.config import MixtureConfig, PretrainConfig, ProbeConfig, flag
 from headstart.verbs.finetune import FinetuneSettings
 from tools.pages.results import cell
-
-PLAIN = {int: "whole number", float: "number", str: "text", Path: "path", bool: "on or off"}
-
-
-def takes(hint: Any) -> str:
-    """What a field takes, in words: "whole number", "`a`, `b` or `c`", "paths" ..."""
-    if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(dict.fromkeys(takes(part) for part in get_args(hint) if part is not types.NoneType))
-    if get_origin(hint) is Literal:
-        *most, last = [f"`{value}`" for value in get_args(hint)]
-        return f"{', '.join(most)} or {last}" if most else last
-    if get_origin(hint) in (tuple, list):
-        return f"{takes(get_args(hint)[0])}, several"
-    return PLAIN.get(hint, getattr(hint, "__name__", str(hint)))
 
 
 def default(field: dataclasses.Field[Any], instance: Any) -> str:
@@ -60,7 +44,7 @@ def table(cls: type, prefix: str = "", names: list[str] | None = None) -> str:
         if field.name not in docs:
             raise ValueError(f"{cls.__name__}.{field.name} has no docstring")
         name = flag(f"{prefix}.{field.name}" if prefix else field.name)
-        standard = f"{default(field, instance)}<br><small>{takes(hints[field.name])}</small>"
+        standard = f"{default(field, instance)}<br><small>{takes(hints[field.name], mark='`')}</small>"
         rows.append(f"| `--{name}` | {cell(standard)} | {cell(docs[field.name])} |")
     return "\n".join(rows)
 

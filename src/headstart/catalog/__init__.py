@@ -5,7 +5,6 @@ Whether a method is implemented is never written down: it is derived from the mo
 
 from __future__ import annotations
 
-import difflib
 from importlib.machinery import PathFinder
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from headstart.catalog.language import LANGUAGE_BASELINES, LANGUAGE_CARDS
 from headstart.catalog.perception import PERCEPTION_BASELINES, PERCEPTION_CARDS
 from headstart.catalog.steering import STEERING_CARDS
 from headstart.core.errors import UsageError
+from headstart.core.words import did_you_mean
 
 __all__ = ["BASELINES", "CARDS", "DATA_KINDS", "FAMILIES", "Card", "card", "cards", "implementation", "implemented"]
 
@@ -49,9 +49,7 @@ def card(slug: str) -> Card:
     for spelling in (slug, slug.replace("-", "_"), slug.replace("_", "-")):
         if spelling in known:
             return known[spelling]
-    close = difflib.get_close_matches(slug.lower(), known, n=1, cutoff=0.5)
-    mend = f"Did you mean '{close[0]}'? " if close else ""
-    raise UsageError(f"There is no method '{slug}'.", f"{mend}All of them: headstart list")
+    raise UsageError(f"There is no method '{slug}'.", f"{did_you_mean(slug, known)}`headstart list` shows all.")
 
 
 def implementation(slug: str, package: Path = _PACKAGE) -> str | None:

@@ -5,7 +5,6 @@ A verb's module has HELP, EXAMPLE, `run(args) -> exit code`, and either `add_arg
 
 from __future__ import annotations
 
-import argparse
 import importlib
 import os
 import signal
@@ -16,9 +15,11 @@ from types import FrameType
 from typing import Any
 
 from headstart import __version__
+from headstart.cli._flags import Parser
 from headstart.core.errors import FirstRankFailed, HeadstartError
 from headstart.core.machine import ordinary
-from headstart.core.terminal import leave_terminal, open_closed_streams, silence
+from headstart.core.terminal import leave_terminal, open_closed_streams, printable, silence
+from headstart.core.words import did_you_mean
 
 VERBS = {
     "list": "the catalog: which methods there are, and which fit a folder",
@@ -62,7 +63,8 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     verb, rest = argv[0], argv[1:]
     if verb not in VERBS:
-        print(f"headstart: there is no verb '{verb}'.\nThe verbs: {', '.join(VERBS)}. `headstart --help` explains them.", file=sys.stderr)
+        closest = did_you_mean(verb, VERBS) or f"The verbs: {', '.join(VERBS)}. "
+        print(f"headstart: there is no verb '{printable(verb, one_line=True)}'.\n{closest}`headstart --help` explains them.", file=sys.stderr)
         return 2
     debug = "--debug" in rest
     if threading.current_thread() is threading.main_thread():
@@ -124,9 +126,7 @@ def parse(module: Any, verb: str, argv: list[str]) -> Any:
     """The verb's arguments."""
     if hasattr(module, "parse"):
         return module.parse(argv)
-    parser = argparse.ArgumentParser(
-        prog=f"headstart {verb}", description=module.HELP, epilog=f"example: {module.EXAMPLE}", formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(prog=f"headstart {verb}", description=module.HELP, epilog=f"example: {module.EXAMPLE}")
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)

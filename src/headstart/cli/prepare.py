@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from dataclasses import dataclass
 from typing import Any
+
+from headstart.cli import _flags
 
 HELP = "raw files to a prepared store and its training rows"
 EXAMPLE = "headstart prepare causal-lm --data my/texts --out stores/mine --text.vocab-size 8192"
@@ -27,17 +28,15 @@ def parse(argv: list[str]) -> Arguments:
         print(f"\n`headstart prepare METHOD --help` lists the flags\n\nexample: {EXAMPLE}")
         raise SystemExit(0 if argv and argv[0] in ("-h", "--help") else 2)
     slug, flags = argv[0], argv[1:]
-    presets = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    presets = _flags.Parser(prog=f"headstart prepare {slug}", add_help=False)
     presets.add_argument("--preset", default="tiny")
-
-    import tyro
 
     from headstart import methods
     from headstart.verbs.prepare import defaults
 
     chosen = defaults(methods.settings(slug), presets.parse_known_args(flags)[0].preset)
     description = f"{HELP}\nexample: {EXAMPLE}"
-    return Arguments(slug, tyro.cli(type(chosen), args=flags, default=chosen, prog=f"headstart prepare {slug}", description=description))
+    return Arguments(slug, _flags.from_dataclass(chosen, flags, f"headstart prepare {slug}", description))
 
 
 def run(args: Arguments) -> int:

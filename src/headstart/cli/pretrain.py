@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from headstart.cli import _flags
 from headstart.core.terminal import printable, silence
 
 HELP = "pre-train a method on your data; the same command continues after a stop"
@@ -29,20 +29,18 @@ class Arguments:
 
 def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: str = EXAMPLE) -> Arguments:
     """METHOD, then flags: defaults < preset < --config FILE < flags. Another verb with the same flags gives its own name, help and example."""
-    first = argparse.ArgumentParser(prog=f"headstart {verb}", description=about, epilog=f"example: {example}", add_help=False)
+    first = _flags.Parser(prog=f"headstart {verb}", description=about, epilog=f"example: {example}", add_help=False)
     first.add_argument("slug", metavar="METHOD", help="a method, as `headstart list` names it")
     if not argv or argv[0].startswith("-"):
         first.add_argument("flags", nargs="*", metavar="--FLAG ...", help=f"`headstart {verb} METHOD --help` lists them")
         first.print_help()
         raise SystemExit(0 if argv and argv[0] in ("-h", "--help") else 2)
     slug, flags = argv[0], argv[1:]
-    files = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    files = _flags.Parser(prog=f"headstart {verb} {slug}", add_help=False)
     files.add_argument("--preset")
     files.add_argument("--config", type=Path)
     files.add_argument("--write-config", type=Path)
     known, rest = files.parse_known_args(flags)
-
-    import tyro
 
     from headstart import methods
     from headstart.core.config import dotted, provenance, read_yaml, replace_nested
@@ -55,12 +53,11 @@ def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: s
     from_file = replace_nested(chosen, values, where=str(known.config)) if values else chosen
     if known.preset:
         from_file = replace_nested(from_file, {"preset": known.preset})
-    config = tyro.cli(
-        type(chosen),
-        args=rest,
-        default=from_file,
-        prog=f"headstart {verb} {slug}",
-        description=f"{method.card.title}. Also: --config FILE.yaml sets any of these (flags win), --write-config FILE writes them all,"
+    config = _flags.from_dataclass(
+        from_file,
+        rest,
+        f"headstart {verb} {slug}",
+        f"{method.card.title}. Also: --config FILE.yaml sets any of these (flags win), --write-config FILE writes them all,"
         f" explained.\nexample: {example}",
     )
     layers = [("default", defaults), ("preset", chosen), ("config", from_file), ("flag", config)]

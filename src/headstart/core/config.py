@@ -23,6 +23,7 @@ import yaml
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_bounded
+from headstart.core.words import did_you_mean
 
 MAX_YAML_BYTES = 1 << 18
 """`read_yaml` refuses larger files; every setting with its explanation is a tenth of this."""
@@ -86,7 +87,8 @@ def replace_nested(config: Any, changes: Mapping[str, Any], *, where: str = "con
     for key, value in changes.items():
         head, _, rest = str(key).partition(".")
         if head not in names:
-            raise UsageError(f"{where}: there is no setting '{key}'.", f"The settings here are: {', '.join(sorted(names))}.")
+            mend = f"{did_you_mean(head, names)}The settings here are: {', '.join(sorted(names))}."
+            raise UsageError(f"{where}: there is no setting '{key}'.", mend)
         current = getattr(config, head)
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
             if not rest and not isinstance(value, Mapping):
@@ -150,6 +152,26 @@ def checked(value: Any, hint: Any, where: str) -> Any:
         return value
     expected = " or ".join(str(a) for a in arguments) if origin is Literal else getattr(hint, "__name__", str(hint))
     raise UsageError(f"{where} must be {expected}, not {value!r}.")
+
+
+def takes(hint: Any, mark: str = "") -> str:
+    """What a field of this type takes, in words: "a whole number", "one of x, y", "paths" ...
+
+    Args:
+        mark: stands on both sides of what is written as it is.
+    """
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(dict.fromkeys(takes(part, mark) for part in arguments if part is not types.NoneType))
+    if origin is Literal:
+        *most, last = [f"{mark}{value}{mark}" for value in arguments]
+        return f"{', '.join(most)} or {last}" if most else last
+    if origin in (tuple, list):
+        return f"{takes(arguments[0], mark)}, several"
+    return _IN_WORDS.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+_IN_WORDS: dict[Any, str] = {int: "whole number", float: "number", str: "text", Path: "path", bool: "on or off"}
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

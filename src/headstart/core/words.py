@@ -1,8 +1,10 @@
-"""Figures as a person reads them."""
+"""Figures and names as a person reads them."""
 
 from __future__ import annotations
 
+import difflib
 import math
+from collections.abc import Iterable
 from typing import Any, TypeGuard
 
 MINUS, NARROW = "\u2212", "\u202f"  # a true minus sign; a narrow space that does not break
@@ -71,3 +73,15 @@ def duration(seconds: Any) -> str:
 
 def share(value: Any) -> str:
     return f"{100 * value:.3g}{NARROW}%" if known(value) else "–"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """"Did you mean X? " for the closest of `names`, with the space that separates it from what follows; "" when none is close."""
+    spelt = {_spelling(other): other for other in names}
+    close = difflib.get_close_matches(_spelling(name), spelt, n=1, cutoff=0.6)
+    return f"Did you mean {spelt[close[0]]}? " if close else ""
+
+
+def _spelling(name: str) -> str:
+    """A name or flag as it is compared: --Batch_Size like batch-size."""
+    return name.lower().replace("_", "-").lstrip("-")

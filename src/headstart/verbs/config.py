@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from headstart.core.config import flatten, replace_nested
 from headstart.core.errors import UsageError
+from headstart.core.words import did_you_mean
 from headstart.engine.budget import MAX_STEPS, Budget
 from headstart.engine.config import OptimizerConfig, Settings, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig, multiplier
@@ -127,7 +128,7 @@ def preset_config(method: Settings | type[Method], preset: str) -> tuple[Pretrai
         UsageError: the method has no such preset.
     """
     if not isinstance(preset, str) or preset not in method.presets:  # a YAML file may say anything
-        raise UsageError(f"{method.card.slug} has no preset '{preset}'.", f"Its presets: {', '.join(method.presets)}.")
+        raise UsageError(f"{method.card.slug} has no preset '{preset}'.", f"{did_you_mean(str(preset), method.presets)}Its presets: {', '.join(method.presets)}.")
     defaults = config_class(method)()
     chosen = method.presets[preset]
     return defaults, dataclasses.replace(
