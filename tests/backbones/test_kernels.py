@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
+from transformers.pytorch_utils import Conv1D
 
 from headstart.backbones.dropout import Dropout, dropout
-from headstart.backbones.kernels import GELUTanh, use_fast_kernels
+from headstart.backbones.kernels import GELUTanh, Linear, TransposedLinear, use_fast_kernels
+from headstart.core import products
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
@@ -63,3 +67,31 @@ def test_a_network_keeps_its_parameters_and_its_outputs() -> None:
         assert torch.allclose(model(ids).last_hidden_state, before, atol=1e-5)
         assert not any(type(module) is nn.Dropout for module in model.modules())
     assert any(isinstance(module, GELUTanh) for module in gpt2.modules())
+
+
+def test_dense_layers_change_their_class_alone() -> None:
+    shared = nn.Linear(4, 3)
+    network = nn.ModuleDict({"a": nn.Sequential(shared, nn.ReLU()), "b": nn.Sequential(shared), "c": Conv1D(3, 4)})
+    weights = dict(network.named_parameters())
+    use_fast_kernels(network)
+    assert type(network["a"][0]) is Linear
+    assert network["a"][0] is network["b"][0] is shared
+    assert type(network["c"]) is TransposedLinear
+    assert all(parameter is weights[name] for name, parameter in network.named_parameters())
+
+
+@pytest.mark.skipif(not products.mkl_is_slow(), reason="products of this CPU stay with MKL")
+def test_a_step_by_onednn_is_that_by_mkl() -> None:
+    """Large enough for the faster products; every gradient to the precision of fp32."""
+    torch.manual_seed(0)
+    plain = GPT2Model(GPT2Config(vocab_size=99, n_embd=192, n_layer=1, n_head=3, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0))
+    fast = copy.deepcopy(plain)
+    use_fast_kernels(fast)
+    ids = torch.randint(0, 99, (8, 64))
+    for model in (plain, fast):
+        model(ids).last_hidden_state.square().mean().backward()
+    assert products.suits(torch.zeros(8 * 64, 192), fast.h[0].mlp.c_fc.weight.t())
+    for mine, theirs in zip(fast.parameters(), plain.parameters(), strict=True):
+        assert mine.grad is not None
+        assert theirs.grad is not None
+        torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-7, rtol=1e-4)

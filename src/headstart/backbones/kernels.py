@@ -1,7 +1,8 @@
 """The same functions by faster means, put into a network of library modules before it is trained; parameters, their names and exports stay.
 
 Measured on one CPU core: dropout takes a tenth of the time of torch's (`python -m benchmarks.dropout`), which draws a number of 64 bits for each
-element from a generator that is not vectorised; GPT-2's GELU, written as six element-wise operations, is one.
+element from a generator that is not vectorised; GPT-2's GELU, written as six element-wise operations, is one. Dense layers take the faster library
+for products in fp32 (`headstart.core.products`).
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers.activations import NewGELUActivation
+from transformers.pytorch_utils import Conv1D
 
 from headstart.backbones.attention import use_fast_attention
 from headstart.backbones.dropout import Dropout
+from headstart.core import products
 
 
 def use_fast_kernels(network: nn.Module) -> None:
@@ -21,6 +24,8 @@ def use_fast_kernels(network: nn.Module) -> None:
     """
     use_fast_attention(network)
     for module in list(network.modules()):
+        if type(module) in FASTER:  # the class alone: the module, which others may share, and its parameters stay the same objects
+            module.__class__ = FASTER[type(module)]
         for name, child in module.named_children():
             if type(child) is nn.Dropout:
                 setattr(module, name, Dropout(child.p).train(child.training))
@@ -34,3 +39,20 @@ class GELUTanh(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return F.gelu(x, approximate="tanh")
 
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` by `products.linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return products.linear(input, self.weight, self.bias)
+
+
+class TransposedLinear(Conv1D):
+    """GPT-2's dense layer, whose weight is [in, out], by `products.linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return products.linear(x, self.weight.t(), self.bias)
+
+
+FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: Linear, Conv1D: TransposedLinear}

@@ -51,6 +51,11 @@ def cpu_name() -> str:
     return _cpuinfo().get("model name") or platform.processor() or platform.machine()
 
 
+def cpu_vendor() -> str:
+    """Maker of the CPU as it names itself, "GenuineIntel" or "AuthenticAMD"; empty where the kernel does not say (Arm, macOS, Windows)."""
+    return _cpuinfo().get("vendor_id", "")
+
+
 def cpu_flags() -> list[str]:
     """Those of CPU_FLAGS that this CPU has. Empty where the kernel does not say (macOS, Windows)."""
     info = _cpuinfo()
