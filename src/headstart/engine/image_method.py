@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +14,11 @@ from torch import Tensor
 from headstart.core.errors import BadInput
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Unusable, decode
+from headstart.data.image.decode import Content, Unusable, decode
+from headstart.data.image.head import write_first_images
+from headstart.data.image.prepare import input_differences
 from headstart.data.image.rows import ImageRows
+from headstart.data.image.sources import find_images
 from headstart.data.image.store import ImageStore, open_image_store, prepare_images
 from headstart.engine.method import Batch, Context, Method
 
@@ -57,8 +61,20 @@ class ImageMethod(Method):
         return ImageRows(store, split)
 
     @classmethod
+    def smoke_source(cls, sources: Sequence[str | Path], folder: Path, data: ImageConfig, records: int) -> tuple[list[str], ImageConfig]:
+        write_first_images(sources, folder / "images", data, records)
+        return [str(folder / "images")], dataclasses.replace(data, held_out_share=0.1, storage="decoded")
+
+    @classmethod
     def open_store(cls, folder: Path) -> ImageStore:
         return open_image_store(folder)
+
+    @classmethod
+    def source_changes(cls, store: ImageStore, sources: Sequence[str | Path]) -> list[str]:
+        try:
+            return input_differences(store, find_images(sources))
+        except BadInput as error:  # they are gone
+            return [str(error).splitlines()[0]]
 
     def reload(self, folder: Path) -> ImageMethod:
         return type(self)(self.config, self.store, init=folder)
@@ -73,22 +89,22 @@ class ImageMethod(Method):
         """float32 [batch, channels, image_size, image_size], normalised: the whole of each image."""
         return normalize(resize(batch["images"], self.config.image_size), self.mean, self.std)
 
-    def encode(self, records: Sequence[np.ndarray | str | Path]) -> Batch:
-        """Images (files, or arrays as in .npy files) as a batch, in the form of the store: for probes and embeddings.
+    def encode(self, records: Sequence[Content | str | Path]) -> Batch:
+        """Images (files, their bytes, or arrays as in .npy files) as a batch, in the form of the store: for probes and embeddings.
 
         Raises:
             BadInput: one of them cannot be used.
         """
         pixels = []
         for number, record in enumerate(records, 1):
-            is_file = isinstance(record, str | Path)
+            name = str(record) if isinstance(record, str | Path) else None
             try:
                 content = Path(record).read_bytes() if isinstance(record, str | Path) else record
                 pixels.append(decode(content, self.store.form).pixels)
             except OSError as error:
-                raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=str(record)) from error
+                raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=name) from error
             except Unusable as error:
-                raise BadInput(error.what, error.mend, file=str(record) if is_file else None, record=None if is_file else number) from error
+                raise BadInput(error.what, error.mend, file=name or "the images given", record=None if name else number) from error
         return {"images": torch.from_numpy(np.stack(pixels))}
 
     def preprocessor(self) -> dict[str, Any]:

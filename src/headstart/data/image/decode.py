@@ -314,7 +314,7 @@ def _planes(opened: Any, form: Form) -> np.ndarray:
     else:
         array = np.asarray(opened)
         planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
-    _refuse_size(*planes.shape[1:], len(planes), planes.dtype.itemsize, form)
+    _refuse_size(planes.shape[1], planes.shape[2], len(planes), planes.dtype.itemsize, form)
     if len(planes) == 0:
         raise Unusable("has no band.", "Remove it.")
     if form.bands:

@@ -169,9 +169,9 @@ class ImageStore:
 
     def _check_arrays(self) -> None:
         n = self.manifest["counts"]["images"]
-        shapes = {"labels": (np.int64, (n,)), "held_out": (bool, (n,)), "dropped": (bool, (n,)), "hashes": (np.uint64, (n,))}
-        shapes |= {"places": (np.int64, (n, 2))}
-        checks = {name: getattr(self, name).dtype == kind and getattr(self, name).shape == shape for name, (kind, shape) in shapes.items()}
+        kinds = {"labels": "int64", "held_out": "bool", "dropped": "bool", "hashes": "uint64", "places": "int64"}
+        arrays = {name: getattr(self, name) for name in kinds}
+        checks = {name: str(array.dtype) == kinds[name] and array.shape == (n, 2)[: array.ndim] for name, array in arrays.items()}
         checks["labels"] = checks["labels"] and bool(((self.labels >= -1) & (self.labels < max(len(self.classes), 1))).all())
         if self.storage == "decoded":
             checks["images"] = self._images.dtype == self.dtype and self._images.shape == (n, *self.form.shape)
@@ -203,7 +203,7 @@ def read_inputs(folder: Path) -> dict[str, list[Any]]:
 
     path = own_file(folder, "inputs.parquet")
     try:
-        columns: dict[str, list[Any]] = {"name": [], "bytes": [], "mtime_ns": [], "sha256": []}
+        columns: dict[str, list[Any]] = {"name": [], "bytes": [], "mtime_ns": [], "label": [], "sha256": []}
         for row in parquet.rows(path, list(columns)):
             for name, values in columns.items():
                 values.append(row[name])

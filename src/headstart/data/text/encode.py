@@ -11,14 +11,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -29,13 +28,11 @@ from headstart.core.errors import BadInput
 from headstart.core.files import sync_folder
 from headstart.core.machine import refuse_limits, writing
 from headstart.core.progress import Reporter
+from headstart.data.ordered import in_order
 from headstart.data.text.config import TextConfig
 from headstart.data.text.read import Fault, Reading, Record, bad_input
 from headstart.data.text.sources import InputFile
 from headstart.data.text.tokenizer import FAILS, SENTENCE_END, keeps_line_ends, library_errors, sentence_encoder, special_ids, vocabulary_size
-
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 MIN_PART_BYTES, MAX_PART_BYTES = 2**20, 2**26
 """Text in a part: a 64th of the input within these bounds. A kill loses at most one part's work."""
@@ -279,14 +276,3 @@ def tokenizer_threads(workers: int) -> Iterator[ThreadPoolExecutor]:
             del os.environ["TOKENIZERS_PARALLELISM"]
         else:
             os.environ["TOKENIZERS_PARALLELISM"] = before
-
-
-def in_order(pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item], ahead: int) -> Iterator[Result]:
-    """`work` of each item, in order, with at most `ahead` items in flight: memory stays bounded however many items there are."""
-    waiting: deque[Future[Result]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()

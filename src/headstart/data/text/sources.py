@@ -8,12 +8,13 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from headstart.core.errors import BadInput
+from headstart.data.listing import readable, walk
 from headstart.data.text import builtin
 
 Format = Literal["txt", "document", "jsonl", "csv", "tsv", "parquet", "builtin"]
@@ -92,7 +93,7 @@ def find_inputs(sources: Sequence[str | Path]) -> Inputs:
 def _find(source: str, found: Inputs) -> None:
     path = Path(source)
     if path.is_dir():
-        for file in _walk(path):
+        for file in walk(path):
             _take(file, found)
         mend = f"Put files with one of these suffixes there: {known_suffixes()}."
     elif os.path.lexists(path):
@@ -110,25 +111,6 @@ def _find(source: str, found: Inputs) -> None:
     if not found.files:
         others = ", ".join(f"{count} {reason}" for reason, count in found.passed_over.most_common(5)) or "nothing"
         raise BadInput(f"no text files found (found {others}).", mend, file=readable(path))
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    """All files under `folder` by path. Links to folders are followed; a folder is visited once, so a loop of links ends."""
-    visited: set[tuple[int, int]] = set()
-
-    def failed(error: OSError) -> None:
-        raise BadInput(f"the folder cannot be listed ({error.strerror}).", "Check its permissions.", file=readable(error.filename)) from error
-
-    for here, folders, files in os.walk(folder, followlinks=True, onerror=failed):
-        status = Path(here).stat()
-        if (status.st_dev, status.st_ino) in visited:
-            folders.clear()
-            continue
-        visited.add((status.st_dev, status.st_ino))
-        hidden = [Path(here, name) for name in folders if name.startswith(".")]
-        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
-        yield from (Path(here, name) for name in sorted(files, key=os.fsencode))
-        yield from hidden  # counted, not read
 
 
 def _take(path: Path, found: Inputs) -> None:
@@ -162,8 +144,3 @@ def format_of(path: Path) -> tuple[Format, Compression | None] | None:
 
 def known_suffixes() -> str:
     return " ".join(FORMATS) + " (each but .parquet also with .gz or .zst)"
-
-
-def readable(path: str | bytes | Path) -> str:
-    """The path as valid text: bytes that are not UTF-8 become \\xNN, so that it can stand in JSON and on a terminal."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")

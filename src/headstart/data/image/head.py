@@ -1,0 +1,93 @@
+"""The first images of some sources: for a smoke run, and for labelled sets that a run is measured on. Read without preparing the rest."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from headstart.core.errors import BadInput
+from headstart.core.files import atomic_write
+from headstart.data.image.config import ImageConfig
+from headstart.data.image.decode import Content
+from headstart.data.image.prepare import in_class_order
+from headstart.data.image.read import Fault, Record, bad_input, read_picture, records
+from headstart.data.image.sources import InputFile, find_images
+
+UNLABELLED = "none"
+
+
+def write_first_images(sources: Sequence[str | Path], folder: Path, config: ImageConfig, count: int) -> None:
+    """Copies the first `count` images into `folder`, in a folder for each class.
+
+    Raises:
+        BadInput: one of them cannot be read, whatever `on_bad_input` says.
+    """
+    classes: dict[str, Path] = {}
+    for number, (file, record) in enumerate(islice(_records(sources, config), count)):
+        label = record.label or UNLABELLED
+        place = classes.setdefault(label, folder / f"class-{len(classes):03d}")  # a label may hold what no file name may
+        place.mkdir(parents=True, exist_ok=True)
+        content = _content(file, record)
+        if isinstance(content, np.ndarray):
+            stream = io.BytesIO()
+            np.save(stream, content, allow_pickle=False)
+            content = stream.getvalue()
+        suffix = ".npy" if content[:6] == b"\x93NUMPY" else ".png"  # of pictures the content decides, not the name
+        with atomic_write(place / f"{number:04d}{suffix}") as opened:
+            opened.write(content)
+
+
+@dataclass
+class LabelledImages:
+    """A labelled set.
+
+    Attributes:
+        images: files, or what files of many images hold, in order.
+        labels: index into `classes` of each.
+        classes: names, sorted.
+    """
+
+    images: list[Path | Content]
+    labels: list[int]
+    classes: list[str]
+
+
+def read_labelled(source: str | Path, config: ImageConfig) -> LabelledImages:
+    """Images with their classes: a folder with a folder for each class, a list, a .parquet, .npz or .tar file with labels.
+
+    Raises:
+        BadInput: it holds no image, an image has no class, or there is only one class.
+    """
+    images: list[Path | Content] = []
+    names: list[str] = []
+    for file, record in _records([source], config):
+        if record.label is None:
+            mend = "Give a folder with a folder for each class, a list of paths and classes, or a file with labels (--image.label-field)."
+            raise BadInput("has no class.", mend, file=file.name, record=record.number or None)
+        images.append(file.path if record.content is None else record.content)
+        names.append(record.label)
+    classes = in_class_order(set(names))
+    if len(classes) < 2:
+        raise BadInput(f"has {len(classes)} class ({', '.join(classes)}).", "A measurement needs at least two.", file=str(source))
+    index = {name: place for place, name in enumerate(classes)}
+    return LabelledImages(images, [index[name] for name in names], classes)
+
+
+def _records(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[tuple[InputFile, Record]]:
+    for file in find_images(sources, config).files:
+        for found in records(file, config):
+            if isinstance(found, Fault):
+                raise bad_input(file, found)
+            yield file, found
+
+
+def _content(file: InputFile, record: Record) -> Content:
+    found = read_picture(file) if record.content is None else record.content
+    if isinstance(found, Fault):
+        raise bad_input(file, found)
+    return found

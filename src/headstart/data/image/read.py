@@ -1,0 +1,305 @@
+"""From one input file to its images, in one streaming pass: memory is bounded by a few images, never by the file.
+
+Nothing is guessed. An image that cannot be used becomes a `Fault` with its number, the reason and how to mend it; whoever reads decides whether that
+ends the work. Pixels are not looked at here (`decode.py` does, in threads).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headstart.core.errors import BadInput
+from headstart.core.files import open_regular
+from headstart.core.hardware import memory_total
+from headstart.core.machine import refuse_limits
+from headstart.data import parquet
+from headstart.data.arrays import HEADER_ERRORS
+from headstart.data.compressed import refuse_bomb
+from headstart.data.image.config import ImageConfig
+from headstart.data.image.decode import Content, read_header
+from headstart.data.image.sources import KINDS, InputFile
+
+AGAIN = "Copy or download the file again."
+BATCH_BYTES = 2**24
+LABEL_BYTES = 4096
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One image that is still encoded.
+
+    Attributes:
+        number: 1-based place in the file; 0 where the file is the image.
+        content: its bytes, or an array; None where the file is the image (`read_picture`).
+        label: its class.
+    """
+
+    number: int
+    content: Content | None
+    label: str | None
+
+
+@dataclass(frozen=True)
+class Fault:
+    """An image that cannot be used, and why."""
+
+    number: int
+    what: str
+    mend: str
+
+
+_Found: TypeAlias = Record | Fault
+
+
+def records(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
+    """The images of a file, in order."""
+    if file.kind == "picture":
+        yield Record(0, None, file.label)
+        return
+    try:
+        with open_regular(file.path):
+            pass
+    except BadInput as error:
+        yield Fault(0, error.reason, "Check that it exists and its permissions.")
+        return
+    reader = {"npz": _npz, "parquet": _parquet, "tar": _tar}[file.kind]
+    for found in reader(file, config):
+        yield found if isinstance(found, Fault) or found.label is not None else Record(found.number, found.content, file.label)
+
+
+def read_picture(file: InputFile) -> bytes | Fault:
+    """The bytes of a file that is one image.
+
+    Raises BadInput: the file changed since it was listed. This is never quarantined: the run would train on another file than its store says.
+    """
+    if file.size > largest():
+        return Fault(0, f"has {file.size / 1e6:,.0f} MB.", "Cut it into smaller images.")
+    try:
+        with open_regular(file.path) as opened:
+            data = opened.read(largest() + 1)
+            status = Path(file.path).stat()
+    except (BadInput, OSError) as error:
+        refuse_limits(error, file.path)
+        reason = error.reason if isinstance(error, BadInput) else f"cannot be read ({error.strerror})."
+        return Fault(0, reason, "Check that it exists and its permissions.")
+    if (len(data), status.st_size, status.st_mtime_ns) != (file.size, file.size, file.mtime_ns):
+        what = f"the file changed while it was read ({file.size:,} bytes before, {status.st_size:,} after)."
+        raise BadInput(what, "Let its writer finish, then start the same command again.", file=file.name)
+    return data
+
+
+def largest() -> int:
+    """Bytes that one image may have: a tenth of the memory."""
+    return (memory_total() or 2**33) // 10
+
+
+def bad_input(file: InputFile, fault: Fault) -> BadInput:
+    """The error that ends the work when bad input is not quarantined."""
+    mend = f"{fault.mend} Or go on without such images: --image.on-bad-input quarantine."
+    return BadInput(fault.what, mend, file=file.name, record=fault.number or None)
+
+
+# --- .npz -----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _npz(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
+    number = 0
+    try:
+        with zipfile.ZipFile(file.path) as archive:
+            shapes = {name.removesuffix(".npy"): _shape(archive, name) for name in archive.namelist() if name.endswith(".npy")}
+            name = _chosen(shapes, config)
+            if isinstance(name, Fault):
+                yield name
+                return
+            labels = _labels(archive, shapes, name, config)
+            if isinstance(labels, Fault):
+                yield labels
+                return
+            for number, image in enumerate(_rows(archive, name), 1):
+                yield Record(number, image, None if labels is None else labels[number - 1])
+    except (*ZIP_ERRORS, *HEADER_ERRORS) as error:
+        refuse_limits(error, file.path)
+        yield Fault(number + 1, f"is damaged, cut off, or no .npz file ({_first_line(error)}).", AGAIN)
+
+
+def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    with archive.open(name) as stream:
+        return read_header(stream)[0]
+
+
+def _chosen(shapes: dict[str, tuple[int, ...]], config: ImageConfig) -> str | Fault:
+    """The array of the images."""
+    there = ", ".join(f"{name} {list(shape)}" for name, shape in list(shapes.items())[:8]) or "none"
+    if config.image_field is not None:
+        if config.image_field not in shapes:
+            mend = "Name the one that holds the images with --image.image-field."
+            return Fault(0, f"has no array {config.image_field!r} (its arrays: {there}).", mend)
+        if len(shapes[config.image_field]) not in (3, 4):
+            what = f"array {config.image_field!r} is {list(shapes[config.image_field])}, not [images, height, width] or [images, ...] of four axes."
+            return Fault(0, what, "Write all images of a file as one array.")
+        return config.image_field
+    able = [name for name, shape in shapes.items() if len(shape) in (3, 4)]
+    if len(able) == 1:
+        return able[0]
+    return Fault(0, f"{len(able)} of its arrays may be images (its arrays: {there}).", "Name one: --image.image-field NAME.")
+
+
+def _labels(archive: zipfile.ZipFile, shapes: dict[str, tuple[int, ...]], images: str, config: ImageConfig) -> list[str] | Fault | None:
+    """The classes of all images; None if there are none."""
+    name = config.label_field if config.label_field in shapes else images.replace("images", "labels")
+    if name not in shapes or name == images:
+        return None
+    n = shapes[images][0]
+    with archive.open(f"{name}.npy") as stream:
+        shape, _, dtype = read_header(stream)
+        if math.prod(shape) != n or dtype.kind not in "iuU" or dtype.itemsize > LABEL_BYTES or n * dtype.itemsize > largest():
+            return Fault(0, f"array {name!r} is {dtype}{list(shape)}, not a class for each of {n:,} images.", "Write one whole number or name each.")
+        return [str(value) for value in np.frombuffer(_exactly(stream, n * dtype.itemsize), dtype)]
+
+
+def _rows(archive: zipfile.ZipFile, name: str) -> Iterator[np.ndarray]:
+    """The images of an array, one at a time."""
+    with archive.open(f"{name}.npy") as stream:
+        (n, *inner), fortran, dtype = read_header(stream)
+        size = math.prod(inner) * dtype.itemsize
+        if dtype.hasobject or size < 1:
+            raise ValueError(f"array {name!r} holds no images")
+        if size > largest() or (fortran and n * size > largest()):
+            raise ValueError(f"an image of array {name!r} has {size / 1e6:,.0f} MB")
+        if fortran:
+            yield from np.frombuffer(_exactly(stream, n * size), dtype).reshape([*inner[::-1], n]).T
+            return
+        for _ in range(n):
+            yield np.frombuffer(_exactly(stream, size), dtype).reshape(inner)
+
+
+def _exactly(stream: Any, size: int) -> bytes:
+    data: bytes = stream.read(size)
+    if len(data) < size:
+        raise EOFError("the array is cut off")
+    return data
+
+
+# --- .parquet -------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _parquet(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
+    """A column of bytes, or of structures with a field `bytes`, as Hugging Face's datasets write images."""
+    number, size = 0, 0
+    try:
+        with pq.ParquetFile(file.path) as table:
+            schema, packed = table.schema_arrow, file.path.stat().st_size
+            column = _image_column(schema, config)
+            if isinstance(column, Fault):
+                yield column
+                return
+            names = _class_names(schema, config.label_field)
+            has_label = config.label_field in schema.names and not pa.types.is_nested(schema.field(config.label_field).type)
+            stated = sum(table.metadata.row_group(index).total_byte_size for index in range(table.num_row_groups))
+            at_once = min(max(BATCH_BYTES * table.metadata.num_rows // max(stated, 1), 1), 4096)
+            for batch in table.iter_batches(batch_size=at_once, columns=[column, *([config.label_field] if has_label else [])]):
+                images = batch.column(0)
+                if pa.types.is_struct(images.type):
+                    images = images.field("bytes")
+                labels = batch.column(1) if has_label else None
+                for at in range(len(batch)):
+                    number += 1
+                    content = images[at].as_py()
+                    if content is None:
+                        yield Fault(number, "has no bytes of an image.", "Leave the row out, or write the image's bytes (a path alone is not read).")
+                        continue
+                    size += len(content)
+                    refuse_bomb(size, packed)
+                    yield Record(number, content, None if labels is None else _class(labels[at].as_py(), names))
+    except parquet.ERRORS as error:
+        refuse_limits(error, file.path)
+        yield Fault(number + 1, f"is damaged, cut off, or no parquet file ({_first_line(error)}).", AGAIN)
+
+
+def _image_column(schema: pa.Schema, config: ImageConfig) -> str | Fault:
+    def able(kind: pa.DataType) -> bool:
+        if pa.types.is_struct(kind):
+            return kind.get_field_index("bytes") >= 0 and able(kind.field("bytes").type)
+        return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+    there = ", ".join(f"{field.name} ({field.type})"[:80] for field in list(schema)[:8])
+    columns = [field.name for field in schema if able(field.type)]
+    wanted = config.image_field or ("image" if "image" in columns or len(columns) != 1 else columns[0])
+    if wanted in columns:
+        return f"{wanted}.bytes" if pa.types.is_struct(schema.field(wanted).type) else wanted
+    what = "is no column of bytes" if wanted in schema.names else "is no column"
+    return Fault(0, f"{wanted!r} {what} (the columns: {there}).", "Name the column that holds the images' bytes with --image.image-field.")
+
+
+def _class_names(schema: pa.Schema, field: str) -> list[str]:
+    """Names of the classes, where Hugging Face's datasets left them in the file."""
+    try:
+        names = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"][field]["names"]
+        return [str(name) for name in names]
+    except (KeyError, TypeError, ValueError):
+        return []
+
+
+def _class(value: Any, names: list[str]) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < len(names):
+        return names[value]
+    return None if value is None else str(value)[:LABEL_BYTES]
+
+
+# --- .tar -----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def _tar(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
+    """WebDataset: consecutive members with one name up to the first dot are one sample, an image and maybe its class (.cls). Nothing is unpacked to
+    the disk."""
+    number = 0
+    try:
+        with tarfile.open(file.path, "r:") as archive:
+            key, image, label = "", None, None  # type: str, bytes | Fault | None, str | None
+            for member in archive:
+                if not member.isfile():
+                    continue
+                path = PurePosixPath(member.name)
+                stem, _, suffix = path.name.partition(".")
+                mine = f"{path.parent}/{stem}"
+                if mine != key:
+                    if image is not None:
+                        yield image if isinstance(image, Fault) else Record(number, image, label)
+                    key, image, label = mine, None, None
+                if KINDS.get(f".{suffix.lower().rpartition('.')[2]}") == "picture":
+                    number += image is None
+                    image = _member(archive, member, number, image is not None)
+                elif suffix == "cls" and member.size <= LABEL_BYTES:
+                    label = _exactly(archive.extractfile(member), member.size).decode("utf-8", "replace").strip() or None
+            if image is not None:
+                yield image if isinstance(image, Fault) else Record(number, image, label)
+            if number == 0:
+                yield Fault(0, "holds no image.", f"Its members' suffixes must be known: {' '.join(KINDS)}.")
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        refuse_limits(error, file.path)
+        yield Fault(number + 1, f"is damaged, cut off, or no .tar file ({_first_line(error)}).", AGAIN)
+
+
+def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, number: int, second: bool) -> bytes | Fault:
+    if second:
+        return Fault(number, f"sample {member.name!r} has two images.", "Give each a name of its own, up to the first dot.")
+    if member.size > largest():
+        return Fault(number, f"member {member.name!r} has {member.size / 1e6:,.0f} MB.", "Cut it into smaller images.")
+    return _exactly(archive.extractfile(member), member.size)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

@@ -1,0 +1,34 @@
+"""Walking through folders of the user, and names as they can be shown."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from headstart.core.errors import BadInput
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """All files under `folder` by path. Links to folders are followed; a folder is visited once, so a loop of links ends. Of a hidden folder only its
+    own path comes."""
+    visited: set[tuple[int, int]] = set()
+
+    def failed(error: OSError) -> None:
+        raise BadInput(f"the folder cannot be listed ({error.strerror}).", "Check its permissions.", file=readable(error.filename)) from error
+
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=failed):
+        status = Path(here).stat()
+        if (status.st_dev, status.st_ino) in visited:
+            folders.clear()
+            continue
+        visited.add((status.st_dev, status.st_ino))
+        hidden = [Path(here, name) for name in folders if name.startswith(".")]
+        folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
+        yield from (Path(here, name) for name in sorted(files, key=os.fsencode))
+        yield from hidden  # counted, not read
+
+
+def readable(path: str | bytes | Path) -> str:
+    """The path as valid text: bytes that are not UTF-8 become \\xNN, so that it can stand in JSON and on a terminal."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
