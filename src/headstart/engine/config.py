@@ -34,6 +34,8 @@ class OptimizerConfig:
     """Whether embedding tables decay. BERT and ELECTRA: yes."""
     clip_norm: float | None = 1.0
     """Gradients are scaled down to this global norm; None does not clip."""
+    clip_each: bool = False
+    """Clip each tensor by its own norm instead of all by theirs together (the released code of DropPos)."""
     layer_decay: float = 1.0
     """Fine-tuning: each layer below the head learns this much slower. ELECTRA: 0.8, large 0.9."""
     official_llrd_gap: bool = False

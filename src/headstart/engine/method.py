@@ -33,10 +33,17 @@ class Context:
     device: torch.device
     shares: Mapping[str, Tensor] | None = None  # see `Method.items`; None: the batch is whole
     ranks: Ranks = ALONE
+    at: Tensor | None = None  # int64 scalar on the device: `step` as a captured CUDA graph reads it anew each time
 
     def share(self, name: str) -> Tensor | float:
         """This micro-batch's share of the items `name` of the global batch."""
         return 1.0 if self.shares is None else self.shares[name]
+
+    def progress(self, stairs: int) -> Tensor:
+        """How much of the run is over, in equal stairs: float32 scalar 0, 1/stairs ... (stairs - 1)/stairs, on the device. For what changes during a
+        phase; nothing waits for it, and a captured CUDA graph follows it."""
+        at = torch.full((), self.step, dtype=torch.int64, device=self.device) if self.at is None else self.at
+        return (at * stairs // self.total_steps).clamp(max=stairs - 1) / stairs
 
     def gather(self, rows: Tensor) -> Tensor:
         """[batch, ...] of this process -> [ranks * batch, ...] of all, in the order of the global batch: for a loss that compares rows with each

@@ -170,8 +170,11 @@ def load_named_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) ->
 
 
 @torch.no_grad()
-def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Tensor:
+def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None, each: bool = False) -> Tensor:
     """Scales the gradients in place to a global norm of at most `max_norm`: g * max_norm / max(norm, max_norm), as tf.clip_by_global_norm.
+
+    Args:
+        each: every tensor by its own norm instead: g * min(1, max_norm / (norm + 1e-6)) (Haochen-Wang409/DropPos util/utils.py).
 
     Returns:
         the norm before clipping, a scalar on the device: nothing waits for it. It is NaN or infinite if a gradient is.
@@ -182,7 +185,10 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None) -> Tens
     norm = torch.nn.utils.get_total_norm(gradients)
     if isinstance(norm, DTensor):
         norm = norm.full_tensor()
-    if max_norm is not None:
+    if max_norm is not None and each:
+        norms = [own.full_tensor() if isinstance(own, DTensor) else own for own in torch._foreach_norm(gradients)]
+        torch._foreach_mul_([local(gradient) for gradient in gradients], [(max_norm / (own + 1e-6)).clamp(max=1.0) for own in norms])
+    elif max_norm is not None:
         torch._foreach_mul_([local(gradient) for gradient in gradients], max_norm / norm.clamp(min=max_norm))
     return norm
 

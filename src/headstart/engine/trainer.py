@@ -107,6 +107,7 @@ class Trainer:
             method,
             self.optimizer,
             clip_norm=optimizer.clip_norm,
+            clip_each=optimizer.clip_each,
             precision=decisions.precision,
             device=device,
             seed=seed,

@@ -238,6 +238,7 @@ class Trial:
             self.method,
             optimizer,
             clip_norm=self.optimizer.clip_norm,
+            clip_each=self.optimizer.clip_each,
             precision=precision,
             device=self.device,
             seed=self.seed,

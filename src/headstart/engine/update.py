@@ -62,10 +62,12 @@ class Update:
         parallel: Parallel | None = None,
         guard: Guard | None = None,
         graph: bool = False,
+        clip_each: bool = False,
     ) -> None:
         self.method = method
         self.optimizer = optimizer
         self.clip_norm = clip_norm
+        self.clip_each = clip_each
         self.precision = precision
         self.device = device
         self.seed = seed
@@ -120,7 +122,7 @@ class Update:
             seed_dropout(self.seed, step, 0, 0)
 
     def context(self, step: int, phase: str, rows: Tensor) -> Context:
-        return Context(step, self.total_steps, phase, Rng(self.key, rows), self.device, ranks=self.ranks)
+        return Context(step, self.total_steps, phase, Rng(self.key, rows), self.device, ranks=self.ranks, at=self.at)
 
     @torch.no_grad()
     def _shares(self, batches: Sequence[Batch], contexts: Sequence[Context]) -> list[dict[str, Tensor]] | None:
@@ -187,7 +189,7 @@ class Update:
         if total is not None:
             torch._foreach_div_([local(p.grad) for p in parameters if p.grad is not None], total)
         with record_function(OPTIMIZER):
-            norm = clip_gradients(parameters, self.clip_norm)
+            norm = clip_gradients(parameters, self.clip_norm, self.clip_each)
         return {**means, "gradient_norm": norm}, [part["loss"] for part in parts]
 
     def _means(
