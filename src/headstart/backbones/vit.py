@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -105,22 +104,27 @@ class ViT(nn.Module):
             table = sincos_1d(torch.arange(len(config.groups)), config.group_width).float()
             self.register_buffer("channel_embed", table[None])  # [1, groups, group width]
 
-    def forward(self, images: Tensor, keep: Tensor | None = None, positioned: Callable[[Tensor, Tensor], Tensor] | None = None) -> Tensor:
+    def forward(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """Features of an image's patches, or of the kept ones.
 
         Args:
             images: [batch, channels, height, width], normalised; any size that the patch divides.
             keep: int64 [batch, kept], distinct patch tokens of each row in any order; None: all.
-            positioned: how embeddings and their positions [batch, tokens, dim] come together; None: by addition (DropPos leaves some out).
 
         Returns:
             [batch, class token + kept, dim], after the last norm.
         """
         grid = grid_of(images.shape[2], images.shape[3], self.config.patch_size)
-        tokens, places = self.embed(images, keep), self.positions(grid, keep)
-        if places is not None:
-            tokens = tokens + places if positioned is None else positioned(tokens, places)
-        return self.encode(tokens, self.rotation(grid, keep), grid)
+        return self._encode_at(self.embed(images, keep), grid, keep)
+
+    def from_patches(self, patches: Tensor, keep: Tensor | None = None) -> Tensor:
+        """The same from an image's cut patches [batch, patches, values] (`patchify`), which a reconstruction needs anyway: of the network's own image
+        size, without groups."""
+        return self._encode_at(self.embed_patches(patches, keep), self.config.grid, keep)
+
+    def _encode_at(self, tokens: Tensor, grid: Grid, keep: Tensor | None) -> Tensor:
+        places = self.positions(grid, keep)
+        return self.encode(tokens if places is None else tokens + places, self.rotation(grid, keep))
 
     def embed(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """[batch, kept, dim]: patches as vectors, nothing added."""
@@ -130,7 +134,7 @@ class ViT(nn.Module):
         return self.embed_patches(patchify(images, self.config.patch_size), keep)
 
     def embed_patches(self, patches: Tensor, keep: Tensor | None = None) -> Tensor:
-        """The same from cut patches [batch, patches, values] (`patchify`), which a reconstruction needs anyway; only without groups."""
+        """The same from cut patches [batch, patches, values] (`patchify`); only without groups."""
         assert isinstance(self.patch_embed, PatchEmbed)
         return self.patch_embed.embed(patches if keep is None else take(patches, keep))
 
@@ -162,7 +166,7 @@ class ViT(nn.Module):
             rotation = Rotation(cos.movedim(0, -2), sin.movedim(0, -2))
         return rotation
 
-    def encode(self, tokens: Tensor, rotation: Rotation | None = None, grid: Grid | None = None) -> Tensor:
+    def encode(self, tokens: Tensor, rotation: Rotation | None = None) -> Tensor:
         """Placed patches [batch, kept, dim] -> [batch, class token + kept, dim], after the last norm."""
         if self.config.class_token:
             first = self.cls_token if self.config.groups or not hasattr(self, "pos_embed") else self.cls_token + self.pos_embed[:, :1]

@@ -37,9 +37,17 @@ class Decoder(nn.Module):
         self.decoder_pred = nn.Linear(dim, outputs)
         initialise(self)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """The encoder's [batch, 1 + kept, encoder dim], class token first -> predictions of the kept tokens [batch, kept, outputs]."""
-        return self.decoder_pred(self.decode(self.decoder_embed(tokens))[:, 1:])
+    def forward(self, tokens: Tensor, wanted: Tensor | None = None) -> Tensor:
+        """Predictions of the encoder's tokens themselves.
+
+        Args:
+            tokens: [batch, 1 + kept, encoder dim], class token first.
+            wanted: int64 [batch, n], which of the kept ones to predict; None: all.
+
+        Returns:
+            [batch, kept or n, outputs].
+        """
+        return self.predict(self.decode(self.decoder_embed(tokens)), wanted)
 
     def reconstruct(self, tokens: Tensor, keep: Tensor, wanted: Tensor | None = None) -> Tensor:
         """Predictions of all places, or of the `wanted` ones.
@@ -51,8 +59,7 @@ class Decoder(nn.Module):
         Returns:
             [batch, places or n, outputs].
         """
-        decoded = self.decode(self.place(self.decoder_embed(tokens), keep) + self.decoder_pos_embed)[:, 1:]
-        return self.decoder_pred(decoded if wanted is None else take(decoded, wanted))
+        return self.predict(self.decode(self.place(self.decoder_embed(tokens), keep) + self.decoder_pos_embed), wanted)
 
     def place(self, tokens: Tensor, keep: Tensor) -> Tensor:
         """[batch, 1 + kept, dim] -> [batch, 1 + places, dim]: tokens at their places, the mask token elsewhere, the class token in front."""
@@ -65,3 +72,7 @@ class Decoder(nn.Module):
         for block in self.decoder_blocks:
             tokens = block(tokens)
         return self.decoder_norm(tokens)
+
+    def predict(self, decoded: Tensor, wanted: Tensor | None) -> Tensor:
+        patches = decoded[:, 1:]
+        return self.decoder_pred(patches if wanted is None else take(patches, wanted))

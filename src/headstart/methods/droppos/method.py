@@ -1,0 +1,330 @@
+"""droppos: pre-training by telling where patches sat (Wang et al. 2023, arXiv 2309.03576).
+
+- The encoder sees a quarter of the patches. For three quarters of these, one learnt token stands in place of the position.
+- A decoder of two blocks says for each of them which of the L places it came from. No pixels are drawn, so a step costs half of MAE's.
+- Targets are smoothed towards neighbouring places, less and less over the run; patches that say much about the image weigh more.
+- Facts are those of the paper and of Haochen-Wang409/DropPos (models_DropPos_mae.py); where the two differ the paper counts, and
+  `official_quirks` repeats the code.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from headstart.backbones.vit import ViT, ViTConfig
+from headstart.backbones.vit_blocks import Block, patchify, take, unpatchify
+from headstart.backbones.vit_decoder import Decoder
+from headstart.core.errors import UsageError
+from headstart.core.rng import Rng
+from headstart.data.image.store import ImageStore
+from headstart.engine.image_method import ImageMethod
+from headstart.engine.method import Batch, Context
+from headstart.interop.vit import Weights, load_beside, load_encoder, read_vit, save_vit
+from headstart.methods.droppos.config import SETTINGS, DropPosConfig
+from headstart.objectives.patches import kept_count, normalise_patches, patch_errors, random_split
+from headstart.objectives.positions import (
+    affinities,
+    official_distances,
+    position_losses,
+    renormalised,
+    smoothing_map,
+    squared_distances,
+    unsure,
+)
+
+logger = logging.getLogger(__name__)
+
+FEW = 4
+"""Fewer seen patches than these say next to nothing about an image."""
+OFF_CHANCE = 3.0
+"""Times chance that the accuracy must reach before a run is worth anything (the paper's spec of the claim)."""
+
+
+class Draw(NamedTuple):
+    """The random choices of a step, int64: which patches each image shows, and which of these keep or lose their position."""
+
+    keep: Tensor
+    """[batch, kept], patches that are seen."""
+    hidden: Tensor
+    """[batch, patches - kept]"""
+    dropped: Tensor
+    """[batch, n], places in `keep` whose position is dropped."""
+    taken_from: Tensor | None
+    """[batch, n], with wrong positions: the place in `keep` whose position each of them gets."""
+
+    def labels(self) -> Tensor:
+        """int64 [batch, n]: where the dropped ones really sat."""
+        return self.keep.gather(1, self.dropped)
+
+
+class DropPos(ImageMethod):
+    """An encoder that sees patches without places, and a decoder that names them."""
+
+    card = SETTINGS.card
+    Config = DropPosConfig
+    presets = SETTINGS.presets
+
+    config: DropPosConfig
+    distances: Tensor  # float32 [places, places], squared
+    last: Tensor  # accuracy and loss of the last update
+
+    def __init__(self, config: DropPosConfig, store: ImageStore, init: Path | None = None) -> None:
+        super().__init__(config, store, init)
+        self.crop_scale = (config.crop_smallest, 1.0)
+        self.flip = config.flip
+        self.encoder = ViT(encoder_config(config, store.channels))
+        self.grid = self.encoder.config.grid
+        self.places = self.encoder.config.num_tokens
+        self.kept, self.placed = check(config, self.places)
+        sizes = (config.hidden_size, config.decoder_hidden_size, config.decoder_layers, config.decoder_heads)
+        self.decoder = Decoder(*sizes, outputs=self.places)
+        if config.mask_token_type == "param":
+            self.mask_pos_token = nn.Parameter(torch.empty(1, 1, config.hidden_size).normal_(std=0.02))
+        if config.multi_task:
+            self.pixel_decoder = Decoder(*sizes, outputs=config.patch_size**2 * store.channels, grid=self.grid)
+        distances = official_distances(self.grid, config.patch_size) if config.official_quirks else squared_distances(self.grid)
+        self.register_buffer("distances", distances, persistent=False)
+        self.register_buffer("last", torch.zeros(2))
+        if init is not None:
+            self.start_from(read_vit(init))
+
+    def start_from(self, found: Weights) -> None:
+        """Takes the encoder's weights, and what else fits; says what was adapted."""
+        notes = load_encoder(self.encoder, found) + load_beside(self.decoder, found, grid=self.grid)
+        if hasattr(self, "mask_pos_token") and "mask_pos_token" in found.state:
+            self.mask_pos_token.data.copy_(found.state["mask_pos_token"])
+        if self.config.multi_task:
+            notes += load_beside(self.pixel_decoder, _renamed(found, "aux_"), grid=self.grid)
+        for note in notes:
+            logger.warning(note)
+
+    @classmethod
+    def settings_of(cls, init: Path, config: DropPosConfig) -> dict[str, Any]:
+        return read_vit(init).settings()
+
+    # --- one step -----------------------------------------------------------------------------------------------------------------------------
+
+    def draw(self, rng: Rng) -> Draw:
+        """Patches at random, then positions at random among them: two independent draws."""
+        keep, hidden = random_split(rng.uniform("mask", self.places), self.kept)
+        _, dropped = random_split(rng.uniform("drop", self.kept), self.placed)
+        taken_from = None
+        if self.config.mask_token_type == "wrong_pos":
+            taken_from = dropped.gather(1, rng.uniform("wrong", dropped.shape[1]).argsort(1))
+        return Draw(keep, hidden, dropped, taken_from)
+
+    def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+        """sum(w L) / sum(w) over the dropped positions of the whole batch: L the cross-entropy with the smoothed target, w the affinity."""
+        patches = patchify(self.augmented(batch, ctx), self.config.patch_size)
+        draw = self.draw(ctx.rng)
+        features = self.features(patches, draw)
+        logits, labels, smoothing = self.decoder(features, draw.dropped), draw.labels(), self.smoothing(ctx)
+        weights = self.weights(patches, draw)  # [batch, dropped]
+        if self.config.conf_ignore:
+            weights = weights * unsure(logits, labels, smoothing)
+        right = (logits.detach().argmax(-1) == labels).float()
+        total = weights.sum()
+        loss = (weights * position_losses(logits, labels, smoothing)).sum() / total.clamp(min=1e-12)
+        scalars = {"position_loss": loss.detach(), "position_accuracy": (weights * right).sum() / total.clamp(min=1e-12)}
+        if not self.config.multi_task:
+            return {"loss": loss, **scalars, "weight": total}
+        return self.with_pixels(patches, draw, features, loss, scalars, ctx)
+
+    def with_pixels(
+        self, patches: Tensor, draw: Draw, features: Tensor, loss: Tensor, scalars: dict[str, Tensor], ctx: Context
+    ) -> dict[str, Tensor]:
+        """Two means over different items: each counts by its share of the global batch (`items`)."""
+        pixel_loss = self.pixel_loss(patches, draw, features)
+        positions, pixels = ctx.share("positions"), ctx.share("pixels")
+        scalars = {name: value * positions for name, value in scalars.items()} | {"pixel_loss": pixel_loss.detach() * pixels}
+        return {"loss": self.config.pos_weight * loss * positions + pixel_loss * pixels, **scalars}
+
+    def items(self, batch: Batch, ctx: Context) -> dict[str, Tensor] | None:
+        if not self.config.multi_task:
+            return None
+        rows = torch.tensor(float(len(batch["images"])), device=ctx.device)
+        if not self.config.attentive:
+            return {"positions": rows, "pixels": rows}
+        patches = patchify(self.augmented(batch, ctx), self.config.patch_size)
+        return {"positions": self.weights(patches, self.draw(ctx.rng)).sum(), "pixels": rows}
+
+    def features(self, patches: Tensor, draw: Draw) -> Tensor:
+        """[batch, 1 + kept, dim]: what the encoder makes of the seen patches, most of them without their position."""
+        positions = self.encoder.positions(self.grid, draw.keep)  # [batch, kept, dim]
+        assert positions is not None
+        if draw.taken_from is not None:
+            order = torch.arange(self.kept, device=patches.device).expand(len(patches), -1)
+            positions = take(positions, order.scatter(1, draw.dropped, draw.taken_from))
+        else:
+            instead = self.mask_pos_token if hasattr(self, "mask_pos_token") else torch.zeros_like(positions[:1, :1])
+            is_dropped = torch.zeros_like(draw.keep, dtype=torch.bool).scatter(1, draw.dropped, True)
+            positions = torch.where(is_dropped[..., None], instead, positions)
+        return self.encoder.encode(self.encoder.embed_patches(patches, draw.keep) + positions)
+
+    @torch.no_grad()
+    def weights(self, patches: Tensor, draw: Draw) -> Tensor:
+        """float32 [batch, dropped]: 1, or the affinity of each patch to its image as the encoder of this moment sees it, all patches and positions
+        given. Affinities are scaled to a mean of 1 over the seen patches, which changes no fraction."""
+        if not self.config.attentive:
+            return torch.ones(draw.dropped.shape, device=patches.device)
+        features = self.encoder.from_patches(patches)
+        affinity = renormalised(affinities(features[:, 0], features[:, 1:], self.config.temperature), draw.keep)
+        return affinity.gather(1, draw.dropped) * self.kept
+
+    def smoothing(self, ctx: Context) -> Tensor:
+        """float32 [places, places]: the target of each place at this step."""
+        sigma: Tensor | float = self.config.sigma
+        if self.config.sigma_decay:
+            sigma = sigma * (1 - ctx.progress(self.config.sigma_epochs))
+        return smoothing_map(self.distances, sigma, self.places, self.config.official_quirks)
+
+    def pixel_loss(self, patches: Tensor, draw: Draw, features: Tensor) -> Tensor:
+        """MAE's loss on the hidden patches, from the same features."""
+        predicted = self.pixel_decoder.reconstruct(features, draw.keep, draw.hidden)
+        return patch_errors(predicted, normalise_patches(take(patches, draw.hidden))).mean()
+
+    # --- looking at it ------------------------------------------------------------------------------------------------------------------------
+
+    def observe(self, scalars: Mapping[str, Tensor]) -> None:
+        self.last.copy_(torch.stack([scalars["position_accuracy"], scalars["position_loss"]]))
+
+    def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+        """Whole images, hard targets, every dropped position counted alike; the textured ones, whose patch is not of one colour, also alone."""
+        patches = patchify(self.plain(batch), self.config.patch_size)
+        draw = self.draw(ctx.rng)
+        logits, labels = self.decoder(self.features(patches, draw), draw.dropped).float(), draw.labels()
+        right = (logits.argmax(-1) == labels).float()
+        textured = (patches.amax(-1) > patches.amin(-1)).gather(1, labels).float()
+        return {
+            "position_loss": F.cross_entropy(logits.flatten(0, 1), labels.flatten()),
+            "position_accuracy": right.mean(),
+            "textured_accuracy": (right * textured).sum() / textured.sum().clamp(min=1),
+            "weight/textured_accuracy": textured.sum(),
+        }
+
+    @torch.no_grad()
+    def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
+        """Of each image: how many places were named right, how far off the others are, and the first few of these."""
+        patches = patchify(self.plain(batch), self.config.patch_size)
+        draw = self.draw(ctx.rng)
+        guesses = self.decoder(self.features(patches, draw), draw.dropped).argmax(-1)
+        columns = self.grid[1]
+        lines = []
+        for true, guessed in zip(draw.labels().tolist(), guesses.tolist(), strict=True):
+            pairs = [(divmod(a, columns), divmod(b, columns)) for a, b in zip(true, guessed, strict=True)]
+            wrong = [f"{a} taken for {b}" for a, b in pairs if a != b]
+            distance = sum(math.dist(a, b) for a, b in pairs) / len(pairs)
+            places = f"{len(pairs) - len(wrong)} of {len(pairs)} places right, mean distance {distance:.2f} cells"
+            lines.append(f"{places}; {', '.join(wrong[:4])}" if wrong else places)
+        return lines
+
+    @torch.no_grad()
+    def pictures(self, batch: Batch, ctx: Context) -> Tensor:
+        """float32 [batch, channels, height, 2 * width], normalised: the seen patches where they sat, and where the network puts those without a
+        position (of two at one place the later one shows)."""
+        images = self.plain(batch)
+        patches = patchify(images, self.config.patch_size)
+        draw = self.draw(ctx.rng)
+        guesses = self.decoder(self.features(patches, draw), draw.dropped).argmax(-1)
+        return seen_and_put(patches, draw.keep, draw.keep.scatter(1, draw.dropped, guesses), self.config.patch_size, self.grid)
+
+    def warnings(self) -> list[str]:
+        accuracy, loss = self.last.tolist()
+        if not loss or accuracy >= OFF_CHANCE / self.places:
+            return []
+        return [
+            f"Positions are still guessed: accuracy {accuracy:.3f} at the end, chance is {1 / self.places:.3f} (loss {loss:.2f}, ln {self.places} ="
+            f" {math.log(self.places):.2f}). Give a larger budget; if it stays, the content of these images does not tell their places: take mae."
+        ]
+
+    # --- what leaves it -----------------------------------------------------------------------------------------------------------------------
+
+    def backbone(self) -> nn.Module:
+        return self.encoder
+
+    def compile_parts(self) -> None:
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.compile()
+
+    def embed(self, batch: Batch) -> Tensor:
+        return self.encoder.pool(self.encoder(self.plain(batch)))
+
+    def export(self, folder: Path) -> None:
+        beside = dict(self.decoder.state_dict())
+        if hasattr(self, "mask_pos_token"):
+            beside["mask_pos_token"] = self.mask_pos_token
+        if self.config.multi_task:
+            beside |= {name if name == "mask_token" else f"aux_{name}": value for name, value in self.pixel_decoder.state_dict().items()}
+        save_vit(self.encoder, folder, self.preprocessor(), beside)
+
+
+def encoder_config(config: DropPosConfig, channels: int) -> ViTConfig:
+    return ViTConfig(
+        image_size=(config.image_size, config.image_size),
+        patch_size=config.patch_size,
+        channels=channels,
+        hidden_size=config.hidden_size,
+        num_layers=config.num_layers,
+        num_heads=config.num_heads,
+    )
+
+
+def check(config: DropPosConfig, places: int) -> tuple[int, int]:
+    """How many patches are seen, and how many of these keep their position.
+
+    Raises:
+        UsageError: nothing would be seen, or no position dropped; a setting outside its range.
+    """
+    if not 0 <= config.mask_ratio < 1 or not 0 <= config.drop_ratio <= 1:
+        raise UsageError(
+            f"--method.mask-ratio is {config.mask_ratio}, --method.drop-ratio is {config.drop_ratio}.",
+            "Give shares: of the patches that are hidden (below 1), and of the seen ones whose position is dropped. The paper: 0.75 and 0.75.",
+        )
+    if config.sigma < 0 or config.sigma_epochs < 1 or config.temperature <= 0:
+        raise UsageError(
+            f"sigma is {config.sigma}, sigma_epochs {config.sigma_epochs}, temperature {config.temperature}.",
+            "Give a sigma of 0 or more, at least one epoch and a positive temperature; the paper: 1, one an epoch, 0.1.",
+        )
+    kept = kept_count(places, config.mask_ratio)
+    placed = kept_count(kept, config.drop_ratio)
+    if kept == 0 or kept == placed:
+        raise UsageError(
+            f"Of {places} patches {kept} are seen, {placed} of these with their position: there is none to name.",
+            "Choose smaller patches, larger images, a lower --method.mask-ratio or a higher --method.drop-ratio.",
+        )
+    if config.multi_task and kept == places:
+        raise UsageError("With multi_task some patches must be hidden: their pixels are its target.", "Give a --method.mask-ratio above 0.")
+    if kept < FEW:
+        logger.warning("the encoder sees %d of %d patches: it is nearly blind. Smaller patches or larger images would help", kept, places)
+    return kept, placed
+
+
+def seen_and_put(patches: Tensor, true: Tensor, put: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
+    """float32 [batch, channels, height, 2 * width]: patches at their places, and at those where they were put; 0 elsewhere.
+
+    Args:
+        patches: [batch, patches, values]; true, put: int64 [batch, seen].
+    """
+    seen = take(patches, true)
+    empty = torch.zeros_like(patches)
+    sides = [empty.scatter(1, places[..., None].expand_as(seen), seen) for places in (true, put)]
+    return torch.cat([unpatchify(side, patch_size, grid) for side in sides], dim=3)
+
+
+def _renamed(found: Weights, prefix: str) -> Weights:
+    """The auxiliary decoder's weights under the names of a decoder; its mask token never had the prefix."""
+    state = {name.removeprefix(prefix): value for name, value in found.state.items() if name.startswith(prefix) or name == "mask_token"}
+    return dataclasses.replace(found, state=state)
+
+
+METHOD = DropPos

@@ -1,0 +1,45 @@
+"""Masked image modelling: which patches are seen, and how far predicted pixels are from the true ones (facebookresearch/mae models_mae.py)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Split(NamedTuple):
+    """Numbers of the tokens of each row in random order, cut in two: int64 [batch, kept] and [batch, total - kept]."""
+
+    keep: Tensor
+    rest: Tensor
+
+
+def kept_count(total: int, ratio: float) -> int:
+    """How many of `total` stay when a share `ratio` goes: int(total * (1 - ratio)); the small number guards against rounding (10 of .9: 1, not 0)."""
+    return int(total * (1 - ratio) + 1e-6)
+
+
+def random_split(noise: Tensor, kept: int) -> Split:
+    """Cuts each row at random: those with the least noise are kept.
+
+    Args:
+        noise: float [batch, total], uniform.
+    """
+    order = noise.argsort(dim=1)
+    return Split(order[:, :kept], order[:, kept:])
+
+
+def normalise_patches(patches: Tensor, eps: float = 1e-6) -> Tensor:
+    """float32 [..., values]: each patch less its mean, over its deviation (variance with n - 1): the target of MAE's published models.
+
+    A prediction of 0 then scores (n - 1) / n, and patches without content are 0.
+    """
+    patches = patches.float()
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True)
+    return (patches - mean) * (variance + eps).rsqrt()
+
+
+def patch_errors(predicted: Tensor, target: Tensor) -> Tensor:
+    """float32 [...]: the squared error of each patch [..., values], meaned over its values."""
+    return (predicted.float() - target.float()).square().mean(-1)
