@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM, judge
+from headstart.verbs._advise_lines import ranking_lines
+from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM, judge, rounded_up
 
 SPLITS = np.array([0.01, -0.01, 0.004, -0.006, 0.002])
 
@@ -19,7 +20,7 @@ def arm(name: str, kind: str, *means: float, spread: float = 1.0) -> dict[str, A
         {"rung": i, "flops": f, "step": i, "values": list(mean + spread * np.roll(SPLITS, i + len(name)))}
         for i, (f, mean) in enumerate(zip(flops, means, strict=True))
     ]
-    return {"arm": name, "kind": kind, "points": points, "full": None, "gain": None, "fitted": False, "dropped_after": None}
+    return {"arm": name, "kind": kind, "points": points, "full": None, "gain_now": None, "gain": None, "fitted": False, "dropped_after": None}
 
 
 def judged(*arms: dict[str, Any], evidence: str = "labels", left_out: tuple[dict[str, Any], ...] = (), **budget: float) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def test_a_clear_lead_helps_and_is_told_with_its_figures() -> None:
     verdict = info["verdict"]
     assert (verdict["word"], verdict["winner"]) == ("helps", "clm")
     assert info["ranking"] == ["clm", "random start"]
-    assert "after 12% of the budget accuracy is 0.830 against 0.700" in verdict["sentence"]
+    assert "after 12% of its run accuracy is 0.830 against 0.700 of the best random start" in verdict["sentence"]
     assert info["arms"][1]["fitted"]
     assert info["arms"][1]["full"]["value"] > 0.83
     assert info["arms"][1]["gain"]["value"] == pytest.approx(info["arms"][1]["full"]["value"] - 0.70)
@@ -89,6 +90,35 @@ def test_the_best_random_start_is_the_rival_not_the_weakest() -> None:
     info = judged(arm("random a", RANDOM, 0.50), arm("random b", RANDOM, 0.82), arm("clm", CANDIDATE, 0.79, 0.80, 0.81, 0.81))
     assert info["verdict"]["word"] != "helps"
     assert "against 0.820" in info["verdict"]["sentence"]
+
+
+def test_the_gain_is_one_number_over_the_best_random_start_in_table_and_sentence() -> None:
+    """The table once showed a bootstrap of the forecast, the sentence a t interval of what was measured."""
+    arms = arm("random a", RANDOM, 0.60), arm("random b", RANDOM, 0.70), arm("clm", CANDIDATE, 0.76), arm("other", CANDIDATE, 0.72)
+    info = judged(*arms) | {"look": {}}
+    info["candidates"] = [{"arm": name, "minutes": 8.0} for name in ("clm", "other")]
+    info["budget"]["run_minutes"] = 8.0
+    now = info["arms"][2]["gain_now"]
+    assert now["over"] == "random b"
+    assert now["value"] == pytest.approx(0.06)
+    shown = f"{now['value']:+.3f}", f"{now['ci95'][0]:+.3f} to {now['ci95'][1]:+.3f}"
+    row = next(line for line in ranking_lines(info) if " clm " in line)
+    for text in shown:
+        assert text in row
+        assert text in info["verdict"]["sentence"]
+    assert "of the best random start" in info["verdict"]["sentence"]
+    assert "the best random start" in next(line for line in ranking_lines(info) if " random b " in line)
+    assert info["arms"][3]["gain_now"]["value"] == pytest.approx(0.02), "of every arm over the same start"
+
+
+def test_one_point_makes_no_curve_and_the_note_is_a_sentence() -> None:
+    info = judged(arm("random start", RANDOM, 0.70), arm("clm", CANDIDATE, 0.74))
+    assert any(note.startswith("One measured point makes no curve") for note in info["verdict"]["notes"])
+
+
+@pytest.mark.parametrize(("minutes", "said"), [(7.41, "7.5"), (7.5, "7.5"), (31.2, "32"), (123.0, "130"), (0.0514, "0.052"), (1000.0, "1000")])
+def test_minutes_that_would_do_are_rounded_up(minutes: float, said: str) -> None:
+    assert rounded_up(minutes) == said
 
 
 def test_three_points_make_no_curve_and_that_is_said() -> None:

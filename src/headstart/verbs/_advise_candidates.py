@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,16 @@ from headstart.engine.budget import Budget, steps_within
 from headstart.engine.device import resolve_device
 from headstart.engine.method import Method
 from headstart.engine.plateau import steps_to_leave
+from headstart.engine.text_method import model_folder
 from headstart.engine.trial import spans, total_cost
+from headstart.verbs._compare_arms import Export
 from headstart.verbs._corpus import open_corpus
 from headstart.verbs._exports import resolve_init
 from headstart.verbs._plan import EARLIEST_LEAVE
 from headstart.verbs.config import PretrainConfig, preset_config
 from headstart.verbs.pretrain import build_method, new_trial
 
-SPEED_SECONDS = 1.0
+SPEED_SECONDS = 0.5  # a trial corrects itself at each rung
 NO_CANDIDATES = ("intervention", "planning", "data-pipeline")
 """Families whose members compose with a method or come before it: nothing that a trial could run by itself."""
 
@@ -55,6 +58,8 @@ class Candidate:
     """About where its loss leaves the unigram plateau; None where there is none."""
     setup_s: float = 0.0
     """What every start of the run costs beside training."""
+    architecture: str = ""
+    """Hash of what a random start of its network depends on."""
     spans: list[tuple[str, int]] = dataclasses.field(default_factory=list)
     """(phase, step after its last) of the full run."""
 
@@ -177,11 +182,15 @@ def measure_speed(wanted: Candidate, minutes: float, starts: Path) -> Method:
     finally:
         torch.set_num_threads(threads)
     wanted.flops_per_step, wanted.seconds_per_step = decisions.flops_per_step, decisions.seconds_per_step
+    if config.precision == "auto":
+        wanted.settings["precision"] = decisions.precision  # its run need not measure that again
     wanted.tokens_per_step = loader.global_batch * loader.tokens_per_row
     wanted.affordable_flops = total_cost(method, decisions.total_steps, {name: float(n) for name, n in decisions.flops_per_step.items()})
     if method.predicts_tokens and wanted.init is None:
         wanted.plateau_step = steps_to_leave(method.predicted_per_row() * loader.global_batch)
     method.to("cpu").export(starts / wanted.arm)
+    folder = model_folder(starts / wanted.arm)
+    wanted.architecture = Export(folder, 0, 0.0, 0.0, True).architecture if (folder / "config.json").is_file() else wanted.arm
     wanted.setup_s = time.perf_counter() - started
     return method
 
@@ -204,16 +213,23 @@ def plan_full_run(wanted: Candidate, method: Method, flops: float) -> tuple[str 
     return why, wanted.plateau_step / EARLIEST_LEAVE * wanted.minutes / steps
 
 
-def usable(candidates: Sequence[Candidate], minutes: float, starts: Path) -> tuple[list[Candidate], list[dict[str, Any]], float]:
+def usable(
+    candidates: Sequence[Candidate], minutes: float, starts: Path, warnings_of: Callable[[str], AbstractContextManager[Any]]
+) -> tuple[list[Candidate], list[dict[str, Any]], float]:
     """Measures and plans all candidates: (those that the budget suffices for, what was left out and why, FLOPs of every full run).
 
     The full run has the same counted FLOPs for all: what `minutes` buy where they buy least, so that none takes longer.
+
+    Args:
+        minutes: of a full run.
+        warnings_of: entered with an arm's name while it is measured.
     """
     measured: list[tuple[Candidate, Method]] = []
     left_out: list[dict[str, Any]] = []
     for wanted in candidates:
         try:
-            measured.append((wanted, measure_speed(wanted, minutes, starts)))
+            with warnings_of(wanted.arm):
+                measured.append((wanted, measure_speed(wanted, minutes, starts)))
         except MachineError:
             raise
         except HeadstartError as error:

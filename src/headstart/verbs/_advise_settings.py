@@ -12,10 +12,11 @@ from headstart.data.text.builtin import PREFIX
 
 @dataclass
 class AdviseBudget:
-    """What may be spent on the full run."""
+    """What may be spent in all."""
 
     minutes: float | None = None
-    """Minutes of pre-training on this machine; the trial takes a fifth of that, and the winner's run continues from it."""
+    """Minutes on this machine, in all: a fifth for the answer (training and measuring), the rest for the winner's run, which goes on from its trial.
+    Preparing the data once comes beside."""
 
 
 @dataclass
@@ -27,7 +28,7 @@ class AdviseSettings:
     labels: Path | None = None
     """A .csv, .tsv, .jsonl or .parquet file with labelled records of the task that matters; without it the evidence is weaker."""
     budget: AdviseBudget = field(default_factory=AdviseBudget)
-    """The pre-training that is advised on."""
+    """The answer and the pre-training that is advised on."""
     init: Path | None = None
     """A run, an export or a transformers folder of yours: continuing from it becomes an arm, and so does taking it as it is."""
     out: Path | None = None
@@ -59,7 +60,7 @@ def checked(settings: AdviseSettings) -> Path:
     minutes = settings.budget.minutes
     if minutes is None or not 0 < minutes < float("inf"):
         what = "No budget is given." if minutes is None else f"--budget.minutes is {minutes}."
-        raise UsageError(what, "Give the minutes of pre-training that you have: --budget.minutes 10.")
+        raise UsageError(what, "Give the minutes that you have for the answer and the pre-training: --budget.minutes 10.")
     first = settings.data[0]
     name = first.removeprefix(PREFIX) if first.startswith(PREFIX) else Path(first).resolve().name.split(".")[0]
     out = settings.out or Path("runs") / "advice" / (re.sub(r"[^\w-]+", "-", name).strip("-") or "data")

@@ -1,7 +1,12 @@
-"""Ranking and verdict of `advise`, from the measured points of all arms. Pure: JSON-ready dictionaries in, the same filled out."""
+"""Ranking and verdict of `advise`, from the measured points of all arms. Pure: JSON-ready dictionaries in, the same filled out.
+
+The rival of every arm is the best random start: with several networks the best of them, which speaks against pre-training. What an arm has over it
+at its last rung is measured, and is one number with one interval wherever it is shown (`gain_now`); what the whole run should bring is a forecast.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +20,7 @@ LARGER_BUDGETS = (2, 4, 8, 16, 32, 64, 128)
 
 
 def judge(info: dict[str, Any]) -> None:
-    """Sets `full` and `gain` of every arm, `ranking` and `verdict` of an advice whose points are measured."""
+    """Sets `gain_now`, `full` and `gain` of every arm, `ranking` and `verdict` of an advice whose points are measured."""
     full_flops, minutes = info["budget"]["flops"], info["budget"]["minutes"]
     arms = {arm["arm"]: arm for arm in info["arms"] if arm["points"]}
     samples: dict[str, np.ndarray] = {}
@@ -33,6 +38,7 @@ def judge(info: dict[str, Any]) -> None:
     if random is not None:
         for name, arm in arms.items():
             if arm["kind"] != RANDOM:
+                arm["gain_now"] = gain_now(arm, random)
                 value = arm["full"]["value"] - random["full"]["value"]
                 arm["gain"] = Interval.of(value, samples[name] - samples[random["arm"]]).to_json()
     info["ranking"] = sorted(arms, key=lambda name: -arms[name]["full"]["value"])
@@ -47,18 +53,29 @@ def judge(info: dict[str, Any]) -> None:
         apart = Interval.of(best["full"]["value"] - second["full"]["value"], samples[others[0]] - samples[others[1]])
         if apart.low <= 0:
             verdict["notes"].append(
-                f"Not enough evidence that {best['arm']} is better than {second['arm']} at the full budget"
+                f"Not enough evidence that {best['arm']} is better than {second['arm']} after its whole run"
                 f" ({apart.value:+.3f}, 95 % interval {apart.low:+.3f} to {apart.high:+.3f})."
             )
-    points = "One point is" if len(best["points"]) == 1 else f"{len(best['points'])} points are"
     if best["kind"] == CANDIDATE and not best["fitted"]:
-        verdict["notes"].append(
-            f"{points} too few for a curve: what the full budget reaches is a range from what was measured to what the last"
-            " doubling promises."
-        )
+        verdict["notes"].append(too_few(len(best["points"])))
     if verdict["word"] in ("does not help", "not enough evidence") and best["kind"] == CANDIDATE:
         verdict["notes"].append(larger_budget(best, random, full_flops, minutes))
     info["verdict"] = verdict
+
+
+def gain_now(arm: dict[str, Any], random: dict[str, Any]) -> dict[str, Any]:
+    """What the arm has over a random start by now: {value, ci95, over}."""
+    found = difference(measured(arm)[-1], measured(random)[0], test_share=TEST_SHARE, bounds=(-1.0, 1.0))
+    assert found.interval is not None, "no plan has fewer than four splits"
+    return {"value": found.mean, "ci95": list(found.interval), "over": random["arm"]}
+
+
+def too_few(points: int) -> str:
+    """Why there is no curve."""
+    if points == 1:
+        return "One measured point makes no curve: what the whole run reaches is at least as uncertain as what was measured."
+    reach = "from what was measured to what the last doubling promises"
+    return f"{points} points are too few for a curve: what the whole run reaches is a range {reach}."
 
 
 def measured(arm: dict[str, Any]) -> np.ndarray:
@@ -69,31 +86,32 @@ def measured(arm: dict[str, Any]) -> np.ndarray:
 def compared(best: dict[str, Any], random: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
     """The verdict on the best arm against the best random start."""
     last, start = measured(best)[-1], measured(random)[0]
-    found = difference(last, start, test_share=TEST_SHARE, bounds=(-1.0, 1.0))
-    assert found.interval is not None
-    now = Interval(found.mean, *found.interval)
-    gain, full, metric, name = best["gain"], best["full"], info["metric"], best["arm"]
+    now, gain, full, metric, name = best["gain_now"], best["gain"], best["full"], info["metric"], best["arm"]
+    low, high = now["ci95"]
     share = best["points"][-1]["flops"] / info["budget"]["flops"]
-    at = f"after {share:.0%} of the budget" if best["kind"] == CANDIDATE else "as it is"
+    at = f"after {share:.0%} of its run" if best["kind"] == CANDIDATE else "as it is"
     seen = (
-        f"{at} {metric} is {last.mean():.3f} against {start.mean():.3f} from a random start"
-        f" ({now.value:+.3f}, 95 % interval {now.low:+.3f} to {now.high:+.3f})"
+        f"{at} {metric} is {last.mean():.3f} against {start.mean():.3f} of the best random start"
+        f" ({now['value']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f})"
     )
-    should = f"the full budget should reach {full['value']:.3f} ({full['ci95'][0]:.3f} to {full['ci95'][1]:.3f})"
-    sentence = f"{seen}; {should}" if best["kind"] == CANDIDATE and best["fitted"] else seen  # one point says nothing of the full budget
+    should = (
+        f"its whole run should reach {full['value']:.3f} ({full['ci95'][0]:.3f} to {full['ci95'][1]:.3f}),"
+        f" {gain['value']:+.3f} ({gain['ci95'][0]:+.3f} to {gain['ci95'][1]:+.3f}) over that start"
+    )
+    sentence = f"{seen}; {should}" if best["kind"] == CANDIDATE and best["fitted"] else seen  # few points say nothing of the whole run
     winner: str | None = name
-    if now.low > 0:
+    if low > 0:
         word, begins = "helps", f"{name} helps: "
     elif best["fitted"] and gain["ci95"][0] > 0:
-        word, begins = "should help", f"{name} should help with the whole budget: "
-    elif gain["ci95"][1] < 0 or (now.high < 0 and gain["value"] <= 0):
+        word, begins = "should help", f"{name} should help by the end of its run: "
+    elif (best["fitted"] and gain["ci95"][1] < 0) or (high < 0 and gain["value"] <= 0):
         word, winner, begins = "does not help", None, f"Do not pre-train with this budget; the best method, {name}, stays behind: "
     else:
         word, begins = "not enough evidence", f"Not enough evidence that pre-training helps; the best guess is {name}: "
     if word == "not enough evidence" and full["value"] <= random["full"]["value"]:
         winner, begins = None, f"Not enough evidence that pre-training helps, and no sign of it; the best method is {name}: "
     weaker = "" if info["evidence"] == "labels" else " Without labels this is weak: vectors that tell documents apart need not tell your classes."
-    return {"word": word, "winner": winner, "sentence": f"{begins}{sentence}.{weaker}", "gain_now": now.to_json(), "notes": []}
+    return {"word": word, "winner": winner, "sentence": f"{begins}{sentence}.{weaker}", "gain_now": now, "notes": []}
 
 
 def larger_budget(best: dict[str, Any], random: dict[str, Any], full_flops: float, minutes: float) -> str:
@@ -113,17 +131,23 @@ def larger_budget(best: dict[str, Any], random: dict[str, Any], full_flops: floa
     return f"Too few points to say which budget would: try --budget.minutes {4 * minutes:g}, which makes a longer trial."
 
 
+def rounded_up(minutes: float) -> str:
+    """Two digits that are not less: 7.41 is 7.5, 123 is 130."""
+    digit = 10.0 ** (math.floor(math.log10(minutes)) - 1)
+    return f"{float(f'{math.ceil(minutes / digit - 1e-9) * digit:.6g}'):g}"
+
+
 def no_trial(info: dict[str, Any]) -> dict[str, Any]:
     """The verdict where nothing was tried."""
     reasons = [entry for entry in info["left_out"] if entry["minutes"] is not None]
     if info["candidates"]:
         needed = info["budget"]["needed_minutes"]
-        sentence = f"No trial fits into a fifth of {duration(60 * info['budget']['minutes'])}: give --budget.minutes {needed:.2g} or more."
+        sentence = f"No trial fits into a fifth of {duration(60 * info['budget']['minutes'])}: give --budget.minutes {rounded_up(needed)} or more."
     elif reasons:
         first = min(reasons, key=lambda entry: entry["minutes"])
         sentence = (
             f"Do not pre-train with this budget: no method leaves the unigram plateau in it. {first['method']} would with about"
-            f" --budget.minutes {first['minutes']:.2g}."
+            f" --budget.minutes {rounded_up(first['minutes'])}."
         )
     else:
         why = "; ".join(f"{entry['method']}: {entry['why']}" for entry in info["left_out"])

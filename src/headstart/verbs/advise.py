@@ -10,9 +10,9 @@ The folder (default runs/advice/NAME, NAME being that of the data folder):
     starts/ARM/      the same network before its first step, as a model folder
     stores/          the prepared data, shared by all arms whose settings of it agree
 
-advice.json, format_version 1 (times in seconds, FLOPs are counted training FLOPs, every metric is better when higher):
+advice.json, format_version 2 (times in seconds, FLOPs are counted training FLOPs, every metric is better when higher):
 
-    kind, format_version    "advice", 1
+    kind, format_version    "advice", 2
     status                  "running" or "done"
     settings                what was asked for; the same command has the same
     look                    data, kinds {kind: files}, text {documents, words, exact_duplicates, near_duplicates, languages {name: share}, ...},
@@ -21,31 +21,36 @@ advice.json, format_version 1 (times in seconds, FLOPs are counted training FLOP
                             machine {device, cores, memory_bytes, flops_per_second}
     evidence                "labels", or "no labels": kNN of the halves of held-out documents, weaker evidence
     metric                  "accuracy" or "knn_halves"
-    budget                  {minutes, flops, trial_seconds, needed_minutes, seconds_a_point}: flops is that of every arm's full run; needed_minutes,
-                            where no trial fits into a fifth of the budget, is one in which it does; seconds_a_point is what a measurement should take
+    budget                  {minutes, run_minutes, trial_seconds, flops, needed_minutes}: in all; at most of the winner's whole run; of the answer
+                            (speeds, training, measuring); of every arm's full run; where no trial fits, those of a budget in which one does
     candidates              [{arm, method, preset, init, run, steps, minutes (full run, here), flops_per_step and seconds_per_step {phase: n},
                             tokens_per_second, plateau_step, setup_s, ...}]
     left_out                [{method, why, minutes}]: minutes is the budget that would do, or null
-    rungs                   [{flops, steps {arm: step}, keep, seconds}], as planned; the trial may end before the last
+    plan                    {splits, rates (learning rates an arm tries), curve, documents (without labels), threads, a_score, a_point (seconds),
+                            training_s, measuring_s} or null without a trial
+    rungs                   [{flops, steps {arm: step}, joins [arms], keep, seconds}], as planned; the trial may end before the last
     arms                    [{arm, kind ("candidate", "random start", "given model"), method, init, network (folder in starts/),
                             points: [{rung, flops, step, wall_s, values [one a split], learning_rate, rankme}],
-                            dropped_after (rung) or null, full {value, ci95} or null, fitted (a curve, or only a range), gain {value, ci95} or null}]
-                            `full` is what the full budget should reach, `gain` that over the best random start, paired by split
+                            dropped_after (rung) or null, gain_now {value, ci95, over (arm)} or null, full {value, ci95} or null,
+                            fitted (a curve, or only a range), gain {value, ci95} or null}]
+                            `gain_now` is what the last point has over the best random start, paired by split: the one interval that table and
+                            sentence show; `full` is what the full run should reach, `gain` that over the best random start
     ranking                 [arm names, best first]
     label_curves            {"pretrained" | "random start": {number of labels: [accuracy, one a seed]}}, where it was measured
     labels_worth            {labels, target (accuracy that pre-training reaches with them), random_labels (that a random start needs for it; null:
                             more than largest), ci95, smallest, largest, sentence} or null
     leaks                   {share (of the labelled records that stand in the pre-training text, wholly or nearly), sentence} or null
     verdict                 {word: "helps" | "should help" | "does not help" | "not enough evidence" | "no trial", winner (arm name) or null,
-                            sentence, notes [...], gain_now {value, ci95}: at the last rung, not extrapolated}
+                            sentence, notes [...], gain_now: that of the best arm}
     commands                {pretrain or null, after}
-    spent                   {training_s, measuring_s}
+    spent                   {preparing_s (the page and the data: beside the budget), speed_s, training_s, measuring_s}
     hardware, versions, commit, date
 """
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,39 +63,26 @@ import torch
 from headstart.core import hardware
 from headstart.core.config import plain, replace_nested
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import locked, read_json, sha256_file, write_json
+from headstart.core.files import locked, read_json, sha256_file
 from headstart.core.run import now
 from headstart.core.terminal import printable
 from headstart.engine.device import resolve_device
-from headstart.engine.text_method import model_folder
-from headstart.tasks.label_curve import Curve, labels_worth
 from headstart.tasks.leaks import leak_sentences, training_overlaps
 from headstart.verbs import _advise_lines, _advise_look, _advise_verdict
 from headstart.verbs._advise_candidates import Candidate, candidate, fitting_methods, usable
 from headstart.verbs._advise_commands import finetune_command, pretrain_command, run_settings
-from headstart.verbs._advise_measure import (
-    CURVE_TEST_SHARE,
-    SPLITS,
-    Labels,
-    Start,
-    curve_draws,
-    describe_labels,
-    final_recipe,
-    fine_tuning,
-    read_labels,
-    seconds_a_point,
-    without_labels,
-)
+from headstart.verbs._advise_measure import Labels, Start, describe_labels, final_recipe, read_labels
+from headstart.verbs._advise_points import Book, Measuring, point_at, random_start_of
 from headstart.verbs._advise_settings import AdviseSettings, checked
-from headstart.verbs._advise_trial import TRIAL_SHARE, Rung, earliest, minutes_for, plan, shortened
+from headstart.verbs._advise_trial import ON_LABELS, TRIAL_SHARE, Rung, beside, earliest, minutes_for, plan, shortened
 from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM
 from headstart.verbs.config import flag
 from headstart.verbs.pretrain import git_commit, pretrain, versions
 from headstart.verbs.sample import newest_export
 
-KIND, FORMAT_VERSION = "advice", 1
+KIND, FORMAT_VERSION = "advice", 2
 MUCH_LEAKED = 0.05
-TOLERANCE = 1.1  # the trial ends before a rung that would take it beyond a fifth of the budget by more than this
+LOGGER = "headstart"
 
 
 @dataclass
@@ -153,8 +145,12 @@ class _Advising:
         self.out = out
         self.say = say
         self.live = live
-        self.info: dict[str, Any] = {}
-        self.labels = None if settings.labels is None else read_labels(settings.labels, settings.text_field, settings.label_field, settings.seed)
+        self.warned: set[str] = set()
+        self.book = Book(out)
+        most = max(effort.splits for effort in ON_LABELS)
+        fields = settings.text_field, settings.label_field
+        self.labels = None if settings.labels is None else read_labels(settings.labels, *fields, settings.seed, most)
+        self.measuring = Measuring(self.book, settings, self.labels, say)
         self.contents = _advise_look.contents_of(settings.data)
         wanted = [slug for entry in settings.methods for slug in entry.split(",") if slug]
         self.slugs, self.not_yet = fitting_methods(self.contents, wanted)
@@ -162,16 +158,21 @@ class _Advising:
         if not self.slugs:
             self.refuse_data()
 
+    @property
+    def info(self) -> dict[str, Any]:
+        return self.book.info
+
     def run(self) -> Advice:
         asked = plain(dataclasses.replace(self.settings, json=False, debug=False, out=None))
         asked["labels_sha256"] = None if self.settings.labels is None else sha256_file(self.settings.labels)
         if (self.out / "advice.json").exists():
-            self.info = read_advice(self.out)
+            self.book.info = read_advice(self.out)
             self.refuse_changes(asked)
             self.say(f"{self.out} is done. Nothing to do." if self.info["status"] == "done" else f"Going on with {self.out}.")
+        self.say(_advise_lines.opening_line(asked))
         if not self.info:
-            self.info = self.looked_at(asked)
-            self.save()
+            self.book.info = self.looked_at(asked)
+            self.book.save()
         self.tell(_advise_lines.look_lines(self.info))
         if "candidates" not in self.info:
             self.find_candidates()
@@ -182,7 +183,7 @@ class _Advising:
             _advise_verdict.judge(self.info)
             self.conclude()
             self.info["status"] = "done"
-            self.save()
+            self.book.save()
         self.tell(_advise_lines.closing_lines(self.info))
         return Advice(self.out, self.info)
 
@@ -209,6 +210,7 @@ class _Advising:
 
     def looked_at(self, asked: dict[str, Any]) -> dict[str, Any]:
         """A new advice: the page on the data."""
+        began = time.perf_counter()
         page = _advise_look.look(self.settings.data, self.contents, self.settings.text_field)
         page["labels"] = None if self.labels is None else describe_labels(self.labels.data)
         device = resolve_device(self.settings.device)
@@ -218,6 +220,7 @@ class _Advising:
             "memory_bytes": hardware.memory_total(),
             "flops_per_second": hardware.matmul_flops(device, torch.float32, seconds=0.3),
         }
+        minutes = float(self.settings.budget.minutes or 0)
         return {
             "kind": KIND,
             "format_version": FORMAT_VERSION,
@@ -226,11 +229,11 @@ class _Advising:
             "look": page,
             "evidence": "no labels" if self.labels is None else "labels",
             "metric": "knn_halves" if self.labels is None else "accuracy",
-            "budget": {"minutes": self.settings.budget.minutes},
+            "budget": {"minutes": minutes, "run_minutes": (1 - TRIAL_SHARE) * minutes, "trial_seconds": TRIAL_SHARE * 60 * minutes},
             "arms": [],
             "labels_worth": None,
             "leaks": None,
-            "spent": {"training_s": 0.0, "measuring_s": 0.0},
+            "spent": {"preparing_s": time.perf_counter() - began, "speed_s": 0.0, "training_s": 0.0, "measuring_s": 0.0},
             "hardware": hardware.describe(),
             "versions": versions(),
             "commit": git_commit(),
@@ -238,122 +241,101 @@ class _Advising:
         }
 
     def find_candidates(self) -> None:
-        """Measures every candidate's speed, and plans the trial."""
-        settings, minutes = self.settings, float(self.settings.budget.minutes or 0)
+        """Measures every candidate's speed and what measuring costs, and plans the trial."""
+        settings, budget, spent = self.settings, self.info["budget"], self.info["spent"]
         self.say("Preparing the data once, and measuring the speed of each method here ...")
         starts = (None,) if settings.init is None else (None, settings.init)
         wanted = [candidate(slug, self.out, settings.data, settings.preset, init, self.options) for init in starts for slug in self.slugs]
-        found, left_out, flops = usable(wanted, minutes, self.out / "starts")
-        trial_s = TRIAL_SHARE * 60 * minutes
-        self.info["budget"] |= {"flops": flops, "trial_seconds": trial_s}
-        found, rungs, late = plan(found, trial_s)
-        for entry in late:
-            why = f"a fifth of the budget ends on its unigram plateau (left after about {earliest(entry):,} steps), where nothing can be measured"
-            left_out.append({"method": entry.arm, "why": why, "minutes": minutes_for([*found, entry], minutes)})
-        if found and not rungs:
-            self.info["budget"]["needed_minutes"] = min(minutes_for([entry], minutes) for entry in found)
+        began = time.perf_counter()
+        found, left_out, flops = usable(wanted, budget["run_minutes"], self.out / "starts", self.warnings_of)
+        spent["speed_s"] = sum(entry.setup_s for entry in wanted)
+        spent["preparing_s"] += time.perf_counter() - began - spent["speed_s"]
+        for entry in left_out:
+            entry["minutes"] = None if entry["minutes"] is None else entry["minutes"] / (1 - TRIAL_SHARE)
+        budget["flops"] = flops
+        self.info["plan"], rungs = None, []
+        if found:
+            prices, threads = self.measuring.prices(found[0])
+            before = spent["speed_s"] + spent["measuring_s"]
+            trial = plan(found, budget["trial_seconds"] - before, prices)
+            for late in trial.late:
+                why = f"its trial does not fit into a fifth of the budget (it leaves its unigram plateau after about {earliest(late):,} steps)"
+                needed = minutes_for([*trial.candidates, late], budget["minutes"], before, prices)
+                left_out.append({"method": late.arm, "why": why, "minutes": needed})
+            if not trial.rungs:
+                budget["needed_minutes"] = min(minutes_for([entry], budget["minutes"], before, prices) for entry in found)
+            found, rungs = trial.candidates, trial.rungs
+            costs = {"threads": threads, "a_score": prices.a_score, "a_point": prices.a_point}
+            times = {"training_s": trial.training_s, "measuring_s": trial.measuring_s}
+            self.info["plan"] = plain(trial.effort) | costs | times if rungs else None
         self.info["left_out"] = [*left_out, *self.not_yet]
         self.info["rungs"] = [rung.to_json() for rung in rungs]
         self.info["arms"] = self.arms(found) if rungs else []
         self.info["candidates"] = [entry.to_json() for entry in found]
-        self.save()
+        self.book.save()
 
     def arms(self, found: Sequence[Candidate]) -> list[dict[str, Any]]:
-        """Candidates, the random start of each different network among them, and the user's model as it is."""
-        arms, networks = [], set()
-        for entry in found:
-            config = model_folder(self.out / "starts" / entry.arm) / "config.json"
-            network = config.read_bytes() if config.is_file() else entry.arm.encode()
-            if network not in networks and (entry.init is None or self.labels is not None):
-                networks.add(network)
-                arms.append(new_arm(f"random start ({entry.arm} network)", RANDOM, entry))
-        if given := [entry for entry in found if entry.init is not None]:
-            arms.append(new_arm(f"{given[0].init} as it is", GIVEN, given[0]))
-        return [*arms, *(new_arm(entry.arm, CANDIDATE, entry) for entry in found)]
+        """Random starts, the user's model as it is, and the candidates."""
+        names = {RANDOM: lambda entry: f"random start ({entry.arm} network)", GIVEN: lambda entry: f"{entry.init} as it is"}
+        others = [new_arm(names[kind](entry), kind, entry) for kind, entry in beside(found, self.labels is not None)]
+        return [*others, *(new_arm(entry.arm, CANDIDATE, entry) for entry in found)]
 
     def trial(self) -> None:
         """Trains rung by rung and measures each; goes on where it was."""
         candidates = {entry["arm"]: Candidate.from_json(entry) for entry in self.info["candidates"]}
         rungs = [Rung(**entry) for entry in self.info["rungs"]]
-        self.tell(_advise_lines.spending_lines(self.info, self.seconds_a_point()))
         for arm in self.info["arms"]:
             if arm["kind"] != CANDIDATE:
                 start = Start(self.out / "starts" / arm["network"], fresh=arm["kind"] == RANDOM)
-                self.point(arm, 0, candidates[arm["network"]], start, {"flops": 0, "step": 0, "wall_s": 0.0})
-        alive = [arm for arm in self.info["arms"] if arm["kind"] == CANDIDATE]
+                self.measuring.point(arm, 0, candidates[arm["network"]], start, {"flops": 0, "step": 0, "wall_s": 0.0})
+        by_name = {arm["arm"]: arm for arm in self.info["arms"]}
+        alive: list[dict[str, Any]] = []
         for number in range(len(rungs)):
-            if number and not self.fitted_in(number, rungs, [candidates[arm["arm"]] for arm in alive]):
+            alive.sort(key=lambda arm: -sum((point_at(arm, number - 1) or {})["values"]))
+            here = [*alive[: rungs[number].keep], *(by_name[name] for name in rungs[number].joins)]
+            if not self.fitted_in(number, rungs, [candidates[arm["arm"]] for arm in here]):
                 self.say("The machine is slower than it was measured: the trial ends here, with its share of the budget spent.")
+                late = [name for rung in rungs[number:] for name in rung.joins]
+                why = "the machine was slower than measured, and the trial ended before it had left its unigram plateau"
+                self.info["left_out"] += [{"method": name, "why": why, "minutes": None} for name in late]
                 break
+            for arm in alive[rungs[number].keep :]:
+                arm["dropped_after"] = number - 1
+            alive = here
             for arm in alive:
                 self.rung(arm, number, rungs[number], candidates[arm["arm"]])
-            alive.sort(key=lambda arm: -sum(arm["points"][number]["values"]))
-            for arm in alive[rungs[number + 1].keep :] if number + 1 < len(rungs) else []:
-                arm["dropped_after"] = number
-            alive = [arm for arm in alive if arm["dropped_after"] is None]
-            self.save()
+            self.book.save()
 
     def fitted_in(self, number: int, rungs: list[Rung], alive: Sequence[Candidate]) -> bool:
-        """Whether the next rung stays within the trial's share at the pace so far; it is shortened where that suffices. A rung that was begun before
-        a kill is ended as it is."""
-        if any(len(arm["points"]) > number for arm in self.info["arms"]):
+        """Whether the next rung stays within the trial's share at the pace so far; it is shortened where that suffices. The first one is measured
+        in any case, and one that was begun before a kill is ended as it is."""
+        if any(point_at(arm, number) is not None for arm in self.info["arms"] if arm["kind"] == CANDIDATE):
             return True
-        spent, planned = self.info["spent"]["training_s"], sum(rung.seconds for rung in rungs[:number])
-        expected = rungs[number].seconds * spent / max(planned, 1e-9)
-        left = TOLERANCE * self.info["budget"]["trial_seconds"] - spent
+        planned = sum(rung.seconds for rung in rungs[:number])
+        pace = self.info["spent"]["training_s"] / planned if planned else 1.0
+        expected, left = pace * rungs[number].seconds, self.book.left_s - self.measuring.seconds_of(rungs[number])
         if expected > left:
-            shorter = shortened(rungs[number], rungs[number - 1], alive, left / expected)
+            shorter = shortened(rungs[number], rungs[number - 1] if number else None, alive, left / expected)
             if shorter is None:
-                return False
+                return number == 0
             rungs[number] = shorter
             self.info["rungs"][number] = shorter.to_json()
-            self.save()
+            self.book.save()
         return True
 
     def rung(self, arm: dict[str, Any], number: int, rung: Rung, wanted: Candidate) -> None:
         """Trains one candidate to a rung, and measures it there."""
-        if len(arm["points"]) > number and self.complete(arm["points"][number]):
+        if self.measuring.complete(point_at(arm, number)):
             return
         step = rung.steps[wanted.arm]
         more = {"budget.flops": self.info["budget"]["flops"], "trainer.stop_at": step, "out": wanted.run, "preset": wanted.preset}
-        heard = lambda line: self.say(f"    {wanted.arm}: {line}") if telling(line) else None  # noqa: E731
-        with self.timed("training_s"):
-            run = pretrain(wanted.method, say=heard, live=self.live, **wanted.settings, **more)
+        self.say(f"  {wanted.arm}: training to step {step:,} ...")
+        live = None if (show := self.live) is None else (lambda line: show(f"{wanted.arm}: {line}"))
+        with self.book.timed("training_s"), self.warnings_of(wanted.arm) as warned:
+            run = pretrain(wanted.method, say=warned, live=live or (lambda line: None), **wanted.settings, **more)
         totals = run.info["totals"]
         facts = {"flops": totals["flops"], "step": totals["steps"], "wall_s": totals["wall_s"]}
-        self.point(arm, number, wanted, Start(newest_export(run.folder)), facts)
-
-    def point(self, arm: dict[str, Any], number: int, wanted: Candidate, start: Start, facts: dict[str, Any]) -> None:
-        """Measures one arm at one rung, a split at a time; what is there is not measured again."""
-        if len(arm["points"]) == number:
-            arm["points"].append({"rung": number, **facts, "values": [], "learning_rate": None, "rankme": None})
-        point = arm["points"][number]
-        with self.timed("measuring_s"):
-            if self.labels is None and not self.complete(point):
-                weights = None if arm["kind"] != CANDIDATE else start.folder
-                point["values"], point["rankme"] = without_labels(wanted, weights, self.settings.seed)
-            elif self.labels is not None and not self.complete(point):
-                bench = fine_tuning(start, self.labels, self.settings.device)
-                if point["learning_rate"] is None:  # chosen once an arm, with the same effort for all
-                    point["learning_rate"] = arm["points"][0]["learning_rate"] or bench.best_rate(self.labels.splits[0])[0]
-                for split in self.labels.splits[len(point["values"]) :]:
-                    point["values"].append(bench.score(split.train, split.test, split.seed, point["learning_rate"]).value)
-                    self.save()
-        self.save()
-        self.say(_advise_lines.point_line(arm, point, self.info))
-
-    def complete(self, point: dict[str, Any]) -> bool:
-        return len(point["values"]) == SPLITS
-
-    def seconds_a_point(self) -> float | None:
-        """About what measuring one arm once takes, from one epoch of fine-tuning; None without labels, where it takes a moment."""
-        first = next(arm for arm in self.info["arms"])
-        if self.labels is None or "seconds_a_point" in self.info["budget"]:
-            return self.info["budget"].get("seconds_a_point")
-        with self.timed("measuring_s"):
-            bench = fine_tuning(Start(self.out / "starts" / first["network"], fresh=True), self.labels, self.settings.device)
-            self.info["budget"]["seconds_a_point"] = seconds_a_point(bench, self.labels)
-        return float(self.info["budget"]["seconds_a_point"])
+        self.measuring.point(arm, number, wanted, Start(newest_export(run.folder)), facts)
 
     def conclude(self) -> None:
         """What follows from the verdict: leaks, what the head start is worth in labels, and the commands."""
@@ -368,40 +350,11 @@ class _Advising:
             if self.labels is not None:
                 self.find_leaks(wanted, self.labels)
                 if self.info["verdict"]["winner"] is not None:
-                    self.find_labels_worth(best, self.labels)
+                    self.measuring.find_labels_worth(best, random_start_of(best, self.info), self.labels)
         init = wanted.run if best["kind"] == CANDIDATE else Path(best["init"])
         settings = self.settings
         config = final_recipe(best["points"][-1]["learning_rate"], settings.text_field, settings.label_field, settings.device)
         self.info["commands"]["after"] = finetune_command(init, self.settings.labels, config)
-
-    def find_labels_worth(self, best: dict[str, Any], labels: Labels) -> None:
-        """How many labels a random start of the same network needs for what the trial's network reaches with few."""
-        draws = curve_draws(labels)
-        few = min(draws[0].subsets)
-        starts = {"pretrained": Start(newest_export(self.out / best["arm"]))}
-        starts["random start"] = Start(self.out / "starts" / best["network"], fresh=True)
-        rates = {"pretrained": best, "random start": self.random_start_of(best)}
-        kept = self.info.setdefault("label_curves", {name: {} for name in starts})
-        curves = {}
-        for name, start in starts.items():
-            counts = sorted(draws[0].subsets) if name == "random start" else [few]
-            with self.timed("measuring_s"):
-                bench = fine_tuning(start, labels, self.settings.device)
-                for count in counts:
-                    values = kept[name].setdefault(str(count), [])
-                    for draw in draws[len(values) :]:
-                        values.append(bench.score(draw.subsets[count], draw.test, draw.seed, rates[name]["points"][-1]["learning_rate"]).value)
-                        self.save()
-            curves[name] = Curve("accuracy", {count: kept[name][str(count)] for count in counts}, test_share=CURVE_TEST_SHARE)
-        worth = labels_worth(curves["pretrained"], curves["random start"], few)
-        share = best["points"][-1]["flops"] / self.info["budget"]["flops"]
-        sentence = f"{worth.sentence()} The pre-training was that of the trial, {share:.0%} of the budget."
-        self.info["labels_worth"] = plain(worth) | {"sentence": sentence}
-
-    def random_start_of(self, best: dict[str, Any]) -> dict[str, Any]:
-        """The random start whose network is that of an arm; one of another network with equal settings stands for it."""
-        starts = [arm for arm in self.info["arms"] if arm["kind"] == RANDOM]
-        return next((arm for arm in starts if arm["network"] == best["network"]), starts[0])
 
     def find_leaks(self, wanted: Candidate, labels: Labels) -> None:
         """Which labelled records stand in the pre-training text: every one is a test record of some split."""
@@ -414,21 +367,33 @@ class _Advising:
                 f"{share:.0%} of the labelled records stand in the pre-training text, without their labels: on new texts the gain may be smaller."
             )
 
-    # --- keeping -----------------------------------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def timed(self, what: str) -> Iterator[None]:
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.info["spent"][what] += time.perf_counter() - started
-
-    def save(self) -> None:
-        write_json(self.out / "advice.json", self.info)
+    # --- what is said ------------------------------------------------------------------------------------------------------------------------
 
     def tell(self, report: Sequence[str]) -> None:
         for line in report:
+            self.say(line)
+
+    @contextmanager
+    def warnings_of(self, arm: str) -> Iterator[Callable[[str], None]]:
+        """Inside, warnings of what runs are said once, with the arm's name: those of the log, and those among the lines that the result is given."""
+
+        def heard(line: str) -> None:
+            if "WARNING" in line:
+                self.warn(arm, line.partition("WARNING")[2].strip(" :"))
+
+        handler = logging.Handler(logging.WARNING)
+        handler.emit = lambda record: self.warn(arm, record.getMessage())  # type: ignore[method-assign]
+        logger = logging.getLogger(LOGGER)
+        logger.addHandler(handler)
+        try:
+            yield heard
+        finally:
+            logger.removeHandler(handler)
+
+    def warn(self, arm: str, warning: str) -> None:
+        line = f"  WARNING    {arm}: {warning}"
+        if line not in self.warned:
+            self.warned.add(line)
             self.say(line)
 
 
@@ -442,12 +407,8 @@ def new_arm(name: str, kind: str, network: Candidate) -> dict[str, Any]:
         "network": network.arm,
         "points": [],
         "dropped_after": None,
+        "gain_now": None,
         "full": None,
         "fitted": False,
         "gain": None,
     }
-
-
-def telling(line: str) -> bool:
-    """Which lines of a run are passed on: its progress and its warnings, not its plan again at every rung."""
-    return line.startswith("step ") or "WARNING" in line
