@@ -36,7 +36,7 @@ from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.data import MAX_CLASSES, read_classification, read_questions, read_regression
 from headstart.tasks.finetune import finetune
 from headstart.tasks.saved import load_finetuned
-from headstart.verbs.peek import SHOWN
+from headstart.verbs._texts import SHOWN
 from tests.corpus import documents, labelled, write_jsonl
 from tests.running import headstart as command
 

@@ -32,7 +32,8 @@ class Loader:
         global_batch: rows of a step, over all ranks and micro-batches.
 
     Attributes:
-        tokens_per_row: length of the rows, padding included; 0 if the parts have no `length`.
+        tokens_per_row: length of the rows in `unit`, padding included; 0 if the parts have no `length`.
+        unit: what rows are measured in: "tokens", or "images" of which each row is one.
     """
 
     def __init__(self, mixture: Mixture, global_batch: int) -> None:
@@ -41,6 +42,7 @@ class Loader:
         self.mixture = mixture
         self.global_batch = global_batch
         self.tokens_per_row: int = getattr(mixture.parts[0], "length", 0)
+        self.unit: str = getattr(mixture.parts[0], "unit", "tokens")
         self._located = functools.lru_cache(maxsize=4)(self._locate_block)
 
     def batch(self, step: int, start: int = 0, stop: int | None = None) -> dict[str, torch.Tensor]:

@@ -144,12 +144,21 @@ class MetricsLog:
 
 
 def live_line(
-    step: int, total: int, values: dict[str, float], *, tokens_per_second: float, mfu: float, waiting: float, memory: int, left: float
+    step: int,
+    total: int,
+    values: dict[str, float],
+    *,
+    tokens_per_second: float,
+    mfu: float,
+    waiting: float,
+    memory: int,
+    left: float,
+    unit: str = "tokens",
 ) -> str:
-    """One line: loss, tokens/s, MFU, data-wait share, memory, time left."""
+    """One line: loss, tokens/s (of images: images/s), MFU, data-wait share, memory, time left."""
     width = len(str(total))
     scores = "  ".join(f"{name} {value:.4g}" for name, value in values.items() if name in ("loss", "gradient_norm") or name.endswith("_loss"))
-    speed = f"{_si(tokens_per_second)} tokens/s  MFU {mfu:.0%}  data wait {waiting:.1%}  " if tokens_per_second else ""
+    speed = f"{_si(tokens_per_second)} {unit}/s  MFU {mfu:.0%}  data wait {waiting:.1%}  " if tokens_per_second else ""
     return (
         f"step {step:>{width}}/{total}  {scores}  {speed.rstrip()}"
         f"  {memory / 2**30:.2f} GiB  {duration(left)} left"

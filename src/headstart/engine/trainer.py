@@ -251,6 +251,7 @@ class Trainer:
                 waiting=waiting,
                 memory=memory_bytes(self.device),
                 left=self.seconds_left(speed),
+                unit=self.loader.unit,
             ),
             last=self.step == self.total_steps,
         )

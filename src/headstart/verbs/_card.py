@@ -20,6 +20,7 @@ from headstart.core.files import atomic_write
 from headstart.core.run import read_lines
 from headstart.core.terminal import printable
 from headstart.engine.metrics import duration
+from headstart.verbs._kinds import Kind, kind_of
 from headstart.verbs.config import preset_config
 
 CARD = "README.md"
@@ -56,11 +57,12 @@ def model_card(folder: Path, export: Path, run: Path, info: dict[str, Any]) -> s
         "seed": str(info["seed"]),
         "versions": ", ".join(f"{package} {version}" for package, version in info["versions"].items()),
     }
+    kind = kind_of(methods.load(about.slug))
     sections = [
         f"# {name}, pre-trained on own data",
         f"Made with headstart by the method of {paper}. The run gives {escaped(about.gives)}.",
         "## How to load it",
-        _snippet(_pipeline(folder)),
+        _snippet(folder, kind),
         "## What the pre-training gave",
         _gain(info),
         "## Data",
@@ -86,12 +88,12 @@ def _metadata(name: str, folder: Path, about: Card, info: dict[str, Any]) -> str
     """The YAML head: library, task, and the measured result as the hub's model index has it."""
     from huggingface_hub import EvalResult, ModelCardData
 
-    verdict = info["verdict"]
+    verdict, kind = info["verdict"], kind_of(methods.load(about.slug))
     results = None
     if "trained" in verdict:
         results = [
             EvalResult(
-                task_type="text-classification",
+                task_type=kind.TASK,
                 dataset_type="own",
                 dataset_name="labelled records of the user",
                 metric_type="accuracy",
@@ -103,7 +105,7 @@ def _metadata(name: str, folder: Path, about: Card, info: dict[str, Any]) -> str
         library_name="transformers",
         license="other",
         license_name="weights-of-the-user",
-        pipeline_tag=_pipeline(folder),
+        pipeline_tag=_pipeline(folder, kind),
         tags=["headstart", "pre-training", about.slug, *([f"arxiv:{about.arxiv}"] if about.arxiv else [])],
         model_name=name if results else None,
         eval_results=results,
@@ -111,15 +113,16 @@ def _metadata(name: str, folder: Path, about: Card, info: dict[str, Any]) -> str
     return data.to_yaml()
 
 
-def _pipeline(folder: Path) -> str:
+def _pipeline(folder: Path, kind: Kind) -> str:
     names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or [""]
-    return next((task for end, task in PIPELINES.items() if names[0].endswith(end)), "feature-extraction")
+    return next((task for end, task in PIPELINES.items() if names[0].endswith(end)), kind.FEATURES)
 
 
-def _snippet(pipeline: str) -> str:
-    loader = _LOADERS.get(pipeline, "AutoModel")
+def _snippet(folder: Path, kind: Kind) -> str:
+    loader, processor = _LOADERS.get(_pipeline(folder, kind), "AutoModel"), kind.PROCESSOR
+    name = "tokenizer" if processor == "AutoTokenizer" else "processor"
     return (
-        f'```python\nfrom transformers import {loader}, AutoTokenizer\n\ntokenizer = AutoTokenizer.from_pretrained("FOLDER")\n'
+        f'```python\nfrom transformers import {loader}, {processor}\n\n{name} = {processor}.from_pretrained("FOLDER")\n'
         f'model = {loader}.from_pretrained("FOLDER")\n```'
     )
 
@@ -145,7 +148,8 @@ def _data(info: dict[str, Any]) -> str:
             facts["tokenizer, SHA-256"] = str(entry["tokenizer_sha256"])[:16]
         prefix = f"store {number}: " if len(info["data"]) > 1 else ""
         rows += [(escaped(prefix + name), escaped(value)) for name, value in facts.items()]
-    return _table(["of the prepared text" if info["data"] and info["data"][0].get("kind") == "text" else "of the prepared data", "count"], rows)
+    prepared = {"text": "text", "image": "images"}.get(str(info["data"][0].get("kind")) if info["data"] else "", "data")
+    return _table([f"of the prepared {prepared}", "count"], rows)
 
 
 def _settings(info: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ from headstart.verbs.config import PretrainConfig
 
 MACHINE_FIELDS = {
     "out", "json", "debug", "dry_run", "resume", "device", "trainer.micro_batch", "trainer.parallel", "trainer.activation_checkpointing",
-    "trainer.on_nonfinite", "trainer.max_skipped", "trainer.keep_checkpoints", "trainer.stop_at", "text.workers", "trainer.trackers",
+    "trainer.on_nonfinite", "trainer.max_skipped", "trainer.keep_checkpoints", "trainer.stop_at", "text.workers", "image.workers", "trainer.trackers",
 }  # fmt: skip
 """What may change between a run and its continuation: it decides where and how the run is computed, and when it ends; not what it computes."""
 

@@ -17,6 +17,7 @@ from headstart.core.config import plain
 from headstart.core.errors import OtherStore, UsageError
 from headstart.data.mixture import Mixture
 from headstart.engine.method import Batch, Method
+from headstart.verbs._kinds import kind_of
 from headstart.verbs.config import SMOKE_RECORDS, PretrainConfig
 
 
@@ -30,12 +31,8 @@ class Corpus:
 
     @property
     def store(self) -> Any:
-        """The store whose tokenizer, vocabulary and statistics stand for all."""
+        """The store whose tokenizer, vocabulary or statistics stand for all."""
         return self.stores[0]
-
-    @property
-    def n_tokens(self) -> int:
-        return sum(rows.n_tokens for rows in self.train)
 
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.train)
@@ -60,7 +57,7 @@ def open_corpus(method: type[Method], config: PretrainConfig, out: Path, init: P
     """Prepares what is raw (once, cached beside the runs) and opens it.
 
     Raises:
-        BadInput: the data cannot be used. UsageError: weights and --data do not fit, or the stores have different tokenizers.
+        BadInput: the data cannot be used. UsageError: weights and --data do not fit, or the stores each other.
     """
     entries = [str(entry) for entry in config.data]
     weights = config.mixture.weights
@@ -114,14 +111,9 @@ def corpus_of(method: type[Method], config: PretrainConfig, stores: list[Any]) -
     """The training rows of the stores.
 
     Raises:
-        UsageError: they have different tokenizers, or too few tokens for what is asked.
+        UsageError: they do not fit each other (different tokenizers, sizes of images), or have too little for what is asked.
     """
-    first = stores[0].manifest.get("tokenizer_sha256")
-    if any(store.manifest.get("tokenizer_sha256") != first for store in stores):
-        raise UsageError("The stores of --data were made with different tokenizers.", "Prepare them with one: --text.tokenizer STORE/tokenizer.json.")
-    length, available = getattr(config.method, "sequence_length", 0), sum(len(store.tokens) for store in stores)
-    if length > max(available, 1024):
-        raise UsageError(f"Rows of {length:,} tokens are longer than the whole corpus of {available:,}.", "Lower --method.sequence-length.")
+    kind_of(method).refuse_stores(stores, config.method)
     rows = {split: [method.rows(store, config.method, split) for store in stores] for split in ("train", "held_out")}
     n_rows = sum(map(len, rows["train"]))
     if (config.batch or 0) > max(64 * n_rows, 4096):
@@ -153,7 +145,7 @@ def prepared(method: type[Method], entries: list[str], data: Any, out: Path) -> 
 
 
 def is_same_data(recorded: list[dict[str, Any]], corpus: Corpus) -> bool:
-    """Whether `manifests` was this when a run recorded it: the same tokens of the same tokenizer."""
+    """Whether `manifests` was this when a run recorded it: the same arrays, and of texts the same tokenizer."""
 
     def identity(entries: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
         return [(entry.get("tokenizer_sha256"), entry.get("arrays_sha256")) for entry in entries]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -15,6 +14,7 @@ from headstart.engine.plateau import steps_to_leave
 from headstart.engine.schedules import ScheduleConfig
 from headstart.engine.trial import Decisions, spans, total_cost
 from headstart.verbs._corpus import Corpus
+from headstart.verbs._kinds import kind_of
 from headstart.verbs.config import PretrainConfig
 
 EARLIEST_LEAVE = 0.6  # a run that leaves the plateau after this share of its steps has too little left to learn from
@@ -41,14 +41,13 @@ def lines(
     state_gb = parameters * 12 / 2**30  # weights and two moments in fp32
     held_gb = 4 / 3 * state_gb / (decisions.world if decisions.parallel == "fsdp" else 1)  # and the gradients
     settings = decisions.why
-    documents = sum(store.manifest["counts"]["documents"] for store in corpus.stores)
+    kind = kind_of(method)
     phases = ", ".join(f"{phase.name} {start}-{stop}" for phase, start, stop in spans(method.phases(steps), steps))
     report = [
         f"Plan: {slug} ({config.preset}) into {out}",
-        f"  data       {documents:,} documents, {corpus.n_tokens:,} training tokens in {len(corpus):,} rows of {loader.tokens_per_row}"
-        f" ({describe_report(corpus.train[0].report)})",
-        f"  model      {parameters / 1e6:.2f} M parameters, vocabulary {corpus.store.vocab_size:,}",
-        f"  length     {steps:,} steps of {loader.global_batch} rows = {tokens:,} tokens = {loader.epoch(steps):.2f} epochs;"
+        f"  data       {kind.data_words(corpus.stores, corpus.train)}",
+        f"  model      {parameters / 1e6:.2f} M parameters, {kind.input_words(corpus.store)}",
+        f"  length     {steps:,} steps of {loader.global_batch} rows = {tokens:,} {loader.unit} = {loader.epoch(steps):.2f} epochs;"
         f" {flops:.3g} training FLOPs",
         f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / steps:.1%}), peak rate {config.optimizer.learning_rate:g}"
         f" ({config.optimizer.name})",
@@ -76,11 +75,6 @@ def lines(
 def processes(decisions: Decisions) -> str:
     """What the plan says of several processes."""
     return "" if decisions.world == 1 else f" in {decisions.world} processes ({decisions.parallel})"
-
-
-def describe_report(report: dict[str, Any]) -> str:
-    """padding 1.2 %, cropped 0.0 %"""
-    return ", ".join(f"{name.removesuffix('_share').replace('_', ' ')} {value:.2%}" for name, value in report.items() if name.endswith("_share"))
 
 
 def warmup_steps(schedule: ScheduleConfig, total_steps: int) -> float:

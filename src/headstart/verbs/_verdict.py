@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headstart import methods
 from headstart.engine.method import Batch, Method
 from headstart.engine.metrics import duration
 from headstart.engine.plateau import Plateau
 from headstart.engine.probes import embed_all, knn_accuracy, linear_probe, rankme
-from headstart.engine.text_method import model_folder
-from headstart.tasks.data import read_classification
 from headstart.tasks.metrics import mean_interval
+from headstart.verbs._kinds import kind_of
 from headstart.verbs.config import ProbeConfig
 
 SPLITS = 5
@@ -40,12 +39,11 @@ def labelled(config: ProbeConfig, method: Method) -> Labelled | None:
     """The labelled set of the probe settings, encoded as the method's batches; the first 2,000 records in file order after a seeded shuffle."""
     if config.labels is None:
         return None
-    records = read_classification(config.labels, text_field=config.text_field, label_field=config.label_field)
-    order = np.random.default_rng(0).permutation(len(records.texts))[:MAX_LABELLED]
-    texts = [records.texts[i] for i in order]
-    labels = torch.tensor([records.labels[i] for i in order])
-    batches = [method.encode(texts[start : start + PROBE_BATCH]) for start in range(0, len(texts), PROBE_BATCH)]
-    return Labelled(batches, labels, len(records.classes))
+    records, labels, classes = kind_of(method).read_labelled(config, method)
+    order = np.random.default_rng(0).permutation(len(records))[:MAX_LABELLED]
+    chosen = [records[i] for i in order]
+    batches = [method.encode(chosen[start : start + PROBE_BATCH]) for start in range(0, len(chosen), PROBE_BATCH)]
+    return Labelled(batches, torch.tensor([labels[i] for i in order]), classes)
 
 
 @torch.no_grad()
@@ -143,18 +141,16 @@ def closing_lines(folder: Path, info: dict[str, Any]) -> list[str]:
         info: its run.json.
     """
     totals, verdict = info["totals"], info["verdict"]
+    kind = kind_of(methods.load(info["method"]))
+    seen = f"{totals['tokens']:,} {info.get('unit', 'tokens')}"
     lines = [
-        f"Done: {totals['steps']:,} steps, {totals['tokens']:,} tokens, {totals['flops']:.3g} FLOPs, {duration(totals['wall_s'])},"
+        f"Done: {totals['steps']:,} steps, {seen}, {totals['flops']:.3g} FLOPs, {duration(totals['wall_s'])},"
         f" peak memory {totals['peak_memory_bytes'] / 2**30:.2f} GiB."
     ]
     lines += [verdict[key] for key in ("plateau", "sentence") if key in verdict]
     if "sentence" not in verdict:
-        lines.append("Whether it helps your task: give --probe.labels FILE, or fine-tune it beside a random start with the command below.")
-    lines += [
-        f"Load it:   from transformers import AutoModel, AutoTokenizer; model = AutoModel.from_pretrained({str(model_folder(folder / 'export'))!r})",
-        f"Fine-tune: headstart finetune classification --init {shlex.quote(str(folder))} --train TRAIN.jsonl --test TEST.jsonl",
-        f"Look:      headstart sample {shlex.quote(str(folder))}",
-    ]
+        lines.append(kind.UNMEASURED)
+    lines += kind.next_lines(folder)
     for data in info["data"]:
         if bad := data["counts"].get("quarantined"):
             lines.append(f"Set aside: {bad:,} bad record{'' if bad == 1 else 's'}, named in {Path(data['store']) / 'quarantine.jsonl'}")

@@ -35,9 +35,12 @@ class ProbeConfig:
     """A labelled set that the run measures itself on."""
 
     labels: Path | None = None
-    """A .csv, .tsv, .jsonl or .parquet file with labelled records; the verdict at the end compares with a random start on it."""
+    """A .csv, .tsv, .jsonl or .parquet file with labelled records; of images also a folder with a folder for each class, or a list of paths and
+    classes. The verdict at the end compares with a random start on it."""
     text_field: str = "text"
     """Its field with the text."""
+    image_field: str | None = None
+    """Its column or array with the images; None: "image", or the only one that can be images."""
     label_field: str = "label"
     """Its field with the class."""
 

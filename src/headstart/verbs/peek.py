@@ -1,32 +1,34 @@
-"""`peek`: documents and training rows of a prepared store, decoded, to look at before anything is trained on them."""
+"""`peek`: what lies in a prepared store, to look at before anything is trained on it: documents and training rows decoded, or images and a contact
+sheet of them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from headstart.core.errors import UsageError
 from headstart.core.run import read_run
-from headstart.core.terminal import printable
-from headstart.data.text import describe
-from headstart.data.text.describe import Peek
-
-SHOWN = 3000
-"""Characters of a document or row that a person is shown."""
+from headstart.verbs._kinds import KINDS, kind_of_store
 
 
-def peek(store: str | Path, *, count: int = 3, seed: int = 0) -> Peek:
-    """Draws documents, and rows of every set of rows made of the store; the same seed draws the same.
+def peek(store: str | Path, *, count: int = 3, seed: int = 0, sheet: str | Path | None = None) -> Any:
+    """Draws documents and rows of every set of rows made of the store, or images; the same seed draws the same.
 
     Args:
         store: a prepared store, or a run (its store is shown).
-        count: documents, and rows of each set.
+        count: documents, and rows of each set; or images.
+        sheet: of images a .png file to write: a contact sheet.
+
+    Returns:
+        `data.text.describe.Peek` or `data.image.describe.Peek`.
 
     Raises:
         BadInput: it is neither.
         UsageError: the run has several stores, or none yet.
     """
-    return describe.peek(store_folder(Path(store)), count, seed)
+    folder = store_folder(Path(store))
+    return kind_of_store(folder).peek(folder, count, seed, None if sheet is None else Path(sheet))
 
 
 def store_folder(folder: Path) -> Path:
@@ -42,34 +44,6 @@ def store_folder(folder: Path) -> Path:
     return Path(stores[0])
 
 
-def lines(found: Peek) -> Iterator[str]:
-    """What a person reads: the report, documents sentence by sentence with their tokens, rows as the network sees them. Nothing of the text reaches
-    the terminal as a command to it."""
-    return (printable(line) for line in _lines(found))
-
-
-def _lines(found: Peek) -> Iterator[str]:
-    yield from found.report
-    for document in found.documents:
-        yield ""
-        yield f"document {document.index} of {printable(document.file, one_line=True)} ({document.split.replace('_', ' ')})"
-        yield from (f"  {sentence}" for sentence in _beginning(document.sentences))
-        yield f"  tokens: {' '.join(document.pieces)}"
-    for row in found.rows:
-        second = "" if row.second is None else f", second segment from {row.second}"
-        yield ""
-        yield f"row {row.index} of {row.rows} ({row.length} tokens{second})"
-        yield from (f"  {line}" for line in _beginning([row.text]))
-
-
-def _beginning(sentences: Sequence[str]) -> Iterator[str]:
-    """The first `SHOWN` characters, and how much is left out."""
-    room = SHOWN
-    for number, sentence in enumerate(sentences):
-        if len(sentence) > room:
-            left = sum(map(len, sentences[number:])) - room
-            yield sentence[:room]
-            yield f"... {left:,} more characters in {len(sentences) - number:,} sentences; --json prints all"
-            return
-        room -= len(sentence)
-        yield sentence
+def lines(found: Any) -> Iterator[str]:
+    """What a person reads. Nothing of the data reaches the terminal as a command to it."""
+    yield from KINDS[found.kind].peek_lines(found)

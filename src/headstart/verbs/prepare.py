@@ -13,6 +13,7 @@ from headstart.core.config import replace_nested
 from headstart.core.errors import UsageError
 from headstart.core.terminal import printable
 from headstart.engine.config import Settings
+from headstart.verbs._kinds import kind_of
 from headstart.verbs.config import preset_config
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class PrepareConfig:
-    """Preparation of data. `--text` (for methods on text) holds the settings of the kind of data."""
+    """Preparation of data. `--text` (for methods on text) or `--image` (on images) holds the settings of the kind of data."""
 
     data: tuple[str, ...] = ()
     """Files, folders, globs, or builtin:python-docs."""
@@ -64,8 +65,7 @@ def prepare_with(slug: str, config: Any, say: Callable[[str], None] = print) -> 
         say(printable(line))
     for split in ("train", "held_out"):
         rows = method.rows(store, preset_config(method, config.preset)[1].method, split)
-        shares = ", ".join(f"{name.removesuffix('_share')} {value:.2%}" for name, value in rows.report.items() if name.endswith("_share"))
-        say(f"{split.replace('_', ' ')} rows of preset {config.preset}: {len(rows):,} of {rows.length} tokens ({shares})")
+        say(f"{split.replace('_', ' ')} rows of preset {config.preset}: {kind_of(method).rows_words(rows)}")
     say(f"Next: headstart pretrain {slug} --data {config.out} --preset {config.preset} --budget.minutes 10")
     return store
 

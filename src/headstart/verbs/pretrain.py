@@ -200,7 +200,7 @@ class _Pretraining:
         self.ranks.on_first(lambda: self.refuse_other_data(run, corpus))
         decisions = self.decide(run, parallel, loader)
         drawn = None if plateau is None else {"metric": plateau.metric, "entropy": plateau.entropy}
-        run.update(decisions=dataclasses.asdict(decisions), data=manifests(corpus), plateau=drawn)
+        run.update(decisions=dataclasses.asdict(decisions), data=manifests(corpus), unit=loader.unit, plateau=drawn)
         for line in _plan.lines(self.slug, config, self.origin, method, corpus, loader, decisions, self.device, self.out):
             self.say(line)
         trainer = Trainer(

@@ -17,6 +17,7 @@ from headstart.core.run import read_run
 from headstart.core.terminal import printable
 from headstart.engine.method import Context, Method
 from headstart.verbs._exports import newest_export
+from headstart.verbs._kinds import refuse_texts
 from headstart.verbs.config import preset_config
 
 
@@ -25,7 +26,7 @@ def sample(run: str | Path, texts: Sequence[str] = (), *, count: int = 4, seed: 
 
     Args:
         run: a run folder that has an export, or whose checkpoints have one.
-        texts: the person's own beginnings (or texts with [MASK]); without any, held-out rows are used.
+        texts: the person's own beginnings (or texts with [MASK]), for a method on texts; without any, held-out rows are used.
         count: how many held-out rows.
         seed: of the draws.
 
@@ -37,6 +38,7 @@ def sample(run: str | Path, texts: Sequence[str] = (), *, count: int = 4, seed: 
         raise UsageError(f"{count} rows of seed {seed} to look at.", "Give --count of at least 1 and --seed of at least 0.")
     method, store, _ = load_run(Path(run))
     if texts:
+        refuse_texts(method)
         batch = method.encode(list(texts))
     else:
         rows = type(method).rows(store, method.config, "held_out")

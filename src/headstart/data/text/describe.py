@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -46,6 +46,7 @@ class PeekedRow:
 class Peek:
     """What `peek` returns: lines about the whole store, then samples."""
 
+    kind: ClassVar[str] = "text"
     report: list[str]
     documents: list[PeekedDocument]
     rows: list[PeekedRow]

@@ -1,0 +1,78 @@
+"""What verbs ask and say of images (see `_kinds`)."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.core.errors import UsageError
+from headstart.core.terminal import printable
+from headstart.verbs.config import ProbeConfig
+
+if TYPE_CHECKING:
+    from headstart.data.image.describe import Peek
+    from headstart.engine.method import Method
+
+PROCESSOR = "AutoImageProcessor"
+TASK = "image-classification"
+FEATURES = "image-feature-extraction"
+UNMEASURED = "Whether it helps your task: give --probe.labels FOLDER, with a folder of images for each class."
+
+
+def refuse_stores(stores: Sequence[Any], config: Any) -> None:
+    first = stores[0].form
+    for store in stores[1:]:
+        if (store.form.shape, store.form.dtype) != (first.shape, first.dtype):
+            raise UsageError(
+                f"The stores of --data hold images of {stores[0].in_words()} and of {store.in_words()}.",
+                "Prepare them alike: --image.size, --image.mode and --image.bands.",
+            )
+
+
+def data_words(stores: Sequence[Any], rows: Sequence[Any]) -> str:
+    images, held_out = (sum(store.manifest["counts"][name] for store in stores) for name in ("images", "held_out_images"))
+    classes = f", {len(stores[0].classes):,} classes" if stores[0].classes else ""
+    return f"{images:,} images of {stores[0].in_words()}: {sum(map(len, rows)):,} to train on, {held_out:,} held out{classes}"
+
+
+def input_words(store: Any) -> str:
+    return f"{store.channels} channel{'' if store.channels == 1 else 's'}"
+
+
+def rows_words(rows: Any) -> str:
+    return f"{len(rows):,} images"
+
+
+def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], Sequence[int], int]:
+    """A folder with a folder for each class, a list, or a file with labels."""
+    from headstart.data.image.config import ImageConfig
+    from headstart.data.image.head import read_labelled
+
+    assert config.labels is not None
+    found = read_labelled(config.labels, ImageConfig(image_field=config.image_field, label_field=config.label_field))
+    return found.images, found.labels, len(found.classes)
+
+
+def next_lines(folder: Path) -> list[str]:
+    return [
+        f"Load it:   from transformers import AutoImageProcessor, AutoModel; model = AutoModel.from_pretrained({str(folder / 'export')!r})",
+        f"Look:      headstart sample {shlex.quote(str(folder))}",
+    ]
+
+
+def peek(store: Path, count: int, seed: int, sheet: Path | None) -> Peek:
+    """Images drawn from the store, and a contact sheet of more of them."""
+    from headstart.data.image import describe
+
+    return describe.peek(store, count, seed, sheet)
+
+
+def peek_lines(found: Peek) -> list[str]:
+    lines = list(found.report)
+    for image in found.images:
+        place = printable(image.file, one_line=True) + (f", record {image.record}" if image.record else "")
+        label = "" if image.label is None else f", class {printable(image.label, one_line=True)}"
+        lines.append(f"image {image.index} of {place} ({image.split.replace('_', ' ')}{label}): values {image.smallest:g} to {image.largest:g}")
+    return [*map(printable, lines), *([f"Contact sheet: {found.sheet}"] if found.sheet else [])]

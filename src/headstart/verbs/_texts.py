@@ -1,0 +1,117 @@
+"""What verbs ask and say of texts (see `_kinds`)."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.core.errors import UsageError
+from headstart.core.terminal import printable
+from headstart.verbs.config import ProbeConfig
+
+if TYPE_CHECKING:
+    from headstart.data.text.describe import Peek
+    from headstart.engine.method import Method
+
+PROCESSOR = "AutoTokenizer"
+TASK = "text-classification"
+FEATURES = "feature-extraction"
+UNMEASURED = "Whether it helps your task: give --probe.labels FILE, or fine-tune it beside a random start with the command below."
+
+SHOWN = 3000
+"""Characters of a document or row that a person is shown."""
+
+
+def refuse_stores(stores: Sequence[Any], config: Any) -> None:
+    first = stores[0].manifest.get("tokenizer_sha256")
+    if any(store.manifest.get("tokenizer_sha256") != first for store in stores):
+        raise UsageError("The stores of --data were made with different tokenizers.", "Prepare them with one: --text.tokenizer STORE/tokenizer.json.")
+    length, available = getattr(config, "sequence_length", 0), sum(len(store.tokens) for store in stores)
+    if length > max(available, 1024):
+        raise UsageError(f"Rows of {length:,} tokens are longer than the whole corpus of {available:,}.", "Lower --method.sequence-length.")
+
+
+def data_words(stores: Sequence[Any], rows: Sequence[Any]) -> str:
+    documents = sum(store.manifest["counts"]["documents"] for store in stores)
+    tokens, n_rows = sum(part.n_tokens for part in rows), sum(map(len, rows))
+    return f"{documents:,} documents, {tokens:,} training tokens in {n_rows:,} rows of {rows[0].length} ({shares(rows[0].report, spaced=True)})"
+
+
+def input_words(store: Any) -> str:
+    return f"vocabulary {store.vocab_size:,}"
+
+
+def rows_words(rows: Any) -> str:
+    return f"{len(rows):,} of {rows.length} tokens ({shares(rows.report)})"
+
+
+def shares(report: dict[str, Any], spaced: bool = False) -> str:
+    """padding 1.20%, cropped 0.00%"""
+    names = {name: name.removesuffix("_share") for name in report if name.endswith("_share")}
+    return ", ".join(f"{shown.replace('_', ' ') if spaced else shown} {report[name]:.2%}" for name, shown in names.items())
+
+
+def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], Sequence[int], int]:
+    from headstart.tasks.data import read_classification
+
+    assert config.labels is not None
+    records = read_classification(config.labels, text_field=config.text_field, label_field=config.label_field)
+    return records.texts, [int(label) for label in records.labels], len(records.classes)
+
+
+def next_lines(folder: Path) -> list[str]:
+    from headstart.engine.text_method import model_folder
+
+    return [
+        f"Load it:   from transformers import AutoModel, AutoTokenizer; model = AutoModel.from_pretrained({str(model_folder(folder / 'export'))!r})",
+        f"Fine-tune: headstart finetune classification --init {shlex.quote(str(folder))} --train TRAIN.jsonl --test TEST.jsonl",
+        f"Look:      headstart sample {shlex.quote(str(folder))}",
+    ]
+
+
+def peek(store: Path, count: int, seed: int, sheet: Path | None) -> Peek:
+    """Documents, and rows of every set of rows made of the store.
+
+    Raises:
+        UsageError: a contact sheet is asked for, which only images have.
+    """
+    from headstart.data.text import describe
+
+    if sheet is not None:
+        raise UsageError(f"{store} holds texts, which have no contact sheet.", "Leave out --sheet.")
+    return describe.peek(store, count, seed)
+
+
+def peek_lines(found: Peek) -> list[str]:
+    """The report, documents sentence by sentence with their tokens, rows as the network sees them. Nothing of the text reaches the terminal as a
+    command to it."""
+    return [printable(line) for line in _lines(found)]
+
+
+def _lines(found: Peek) -> Iterator[str]:
+    yield from found.report
+    for document in found.documents:
+        yield ""
+        yield f"document {document.index} of {printable(document.file, one_line=True)} ({document.split.replace('_', ' ')})"
+        yield from (f"  {sentence}" for sentence in _beginning(document.sentences))
+        yield f"  tokens: {' '.join(document.pieces)}"
+    for row in found.rows:
+        second = "" if row.second is None else f", second segment from {row.second}"
+        yield ""
+        yield f"row {row.index} of {row.rows} ({row.length} tokens{second})"
+        yield from (f"  {line}" for line in _beginning([row.text]))
+
+
+def _beginning(sentences: Sequence[str]) -> Iterator[str]:
+    """The first `SHOWN` characters, and how much is left out."""
+    room = SHOWN
+    for number, sentence in enumerate(sentences):
+        if len(sentence) > room:
+            left = sum(map(len, sentences[number:])) - room
+            yield sentence[:room]
+            yield f"... {left:,} more characters in {len(sentences) - number:,} sentences; --json prints all"
+            return
+        room -= len(sentence)
+        yield sentence
