@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -11,10 +12,14 @@ import pytest
 from transformers import BertConfig, BertModel
 
 import headstart
+from headstart.cli import finetune as cli
+from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.interop.transformers_io import save_model_folder
+from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.saved import load_finetuned
-from headstart.verbs.finetune import backbone_folder
+from headstart.verbs._finetune_settings import FinetuneSettings
+from headstart.verbs.finetune import backbone_folder, suited
 from tests.corpus import labelled, write_jsonl
 from tests.running import TINY
 from tests.running import headstart as command
@@ -89,6 +94,36 @@ def test_of_a_stopped_run_the_newest_checkpoint_is_taken(trained: Path, tmp_path
     shutil.rmtree(run / "checkpoints")
     with pytest.raises(UsageError, match="has no export yet"):
         backbone_folder(run)
+
+
+@pytest.mark.parametrize(
+    ("given", "config", "said"),
+    [
+        ({}, {"learning_rate": 1e-3, "epochs": 100 / 3, "batch": 16, "optimizer": "adamw", "layer_decay": 1.0}, "Set by you: nothing"),
+        ({"epochs": 3.0, "batch": 32}, {"learning_rate": 1e-3, "epochs": 3.0, "batch": 32, "optimizer": "adamw"}, "Set by you: epochs, batch;"),
+        ({"recipe": "electra"}, {"learning_rate": 1e-4, "epochs": 3.0, "batch": 32, "optimizer": "adam-uncorrected", "layer_decay": 0.8}, "electra"),
+        ({"recipe": "small", "learning_rate": 1e-4}, {"learning_rate": 1e-4, "epochs": 10, "batch": 16}, "Set by you: learning_rate;"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else str(value)[:30],
+)
+def test_the_recipe_fills_in_what_nobody_set(
+    given: dict[str, Any], config: dict[str, Any], said: str, plain_folder: Path, task: tuple[Path, Path]
+) -> None:
+    """A value is the person's own also where it is the one that the other recipe has."""
+    settings = replace_nested(FinetuneSettings(), {"init": plain_folder, "train": task[0], "test": task[1], **given})
+    plain = FinetuneConfig(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(FinetuneConfig)})
+    lines: list[str] = []
+    found, train = suited("classification", plain_folder, settings, plain, frozenset(given), lines.append)
+    assert {name: getattr(found, name) for name in config} == config
+    assert len(train) == 48
+    assert "48 labelled records" in lines[0]
+    assert said in lines[1]
+
+
+def test_the_command_line_tells_what_was_set(plain_folder: Path, task: tuple[Path, Path]) -> None:
+    arguments = cli.parse(["classification", "--init", str(plain_folder), "--epochs", "3", "--no-baseline"])
+    assert {"init", "epochs", "baseline"} <= set(arguments.given)
+    assert "batch" not in arguments.given
 
 
 def test_what_is_missing_or_wrong_is_said(trained: Path, task: tuple[Path, Path], tmp_path: Path) -> None:

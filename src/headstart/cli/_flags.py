@@ -60,7 +60,8 @@ def from_dataclass(default: T, argv: list[str], prog: str, description: str) -> 
 
 def flags_of(config: Any, prefix: str = "") -> Iterator[Flag]:
     """Every flag of a nested dataclass, switches in both forms (--smoke, --no-smoke)."""
-    hints, docs = get_type_hints(type(config)), field_docs(type(config))
+    cls: type = type(config)
+    hints, docs = get_type_hints(cls), field_docs(cls)
     for field in dataclasses.fields(config):
         value, name = getattr(config, field.name), field.name.replace("_", "-")
         if dataclasses.is_dataclass(value):
@@ -69,6 +70,12 @@ def flags_of(config: Any, prefix: str = "") -> Iterator[Flag]:
         yield Flag(f"--{prefix}{name}", hints[field.name], docs.get(field.name, ""))
         if hints[field.name] is bool:
             yield Flag(f"--{prefix}no-{name}", bool, docs.get(field.name, ""))
+
+
+def named(flags: list[str]) -> list[str]:
+    """The settings that the command line names: --method.hidden-size 64 is method.hidden_size, --no-smoke is smoke."""
+    names = [flag[2:].split("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")]
+    return names + [head + rest.removeprefix("no_") for head, rest in ((name[: name.rfind(".") + 1], name[name.rfind(".") + 1 :]) for name in names)]
 
 
 def explained(argv: list[str], flags: list[Flag], refused: str, prog: str) -> UsageError:

@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.cli import _flags
+
 HELP = "train a downstream task from a run, an export or a transformers folder, beside a random start"
 EXAMPLE = "headstart finetune classification --init runs/causal-lm-tiny-0 --train train.jsonl --test test.jsonl --seeds 5"
 
@@ -17,32 +19,32 @@ class Arguments:
 
     task: str
     settings: Any
+    given: list[str]
 
 
 def parse(argv: list[str]) -> Arguments:
-    if not argv or argv[0] in ("-h", "--help"):
+    """TASK, then flags."""
+    if not argv or argv[0].startswith("-"):
         print(f"usage: headstart finetune TASK --init FOLDER --train FILE --test FILE [...]\n\n{HELP}")
         print("\ntasks: classification, regression, tagging, question-answering   (headstart finetune TASK --help lists the flags)\n")
         print(f"example: {EXAMPLE}")
-        raise SystemExit(0 if argv else 2)
-    import tyro
+        raise SystemExit(0 if argv and argv[0] in ("-h", "--help") else 2)
+    from headstart.verbs._finetune_settings import FinetuneSettings, check_task
 
-    from headstart.core.errors import UsageError
-    from headstart.verbs.finetune import TASKS, FinetuneSettings
-
-    task = argv[0]
-    if task not in TASKS:
-        raise UsageError(f"There is no task '{task}'.", f"The tasks: {', '.join(TASKS)}.")
-    settings = tyro.cli(FinetuneSettings, args=argv[1:], prog=f"headstart finetune {task}", description=f"{HELP}.\nexample: {EXAMPLE}")
-    return Arguments(task, settings)
+    task, flags = check_task(argv[0]), argv[1:]
+    settings = _flags.from_dataclass(FinetuneSettings(), flags, f"headstart finetune {task}", f"{HELP}.\nexample: {EXAMPLE}")
+    return Arguments(task, settings, _flags.named(flags))
 
 
 def run(args: Arguments) -> int:
-    from headstart.verbs.finetune import finetune_with
+    from headstart.verbs._finetune_settings import check
 
     settings = args.settings
-    result = finetune_with(args.task, settings, say=lambda line: print(line, file=sys.stderr if settings.json else sys.stdout, flush=True))
+    check(settings)  # before torch is imported
+    from headstart.verbs.finetune import finetune_with
+
+    say = lambda line: print(line, file=sys.stderr if settings.json else sys.stdout, flush=True)  # noqa: E731
+    result = finetune_with(args.task, settings, given=args.given, say=say)
     if settings.json:
         print(json.dumps(result.to_json(), indent=1))
     return 0
-

@@ -1,4 +1,5 @@
-"""`headstart list`: the catalog by family; with `--data`, what lies in a folder and which methods fit it. Imports no torch."""
+"""`headstart list`: the methods that run, `--all` with those that have a card only; with `--data`, what lies in a folder and which methods fit it.
+Imports no torch."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import argparse
 import dataclasses
 import json
 import sys
+import textwrap
 from pathlib import Path
 
 from headstart.catalog import BASELINES, Card, cards, implemented
@@ -13,13 +15,15 @@ from headstart.catalog.card import DATA_KINDS
 from headstart.catalog.folder import FolderContents, fitting, what_lies_here
 from headstart.claims._committed import read_results, verdict_words
 
-HELP = "the methods, or those that fit a folder of yours"
+HELP = "the methods that run, or those that fit a folder of yours"
 EXAMPLE = "headstart list --data my/texts"
+MESSAGE_WIDTH = 110
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="say what lies in this folder and list the methods that fit")
-    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--all", action="store_true", help="also the methods that have a card only: described, not yet written")
+    parser.add_argument("--json", action="store_true", help="print JSON: every card whole")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,13 +37,31 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(in_words(contents)), end="\n\n")
     if not rows:
         print("No method of the catalog asks for what lies here. The kinds of data that they ask for: " + ", ".join(DATA_KINDS) + ".")
-    elif sys.stdout.isatty():
-        _print_table(rows)
+        return 0
+    running = [card for card, _ in rows if implemented(card.slug)]
+    others = [card for card, _ in rows if not implemented(card.slug)]
+    shown = [*running, *others] if args.all or not running else running
+    if sys.stdout.isatty():
+        _print_table(shown)
+        print("\n".join(closing_lines(shown, others)))
     else:
         print("method\truns\tfamily\tneeds\tmeasured claim")
-        for card, _ in rows:
+        for card in shown:
             print(f"{card.slug}\t{_runs(card)}\t{_family(card)}\t{card.needs}\t{'; '.join(claims_of(card))}")
     return 0
+
+
+def closing_lines(shown: list[Card], others: list[Card]) -> list[str]:
+    """What a card without code is, how to see those that are not shown, and where to go on."""
+    lines = []
+    if not implemented(shown[0].slug):
+        lines += ["No method that fits runs yet."]
+    if set(others) & set(shown):
+        lines += ["card only: what the paper needs, gives and claims is described; its code is not written yet."]
+    elif others:
+        text = f"{len(others)} more have a card only (described, not yet written): {', '.join(card.slug for card in others)}. `--all` shows them."
+        lines += textwrap.wrap(text, MESSAGE_WIDTH)
+    return [*lines, "`headstart show METHOD` tells more of one."]
 
 
 def in_words(contents: FolderContents) -> list[str]:
@@ -63,7 +85,7 @@ def claims_of(card: Card) -> list[str]:
 
 
 def _runs(card: Card) -> str:
-    return "yes" if implemented(card.slug) else "not yet"
+    return "yes" if implemented(card.slug) else "card only"
 
 
 def _family(card: Card) -> str:
@@ -83,7 +105,7 @@ def _as_json(rows: list[tuple[Card, list[str]]], contents: FolderContents | None
     return {"data": found, "methods": methods}
 
 
-def _print_table(rows: list[tuple[Card, list[str]]]) -> None:
+def _print_table(shown: list[Card]) -> None:
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -97,7 +119,7 @@ def _print_table(rows: list[tuple[Card, list[str]]]) -> None:
     if wide:
         table.add_column("choose it when")
     family = ""
-    for card, _ in rows:
+    for card in shown:
         if _family(card) != family:
             family = _family(card)
             if table.row_count:
@@ -105,7 +127,6 @@ def _print_table(rows: list[tuple[Card, list[str]]]) -> None:
             table.add_row(f"[bold cyan]{family}[/]")
         runs = implemented(card.slug)
         measured = "".join(f"\n[cyan]claim, {words}[/]" for words in claims_of(card))
-        cells = [f"[{'bold' if runs else 'dim'}]{card.slug}[/]", "[green]yes[/]" if runs else "[dim]not yet[/]", card.needs + measured]
+        cells = [f"[{'bold' if runs else 'dim'}]{card.slug}[/]", "[green]yes[/]" if runs else "[dim]card only[/]", card.needs + measured]
         table.add_row(*cells, *([card.choose_when] if wide else []))
     console.print(table)
-    print("headstart show METHOD tells more.")

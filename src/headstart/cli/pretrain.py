@@ -61,20 +61,22 @@ def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: s
         f" explained.\nexample: {example}",
     )
     layers = [("default", defaults), ("preset", chosen), ("config", from_file), ("flag", config)]
-    given = {"config": dotted(values), "flag": named_flags(flags)}
+    given = {"config": dotted(values), "flag": _flags.named(flags)}
     return Arguments(slug, config, provenance(layers, given), known.write_config)
 
 
-def named_flags(flags: list[str]) -> list[str]:
-    """The settings that the command line names: --method.hidden-size 64 is method.hidden_size, --no-smoke is smoke."""
-    names = [flag[2:].split("=")[0].replace("-", "_") for flag in flags if flag.startswith("--")]
-    return names + [head + rest.removeprefix("no_") for head, rest in ((name[: name.rfind(".") + 1], name[name.rfind(".") + 1 :]) for name in names)]
+def refuse(slug: str, config: Any) -> None:
+    """Refuses what cannot be a run, before torch is imported."""
+    from headstart.verbs.config import check, refuse_absent, run_folder, smoke
+
+    check(smoke(config) if config.smoke else config)
+    if not run_folder(slug, config).exists():  # a run that goes on has its store
+        refuse_absent(config)
 
 
 def run(args: Arguments) -> int:
     from headstart.core.config import to_yaml
     from headstart.core.errors import UsageError
-    from headstart.verbs.pretrain import pretrain
 
     if args.write_config is not None:
         try:
@@ -83,6 +85,9 @@ def run(args: Arguments) -> int:
             raise UsageError(f"{args.write_config} cannot be written: {error.strerror}.", "Give --write-config another file.") from None
         print(f"Wrote every setting, explained, to {args.write_config}.")
         return 0
+
+    refuse(args.slug, args.config)
+    from headstart.verbs.pretrain import pretrain
 
     with screen(sys.stderr if args.config.json else sys.stdout) as (say, live):
         done = pretrain(args.slug, config=args.config, origin=args.origin, say=say, live=live)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 
 from headstart.cli import pretrain
 
 HELP = "where the time and the memory of a step go: by phase, part, kind of work and operation"
 EXAMPLE = "headstart profile electra --data my/texts --preset small --batch 16"
+
+
+QUIET = {"KINETO_LOG_LEVEL": "6", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+"""torch reads these when it is imported: otherwise its profiler reports on standard error that it starts, stops, and found memory of before."""
 
 
 def parse(argv: list[str]) -> pretrain.Arguments:
@@ -17,6 +22,11 @@ def parse(argv: list[str]) -> pretrain.Arguments:
 
 
 def run(args: pretrain.Arguments) -> int:
+    from headstart.verbs.config import long_run
+
+    pretrain.refuse(args.slug, long_run(args.config))
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
     from headstart.verbs.profile import profile
 
     as_json = args.config.json

@@ -6,6 +6,9 @@ import argparse
 import json
 import math
 from dataclasses import asdict
+from pathlib import Path
+
+from headstart.core.run import read_run
 
 HELP = "repeat one step of a run with every module watched: who made the NaN?"
 EXAMPLE = "headstart replay runs/causal-lm-tiny-0 --step 1240"
@@ -19,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    read_run(Path(args.run))  # a wrong folder is refused before torch is imported
     from headstart.verbs.replay import replay
 
     found = replay(args.run, args.step, device=args.device, say=(lambda line: None) if args.json else print)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
+
+from headstart.core.run import read_run
 
 HELP = "see what a run has learned: completions of a causal model, filled masks of a masked one"
 EXAMPLE = 'headstart sample runs/causal-lm-tiny-0 --text "Returns the"'
@@ -18,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    read_run(Path(args.run))  # a wrong folder is refused before torch is imported
     from headstart.verbs.sample import sample
 
     lines = sample(args.run, args.text, count=args.count, seed=args.seed)

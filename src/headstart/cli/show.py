@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import importlib
 import json
+import re
 import sys
 import textwrap
 from typing import Any
 
+from headstart import methods
 from headstart.catalog import Card, card, implementation
 from headstart.catalog.card import DATA_KINDS
 from headstart.claims._committed import difference_words, read_results, shown
+from headstart.cli._flags import flags_of
+from headstart.verbs.config import flag, preset_config
 
 HELP = "one method: what it needs and gives, presets, data format, claim result"
 EXAMPLE = "headstart show electra"
 WIDTH = 110
+PAPERS_STEPS = "steps in the paper"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     entry = card(args.slug)
     module = implementation(entry.slug)
-    presets = read_presets(module) if module else {}
+    presets = read_presets(entry.slug)
     results = read_results(entry.slug)
     if args.json:
         found = {"implementation": module, "presets": presets, "claim_results": results}
@@ -37,17 +41,32 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def read_presets(module: str) -> dict[str, dict[str, Any]]:
-    """The presets of a module's METHOD, flattened to dotted field names. Imports the module (and so torch).
+def read_presets(slug: str) -> dict[str, dict[str, Any]]:
+    """The presets of a method by the names of its settings: {"tiny": {"text.vocab_size": 2048, ...}}; `steps` is the paper's number of updates.
 
-    Empty for a module without METHOD, such as an intervention.
+    Without torch where the method keeps its settings apart. Empty for what is no method, such as an intervention.
     """
-    method = getattr(importlib.import_module(module), "METHOD", None)
-    return {} if method is None else {name: flatten(dataclasses.asdict(preset)) for name, preset in method.presets.items()}
+    if not (implementation(slug) or "").startswith("headstart.methods."):
+        return {}
+    method = methods.settings(slug)
+    presets = {}
+    for name, preset in method.presets.items():
+        fields = {method.data_group if field == "data" else field: value for field, value in dataclasses.asdict(preset).items()}
+        presets[name] = {field: value for field, value in flatten(fields).items() if value != {}}
+    return presets
+
+
+def switches(slug: str) -> set[str]:
+    """The settings of a method that are --FLAG or --no-FLAG."""
+    if not read_presets(slug):
+        return set()
+    method = methods.settings(slug)
+    flags = {flag.name for flag in flags_of(preset_config(method, next(iter(method.presets)))[1])}
+    return {name[2:].replace("-", "_") for name in flags if re.sub(r"(--|\.)(?=[^.]*$)", r"\1no-", name) in flags}
 
 
 def flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} -> {"a.b": 1}: the names that the command line uses."""
+    """{"a": {"b": 1}} -> {"a.b": 1}: the names of settings."""
     flat: dict[str, Any] = {}
     for name, value in nested.items():
         flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
@@ -76,7 +95,8 @@ def in_words(entry: Card, module: str | None, presets: dict[str, dict[str, Any]]
     lines += ["", _heading("claim"), *textwrap.wrap(entry.claim, WIDTH, initial_indent="  ", subsequent_indent="  ")]
     lines += [line for result in results for line in _result(result)] if results else ["  no result yet"]
     if presets:
-        lines += ["", _heading("presets" + (" (where they differ; - is the default)" if len(presets) > 1 else "")), *_presets(presets)]
+        note = " (where they differ; - is the default; on is --FLAG, off is --no-FLAG)" if len(presets) > 1 else ""
+        lines += ["", _heading("presets" + note), *_presets(presets, switches(entry.slug))]
     return lines
 
 
@@ -98,9 +118,22 @@ def _result(result: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _presets(presets: dict[str, dict[str, Any]]) -> list[str]:
+def _presets(presets: dict[str, dict[str, Any]], switched: set[str]) -> list[str]:
+    """The table; what is in `switched` has no value on the command line."""
     names = sorted({name for fields in presets.values() for name in fields})
     shown = [name for name in names if len(presets) == 1 or len({repr(fields.get(name)) for fields in presets.values()}) > 1]
-    rows = [["", *presets], *([name, *(str(fields.get(name, "-")) for fields in presets.values())] for name in shown)]
+    rows = [["", *presets]]
+    for name in shown:
+        label = PAPERS_STEPS if name == "steps" else "--" + flag(name)
+        rows.append([label, *(_value(fields.get(name), name in switched) for fields in presets.values())])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _value(value: Any, switch: bool) -> str:
+    """As the command line takes it."""
+    if isinstance(value, bool) and switch:
+        return "on" if value else "off"
+    if value is None:
+        return "-"
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -76,9 +76,11 @@ def share(value: Any) -> str:
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """"Did you mean X? " for the closest of `names`, with the space that separates it from what follows; "" when none is close."""
-    spelt = {_spelling(other): other for other in names}
-    close = difflib.get_close_matches(_spelling(name), spelt, n=1, cutoff=0.6)
+    """"Did you mean X? " for the closest of `names`, with the space that separates it from what follows; "" when none is close. The last part of
+    a dotted name is compared too: --minutes is close to --budget.minutes."""
+    names = list(names)
+    spelt = {_spelling(other).rpartition(".")[2]: other for other in reversed(names)} | {_spelling(other): other for other in names}
+    close = difflib.get_close_matches(_spelling(name), spelt, n=1, cutoff=0.65)
     return f"Did you mean {spelt[close[0]]}? " if close else ""
 
 

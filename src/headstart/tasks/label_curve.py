@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +33,7 @@ from headstart.tasks.config import FinetuneConfig, Pooling
 from headstart.tasks.data import TextData
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.metrics import Interval, classification_metrics, difference
+from headstart.tasks.recipe import epochs
 from headstart.tasks.rows import DeviceRows, Rows, take
 from headstart.tasks.splits import nested_subsets, stratified_splits
 from headstart.tasks.text_classification import choose_pooling, pool
@@ -43,9 +43,6 @@ Measure: TypeAlias = Literal["finetune", "linear-probe"]
 TEXT_TASKS = ("classification", "regression")
 TEST_SHARE = 0.25
 DEV_SHARE = 0.25
-FEWEST_STEPS = 100
-"""Few labels are passed over more often, so that a training has this many steps: ten epochs of eight records are ten steps, in which a pre-trained
-network of 32 dimensions came to .29 where 100 steps gave .86 (four topics, three seeds)."""
 _GRID = 200  # counts at which the two curves are compared, evenly spaced in their logarithm
 
 
@@ -273,11 +270,6 @@ def frozen_features(encoder: Encoder, rows: Rows, pooling: Pooling, device: torc
         batch = source.batch(part)
         found[torch.from_numpy(part)] = pool(encoder.hidden_states(batch), batch.get("attention_mask"), chosen).float().cpu()
     return found
-
-
-def epochs(config: FinetuneConfig, records: int) -> float:
-    """Passes over so many records: those of the config, or more where that would be fewer than `FEWEST_STEPS`."""
-    return max(config.epochs, FEWEST_STEPS / math.ceil(records / min(config.batch, records)))
 
 
 def label_curve(

@@ -10,6 +10,7 @@ from headstart.core.run import read_run
 from headstart.engine.checkpoint import fetch_export
 from headstart.engine.checkpoint_places import Place, name_of, place_of
 from headstart.engine.export_hashes import verify_export
+from headstart.verbs.config import refuse_no_folder
 
 
 def newest_export(folder: Path) -> Path:
@@ -42,8 +43,7 @@ def resolve_init(init: Path | None) -> Path | None:
         return None
     if (init / "run.json").is_file():
         return newest_export(init)
-    if not init.is_dir():
-        raise UsageError(f"--init {init} is not a folder.", "Give a run, an export, or a transformers folder on this disk.")
+    refuse_no_folder(init)
     verify_export(init)
     return init
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import glob
 import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from headstart.core.config import flatten, replace_nested
-from headstart.core.errors import UsageError
+from headstart.core.errors import BadInput, UsageError
 from headstart.core.words import did_you_mean
+from headstart.data.listing import readable
 from headstart.engine.budget import MAX_STEPS, Budget
 from headstart.engine.config import OptimizerConfig, Settings, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig, multiplier
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 SMOKE_RECORDS = 64
 SMOKE_STEPS = 8
+LONG_RUN_STEPS = 10_000
 
 COMMON_FLAGS = (
     "data", "out", "preset", "seed", "budget.steps", "budget.tokens", "budget.flops", "budget.minutes", "init", "batch", "device", "precision",
@@ -131,7 +136,8 @@ def preset_config(method: Settings | type[Method], preset: str) -> tuple[Pretrai
         UsageError: the method has no such preset.
     """
     if not isinstance(preset, str) or preset not in method.presets:  # a YAML file may say anything
-        raise UsageError(f"{method.card.slug} has no preset '{preset}'.", f"{did_you_mean(str(preset), method.presets)}Its presets: {', '.join(method.presets)}.")
+        mend = f"{did_you_mean(str(preset), method.presets)}Its presets: {', '.join(method.presets)}."
+        raise UsageError(f"{method.card.slug} has no preset '{preset}'.", mend)
     defaults = config_class(method)()
     chosen = method.presets[preset]
     return defaults, dataclasses.replace(
@@ -145,12 +151,31 @@ def preset_config(method: Settings | type[Method], preset: str) -> tuple[Pretrai
     )
 
 
+def run_folder(slug: str, config: PretrainConfig) -> Path:
+    """Where the run lies: --out, or runs/METHOD-PRESET-SEED."""
+    return config.out or Path("runs") / (f"{slug}-{config.preset}-{config.seed}" + ("-smoke" if config.smoke else ""))
+
+
+def smoke(config: PretrainConfig) -> PretrainConfig:
+    """The same settings on 64 records and a few steps."""
+    trainer = dataclasses.replace(config.trainer, log_every=1, evaluate_every=4, checkpoint_every=4, evaluate_rows=8)
+    return dataclasses.replace(config, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=8 if config.batch is None else min(config.batch, 8))
+
+
+def long_run(config: PretrainConfig) -> PretrainConfig:
+    """The config, with the budget of a long run where it has none: phases that a short run cuts short then have their full length."""
+    given = any(value is not None for value in flatten(config.budget).values())
+    return config if given else dataclasses.replace(config, budget=Budget(steps=LONG_RUN_STEPS))
+
+
 def check(config: PretrainConfig) -> None:
     """Refuses, before anything is read or written, values that no run can have.
 
     Raises:
         UsageError: the first one, by its flag.
     """
+    if not config.data:
+        raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
     config.budget.unit()
     refuse_missing(config.trainer.trackers)
     for name, value in flatten(config).items():
@@ -180,6 +205,31 @@ def check(config: PretrainConfig) -> None:
     if config.trainer.ema_decay is not None and not 0 <= config.trainer.ema_decay < 1:
         raise UsageError(f"--trainer.ema-decay is {config.trainer.ema_decay}.", "Give a number from 0 up to, but not, 1.")
     multiplier(0, 10, config.schedule)
+
+
+def refuse_absent(config: PretrainConfig) -> None:
+    """Refuses what is plainly not there.
+
+    Raises:
+        BadInput: an entry of --data.
+        UsageError: the folder of --init.
+    """
+    refuse_absent_data(config.data)
+    if config.init is not None:
+        refuse_no_folder(config.init)
+
+
+def refuse_absent_data(data: Sequence[str]) -> None:
+    """Raises BadInput for an entry that is plainly not there; a pattern or a built-in corpus is left to whoever reads it."""
+    for entry in data:
+        if not (entry.startswith("builtin:") or os.path.lexists(entry) or glob.has_magic(entry)):
+            raise BadInput("does not exist.", "Check the path.", file=readable(entry))
+
+
+def refuse_no_folder(init: Path) -> None:
+    """Raises UsageError where --init is no folder."""
+    if not init.is_dir():
+        raise UsageError(f"--init {init} is not a folder.", "Give a run, an export, or a transformers folder on this disk.")
 
 
 def flag(name: str) -> str:

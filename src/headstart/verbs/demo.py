@@ -25,6 +25,7 @@ from headstart.data.text.builtin import SPEC, builtin_documents
 from headstart.data.text.docstring_task import DocstringTask, docstring_task
 from headstart.engine.metrics import duration
 from headstart.engine.text_method import model_folder
+from headstart.tasks import recipe
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.finetune import finetune
 from headstart.tasks.metrics import paired_difference
@@ -33,16 +34,7 @@ from headstart.verbs.pretrain import Run, pretrain, versions
 
 METHODS = ("causal-lm", "mlm")
 LABELLED_PER_CLASS = 40
-FINETUNE = FinetuneConfig(
-    learning_rates=(1e-3, 2e-3),
-    epochs=10,
-    batch=16,
-    optimizer="adamw",
-    layer_decay=1.0,
-    pooling="mean",
-    max_length=64,
-    loss_reduction="mean",
-)
+FINETUNE = FinetuneConfig(**recipe.SMALL, learning_rates=(1e-3, 2e-3), max_length=64)
 """One recipe for every arm. Mean pooling for all: a causal network has no [CLS] that saw the sentence."""
 
 

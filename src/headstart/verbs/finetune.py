@@ -3,47 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from headstart.core.config import replace_nested
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.config import dotted, replace_nested
+from headstart.core.errors import BadInput
 from headstart.core.run import read_run
 from headstart.core.terminal import printable
+from headstart.core.words import counted
 from headstart.engine.export_hashes import verify_export
 from headstart.engine.text_method import model_folder
+from headstart.tasks import recipe
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.finetune import Result
 from headstart.tasks.finetune import finetune as run_task
+from headstart.tasks.kinds import TASKS
+from headstart.tasks.recipe import network_size
 from headstart.verbs._exports import newest_export
-
-TASKS = ("classification", "regression", "tagging", "question-answering")
-
-
-@dataclass
-class FinetuneSettings(FinetuneConfig):
-    """Fine-tuning from a model folder."""
-
-    init: Path | None = None
-    """A run, an export, or a transformers folder."""
-    train: Path | None = None
-    """Training file: .csv, .tsv, .jsonl or .parquet; CoNLL for tagging; SQuAD JSON for question answering."""
-    test: Path | None = None
-    """Test file, used once."""
-    dev: Path | None = None
-    """Development file: choices are made on it, never on the test file."""
-    seeds: int = 5
-    """Fine-tuning seeds."""
-    baseline: bool = True
-    """Also train the same network from random initialisation."""
-    out: Path | None = None
-    """Folder for the result and the best model."""
-    json: bool = False
-    """Print the result as JSON."""
-    debug: bool = False
-    """Show tracebacks."""
+from headstart.verbs._finetune_settings import FinetuneSettings, check, check_task
 
 
 def finetune(task: str, init: str | Path, train: str | Path, test: str | Path, *, say: Callable[[str], None] = print, **settings: Any) -> Result:
@@ -58,22 +36,26 @@ def finetune(task: str, init: str | Path, train: str | Path, test: str | Path, *
         BadInput: a file cannot be used.
         UsageError: a setting is wrong.
     """
-    return finetune_with(task, replace_nested(FinetuneSettings(), {"init": init, "train": train, "test": test, **settings}), say=say)
+    chosen = replace_nested(FinetuneSettings(), {"init": init, "train": train, "test": test, **settings})
+    return finetune_with(task, chosen, given=dotted(settings), say=say)
 
 
-def finetune_with(task: str, settings: FinetuneSettings, *, say: Callable[[str], None] = print) -> Result:
-    """As `finetune`, from settings."""
-    if task not in TASKS:
-        raise UsageError(f"There is no task '{task}'.", f"The tasks: {', '.join(TASKS)}.")
-    for name in ("init", "train", "test"):
-        if getattr(settings, name) is None:
-            raise UsageError(f"--{name} is missing.", "example: headstart finetune classification --init RUN --train train.jsonl --test test.jsonl")
+def finetune_with(task: str, settings: FinetuneSettings, *, given: Iterable[str] = (), say: Callable[[str], None] = print) -> Result:
+    """As `finetune`, from settings.
+
+    Args:
+        given: the fields that the person set, which no recipe changes.
+    """
+    check_task(task)
+    check(settings)
     assert settings.init is not None
+    folder = backbone_folder(settings.init)
     config = FinetuneConfig(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(FinetuneConfig)})
+    config, train = suited(task, folder, settings, config, frozenset(given), lambda line: say(printable(line)))
     result = run_task(
         task,
-        backbone_folder(settings.init),
-        settings.train,
+        folder,
+        train,
         settings.test,
         dev=settings.dev,
         config=config,
@@ -85,6 +67,26 @@ def finetune_with(task: str, settings: FinetuneSettings, *, say: Callable[[str],
     for line in result.lines():  # classes and tags are named as the files spell them
         say(printable(line))
     return result
+
+
+def suited(
+    task: str, folder: Path, settings: FinetuneSettings, config: FinetuneConfig, given: frozenset[str], say: Callable[[str], None]
+) -> tuple[FinetuneConfig, Any]:
+    """(the config with what the recipe says of this network and so many labels, the training data); says what was chosen, and by whom."""
+    parameters = network_size(folder)
+    name = recipe.chosen(settings.recipe, parameters)
+    changed = {field: value for field, value in recipe.settings(name, parameters).items() if field not in given}
+    config = dataclasses.replace(config, **changed)
+    train = TASKS[task](config, settings.train).train
+    if settings.recipe == "auto" and "epochs" not in given:
+        config = dataclasses.replace(config, epochs=recipe.epochs(config, len(train)))
+    rates = " or ".join(f"{rate:g}" for rate in config.learning_rates or (config.learning_rate,))
+    shown = {"learning_rate": f"rate {rates}", "epochs": f"{config.epochs:g} epochs", "batch": f"batch {config.batch}"}
+    shown |= {"optimizer": config.optimizer, "layer_decay": f"layer decay {config.layer_decay:g}"}
+    yours = [field for field in shown if field in given or (field == "learning_rate" and config.learning_rates)]
+    say(f"Recipe {name} ({counted(parameters)} parameters, {len(train):,} labelled records): {', '.join(shown.values())}.")
+    say(f"  Set by you: {', '.join(yours) or 'nothing'}; the rest by --recipe {settings.recipe}, and any flag wins.")
+    return config, train
 
 
 def backbone_folder(init: Path) -> Path:

@@ -14,7 +14,7 @@ from headstart.core.errors import UsageError
 from headstart.core.terminal import printable
 from headstart.engine.config import Settings
 from headstart.verbs._kinds import kind_of
-from headstart.verbs.config import preset_config
+from headstart.verbs.config import preset_config, refuse_absent_data
 
 if TYPE_CHECKING:
     from headstart.engine.method import Method
@@ -59,6 +59,7 @@ def prepare_with(slug: str, config: Any, say: Callable[[str], None] = print) -> 
     """As `prepare`, from one of the classes of `defaults`."""
     if not config.data or config.out is None:
         raise UsageError("--data and --out are needed.", f"example: headstart prepare {slug} --data my/texts --out stores/mine")
+    refuse_absent_data(config.data)
     method = methods.load(slug)
     store = method.prepare(list(config.data), config.out, getattr(config, method.data_group))
     for line in store.report():

@@ -37,7 +37,7 @@ from headstart.verbs._adopt import adopt, refuse_other_preparation
 from headstart.verbs._card import write_cards
 from headstart.verbs._corpus import Corpus, is_same_data, is_store, manifests, open_corpus, reopen_corpus
 from headstart.verbs._exports import checkpoint_export, resolve_init
-from headstart.verbs.config import SMOKE_STEPS, PretrainConfig, check, preset_config
+from headstart.verbs.config import PretrainConfig, check, preset_config, run_folder, smoke
 
 
 @dataclass
@@ -108,14 +108,11 @@ class _Pretraining:
         self.say = say
         self.live = live
         self.config = smoke(config) if config.smoke else config
-        name = f"{slug}-{config.preset}-{config.seed}" + ("-smoke" if config.smoke else "")
-        self.out = config.out or Path("runs") / name
+        self.out = run_folder(slug, config)
         self.device = resolve_device(config.device)
         self.held = ExitStack()  # the place of the checkpoints
 
     def run(self) -> Run:
-        if not self.config.data:
-            raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
         check(self.config)
         _continue.refuse_places(self.config, self.out)
         with joined(self.device.type) as self.ranks:
@@ -383,12 +380,6 @@ def build_method(method_class: type[Method], config: PretrainConfig, store: Any,
 
 def _nobody(line: str) -> None:
     """Hears what the other processes of a distributed run would say: the first one speaks for all."""
-
-
-def smoke(config: PretrainConfig) -> PretrainConfig:
-    """The same settings on 64 records and a few steps."""
-    trainer = dataclasses.replace(config.trainer, log_every=1, evaluate_every=4, checkpoint_every=4, evaluate_rows=8)
-    return dataclasses.replace(config, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=8 if config.batch is None else min(config.batch, 8))
 
 
 def versions() -> dict[str, str]:

@@ -23,20 +23,17 @@ from headstart import methods
 from headstart.core import hardware
 from headstart.core.run import RunFolder
 from headstart.data.loader import Loader
-from headstart.engine.budget import Budget
 from headstart.engine.device import resolve_device
 from headstart.engine.method import Phase
 from headstart.engine.trainer import Trainer
 from headstart.engine.update import BACKWARD, FORWARD, OPTIMIZER
 from headstart.verbs._corpus import open_corpus
 from headstart.verbs._exports import resolve_init
-from headstart.verbs.config import PretrainConfig, check
+from headstart.verbs.config import PretrainConfig, check, long_run
 from headstart.verbs.pretrain import build_method, new_trial, versions
 
 WARM_UP, TIMED, PROFILED = 4, 8, 3  # steps a phase
 TOP = 12  # operations that are named
-DEFAULT_STEPS = 10_000
-"""The length of the run whose steps these are, where no budget is given: phases that a short run cuts short have their full length."""
 KINDS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("attention", ("scaled_dot_product", "flash", "fmha", "attention")),
     ("matrix products", ("mm", "matmul", "linear", "gemm", "cutlass", "xmma", "nvjet", "dot")),
@@ -98,8 +95,7 @@ def profile(slug: str, config: PretrainConfig, *, say: Callable[[str], None] = p
     Raises:
         BadInput, UsageError: as `pretrain`.
     """
-    if all(value is None for value in dataclasses.asdict(config.budget).values()):
-        config = dataclasses.replace(config, budget=Budget(steps=DEFAULT_STEPS))
+    config = long_run(config)
     check(config)
     method_class, device = methods.load(slug), resolve_device(config.device)
     threads, log = torch.get_num_threads(), logging.getLogger("headstart")

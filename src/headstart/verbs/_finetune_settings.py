@@ -1,0 +1,66 @@
+"""What `finetune` takes: the same fields in Python and on the command line. No torch here: the command line refuses at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import open_regular
+from headstart.core.words import did_you_mean
+from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.recipe import Recipe
+
+TASKS = ("classification", "regression", "tagging", "question-answering")
+
+
+@dataclass
+class FinetuneSettings(FinetuneConfig):
+    """Fine-tuning from a model folder."""
+
+    init: Path | None = None
+    """A run, an export, or a transformers folder."""
+    train: Path | None = None
+    """Training file: .csv, .tsv, .jsonl or .parquet; CoNLL for tagging; SQuAD JSON for question answering."""
+    test: Path | None = None
+    """Test file, used once."""
+    dev: Path | None = None
+    """Development file: choices are made on it, never on the test file."""
+    recipe: Recipe = "auto"
+    """small: for networks under 20 M parameters; electra: the official settings as they are; auto: one of the two by the size of the network, and at
+    least 100 steps. What you set yourself stays."""
+    seeds: int = 5
+    """Fine-tuning seeds."""
+    baseline: bool = True
+    """Also train the same network from random initialisation."""
+    out: Path | None = None
+    """Folder for the result and the best model."""
+    json: bool = False
+    """Print the result as JSON."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def check_task(task: str) -> str:
+    """The task itself. Raises UsageError where there is none of this name."""
+    if task not in TASKS:
+        raise UsageError(f"There is no task '{task}'.", f"{did_you_mean(task, TASKS)}The tasks: {', '.join(TASKS)}.")
+    return task
+
+
+def check(settings: FinetuneSettings) -> None:
+    """Refuses, before anything is loaded, what cannot be trained.
+
+    Raises:
+        UsageError: something is not given.
+        BadInput: something is not there.
+    """
+    for name in ("init", "train", "test"):
+        if getattr(settings, name) is None:
+            raise UsageError(f"--{name} is missing.", "example: headstart finetune classification --init RUN --train train.jsonl --test test.jsonl")
+    assert settings.init is not None
+    if not settings.init.is_dir():
+        raise BadInput("is not a folder.", "Give a run, an export or a transformers folder.", file=settings.init)
+    for file in (settings.train, settings.test, settings.dev):
+        if file is not None:
+            open_regular(file).close()

@@ -1,0 +1,143 @@
+"""Wrong flags and values: two lines that say what is wrong and what to write, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from headstart.cli._flags import Parser, flags_of, from_dataclass, named
+from headstart.cli.main import main
+from headstart.core.errors import UsageError
+from headstart.verbs.config import PretrainConfig
+from tests.running import environment
+
+PRETRAIN = ["pretrain", "mlm", "--data", "."]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what", "mend"),
+    [
+        (["pretrian", "mlm"], "there is no verb 'pretrian'.", "Did you mean pretrain? `headstart --help` explains them."),
+        (["pretrain", "mml"], "There is no method 'mml'.", "Did you mean mlm? `headstart list` shows all."),
+        (["pretrain", "mlm", "--preset", "tini"], "mlm has no preset 'tini'.", "Did you mean tiny? Its presets: tiny, small, base."),
+        ([*PRETRAIN, "--budget.minute", "3"], "There is no flag --budget.minute.", "Did you mean --budget.minutes? "),
+        ([*PRETRAIN, "--hidden-size=3"], "There is no flag --hidden-size.", "Did you mean --method.hidden-size? "),
+        ([*PRETRAIN, "--foo"], "There is no flag --foo.", "`headstart pretrain mlm --help` explains the flags."),
+        ([*PRETRAIN, "--optimizer"], "--optimizer is a group of flags.", "Name one of it: --optimizer.name, --optimizer.learning-rate, "),
+        ([*PRETRAIN, "--seed", "three"], "--seed cannot be 'three'.", "It takes: whole number. Decides initialisation"),
+        ([*PRETRAIN, "--seed=three"], "--seed cannot be 'three'.", "It takes: whole number. "),
+        ([*PRETRAIN, "--batch", "1.5"], "--batch cannot be '1.5'.", "It takes: whole number. Global batch in rows"),
+        ([*PRETRAIN, "--precision", "bf61"], "--precision cannot be 'bf61'.", "Did you mean bf16? It takes: auto, fp32 or bf16. "),
+        ([*PRETRAIN, "--mixture.weights", "a", "b"], "--mixture.weights cannot be 'a b'.", "It takes: number, several. "),
+        ([*PRETRAIN, "--budget.steps"], "--budget.steps needs a value.", "It takes: whole number. "),
+        ([*PRETRAIN, "--smoke", "maybe"], "'maybe' belongs to no flag.", "`headstart pretrain mlm --help` explains the flags."),
+        ([*PRETRAIN, "--preset"], "Argument --preset: expected one argument.", "`headstart pretrain mlm --help` explains the flags."),
+        (["prepare", "mlm", "--text.vocabsize", "9"], "There is no flag --text.vocabsize.", "Did you mean --text.vocab-size? "),
+        (["profile", "mlm", "--bach", "9"], "There is no flag --bach.", "Did you mean --batch? `headstart profile mlm --help` explains the flags."),
+        (["finetune", "clasification"], "There is no task 'clasification'.", "Did you mean classification? The tasks: "),
+        (["finetune", "tagging", "--epoch", "3"], "There is no flag --epoch.", "Did you mean --epochs? "),
+        (["peek", "x", "--cont", "3"], "Unrecognized arguments: --cont 3.", "Did you mean --count? `headstart peek --help` explains the flags."),
+        (["peek"], "The following arguments are required: store.", "`headstart peek --help` explains the flags."),
+        (["replay", "x", "--step", "y"], "Argument --step: invalid int value: 'y'.", "`headstart replay --help` explains the flags."),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_is_wrong_and_what_to_write(arguments: list[str], what: str, mend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    first, second = printed.err.splitlines()
+    verb = "" if "no verb" in what else f" {arguments[0]}"
+    assert first == f"headstart{verb}: {what}"
+    assert second.startswith(mend)
+    assert printed.out == ""
+
+
+REFUSED = [
+    ["pretrain", "mlm", "--foo"],
+    ["pretrain", "mlm", "--preset", "gigantic"],
+    ["pretrain", "mlm", "--method.mask-ratio", "half"],
+    ["pretrain", "nothing"],
+    ["pretrain", "mlm"],
+    ["pretrain", "mlm", "--data", "."],
+    ["pretrain", "mlm", "--data", "nowhere", "--budget.minutes", "1"],
+    ["pretrain", "mlm", "--data", "nowhere", "--smoke"],
+    ["pretrain", "mlm", "--data", ".", "--init", "nowhere", "--budget.minutes", "1"],
+    ["pretrain", "mlm", "--data", ".", "--budget.minutes", "-1"],
+    ["pretrain", "mlm", "--config", "nowhere.yaml"],
+    ["prepare", "mlm", "--data", "nowhere", "--out", "store"],
+    ["prepare", "mlm", "--data", "."],
+    ["profile", "mlm", "--data", "nowhere"],
+    ["finetune", "juggling"],
+    ["finetune", "classification", "--init", "nowhere"],
+    ["finetune", "classification", "--init", "nowhere", "--train", "a", "--test", "b"],
+    ["finetune", "classification", "--init", ".", "--train", "nowhere", "--test", "nowhere"],
+    ["sample", "nowhere"],
+    ["replay", "nowhere", "--step", "1"],
+    ["peek", "nowhere"],
+    ["watch", "nowhere"],
+    ["show", "nothing"],
+    ["show", "electra"],
+    ["pretrain", "electra", "--help"],
+    ["finetune", "tagging", "--help"],
+]
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_a_refusal_and_a_page_of_help_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    code = (
+        "import sys; from headstart.cli.main import main\n"
+        f"try: main({arguments!r})\n"
+        "except SystemExit: pass\n"
+        "sys.exit(', '.join({'torch', 'transformers', 'tensorboard'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@dataclass
+class Inner:
+    use_it: bool = True
+    """A switch."""
+
+
+@dataclass
+class Outer:
+    name: str = ""
+    """A name."""
+    inner: Inner = field(default_factory=Inner)
+
+
+def test_a_switch_has_two_forms_inside_its_group() -> None:
+    assert [flag.name for flag in flags_of(Outer())] == ["--name", "--inner.use-it", "--inner.no-use-it"]
+    assert from_dataclass(Outer(), ["--inner.no-use-it", "--name", "x"], "test", "") == Outer("x", Inner(False))
+
+
+def test_what_is_known_as_a_flag_is_what_the_parser_lists(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """The two must not drift apart: otherwise a person is told of flags that do not exist."""
+    monkeypatch.setenv("COLUMNS", "100")  # one column
+    with pytest.raises(SystemExit):
+        from_dataclass(PretrainConfig(), ["--help"], "test", "")
+    printed = capsys.readouterr().out
+    heads = [line for line in printed.splitlines() if re.match(r"\W*--", line)]
+    listed = {flag for head in heads for flag in re.findall(r"--[a-z][\w.-]*", head)}
+    assert listed == {flag.name for flag in flags_of(PretrainConfig())}
+
+
+def test_flags_name_settings() -> None:
+    assert named(["--method.hidden-size", "64", "--no-smoke", "--trainer.no-compile", "--seed=3"])[:4] == [
+        "method.hidden_size", "no_smoke", "trainer.no_compile", "seed",
+    ]  # fmt: skip
+    assert {"smoke", "trainer.compile"} <= set(named(["--no-smoke", "--trainer.no-compile"]))
+
+
+def test_a_flag_is_written_in_full() -> None:
+    parser = Parser(prog="test")
+    parser.add_argument("--count", type=int)
+    with pytest.raises(UsageError, match="Unrecognized arguments: --cou"):
+        parser.parse_args(["--cou", "3"])
