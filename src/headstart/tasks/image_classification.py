@@ -1,0 +1,333 @@
+"""Fine-tuning of a vision transformer on labelled images, several seeds, always beside the same network from random initialisation.
+
+The procedure is MAE's (He et al. 2022; facebookresearch/mae main_finetune.py): AdamW with layer-wise rates, warm-up and cosine, mean of the patch
+tokens under a norm of its own, a head that starts near zero, mixup, cutmix, random erasing and drop path where asked. Left out: RandAugment.
+
+    result = finetune_images("runs/mae-tiny-0/export", "train/", "test/")
+    print(*result.lines(), sep="\\n")
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from headstart.backbones.vit import ViT, layer_scales
+from headstart.backbones.vit_blocks import EPSILON
+from headstart.core.errors import Diverged, UsageError
+from headstart.core.files import read_json
+from headstart.core.rng import Rng, mix_int
+from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
+from headstart.engine.device import resolve_device
+from headstart.engine.optim import clip_gradients
+from headstart.engine.schedules import ScheduleConfig, multiplier
+from headstart.engine.update import Precision, autocast
+from headstart.interop.model_folder import MAX_CONFIG_BYTES
+from headstart.interop.vit import load_vit
+from headstart.tasks.image_config import ImageFinetuneConfig
+from headstart.tasks.image_data import ImageData, image_metrics, read_images
+from headstart.tasks.image_mixing import erase, mix, soft_targets
+from headstart.tasks.result import PRETRAINED, RANDOM, Arm, Result, SeedRun
+from headstart.tasks.rows import epoch_batches
+
+EVAL_BATCH = 256
+_SAY_EVERY_S = 10.0
+
+
+class ImageClassifier(nn.Module):
+    """A vision transformer under a classification head, with timm's names: `fc_norm`, `head`."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: ViT, n_outputs: int, pooling: str, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.pooling: Any = pooling
+        width = encoder.config.hidden_size
+        if pooling == "mean":  # the mean of the tokens is normalised, not the tokens
+            encoder.norm = nn.Identity()  # type: ignore[assignment]
+        self.fc_norm = nn.LayerNorm(width, eps=EPSILON) if pooling == "mean" else nn.Identity()
+        self.head = nn.Linear(width, n_outputs)
+        nn.init.trunc_normal_(self.head.weight, std=2e-5)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("mean", mean)
+        self.register_buffer("std", std)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalised images [batch, channels, height, width] -> logits float32 [batch, outputs]."""
+        return self.head(self.fc_norm(self.encoder.pool(self.encoder(images), self.pooling))).float()
+
+
+def finetune_images(
+    model_folder: str | Path,
+    train: Any,
+    test: Any,
+    dev: Any = None,
+    config: ImageFinetuneConfig | None = None,
+    seeds: int | Sequence[int] = 5,
+    baseline: bool = True,
+    report: Callable[[str], None] | None = None,
+) -> Result:
+    """Fine-tunes the vision transformer of a folder and scores it on the test images.
+
+    Args:
+        model_folder: what `load_vit` reads: an export of ours, a folder of transformers or timm, a checkpoint file.
+        train: labelled images (`read_images` says in which forms) or `ImageData`. A list is one draw for each seed: the interval then covers the
+            choice of images too.
+        test, dev: likewise, one; dev is needed to try several learning rates.
+        seeds: how many (0, 1, ...), or which. A seed decides head, order, augmentation and, for the baseline, the whole network.
+        baseline: also train the same network from random initialisation, on the same images with the same seeds.
+        report: called with lines of progress.
+
+    Raises:
+        BadInput: an image or the folder cannot be used.
+        UsageError: a setting is wrong.
+        Diverged: a loss was not finite.
+    """
+    config = config or ImageFinetuneConfig()
+    seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    draws = list(train) if isinstance(train, list | tuple) else [train]
+    if not seed_list or len(draws) not in (1, len(seed_list)):
+        raise UsageError(f"There are {len(draws)} sets of training images for {len(seed_list)} seeds.", "Give one, or one for each seed.")
+    if len(config.learning_rates) > 1 and dev is None:
+        raise UsageError("Several learning rates need dev images.", "Give them, or one learning rate: the test images are never chosen on.")
+    folder = Path(model_folder)
+    network, notes = load_vit(folder)
+    first = _read(draws[0], network, None)
+    trains = [first, *(_read(draw, network, first.classes) for draw in draws[1:])]
+    found = {"test": _read(test, network, first.classes)} | ({"dev": _read(dev, network, first.classes)} if dev is not None else {})
+    mean, std = statistics(folder, first)
+    bench = Bench(
+        folder,
+        config,
+        dict(zip(seed_list, trains * (len(seed_list) if len(draws) == 1 else 1), strict=True)),
+        found,
+        mean,
+        std,
+        resolve_device(config.device),
+        report or (lambda line: None),
+        metric_of(config, first),
+    )
+    arms = [bench.arm(PRETRAINED, seed_list)] + ([bench.arm(RANDOM, seed_list)] if baseline else [])
+    seen = set().union(*(part.contents() for part in trains))
+    shared = sum(content in seen for content in found["test"].contents())
+    leaks = [f"{shared:,} of {len(found['test']):,} test images stand in the training images."] if shared else []
+    counts = {"train": len(first), "draws": len(draws)} | {name: len(part) for name, part in found.items()} | {"classes": first.classes}
+    return Result(
+        "image-classification", bench.metric, str(folder), arms, counts, leaks, [*notes, *bench.warnings(arms)], dataclasses.asdict(config)
+    )
+
+
+@dataclasses.dataclass
+class Bench:
+    """Everything that the trainings of one `finetune_images` share."""
+
+    folder: Path
+    config: ImageFinetuneConfig
+    trains: dict[int, ImageData]  # of each seed
+    data: dict[str, ImageData]
+    mean: Tensor
+    std: Tensor
+    device: torch.device
+    say: Callable[[str], None]
+    metric: str
+
+    def arm(self, name: str, seeds: list[int]) -> Arm:
+        """All trainings of an arm; with several learning rates the one that is best on dev with the first seed."""
+        rates = self.config.learning_rates or (self.config.learning_rate,)
+        trials = [self.run(name, seeds[0], rate) for rate in rates]
+        scores = [run.dev_metrics[self.metric] if run.dev_metrics else 0.0 for run in trials]
+        best = int(np.argmax(scores))
+        runs = [trials[best], *(self.run(name, seed, rates[best]) for seed in seeds[1:])]
+        tried = {f"{rate:g}": score for rate, score in zip(rates, scores, strict=True)} if len(rates) > 1 else {}
+        return Arm(name, rates[best], runs, tried)
+
+    def run(self, arm: str, seed: int, learning_rate: float) -> SeedRun:
+        """One training and its scores."""
+        started = time.perf_counter()
+        model = build(self.folder, self.config, self.trains[seed], self.mean, self.std, seed, fresh=arm == RANDOM)
+        what = f"{arm}, seed {seed}" + (f", learning rate {learning_rate:g}" if len(self.config.learning_rates) > 1 else "")
+        say = lambda text: self.say(f"{what}: {text}")  # noqa: E731
+        loss, steps = train_classifier(model, self.trains[seed], self.config, learning_rate, seed, self.device, say)
+        logits = {name: predict(model, part.images, self.config, self.device) for name, part in self.data.items()}
+        scores = {name: image_metrics(values, self.data[name].labels) for name, values in logits.items()}
+        same = len(np.unique(logits["test"].argmax(1))) == 1 and len(logits["test"]) > 1 and not self.data["test"].several
+        stuck = f"it says {self.data['test'].classes[logits['test'][0].argmax()]!r} for every image" if same else None
+        wall_s = time.perf_counter() - started
+        say(f"{self.metric} {scores['test'][self.metric]:.4f}, loss {loss:.4f}, {wall_s:.1f} s")
+        return SeedRun(seed, scores["test"], scores.get("dev"), loss, stuck, steps, wall_s)
+
+    def warnings(self, arms: list[Arm]) -> list[str]:
+        found = []
+        for arm in arms:
+            if stuck := [run for run in arm.runs if run.stuck]:
+                which = ", ".join(str(run.seed) for run in stuck)
+                found.append(f"{len(stuck)} of {len(arm.runs)} {arm.arm} runs are stuck (seed {which}): {stuck[0].stuck}. Try another learning rate.")
+        return found
+
+
+def build(
+    folder: Path, config: ImageFinetuneConfig, train: ImageData, mean: Tensor, std: Tensor, seed: int, fresh: bool = False
+) -> ImageClassifier:
+    """The network of a folder, or the same one from random initialisation, under a new head; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(mix_int(seed) >> 1)
+        encoder, _ = load_vit(folder, drop_path=config.drop_path)
+        if fresh:
+            encoder = ViT(encoder.config)
+        if config.train_positions:
+            train_positions(encoder)
+        return ImageClassifier(encoder, len(train.classes), config.pooling, mean, std)
+
+
+def train_positions(encoder: ViT) -> None:
+    """Makes a fixed table of positions a parameter, with the values that it has."""
+    if "pos_embed" in encoder._buffers:
+        values = encoder._buffers.pop("pos_embed")
+        assert values is not None
+        encoder.pos_embed = nn.Parameter(values)
+        encoder.config = encoder.config.at(positions="learned")
+
+
+def parameter_groups(model: ImageClassifier, config: ImageFinetuneConfig) -> list[dict[str, Any]]:
+    """Groups with `lr_scale` by depth; vectors, positions and the class token do not decay (facebookresearch/mae util/lr_decay.py)."""
+    named = {name.removeprefix("encoder."): value for name, value in model.named_parameters() if value.requires_grad}
+    scales = layer_scales(list(named), model.encoder.config.num_layers, config.layer_decay)
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, value in named.items():
+        decay = 0.0 if value.ndim == 1 or name in ("pos_embed", "cls_token") else config.weight_decay
+        groups.setdefault((scales[name], decay), {"params": [], "weight_decay": decay, "lr_scale": scales[name]})["params"].append(value)
+    return list(groups.values())
+
+
+def train_classifier(
+    model: ImageClassifier,
+    data: ImageData,
+    config: ImageFinetuneConfig,
+    learning_rate: float,
+    seed: int,
+    device: torch.device,
+    say: Callable[[str], None] = lambda text: None,
+) -> tuple[float, int]:
+    """Trains in place, for `config.steps` steps or int(ceil(images / batch) * epochs).
+
+    Returns:
+        the mean loss an image over the last epoch, and the number of steps.
+    """
+    model.to(device).train()
+    images, labels = torch.from_numpy(data.images).to(device), torch.from_numpy(data.labels).to(device)
+    size = model.encoder.config.image_size[0]
+    a_batch = min(config.batch, len(data))
+    steps_an_epoch = math.ceil(len(data) / a_batch)
+    total = config.steps or max(1, int(steps_an_epoch * config.epochs))
+    schedule = ScheduleConfig("cosine", warmup_share=config.warmup_share, minimum_share=config.minimum_share)
+    precision = _precision(config, device)
+    optimizer = torch.optim.AdamW(parameter_groups(model, config), lr=learning_rate, betas=(0.9, config.beta2), fused=True)
+    parameters = list(model.parameters())
+    loss_sum, seen, said = torch.zeros((), device=device), 0, time.monotonic()
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(mix_int(seed + 1) >> 1)  # drop path
+        for step in range(total):
+            if step % steps_an_epoch == 0:
+                batches = epoch_batches(np.ones(len(data), np.int64), a_batch, seed, step // steps_an_epoch)
+                loss_sum, seen = torch.zeros((), device=device), 0
+            rows = torch.from_numpy(batches[step % steps_an_epoch]).to(device)
+            rng = Rng.at(seed, step, rows)
+            cut = random_resized_crop_flip(images[rows], rng, size, (config.crop_smallest, 1.0), flip=config.flip)
+            inputs = erase(normalize(cut, model.mean, model.std), rng, config.erasing)
+            wanted = labels[rows].float() if data.several else soft_targets(labels[rows], len(data.classes), config.label_smoothing)
+            inputs, wanted = mix(inputs, wanted, np.random.default_rng([mix_int(seed), step]), config.mixup, config.cutmix)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate * multiplier(step, total, schedule) * group["lr_scale"]
+            optimizer.zero_grad(set_to_none=True)
+            with autocast(device, precision):
+                logits = model(inputs)
+            loss = F.binary_cross_entropy_with_logits(logits, wanted) if data.several else F.cross_entropy(logits, wanted)
+            loss.backward()
+            clip_gradients(parameters, config.clip_norm)
+            optimizer.step()
+            loss_sum += loss.detach() * len(rows)
+            seen += len(rows)
+            if time.monotonic() - said > _SAY_EVERY_S:
+                said = time.monotonic()
+                say(f"step {step + 1} of {total}, loss {loss_sum.item() / seen:.4f}")
+    mean_loss = loss_sum.item() / seen
+    if not math.isfinite(mean_loss):
+        raise Diverged(f"The loss of fine-tuning is {mean_loss} at learning rate {learning_rate:g}.", "Use a lower learning rate or precision fp32.")
+    model.eval()
+    return mean_loss, total
+
+
+@torch.no_grad()
+def predict(model: ImageClassifier, images: np.ndarray, config: ImageFinetuneConfig, device: torch.device) -> np.ndarray:
+    """float32 [n, classes]: the logits of whole images [n, channels, height, width]."""
+    model.to(device).eval()
+    size, precision = model.encoder.config.image_size[0], _precision(config, device)
+    found = []
+    for start in range(0, len(images), EVAL_BATCH):
+        part = torch.from_numpy(images[start : start + EVAL_BATCH]).to(device)
+        with autocast(device, precision):
+            found.append(model(normalize(resize(part, size), model.mean, model.std)))
+    return torch.cat(found).cpu().numpy()
+
+
+@torch.no_grad()
+def frozen_features(folder: str | Path, images: np.ndarray, mean: Tensor, std: Tensor, pooling: str = "mean") -> Tensor:
+    """float32 [n, dim]: the vectors of whole images from the encoder as it is, for `engine.probes` (kNN, linear probe)."""
+    encoder, _ = load_vit(folder)
+    encoder.eval()
+    size = encoder.config.image_size[0]
+    parts = (torch.from_numpy(images[start : start + EVAL_BATCH]) for start in range(0, len(images), EVAL_BATCH))
+    return torch.cat([encoder.pool(encoder(normalize(resize(part, size), mean, std)), pooling) for part in parts])  # type: ignore[arg-type]
+
+
+def metric_of(config: ImageFinetuneConfig, data: ImageData) -> str:
+    """The metric that arms are compared by.
+
+    Raises:
+        UsageError: these labels have no such metric.
+    """
+    known = ("map", "auc") if data.several else ("accuracy", "balanced_accuracy", "auc")
+    if config.metric == "auto":
+        return known[0]
+    if config.metric not in known:
+        raise UsageError(f"The labels have no metric {config.metric}.", f"Choose one of: {', '.join(known)}.")
+    return config.metric
+
+
+def statistics(folder: Path, train: ImageData) -> tuple[Tensor, Tensor]:
+    """float32 [channels] mean and deviation in the values of the images: those that the network was trained with, as its folder says; else those of
+    the training images."""
+    path = folder / "preprocessor_config.json"
+    if path.is_file():
+        found = read_json(path, MAX_CONFIG_BYTES)
+        mean, std = found.get("image_mean"), found.get("image_std")
+        if isinstance(mean, list) and isinstance(std, list) and len(mean) == len(std) == train.images.shape[1]:
+            scale = 1.0 / float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 1.0
+            return torch.tensor(mean, dtype=torch.float32) * scale, torch.tensor(std, dtype=torch.float32) * scale
+    values = train.images.astype(np.float64)
+    return torch.tensor(values.mean((0, 2, 3)), dtype=torch.float32), torch.tensor(values.std((0, 2, 3)), dtype=torch.float32)
+
+
+def _read(data: Any, network: ViT, classes: list[str] | None) -> ImageData:
+    if not isinstance(data, ImageData):
+        return read_images(data, network.config.channels, network.config.image_size[0], classes)
+    if data.images.shape[1] != network.config.channels:
+        raise UsageError(f"The images have {data.images.shape[1]} channels, the network {network.config.channels}.", "Give images of that kind.")
+    return data
+
+
+def _precision(config: ImageFinetuneConfig, device: torch.device) -> Precision:
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

@@ -1,0 +1,125 @@
+"""Labelled images, and the metrics of predictions on them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from headstart.core.errors import BadInput
+from headstart.data.image.config import ImageConfig
+from headstart.data.image.decode import Form, Unusable, decode, form_of
+from headstart.data.image.head import read_labelled
+from headstart.objectives.ranking import auc
+
+MODES = {1: "grey", 3: "rgb"}
+
+
+@dataclass
+class ImageData:
+    """Labelled images in memory.
+
+    Attributes:
+        images: [n, channels, height, width], uint8, uint16 or float32.
+        labels: int64 [n], index into `classes`; or bool [n, classes], where an image may have several.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    classes: list[str] = field(default_factory=list)
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if self.images.ndim != 4 or len(self.images) != len(self.labels) or not len(self.images):
+            what = f"{len(self.images)} images of shape {self.images.shape[1:]} with {len(self.labels)} labels"
+            raise BadInput(what, "Give [n, channels, height, width] and a label for each.", file=self.source or None)
+        if not self.classes:
+            count = self.labels.shape[1] if self.several else int(self.labels.max()) + 1
+            self.classes = [str(number) for number in range(count)]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def several(self) -> bool:
+        """An image may have several classes."""
+        return self.labels.ndim == 2
+
+    def contents(self) -> list[bytes]:
+        """A hash of each image's pixels: what tells whether a test image was trained on."""
+        return [hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest() for image in self.images]
+
+
+def read_images(source: str | Path, channels: int, size: int, classes: Sequence[str] | None = None, config: ImageConfig | None = None) -> ImageData:
+    """Images with a class each (a folder with a folder for each class, a list, a .parquet, .npz or .tar file), in the form that a network takes.
+
+    Args:
+        channels, size: of the network.
+        classes: those of the training images; an image of another one is refused.
+
+    Raises:
+        BadInput: an image cannot be used, or its class is not known.
+    """
+    config = config or ImageConfig(size=size, mode=MODES.get(channels, "bands"))  # type: ignore[arg-type]
+    found = read_labelled(source, config)
+    form: Form | None = None
+    pixels = []
+    for number, image in enumerate(found.images, 1):
+        name = str(image) if isinstance(image, Path) else str(source)
+        try:
+            content = image.read_bytes() if isinstance(image, Path) else image
+            form = form or form_of(content, config)
+            if form.channels != channels:
+                raise Unusable(f"has {form.channels} channels, the network takes {channels}", "Give images of that kind.")
+            pixels.append(decode(content, form).pixels)
+        except OSError as error:
+            raise BadInput(f"cannot be read ({error.strerror})", "Check the file.", file=name) from None
+        except Unusable as error:
+            raise BadInput(error.what, error.mend, file=name, record=None if isinstance(image, Path) else number) from None
+    names = list(classes) if classes is not None else found.classes
+    if strange := sorted(set(found.classes) - set(names)):
+        mend = "Correct it, or add examples of it to the training images."
+        raise BadInput(f"has the class {strange[0]!r}, which the training images have not", mend, file=str(source))
+    index = np.array([names.index(name) for name in found.classes])
+    return ImageData(np.stack(pixels), index[np.array(found.labels)], names, str(source))
+
+
+def image_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Metrics of predictions; chance is 1 / classes, .5 for the AUC, the share of positives for the mean average precision.
+
+    Args:
+        logits: float [n, classes].
+        labels: int64 [n], or bool [n, classes] where an image may have several.
+
+    Returns:
+        accuracy, balanced_accuracy (mean over the classes that occur), auc (mean of one class against the rest); or map and auc.
+    """
+    if labels.ndim == 2:
+        scored = [k for k in range(labels.shape[1]) if 0 < labels[:, k].sum() < len(labels)]
+        precision = [average_precision(logits[:, k], labels[:, k]) for k in scored]
+        areas = [_auc(logits[:, k], labels[:, k]) for k in scored]
+        return {"map": float(np.mean(precision)) if scored else 0.0, "auc": float(np.mean(areas)) if scored else 0.5}
+    right = logits.argmax(1) == labels
+    occurring = np.unique(labels)
+    balanced = float(np.mean([right[labels == k].mean() for k in occurring]))
+    shifted = logits - logits.max(1, keepdims=True)
+    log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    areas = [_auc(log_p[:, k], labels == k) for k in occurring if len(occurring) > 1]
+    return {"accuracy": float(right.mean()), "balanced_accuracy": balanced, "auc": float(np.mean(areas)) if areas else 0.5}
+
+
+def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Mean, over the positives, of the precision among all that score at least as high (scikit-learn's definition; ties come in together)."""
+    order = np.argsort(-scores, kind="stable")
+    ranked, hits = scores[order], positive[order].astype(np.float64)
+    last_of_tie = np.append(np.diff(ranked) != 0, True)
+    found, seen = hits.cumsum()[last_of_tie], np.arange(1, len(hits) + 1)[last_of_tie]
+    return float((np.diff(found, prepend=0.0) * found / seen).sum() / hits.sum())
+
+
+def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    return float(auc(torch.from_numpy(np.ascontiguousarray(scores)), torch.from_numpy(np.ascontiguousarray(positive))))

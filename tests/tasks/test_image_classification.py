@@ -1,0 +1,142 @@
+"""Fine-tuning on images: rates by depth, an easy task that is learned, the same run twice, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from headstart.backbones.vit import ViT, ViTConfig
+from headstart.core.errors import BadInput, UsageError
+from headstart.interop.vit import save_vit
+from headstart.tasks.image_classification import build, finetune_images, frozen_features, parameter_groups, predict, statistics
+from headstart.tasks.image_config import ImageFinetuneConfig
+from headstart.tasks.image_data import ImageData, average_precision, image_metrics, read_images
+
+SHAPE = ViTConfig(image_size=(16, 16), patch_size=4, channels=1, hidden_size=24, num_layers=2, num_heads=2)
+QUICK: dict[str, Any] = {"steps": 80, "batch": 16, "learning_rate": 3e-3, "flip": 0.0}
+
+
+def bars(count: int, seed: int) -> ImageData:
+    """Grey images with a bright bar: class 0 across, class 1 down."""
+    random = np.random.default_rng(seed)
+    images = random.integers(0, 60, (count, 1, 16, 16)).astype(np.uint8)
+    labels = np.arange(count) % 2
+    for image, label in zip(images, labels, strict=True):
+        at = random.integers(2, 12)
+        (image[0, at : at + 3] if label == 0 else image[0, :, at : at + 3])[...] += 150
+    return ImageData(images, labels, ["across", "down"])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = ViT(SHAPE)
+    out = tmp_path_factory.mktemp("vit")
+    save_vit(network, out, {"do_rescale": True, "rescale_factor": 1 / 255, "image_mean": [0.2], "image_std": [0.3]})
+    return out
+
+
+def test_an_easy_task_is_learned_beside_a_random_start(folder: Path) -> None:
+    result = finetune_images(folder, bars(64, 0), bars(64, 1), config=ImageFinetuneConfig(**QUICK), seeds=3)
+    assert result.task == "image-classification"
+    assert [arm.arm for arm in result.arms] == ["pretrained", "random"]
+    assert result.arm("pretrained").mean("accuracy") > 0.9
+    assert result.leaks == []
+    assert "95 % interval" in result.verdict()
+    again = finetune_images(folder, bars(64, 0), bars(64, 1), config=ImageFinetuneConfig(**QUICK), seeds=[1], baseline=False)
+    assert again.arms[0].runs[0].metrics == result.arm("pretrained").runs[1].metrics
+
+
+def test_every_regulariser_at_once_trains_and_several_classes_too(folder: Path) -> None:
+    config = ImageFinetuneConfig(**QUICK, mixup=0.8, cutmix=1.0, erasing=0.25, label_smoothing=0.1, drop_path=0.1, clip_norm=1.0)
+    result = finetune_images(folder, bars(32, 0), bars(32, 1), config=config, seeds=1, baseline=False)
+    assert 0 < result.arms[0].runs[0].loss < 1
+    data = bars(64, 0)
+    several = ImageData(data.images, np.stack([data.labels == 0, data.labels == 1, np.ones(64, bool)], 1), ["across", "down", "any"])
+    found = finetune_images(folder, several, several, config=ImageFinetuneConfig(**QUICK), seeds=1, baseline=False)
+    assert found.metric == "map"
+    assert found.arms[0].mean("map") > 0.9
+    assert "64 of 64 test images stand in the training images" in found.leaks[0]
+
+
+def test_rates_by_depth_and_what_decays(folder: Path) -> None:
+    mean, std = statistics(folder, bars(4, 0))
+    model = build(folder, ImageFinetuneConfig(), bars(4, 0), mean, std, seed=0)
+    names = {id(value): name for name, value in model.named_parameters()}
+    found = {}
+    for group in parameter_groups(model, ImageFinetuneConfig()):
+        found |= {names[id(value)]: (group["lr_scale"], group["weight_decay"]) for value in group["params"]}
+    assert found["head.weight"] == (1.0, 0.05)
+    assert found["fc_norm.weight"] == (1.0, 0.0)
+    assert found["encoder.blocks.1.mlp.fc1.weight"] == (0.75, 0.05)
+    assert found["encoder.blocks.0.mlp.fc1.bias"] == (0.75**2, 0.0)
+    for name, decay in {"patch_embed.proj.weight": 0.05, "cls_token": 0.0, "pos_embed": 0.0}.items():
+        assert found[f"encoder.{name}"] == (0.75**3, decay)
+    assert len(found) == len(list(model.parameters()))
+    assert "encoder.norm.weight" not in found, "the mean of the tokens has a norm of its own"
+    assert torch.equal(model.mean, torch.tensor([51.0])), "as the folder says"
+    assert model.head.weight.abs().max() < 1e-3
+
+
+def test_the_start_is_the_network_of_the_folder_or_a_random_one(folder: Path) -> None:
+    data = bars(8, 0)
+    mean, std = statistics(folder, data)
+    build_it = lambda seed, fresh: build(folder, ImageFinetuneConfig(), data, mean, std, seed, fresh).encoder.state_dict()  # noqa: E731
+    first, other, random = build_it(0, False), build_it(1, False), build_it(0, True)
+    weight = "blocks.0.attn.qkv.weight"
+    assert torch.equal(first[weight], other[weight])
+    assert not torch.equal(first[weight], random[weight])
+    assert torch.equal(build_it(0, True)[weight], random[weight])
+    assert not torch.equal(build_it(1, True)[weight], random[weight])
+    assert torch.equal(first["pos_embed"], random["pos_embed"]), "sine and cosine are no weights"
+
+
+def test_features_and_logits_are_of_whole_images_in_any_batch(folder: Path) -> None:
+    data = bars(9, 0)
+    mean, std = statistics(folder, data)
+    features = frozen_features(folder, data.images, mean, std)
+    assert features.shape == (9, 24)
+    assert torch.allclose(frozen_features(folder, data.images[3:5], mean, std), features[3:5], atol=1e-6)
+    model = build(folder, ImageFinetuneConfig(pooling="class"), data, mean, std, seed=0)
+    logits = predict(model, data.images, ImageFinetuneConfig(), torch.device("cpu"))
+    assert np.allclose(predict(model, data.images[3:5], ImageFinetuneConfig(), torch.device("cpu")), logits[3:5], atol=1e-6)
+
+
+def test_metrics_by_hand() -> None:
+    logits = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 0.0], [0.5, 0.0]])
+    found = image_metrics(logits, np.array([0, 1, 1, 0]))
+    assert found["accuracy"] == 0.75
+    assert found["balanced_accuracy"] == 0.75
+    assert found["auc"] == pytest.approx(0.75)  # of 4 pairs the positives .0, .5 win 3
+    assert average_precision(np.array([0.9, 0.8, 0.7, 0.6]), np.array([1, 0, 1, 0])) == pytest.approx((1 + 2 / 3) / 2)
+    assert average_precision(np.array([0.5, 0.5]), np.array([1, 0])) == pytest.approx(0.5), "ties come in together"
+    several = image_metrics(np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.9]]), np.array([[1, 0], [0, 0], [1, 1]], bool))
+    assert several["map"] == pytest.approx(((1 + 2 / 3) / 2 + 1) / 2)
+
+
+def test_folders_of_classes_are_read_and_what_does_not_fit_is_refused(folder: Path, tmp_path: Path) -> None:
+    data = bars(12, 0)
+    for number, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
+        place = tmp_path / "train" / data.classes[label]
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0]).save(place / f"{number:02d}.png")
+    found = read_images(tmp_path / "train", channels=1, size=16)
+    assert found.classes == ["across", "down"]
+    assert found.images.shape == (12, 1, 16, 16)
+    assert {image.tobytes() for image in found.images} == {image.tobytes() for image in data.images}
+    with pytest.raises(BadInput, match="has the class 'down', which the training images have not"):
+        read_images(tmp_path / "train", channels=1, size=16, classes=["across", "slanted"])
+    with pytest.raises(UsageError, match="no metric map"):
+        finetune_images(folder, data, data, config=ImageFinetuneConfig(metric="map"))
+    with pytest.raises(UsageError, match="need dev images"):
+        finetune_images(folder, data, data, config=ImageFinetuneConfig(learning_rates=(1e-3, 3e-3)))
+    with pytest.raises(UsageError, match="3 channels, the network 1"):
+        finetune_images(folder, ImageData(np.zeros((2, 3, 16, 16), np.uint8), np.array([0, 1])), data)
+    with pytest.raises(UsageError, match=r"crop_smallest is 0\."):
+        ImageFinetuneConfig(crop_smallest=0.0)
