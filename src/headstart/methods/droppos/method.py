@@ -127,7 +127,7 @@ class DropPos(ImageMethod):
         patches = patchify(self.augmented(batch, ctx), self.config.patch_size)
         draw = self.draw(ctx.rng)
         features = self.features(patches, draw)
-        logits, labels, smoothing = self.decoder(features, draw.dropped), draw.labels(), self.smoothing(ctx)
+        logits, labels, smoothing = self.name(features, draw), draw.labels(), self.smoothing(ctx)
         weights = self.weights(patches, draw)  # [batch, dropped]
         if self.config.conf_ignore:
             weights = weights * unsure(logits, labels, smoothing)
@@ -170,6 +170,10 @@ class DropPos(ImageMethod):
             positions = torch.where(is_dropped[..., None], instead, positions)
         return self.encoder.encode(self.encoder.embed_patches(patches, draw.keep) + positions)
 
+    def name(self, features: Tensor, draw: Draw) -> Tensor:
+        """[batch, dropped, places]: logits of where each dropped one sat. The decoder sees all tokens; only these are asked."""
+        return self.decoder(features, draw.dropped)
+
     @torch.no_grad()
     def weights(self, patches: Tensor, draw: Draw) -> Tensor:
         """float32 [batch, dropped]: 1, or the affinity of each patch to its image as the encoder of this moment sees it, all patches and positions
@@ -201,7 +205,7 @@ class DropPos(ImageMethod):
         """Whole images, hard targets, every dropped position counted alike; the textured ones, whose patch is not of one colour, also alone."""
         patches = patchify(self.plain(batch), self.config.patch_size)
         draw = self.draw(ctx.rng)
-        logits, labels = self.decoder(self.features(patches, draw), draw.dropped).float(), draw.labels()
+        logits, labels = self.name(self.features(patches, draw), draw).float(), draw.labels()
         right = (logits.argmax(-1) == labels).float()
         textured = (patches.amax(-1) > patches.amin(-1)).gather(1, labels).float()
         return {
@@ -216,7 +220,7 @@ class DropPos(ImageMethod):
         """Of each image: how many places were named right, how far off the others are, and the first few of these."""
         patches = patchify(self.plain(batch), self.config.patch_size)
         draw = self.draw(ctx.rng)
-        guesses = self.decoder(self.features(patches, draw), draw.dropped).argmax(-1)
+        guesses = self.name(self.features(patches, draw), draw).argmax(-1)
         columns = self.grid[1]
         lines = []
         for true, guessed in zip(draw.labels().tolist(), guesses.tolist(), strict=True):
@@ -234,7 +238,7 @@ class DropPos(ImageMethod):
         images = self.plain(batch)
         patches = patchify(images, self.config.patch_size)
         draw = self.draw(ctx.rng)
-        guesses = self.decoder(self.features(patches, draw), draw.dropped).argmax(-1)
+        guesses = self.name(self.features(patches, draw), draw).argmax(-1)
         return seen_and_put(patches, draw.keep, draw.keep.scatter(1, draw.dropped, guesses), self.config.patch_size, self.grid)
 
     def warnings(self) -> list[str]:

@@ -1,0 +1,539 @@
+"""The numbered checks of the DropPos specification: hand numbers, sizes, limits and names, each as the paper or the official code has it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModel
+
+from headstart.backbones.positions import sincos_2d
+from headstart.backbones.vit_blocks import patchify, take
+from headstart.core.errors import UsageError
+from headstart.core.rng import Rng
+from headstart.engine.config import OptimizerConfig
+from headstart.engine.flops import count_flops
+from headstart.engine.method import Context
+from headstart.engine.optim import build_optimizer, clip_gradients
+from headstart.engine.update import Update
+from headstart.methods.droppos.config import PRESETS, DropPosConfig
+from headstart.methods.droppos.method import Draw, DropPos, check, seen_and_put
+from headstart.methods.mae.config import MAEConfig
+from headstart.methods.mae.method import MAE
+from headstart.objectives.patches import Split
+from headstart.objectives.positions import (
+    affinities,
+    official_distances,
+    position_losses,
+    renormalised,
+    smoothing_map,
+    squared_distances,
+    unsure,
+)
+
+
+def facts(channels: int = 3, size: int = 28) -> Any:
+    """What a method reads of a store."""
+    return SimpleNamespace(channels=channels, height=size, width=size, mean=[120.0] * channels, std=[60.0] * channels, dtype=np.dtype(np.uint8))
+
+
+def small(**changes: Any) -> DropPosConfig:
+    settings: dict[str, Any] = {"image_size": 28, "hidden_size": 48, "num_layers": 2, "num_heads": 3, "decoder_hidden_size": 64, "decoder_layers": 1}
+    return DropPosConfig(**settings | changes)
+
+
+def method(seed: int = 0, channels: int = 3, **changes: Any) -> DropPos:
+    torch.manual_seed(seed)
+    return DropPos(small(**changes), facts(channels))
+
+
+def pixels(rows: int = 6, channels: int = 3, size: int = 28, seed: int = 0) -> dict[str, Tensor]:
+    return {"images": torch.randint(0, 256, (rows, channels, size, size), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)}
+
+
+def context(step: int = 0, rows: int = 6, total: int = 100) -> Context:
+    return Context(step, total, "train", Rng.at(0, step, torch.arange(rows)), torch.device("cpu"))
+
+
+def updates(model: DropPos, batch: dict[str, Tensor], steps: int, rate: float = 1e-3, cuts: tuple[tuple[int, int], ...] = ((0, 6),)) -> list[float]:
+    """The losses of a few updates."""
+    optimizer = build_optimizer(model, OptimizerConfig(learning_rate=rate, beta2=0.95))
+    update = Update(model, optimizer, clip_norm=None, precision="fp32", device=torch.device("cpu"), seed=0, total_steps=max(steps, 10))
+    losses = []
+    for step in range(steps):
+        batches = [{name: value[a:b] for name, value in batch.items()} for a, b in cuts]
+        losses.append(float(update(batches, [torch.arange(a, b) for a, b in cuts], step, "train")["loss"]))
+    return losses
+
+
+@pytest.mark.parametrize(("side", "patch", "counts"), [(224, 16, (49, 12)), (28, 4, (12, 3)), (16, 4, (4, 1))])
+def test_01_counts(side: int, patch: int, counts: tuple[int, int]) -> None:
+    assert check(DropPosConfig(), (side // patch) ** 2) == counts
+    draw = method(image_size=side, patch_size=patch).draw(context().rng)
+    seen, placed = counts
+    assert draw.keep.shape == (6, seen)
+    assert draw.dropped.shape == (6, seen - placed)
+    assert draw.hidden.shape == (6, (side // patch) ** 2 - seen)
+
+
+THREE = squared_distances((3, 3))
+ROW_0 = [0.520417, 0.191451, 0.009532, 0.191451, 0.070431, 0.003507, 0.009532, 0.003507, 0.000175]
+
+
+def test_02_smoothing_map() -> None:
+    smooth = smoothing_map(THREE, 1.0)
+    torch.testing.assert_close(smooth[0], torch.tensor(ROW_0), rtol=0, atol=1e-6)
+    near, corner = 0.122103, 0.044919
+    torch.testing.assert_close(smooth[4], torch.tensor([corner, near, corner, near, 0.331911, near, corner, near, corner]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(smooth.sum(1), torch.ones(9), rtol=0, atol=1e-6)
+    large = smoothing_map(squared_distances((14, 14)), 1.0)
+    assert [float(large[0, 0]), float(large[100, 100])] == pytest.approx([0.520324, 0.318266], abs=1e-6)
+    wide = smoothing_map(squared_distances((2, 5)), 1.0)
+    assert float(wide[1, 6] / wide[1, 1]) == pytest.approx(math.exp(-1))  # one row below, in a grid of five columns
+
+
+def test_03_official_quirk() -> None:
+    quirk = smoothing_map(THREE, 1.0, official_quirks=True).sum(1)
+    assert [float(quirk[0]), float(quirk[4])] == pytest.approx([0.895964, 1.225212], abs=1e-6)
+    rows = smoothing_map(squared_distances((14, 14)), 1.0, official_quirks=True).sum(1)
+    assert [float(rows.min()), float(rows.max())] == pytest.approx([0.886331, 1.109597], abs=1e-6)
+    cut = smoothing_map(official_distances((14, 14), 16), 1.0, 196, official_quirks=True)
+    assert cut.shape == (196, 196)
+    assert [float(cut.sum(1).min()), float(cut.sum(1).max())] == pytest.approx([0.659233, 1.109597], abs=1e-6)
+    assert set(cut[20].topk(5).indices.tolist()) == {20, 19, 21, 4, 36}
+    model = method(image_size=32, patch_size=8, official_quirks=True)  # 4 x 4 places, an 8 x 8 map
+    assert torch.equal(model.smoothing(context()), smoothing_map(squared_distances((8, 8)), 1.0, 16, True))
+    with pytest.raises(UsageError, match="does not cover a grid of 7 x 7"):
+        method(official_quirks=True)
+
+
+def test_04_sigma_falls_in_stairs() -> None:
+    distances = squared_distances((7, 7))
+    model = method(sigma_epochs=800)
+    for step, sigma in ((0, 1.0), (400, 0.5), (799, 0.00125)):
+        found = model.smoothing(context(step, total=800))
+        torch.testing.assert_close(found, smoothing_map(distances, sigma), rtol=0, atol=1e-7)
+    assert float((model.smoothing(context(799, total=800)) - torch.eye(49)).abs().max()) < 1e-12
+    stairs = [float(context(step, total=100).progress(20)) for step in (0, 4, 5, 9, 10, 99)]
+    assert stairs == pytest.approx([0, 0, 0.05, 0.05, 0.1, 0.95])
+    assert torch.equal(method(sigma=0.0).smoothing(context()), torch.eye(49))
+    assert torch.equal(method(sigma_decay=False).smoothing(context(99)), smoothing_map(distances, 1.0))
+    assert float(smoothing_map(distances, 2.0)[0, 0]) < float(smoothing_map(distances, 1.0)[0, 0])
+
+
+def test_04_a_captured_step_reads_sigma_from_the_device() -> None:
+    at = torch.tensor(50)
+    ctx = dataclasses.replace(context(0), at=at)
+    assert float(ctx.progress(20)) == 0.5
+    at.fill_(99)
+    assert float(ctx.progress(20)) == pytest.approx(0.95)
+
+
+LABELS = torch.tensor([0, 3])
+LOGITS = torch.tensor([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]).log()
+
+
+def test_05_loss_by_hand() -> None:
+    smooth = smoothing_map(squared_distances((2, 2)), 1.0)
+    torch.testing.assert_close(smooth[0], torch.tensor([0.534447, 0.196612, 0.196612, 0.072329]), rtol=0, atol=1e-6)
+    hard, soft = position_losses(LOGITS, LABELS, torch.eye(4)), position_losses(LOGITS, LABELS, smooth)
+    assert float(hard.mean()) == pytest.approx(0.871485, abs=1e-6)
+    assert soft.tolist() == pytest.approx([1.2626, 1.386294], abs=1e-6)
+    assert float(soft.mean()) == pytest.approx(1.324447, abs=1e-6)
+    weights = torch.tensor([0.6, 0.2])
+    assert float((weights * soft).sum() / weights.sum()) == pytest.approx(1.293524, abs=1e-6)
+    assert float((weights * hard).sum() / weights.sum()) == pytest.approx(0.61408, abs=1e-6)
+
+
+class Fixed(DropPos):
+    """Two dropped patches of one image on a 2 x 2 grid, with the predictions and affinities of the hand example."""
+
+    def draw(self, rng: Rng) -> Draw:
+        return Draw(torch.tensor([[1, 0, 3, 2]]), torch.zeros(1, 0, dtype=torch.int64), torch.tensor([[1, 2]]), None)
+
+    def weights(self, patches: Tensor, draw: Draw) -> Tensor:
+        return torch.tensor([[0.6, 0.2]])
+
+    def name(self, features: Tensor, draw: Draw) -> Tensor:
+        return LOGITS[None]
+
+
+@pytest.mark.parametrize(("sigma", "expected"), [(1.0, 1.293524), (0.0, 0.61408)])
+def test_05_the_method_divides_by_the_weights_of_the_batch(sigma: float, expected: float) -> None:
+    model = Fixed(small(image_size=8, mask_ratio=0.0, drop_ratio=0.5, sigma=sigma), facts(size=8))
+    scalars = model.loss(pixels(1, size=8), context(rows=1))
+    assert float(scalars["loss"]) == pytest.approx(expected, abs=1e-6)
+    assert float(scalars["weight"]) == pytest.approx(0.8)
+    assert float(scalars["position_accuracy"]) == pytest.approx(0.6 / 0.8)  # the uniform guess is counted as place 0
+
+
+def test_05_the_loss_of_micro_batches_is_that_of_the_whole() -> None:
+    for changes in ({}, {"multi_task": True, "pos_weight": 0.3}, {"attentive": False, "multi_task": True}):
+        whole = updates(method(**changes), pixels(), 2)
+        assert updates(method(**changes), pixels(), 2, cuts=((0, 1), (1, 6))) == pytest.approx(whole, rel=1e-4)
+
+
+def test_06_affinity() -> None:
+    cosines = torch.tensor([0.9, 0.5, 0.1, -0.3])
+    features = torch.stack([cosines, (1 - cosines**2).sqrt()], dim=1)[None]  # patches at these cosines to (1, 0)
+    found = affinities(torch.tensor([[3.0, 0.0]]), features * torch.tensor([1.0, 2.0, 5.0, 0.1])[:, None])
+    torch.testing.assert_close(found, torch.tensor([[0.981684, 0.01798, 0.000329, 0.000006]]), rtol=0, atol=1e-6)
+    torch.testing.assert_close(renormalised(found, torch.tensor([[0, 2]])), torch.tensor([[0.999665, 0.000335]]), rtol=0, atol=1e-6)
+
+
+def test_06_affinities_are_those_of_the_whole_image_over_the_seen_patches() -> None:
+    model = method()
+    images, draw = model.plain(pixels()), model.draw(context().rng)
+    features = model.encoder(images)
+    whole = affinities(features[:, 0], features[:, 1:])
+    seen = whole.gather(1, draw.keep)
+    wanted = (seen / seen.sum(1, keepdim=True)).gather(1, draw.dropped)
+    found = model.weights(patchify(images, 4), draw) / 12
+    torch.testing.assert_close(found, wanted)
+    assert bool((found.sum(1) < 1).all())  # those that kept their position take their part
+
+
+class Constant(DropPos):
+    """With weights that are given, as numbers."""
+
+    given: Tensor
+
+    def weights(self, patches: Tensor, draw: Draw) -> Tensor:
+        return self.given
+
+
+def test_06_no_gradient_flows_through_the_affinity() -> None:
+    model = method()
+    batch, ctx = pixels(), context()
+    images = model.augmented(batch, ctx)
+    torch.manual_seed(0)
+    other = Constant(small(), facts())
+    other.load_state_dict(model.state_dict())
+    other.given = model.weights(patchify(images, 4), model.draw(ctx.rng)).detach().clone()
+    for network in (model, other):
+        network.loss(batch, ctx)["loss"].backward()
+    for (name, p), q in zip(model.named_parameters(), other.parameters(), strict=True):
+        assert torch.equal(p.grad, q.grad), name
+
+
+@pytest.mark.parametrize(("side", "patch"), [(224, 16), (28, 4), (16, 4)])
+@pytest.mark.parametrize("changes", [{}, {"sigma": 0.0, "attentive": False}, {"attentive": False}])
+def test_07_a_dead_decoder_has_ln_l(side: int, patch: int, changes: dict[str, Any]) -> None:
+    model = method(image_size=side, patch_size=patch, **changes)
+    torch.nn.init.zeros_(model.decoder.decoder_pred.weight)
+    places = (side // patch) ** 2
+    loss = float(model.loss(pixels(2, size=side), context(rows=2))["loss"].detach())
+    assert loss == pytest.approx(math.log(places), abs=1e-5)
+    assert loss == pytest.approx({196: 5.278115, 49: 3.89182, 16: 2.772589}[places], abs=1e-5)
+
+
+def test_07_the_first_loss_lies_above_ln_l() -> None:
+    """ln L + P / (P + L): 4.46 for 49 places and a decoder 64 wide; the specification measured 4.39."""
+    scalars = [method(seed, sigma=0.0, attentive=False).loss(pixels(seed=seed), context()) for seed in range(8)]
+    assert sum(float(s["loss"].detach()) for s in scalars) / 8 == pytest.approx(4.46, abs=0.25)
+    assert sum(float(s["position_accuracy"]) for s in scalars) / 8 < 3 / 49
+
+
+def test_08_only_dropped_positions_are_scored() -> None:
+    """The decoder predicts nothing else, and what it would say of the others has no way into the loss."""
+    model = method()
+    batch, ctx = pixels(), context()
+    draw = model.draw(ctx.rng)
+    features = model.features(patchify(model.augmented(batch, ctx), 4), draw)
+    everything = model.decoder(features)
+    torch.testing.assert_close(model.decoder(features, draw.dropped), take(everything, draw.dropped))
+    everything.retain_grad()
+    labels, smooth = draw.labels(), model.smoothing(ctx)
+    weights = model.weights(patchify(model.augmented(batch, ctx), 4), draw)
+    loss = (weights * position_losses(take(everything, draw.dropped), labels, smooth)).sum() / weights.sum()
+    torch.testing.assert_close(loss, model.loss(batch, ctx)["loss"])
+    loss.backward()
+    is_dropped = torch.zeros(6, 12, dtype=torch.bool).scatter(1, draw.dropped, True)
+    assert bool((everything.grad[~is_dropped] == 0).all())
+    assert bool((everything.grad[is_dropped] != 0).any())
+
+
+class Shuffled(DropPos):
+    """Shows the encoder the same patches in another order."""
+
+    def draw(self, rng: Rng) -> Draw:
+        draw = super().draw(rng)
+        order = torch.randperm(12, generator=torch.Generator().manual_seed(1))
+        place = order.argsort()
+        taken_from = None if draw.taken_from is None else place[draw.taken_from]
+        return Draw(draw.keep[:, order], draw.hidden, place[draw.dropped], taken_from)
+
+
+@pytest.mark.parametrize("changes", [{}, {"mask_token_type": "wrong_pos"}, {"multi_task": True}])
+def test_09_the_order_of_the_seen_patches_does_not_matter(changes: dict[str, Any]) -> None:
+    model = method(**changes)
+    other = Shuffled(small(**changes), facts())
+    other.load_state_dict(model.state_dict())
+    assert not torch.equal(model.draw(context().rng).keep, other.draw(context().rng).keep)
+    torch.testing.assert_close(model.loss(pixels(), context())["loss"], other.loss(pixels(), context())["loss"], rtol=0, atol=1e-5)
+
+
+def test_10_nothing_dropped_or_seen_is_refused() -> None:
+    with pytest.raises(UsageError, match="Of 49 patches 12 are seen, 12 of these with their position"):
+        method(drop_ratio=0.0)
+    with pytest.raises(UsageError, match="Of 4 patches 0 are seen"):
+        method(image_size=8, mask_ratio=0.9)
+    with pytest.raises(UsageError, match=r"mask-ratio is 1\.0"):
+        method(mask_ratio=1.0)
+    with pytest.raises(UsageError, match="nearest good sides are 28 or 32"):
+        method(image_size=30)
+
+
+def test_10_all_positions_dropped() -> None:
+    model = method(drop_ratio=1.0)
+    assert (model.kept, model.placed) == (12, 0)
+    model.loss(pixels(), context())["loss"].backward()
+    assert float(model.mask_pos_token.grad.abs().max()) > 0
+    seen: list[Tensor] = []
+    model.encoder.blocks[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0]))
+    draw = model.draw(context().rng)
+    patches = patchify(model.plain(pixels()), 4)
+    model.features(patches, draw)
+    torch.testing.assert_close(seen[0][:, 1:], model.encoder.embed_patches(patches, draw.keep) + model.mask_pos_token)
+    assert torch.equal(seen[0][:, 0], model.encoder.cls_token[0].expand(6, -1))  # its position is the zero row
+
+
+def test_10_a_nearly_blind_encoder_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    method(image_size=16, mask_ratio=0.85)
+    assert "sees 2 of 16 patches: it is nearly blind" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["param", "zeros", "wrong_pos"])
+def test_11_what_stands_in_place_of_a_position(kind: str) -> None:
+    model = method(mask_token_type=kind)
+    batch, ctx = pixels(), context()
+    model.loss(batch, ctx)["loss"].backward()
+    assert ("mask_pos_token" in dict(model.named_parameters())) == (kind == "param")
+    assert kind != "param" or float(model.mask_pos_token.grad.abs().max()) > 0
+    assert not model.encoder.pos_embed.requires_grad
+    seen: list[Tensor] = []
+    model.encoder.blocks[0].register_forward_pre_hook(lambda block, inputs: seen.append(inputs[0]))
+    patches, draw = patchify(model.plain(batch), 4), model.draw(ctx.rng)
+    model.features(patches, draw)
+    added = seen[0][:, 1:] - model.encoder.embed_patches(patches, draw.keep)
+    table = model.encoder.pos_embed[0, 1:]
+    for row in range(6):
+        dropped = set(draw.dropped[row].tolist())
+        for place in range(12):
+            if place not in dropped:
+                torch.testing.assert_close(added[row, place], table[draw.keep[row, place]], rtol=0, atol=1e-5)
+        given = torch.stack([added[row, place] for place in sorted(dropped)])
+        if kind == "param":
+            torch.testing.assert_close(given, model.mask_pos_token[0].expand_as(given), rtol=0, atol=1e-5)
+        elif kind == "zeros":
+            assert float(given.detach().abs().max()) < 1e-5
+        else:
+            found = torch.cdist(given, table).argmin(1).tolist()
+            true = draw.keep[row, sorted(dropped)].tolist()
+            assert sorted(found) == sorted(true)  # the same positions
+            assert found != true  # of other patches
+
+
+@pytest.mark.slow
+def test_12_constant_images_do_not_tell_their_places() -> None:
+    """No leak: on images of one colour the accuracy on other such images stays at what elimination of the taken places allows."""
+    model = method(image_size=16, attentive=False, sigma=0.0)
+    colours = torch.randint(0, 256, (64, 3, 1, 1), generator=torch.Generator().manual_seed(0), dtype=torch.uint8).expand(-1, -1, 16, 16)
+    updates(model, {"images": colours[:32].contiguous()}, 150, rate=3e-3, cuts=((0, 32),))
+    right = [float(model.evaluate({"images": colours[32:]}, context(step, rows=32))["position_accuracy"]) for step in range(20)]
+    chance, draws = 1 / (16 - 1), 20 * 32 * 3
+    assert sum(right) / 20 < chance + 4 * math.sqrt(chance * (1 - chance) / draws)
+
+
+@pytest.mark.slow
+def test_12_images_with_a_layout_tell_their_places() -> None:
+    """The same recipe on images whose every cell has its own brightness: the check above could fail."""
+    model = method(image_size=16, attentive=False, sigma=0.0)
+    ramp = (torch.arange(16) * 15).view(4, 4).repeat_interleave(4, 0).repeat_interleave(4, 1).to(torch.uint8).expand(32, 3, -1, -1)
+    model.crop_scale, model.flip = (1.0, 1.0), 0.0
+    updates(model, {"images": ramp.contiguous()}, 150, rate=3e-3, cuts=((0, 32),))
+    assert float(model.evaluate({"images": ramp}, context(rows=32))["position_accuracy"]) > 0.5
+
+
+def test_13_positions_of_the_encoder() -> None:
+    model = method()
+    assert torch.equal(model.encoder.pos_embed, sincos_2d((7, 7), 48, class_row=True))
+    table = sincos_2d((2, 2), 8, class_row=True)
+    torch.testing.assert_close(table[0, 2], torch.tensor([0.841471, 0.01, 0.540302, 0.99995, 0, 0, 1, 1]), rtol=0, atol=1e-6)
+    assert bool((table[0, 0] == 0).all())
+
+
+def test_14_every_place_is_dropped_alike() -> None:
+    model = method(image_size=224, patch_size=16)
+    draws = [model.draw(Rng.at(0, step, torch.arange(500))).labels() for step in range(4)]
+    rate = torch.zeros(196).index_add_(0, torch.cat(draws).flatten(), torch.ones(2000 * 37)) / 2000
+    assert float((rate - 0.188776).abs().max()) < 0.035
+    assert float(rate.mean()) == pytest.approx(37 / 196)
+
+
+def test_14_the_two_draws_are_independent() -> None:
+    """Which of the seen patches lose their position does not follow from the noise that chose the patches."""
+    draw = method().draw(Rng.at(0, 0, torch.arange(2000)))
+    rate = torch.zeros(12).index_add_(0, draw.dropped.flatten(), torch.ones(2000 * 9)) / 2000
+    assert float((rate - 0.75).abs().max()) < 4 * math.sqrt(0.75 * 0.25 / 2000)
+
+
+def test_15_multi_task_is_mae_on_the_same_patches() -> None:
+    torch.manual_seed(0)
+    mae = MAE(MAEConfig(28, 4, 48, 2, 3, 64, 1, 4), facts())
+    model = method(multi_task=True)
+    model.encoder.load_state_dict(mae.encoder.state_dict())
+    model.pixel_decoder.load_state_dict(mae.decoder.state_dict())
+    images = model.plain(pixels())
+    patches, draw = patchify(images, 4), model.draw(context().rng)
+    mae.errors(images, Split(draw.keep, draw.hidden))[0].mean().backward()
+    wanted = mae.encoder.blocks[0].attn.qkv.weight.grad
+    none_dropped = draw._replace(dropped=draw.dropped[:, :0])
+    for given, equal in ((none_dropped, True), (draw, False)):
+        model.zero_grad()
+        loss = model.pixel_loss(patches, given, model.features(patches, given))
+        loss.backward()
+        found = model.encoder.blocks[0].attn.qkv.weight.grad
+        assert (float((found - wanted).abs().max()) < 1e-6) == equal
+    scalars = model.loss(pixels(), context())
+    weighted = model.config.pos_weight * scalars["position_loss"] + scalars["pixel_loss"]
+    torch.testing.assert_close(scalars["loss"].detach(), weighted)
+
+
+@pytest.mark.parametrize(("preset", "trained"), [("small", 28_193_860), ("base", 92_448_196), ("large", 310_032_068)])
+def test_16_parameters(preset: str, trained: int) -> None:
+    with torch.device("meta"):
+        model = DropPos(PRESETS[preset].method, facts(size=224))
+    assert sum(p.numel() for p in model.parameters()) == trained
+    if preset == "base":
+        assert sum(p.numel() for p in model.encoder.parameters()) + model.mask_pos_token.numel() == 85_648_128
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("attentive", "by_rule"), [(False, 28.5), (True, 63.6)])
+def test_flops_of_a_base_image(attentive: bool, by_rule: float) -> None:
+    """The rule counts all patches as embedded and predicted, and the gradient of the pixels; ours leaves out what is not needed of these."""
+    blocks = lambda width, depth, tokens: depth * (24 * tokens * width**2 + 4 * tokens**2 * width)  # noqa: E731
+    embedded, predicted = 2 * 196 * 768 * 768, 2 * 50 * 512 * 196
+    trained = blocks(768, 12, 50) + blocks(512, 2, 50) + embedded + 2 * 50 * 768 * 512 + predicted
+    looked = blocks(768, 12, 197) + embedded if attentive else 0
+    assert (3 * trained + looked) / 1e9 == pytest.approx(by_rule, abs=0.06)
+    with torch.device("meta"):
+        model = DropPos(dataclasses.replace(PRESETS["base"].method, attentive=attentive), facts(size=224))
+        patches = torch.empty(1, 196, 768)
+        ctx = Context(0, 10, "train", Rng(torch.zeros((), dtype=torch.int64), torch.arange(1)), torch.device("meta"))
+
+    def step() -> None:
+        draw = model.draw(ctx.rng)
+        logits = model.decoder(model.features(patches, draw), draw.dropped)
+        (model.weights(patches, draw) * position_losses(logits, draw.labels(), model.smoothing(ctx))).sum().backward()
+
+    ours = 3 * trained + looked - (3 - 2 * 49 / 196) * embedded - 3 * (1 - 37 / 50) * predicted
+    assert count_flops(step) == pytest.approx(ours, rel=1e-3)
+
+
+class Sure(DropPos):
+    """Knows every place, or one that is `shift` further on."""
+
+    shift = 0
+
+    def name(self, features: Tensor, draw: Draw) -> Tensor:
+        return 50 * torch.nn.functional.one_hot((draw.labels() + self.shift) % self.places, self.places).float()
+
+
+def test_only_what_is_still_unsure_is_scored_where_asked() -> None:
+    smooth = smoothing_map(squared_distances((2, 2)), 1.0)
+    assert unsure(LOGITS, LABELS, smooth).tolist() == [False, True]  # .7 and .25 against .534
+    model = method(conf_ignore=True, attentive=False)
+    scalars = model.loss(pixels(), context())
+    assert float(scalars["weight"]) == 54  # nothing is sure yet: 9 of 6 images
+    scalars = Sure(model.config, facts()).loss(pixels(), context())
+    assert (float(scalars["weight"]), float(scalars["loss"])) == (0, 0)
+
+
+def test_each_tensor_is_clipped_by_its_own_norm() -> None:
+    """Quirk 3 of the official code: preset base-released has it, the paper's presets clip nothing."""
+    large, small_one = torch.nn.Parameter(torch.zeros(4)), torch.nn.Parameter(torch.zeros(2))
+    large.grad, small_one.grad = torch.full((4,), 10.0), torch.tensor([3.0, 0.0])
+    norm = clip_gradients([large, small_one], 5.0, each=True)
+    assert float(norm) == pytest.approx(math.sqrt(409))
+    torch.testing.assert_close(large.grad, torch.full((4,), 2.5))
+    assert torch.equal(small_one.grad, torch.tensor([3.0, 0.0]))
+    assert PRESETS["base"].optimizer["clip_norm"] is None
+    assert (PRESETS["base-released"].optimizer["clip_norm"], PRESETS["base-released"].optimizer["clip_each"]) == (5.0, True)
+    assert PRESETS["base-released"].method.official_quirks
+    DropPos(dataclasses.replace(PRESETS["base-released"].method, hidden_size=48, num_layers=1, num_heads=3), facts(size=224))
+
+
+def test_the_official_layout_round_trips(tmp_path: Path) -> None:
+    """{'epoch', 'state_dict', 'optimizer', 'model'}, names with 'module.' in front, the auxiliary decoder's with 'aux_'."""
+    source = method(seed=1, multi_task=True)
+    pixel = {name if name == "mask_token" else f"aux_{name}": value for name, value in source.pixel_decoder.state_dict().items()}
+    weights = source.encoder.state_dict() | source.decoder.state_dict() | pixel | {"mask_pos_token": source.mask_pos_token.data}
+    file = tmp_path / "checkpoint-799.pth"
+    torch.save({"epoch": 800, "state_dict": {}, "optimizer": {}, "model": {f"module.{name}": value for name, value in weights.items()}}, file)
+    model = DropPos(small(multi_task=True), facts(), init=file)
+    for name, value in source.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value), name
+    model.export(tmp_path / "export")
+    again = model.reload(tmp_path / "export")
+    for name, value in source.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+    peer = AutoModel.from_pretrained(tmp_path / "export", add_pooling_layer=False)
+    with torch.no_grad():
+        images = model.plain(pixels())
+        torch.testing.assert_close(peer(images).last_hidden_state, model.encoder(images), rtol=1e-4, atol=1e-5)
+
+
+def test_another_grid_interpolates_positions_and_starts_the_head_fresh(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    method(seed=1).export(tmp_path)
+    DropPos(small(image_size=32), facts(), init=tmp_path)
+    assert "positions of a grid of 7 x 7 patches were interpolated (bicubic) to 8 x 8" in caplog.text
+    assert "decoder_pred.weight, decoder_pred.bias start fresh" in caplog.text
+
+
+def test_show_compares_places() -> None:
+    model = Sure(small(), facts())
+    assert model.show(pixels(), context())[0] == "9 of 9 places right, mean distance 0.00 cells"
+    model.shift = 7  # all of them one row too low, the last row's in the first
+    rows = model.draw(context().rng).labels()[0] // 7
+    distance = float(torch.where(rows < 6, 1, 6).float().mean())
+    line = model.show(pixels(), context())[0]
+    assert line.startswith(f"0 of 9 places right, mean distance {distance:.2f} cells; (")
+    assert line.count(" taken for ") == 4
+
+
+def test_pictures_put_patches_where_the_network_says() -> None:
+    patches = torch.arange(4.0).view(1, 4, 1).expand(-1, -1, 3) + 1  # 2 x 2 places of one pixel, three channels
+    both = seen_and_put(patches, torch.tensor([[0, 3]]), torch.tensor([[0, 1]]), 1, (2, 2))
+    assert both[0, 0].tolist() == [[1, 0, 1, 4], [0, 4, 0, 0]]
+    assert method().pictures(pixels(), context()).shape == (6, 3, 28, 56)
+
+
+def test_a_run_that_still_guesses_is_said() -> None:
+    model = method()
+    assert model.warnings() == []
+    model.observe({"position_accuracy": torch.tensor(0.03), "position_loss": torch.tensor(3.88)})
+    assert "accuracy 0.030 at the end, chance is 0.020 (loss 3.88, ln 49 = 3.89)" in model.warnings()[0]
+    model.observe({"position_accuracy": torch.tensor(0.2), "position_loss": torch.tensor(3.0)})
+    assert model.warnings() == []
+
+
+def test_held_out_accuracy_counts_textured_patches_alone_too() -> None:
+    model = method()
+    batch = pixels()
+    batch["images"][:3] = 7  # three images of one colour
+    scalars = model.evaluate(batch, context())
+    assert float(scalars["weight/textured_accuracy"]) == 27
+    draw = model.draw(context().rng)
+    logits = model.decoder(model.features(patchify(model.plain(batch), 4), draw), draw.dropped)
+    guesses = logits.argmax(-1) == draw.labels()
+    assert float(scalars["position_accuracy"]) == pytest.approx(float(guesses.float().mean()))
+    assert float(scalars["textured_accuracy"]) == pytest.approx(float(guesses[3:].float().mean()))
