@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
-import pytest
 import torch
 from torch.nn import functional as F
 
 from headstart.objectives.ranking import auc
-from headstart.objectives.token_loss import gather_positions, masked_lm_loss, next_token_loss, rtd_loss, sample_tokens, token_nll
+from headstart.objectives.token_loss import gather_positions, masked_lm_loss, rtd_loss, sample_tokens, token_nll
 
 
 def generator() -> torch.Generator:
@@ -59,16 +56,3 @@ def test_auc_counts_pairs() -> None:
     torch.testing.assert_close(auc(scores, labels, weights), pairs.mean().float())
     assert auc(torch.tensor([1.0, 2.0]), torch.tensor([False, True])) == 1.0
     assert bool(auc(torch.tensor([1.0, 2.0]), torch.tensor([True, True])).isnan())
-
-
-def test_next_token_loss_scores_what_is_not_padding() -> None:
-    """Uniform logits over 5 ids cost ln 5 a token; of 2 x 3 next tokens one is padding."""
-    ids = torch.tensor([[1, 2, 3, 4], [1, 2, 3, 0]])
-    mask = ids > 0
-    loss, predicted = next_token_loss(torch.zeros(2, 3, 5), ids, mask)
-    assert float(loss) == pytest.approx(math.log(5), abs=1e-5)
-    assert predicted == 5
-    assert next_token_loss(torch.zeros(2, 3, 5), ids, None)[1] == 6
-    confident = torch.zeros(2, 3, 5)
-    confident[1, 2, 0] = -100.0  # the padding's own logit must not matter
-    assert float(next_token_loss(confident, ids, mask)[0]) == pytest.approx(math.log(5), abs=1e-5)

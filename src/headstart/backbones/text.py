@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import (
     BertConfig,
     BertForMaskedLM,
@@ -111,17 +112,24 @@ def build_encoder(architecture: Architecture, **settings: Any) -> PreTrainedMode
     return model.base_model
 
 
+def mlm_head(model: Any) -> tuple[Callable[[Tensor], Tensor], nn.Linear]:
+    """The two parts of the head of a transformers ForMaskedLM: [..., hidden] -> [..., dim], and the output layer [..., dim] -> [..., vocab]."""
+    if hasattr(model, "cls"):  # BERT
+        return model.cls.predictions.transform, model.cls.predictions.decoder
+    if hasattr(model, "generator_predictions"):  # ELECTRA
+        return model.generator_predictions, model.generator_lm_head
+    if hasattr(model, "lm_head"):  # RoBERTa
+        head = model.lm_head
+        return (lambda hidden: head.layer_norm(F.gelu(head.dense(hidden)))), head.decoder
+    if hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
+        return model.head, model.decoder
+    raise BadInput(f"{type(model).__name__} has no masked-language-model head known here", "use a BERT, ELECTRA, RoBERTa or ModernBERT model")
+
+
 def mlm_logits(model: Any, hidden: Tensor) -> Tensor:
     """[..., hidden] -> [..., vocab] through the head of a transformers ForMaskedLM: give it gathered positions, not whole rows."""
-    if hasattr(model, "cls"):  # BERT
-        return model.cls(hidden)
-    if hasattr(model, "generator_predictions"):  # ELECTRA
-        return model.generator_lm_head(model.generator_predictions(hidden))
-    if hasattr(model, "lm_head"):  # RoBERTa
-        return model.lm_head(hidden)
-    if hasattr(model, "head") and hasattr(model, "decoder"):  # ModernBERT
-        return model.decoder(model.head(hidden))
-    raise BadInput(f"{type(model).__name__} has no masked-language-model head known here", "use a BERT, ELECTRA, RoBERTa or ModernBERT model")
+    before, output = mlm_head(model)
+    return output(before(hidden))
 
 
 def word_embeddings(model: Any) -> nn.Embedding:

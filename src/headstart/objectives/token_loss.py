@@ -51,16 +51,6 @@ def masked_lm_loss(logits: Tensor, targets: Tensor, weights: Tensor | None, eps:
     return weighted_mean(token_nll(logits, targets), weights, eps)
 
 
-def next_token_loss(logits: Tensor, ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """(mean -log p of each token that is not padding given those before it, in nats; the number of these tokens).
-
-    Args:
-        logits: [batch, length - 1, vocab], of the positions 0..length - 2; ids: int64 [batch, length].
-    """
-    scored = torch.ones_like(ids[:, 1:], dtype=torch.float32) if attention_mask is None else attention_mask[:, 1:].float()
-    return masked_lm_loss(logits, ids[:, 1:], scored), scored.sum()
-
-
 @torch.no_grad()
 def sample_tokens(logits: Tensor, uniform: Tensor, temperature: float = 1.0, disallow: Tensor | None = None) -> Tensor:
     """int64 [...]: one token id a slot from softmax(logits / temperature); no gradient flows through it.

@@ -23,7 +23,7 @@ from headstart.engine.text_method import TextMethod, check_network, model_folder
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.methods.causal_lm.config import SETTINGS, CausalLMConfig
-from headstart.objectives.token_loss import next_token_loss
+from headstart.objectives.projected_loss import next_token_loss
 
 
 class CausalLM(TextMethod):
@@ -63,8 +63,8 @@ class CausalLM(TextMethod):
 
     def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """Mean -log p(token | tokens before it) over the tokens that are not padding, in nats."""
-        logits = self.model.get_output_embeddings()(self.hidden_states(batch)[:, :-1])  # [batch, length - 1, vocab]
-        loss, predicted = next_token_loss(logits, batch["input_ids"], batch.get("attention_mask"))
+        output = self.model.get_output_embeddings()
+        loss, predicted = next_token_loss(self.hidden_states(batch), output, batch["input_ids"], batch.get("attention_mask"))
         return {"loss": loss, "weight": predicted}
 
     def hidden_states(self, batch: Batch) -> Tensor:

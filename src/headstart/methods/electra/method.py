@@ -22,7 +22,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from headstart.backbones.text import encode, mlm_logits
+from headstart.backbones.text import encode, mlm_head, mlm_logits
 from headstart.core.config import checked, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json
@@ -38,8 +38,9 @@ from headstart.methods.electra import arms, network
 from headstart.methods.electra.config import SETTINGS, ElectraConfig, check, start_lengths
 from headstart.methods.electra.rows import electra_rows
 from headstart.objectives.masking import apply_masking, choose_positions, masking_slots, scatter
+from headstart.objectives.projected_loss import next_token_loss
 from headstart.objectives.ranking import auc
-from headstart.objectives.token_loss import gather_positions, masked_lm_loss, next_token_loss, sample_tokens, token_nll, weighted_mean
+from headstart.objectives.token_loss import gather_positions, masked_lm_loss, sample_tokens, token_nll, weighted_mean
 
 logger = logging.getLogger(__name__)
 
@@ -199,8 +200,9 @@ class Electra(TextMethod):
     def causal_loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Mean -log p(next token) over the tokens that are not padding, and their number."""
         model = self.token_model
-        logits = mlm_logits(model, encode(model.base_model, batch, causal=True)[:, :-1])  # [batch, length - 1, vocab]
-        return next_token_loss(logits, batch["input_ids"], batch.get("attention_mask"))
+        before, output = mlm_head(model)
+        hidden = before(encode(model.base_model, batch, causal=True))
+        return next_token_loss(hidden, output, batch["input_ids"], batch.get("attention_mask"))
 
     def mask(self, batch: Batch, rng: Rng, mask_share: float = MASK_SHARE) -> Masked:
         """Chooses the positions and hides them."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
-from headstart.backbones.text import build_masked_lm, encode, mlm_logits
+from headstart.backbones.text import build_masked_lm, encode, mlm_head, mlm_logits
 from headstart.core.errors import UsageError
 from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Phase
@@ -24,7 +24,8 @@ from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.methods.mlm.config import SETTINGS, MLMConfig
 from headstart.objectives.masking import apply_masking, choose_groups, choose_positions, masking_slots, span_groups, word_groups
-from headstart.objectives.token_loss import gather_positions, masked_lm_loss, next_token_loss
+from headstart.objectives.projected_loss import next_token_loss, projected_lm_loss
+from headstart.objectives.token_loss import gather_positions
 
 
 class MLM(TextMethod):
@@ -121,12 +122,14 @@ class MLM(TextMethod):
 
     def score(self, batch: Batch, masked: Tensor, positions: Tensor, weights: Tensor) -> Tensor:
         hidden = encode(self.encoder, {**batch, "input_ids": masked})
-        logits = mlm_logits(self.model, gather_positions(hidden, positions))  # [batch, slots, vocab]
-        return masked_lm_loss(logits, batch["input_ids"].gather(1, positions), weights)
+        before, output = mlm_head(self.model)
+        kept = before(gather_positions(hidden, positions))  # [batch, slots, dim]
+        return projected_lm_loss(kept, output.weight, output.bias, batch["input_ids"].gather(1, positions), weights)
 
     def causal_loss(self, batch: Batch) -> dict[str, Tensor]:
-        logits = mlm_logits(self.model, encode(self.encoder, batch, causal=True)[:, :-1])
-        loss, predicted = next_token_loss(logits, batch["input_ids"], batch.get("attention_mask"))
+        before, output = mlm_head(self.model)
+        hidden = before(encode(self.encoder, batch, causal=True))
+        loss, predicted = next_token_loss(hidden, output, batch["input_ids"], batch.get("attention_mask"))
         return {"loss": loss, "causal_loss": loss.detach(), "weight": predicted}
 
     @property
