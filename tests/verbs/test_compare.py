@@ -299,12 +299,24 @@ def test_without_labels_halves_of_documents_are_the_weaker_evidence(bench: Bench
 # budgets
 
 
-def test_a_budget_shortens_the_plan_before_it_begins(bench: Bench, tmp_path: Path) -> None:
-    comparison, said = compare(bench, [bench.reader, bench.noise], tmp_path / "out", **{"budget.minutes": 0.001})
+def test_minutes_that_hold_no_verdict_are_refused_with_those_that_do(bench: Bench, tmp_path: Path) -> None:
+    """They once cut the labels, which saved no time: the answer came late, and from fewer labels."""
+    with pytest.raises(UsageError, match=r"0\.001 minutes do not suffice for a verdict: 3 seeds of 4 arms on all labels") as refused:
+        compare(bench, [bench.reader, bench.noise], tmp_path / "out", measure="finetune", **{"budget.minutes": 0.001})
+    assert not (tmp_path / "out" / "points.jsonl").exists(), "before anything is measured"
+    named = re.search(r"--budget.minutes (\S+),", str(refused.value))
+    assert named is not None
+    assert 0.01 < float(named[1]) < 60
+
+
+@pytest.mark.slow
+def test_a_short_budget_keeps_three_seeds_and_all_labels(bench: Bench, tmp_path: Path) -> None:
+    slow = {"measure": "finetune", "seeds": 40, "finetune.learning_rates": (1e-3,)}
+    comparison, said = compare(bench, [bench.reader], tmp_path / "out", **slow, **{"budget.minutes": 0.2})
     plan = comparison.info["plan"]
-    assert plan["seeds"] == 3
-    assert len(plan["labels"]) == 1
-    assert any(line.startswith("Left out to fit 0.001 minutes: 1 of 4 seeds") for line in said)
+    assert 3 <= plan["seeds"] < 40
+    assert max(plan["labels"]) == comparison.info["data"]["train_records"]
+    assert any(line.startswith("Left out to fit 0.2 minutes: ") and "of 40 seeds" in line for line in said)
 
 
 # documents of records

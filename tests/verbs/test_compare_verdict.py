@@ -237,25 +237,41 @@ def test_without_a_budget_everything_is_measured() -> None:
 
 
 @pytest.mark.parametrize(
-    ("budget_s", "seeds", "main", "counts", "further"),
+    ("budget_s", "seeds", "counts", "further"),
     [
-        (246, 5, 900, [33, 100, 300], [(0, -2)]),
-        (160, 5, 900, [33, 100], []),
-        (135, 5, 900, [], []),
-        (110, 4, 900, [], []),
-        (81, 3, 900, [], []),
-        (50, 3, 450, [17, 50], []),
-        (0.001, 3, 14, [], []),
+        (246, 5, [33, 100, 300], [(0, -2)]),
+        (201, 5, [33, 100, 300], []),
+        (175, 4, [33, 100, 300], []),
+        (121, 3, [33, 100, 300], []),
+        (95, 3, [33, 100], []),
+        (81, 3, [], []),
+        (148, 3, [33, 100, 300], [(0, -2)]),
     ],
 )
-def test_a_budget_takes_checkpoints_first_then_the_curve_then_seeds_then_labels(
-    budget_s: float, seeds: int, main: int, counts: list[int], further: list[tuple[int, int]]
+def test_a_budget_takes_checkpoints_first_then_seeds_down_to_three_then_the_curve(
+    budget_s: float, seeds: int, counts: list[int], further: list[tuple[int, int]]
 ) -> None:
     plan = make_plan(NEEDS, one_second, seeds=5, main=900, least=8, counts=None, budget_s=budget_s)
-    assert (plan.seeds, plan.main, plan.counts, plan.further) == (seeds, main, counts, further)
+    assert (plan.seeds, plan.counts, plan.further) == (seeds, counts, further)
     assert plan.left_out
-    if budget_s > 1:
-        assert plan.seconds <= budget_s
+    assert plan.seconds <= budget_s
+
+
+@pytest.mark.parametrize("budget_s", [0.001, 20.0, 60.0, 81.0, 300.0])
+def test_labels_are_never_cut_and_where_three_seeds_do_not_fit_the_plan_says_what_they_take(budget_s: float) -> None:
+    """A training of few labels makes as many steps as one of many, so fewer would save nothing."""
+    plan = make_plan(NEEDS, lambda arm, count: 9.0, seeds=5, main=900, least=8, counts=None, budget_s=budget_s)
+    assert plan.main == 900
+    assert plan.seeds >= 3
+    if budget_s < 81:
+        assert (plan.seeds, plan.counts, plan.further) == (3, [], [])
+        assert plan.seconds == pytest.approx(81.0), "more than the budget: for the caller to refuse"
+
+
+def test_where_no_point_of_the_curve_fits_the_time_is_the_verdicts() -> None:
+    plan = make_plan(NEEDS, lambda arm, count: 9.0, seeds=5, main=900, least=8, counts=None, budget_s=107.0)
+    assert (plan.seeds, plan.counts) == (3, [])
+    assert make_plan(NEEDS, lambda arm, count: 9.0 if count == 900 else 90.0, seeds=5, main=900, least=8, counts=None, budget_s=110.0).seeds == 4
 
 
 def test_a_person_who_wants_two_seeds_gets_two() -> None:

@@ -149,26 +149,33 @@ def final_recipe(rate: float | None, text_field: str, label_field: str, device: 
 
 
 def prices_on_labels(start: Start, labels: Labels, device: str) -> tuple[Prices, int]:
-    """(what fine-tuning costs, the number of threads on which it is fastest), from short trainings of the first half: a trained network costs what a
-    fresh one does."""
+    """(what fine-tuning costs, the number of threads on which it is fastest), from the first half: a trained network costs what a fresh one does."""
     began = time.perf_counter()
     bench = fine_tuning(start, labels, device)
     a_point = time.perf_counter() - began
-    draw, config = labels.splits[0], bench.config
+    draw = labels.splits[0]
     assert draw.test is not None
-    part = draw.train[: PROBE_STEPS * config.batch]
-    one_pass = dataclasses.replace(config, epochs=PROBE_STEPS / max(1, len(part) // config.batch))
+    a_score, threads = time_a_score(bench, draw.train, len(draw.test))
+    return Prices(True, a_score, a_point), threads
+
+
+def time_a_score(bench: Bench, chosen: np.ndarray, tested: int) -> tuple[float, int]:
+    """(about the seconds of `Bench.score` on these records with so many test records, the number of threads that they hold for), from short
+    trainings."""
+    config = bench.config
+    part = chosen[: PROBE_STEPS * config.batch]
+    short = dataclasses.replace(config, epochs=PROBE_STEPS / max(1, len(part) // config.batch))
 
     def a_step() -> float:
         encoder = load_encoder(bench.folder, fresh=True)
         started = time.perf_counter()
-        steps = train(bench.job, encoder, take(bench.train_rows, part), one_pass, config.learning_rates[0], 0, bench.device)[2]
+        steps = train(bench.job, encoder, take(bench.train_rows, part), short, config.learning_rate, 0, bench.device)[2]
         return (time.perf_counter() - started) / steps
 
     a_step()  # wakes up threads and libraries
     seconds, threads = fastest_threads(a_step, bench.device)
-    steps = epochs(config, len(draw.train)) * len(draw.train) / config.batch
-    return Prices(True, seconds * (steps + len(draw.test) / (3 * config.batch)), a_point), threads  # scoring is the third of a step
+    steps = epochs(config, len(chosen)) * len(chosen) / config.batch
+    return seconds * (steps + tested / (3 * config.batch)), threads  # scoring is the third of a step
 
 
 def fastest_threads(seconds: Callable[[], float], device: torch.device) -> tuple[float, int]:

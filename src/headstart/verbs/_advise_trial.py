@@ -22,8 +22,8 @@ from headstart.verbs._advise_verdict import GIVEN, RANDOM
 
 TRIAL_SHARE = 0.2
 """Of the budget, for the answer: measuring speeds, training and measuring. The rest is the winner's run."""
-MEASURING_SHARE = 0.5
-"""Of the trial, at most, for measuring: more labels or splits do not help a network that has learned too little."""
+MEASURING_SHARE = 0.6
+"""Of the trial, at most, for measuring: more splits do not help a network that has learned too little."""
 OVERHEAD_SHARE = 0.6  # of the trial, at most, may go into starting the runs
 FEWEST_STEPS = 10  # at the first rung
 LEAST_SHARE = 0.25

@@ -1,4 +1,8 @@
-"""Which points fit the minutes that a person gives: seeds first (the verdict needs them), then the label curve, then earlier checkpoints. Pure."""
+"""Which points fit the minutes that a person gives. Pure.
+
+What gives way, in this order: earlier checkpoints, which only the plot shows; seeds, down to the three that an interval needs; the label curve. All
+labels stay: a training of few costs what one of many does (`tasks.label_curve.FEWEST_STEPS`), so fewer would save no time and weaken the verdict.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +29,7 @@ class Plan:
     """What will be measured."""
 
     seeds: int
-    main: int  # labels of the points that decide
+    main: int  # labels of the points that decide: all
     counts: list[int]  # smaller numbers of labels, with the final exports
     further: list[tuple[int, int]]  # (arm, export) beyond those that the verdict reads
     points: int = 0
@@ -52,30 +56,35 @@ def make_plan(
     counts: Sequence[int] | None,
     budget_s: float | None,
 ) -> Plan:
-    """The plan for a budget; without one everything.
+    """The plan for a budget; without one everything. Its `seconds` are more than the budget where not even the least fits.
 
     Args:
         needs: of each arm.
         seconds: (arm, labels) -> about what one training takes.
-        seeds, main: as asked for. Where they do not fit, seeds go down to three, then labels to half and half again, not below `least`.
+        seeds: as asked for; where they do not fit, down to three.
+        main: labels of the points that decide.
+        least: fewest labels of the curve.
         counts: of the label curve; None: `curve_counts`.
     """
+    curve = sorted(curve_counts(main, least) if counts is None else {count for count in counts if count < main})
+    fewest = min(FEWEST_SEEDS, seeds)
 
-    def deciding(n_seeds: int, labels: int) -> float:
-        return sum(n_seeds * need.sources * len(need.needed) * seconds(arm, labels) for arm, need in enumerate(needs))
+    def deciding(n_seeds: int) -> float:
+        return sum(n_seeds * need.sources * len(need.needed) * seconds(arm, main) for arm, need in enumerate(needs))
 
-    n, labels = seeds, main
-    left_out: list[str] = []
-    if budget_s is not None:
-        while n > min(FEWEST_SEEDS, seeds) and deciding(n, labels) > budget_s:
-            n -= 1
-        while labels // 2 >= least and deciding(n, labels) > budget_s:
-            labels //= 2
-    if n < seeds:
-        left_out.append(f"{seeds - n} of {seeds} seeds")
-    if labels < main:
-        left_out.append(f"more than {labels} of {main} labels")
-    plan = Plan(n, labels, [], [], n * sum(need.sources * len(need.needed) for need in needs), deciding(n, labels), left_out)
+    def a_count(n_seeds: int, count: int) -> float:
+        return sum(n_seeds * need.sources * seconds(arm, count) for arm, need in enumerate(needs))
+
+    def most_seeds(smaller: Sequence[int]) -> int:
+        """As many as fit beside these numbers of labels, at least the fewest."""
+        fitting = (n for n in range(seeds, fewest, -1) if budget_s is None or deciding(n) + sum(a_count(n, count) for count in smaller) <= budget_s)
+        return next(fitting, fewest)
+
+    n = most_seeds(curve)
+    if budget_s is not None and curve and deciding(n) + a_count(n, curve[0]) > budget_s:
+        n = most_seeds([])  # not one of them fits: the time is the verdict's
+    left_out = [f"{seeds - n} of {seeds} seeds"] if n < seeds else []
+    plan = Plan(n, main, [], [], n * sum(need.sources * len(need.needed) for need in needs), deciding(n), left_out)
 
     def fits(points: int, cost: float) -> bool:
         if budget_s is not None and plan.seconds + cost > budget_s:
@@ -83,15 +92,15 @@ def make_plan(
         plan.points, plan.seconds = plan.points + points, plan.seconds + cost
         return True
 
-    for count in sorted(curve_counts(labels, least) if counts is None else {count for count in counts if count < labels}):
-        if fits(n * sum(need.sources for need in needs), sum(n * need.sources * seconds(arm, count) for arm, need in enumerate(needs))):
+    for count in curve:
+        if fits(n * sum(need.sources for need in needs), a_count(n, count)):
             plan.counts.append(count)
         else:
-            left_out.append(f"{count} labels")
+            left_out.append(f"the points with {count} labels")
     for station in sorted({station for need in needs for station in need.further}, reverse=True):
         for arm, need in enumerate(needs):
             if station in need.further:
-                if fits(n * need.sources, n * need.sources * seconds(arm, labels)):
+                if fits(n * need.sources, n * need.sources * seconds(arm, main)):
                     plan.further.append((arm, station))
                 elif "earlier checkpoints" not in left_out:
                     left_out.append("earlier checkpoints")

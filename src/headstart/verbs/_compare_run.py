@@ -11,18 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from headstart.core import hardware
 from headstart.core.config import plain
-from headstart.core.errors import MissingDependency
+from headstart.core.errors import MissingDependency, UsageError
 from headstart.core.files import atomic_write, write_json
 from headstart.core.run import now
 from headstart.engine.device import resolve_device
 from headstart.tasks.config import FinetuneConfig
-from headstart.tasks.label_curve import Curve, labels_worth
+from headstart.tasks.label_curve import DEV_SHARE, Curve, labels_worth
 from headstart.tasks.leaks import find_overlap, training_leaks
 from headstart.tasks.metrics import FEWEST_SEEDS
 from headstart.verbs import _compare_lines as words
+from headstart.verbs._advise_measure import on_threads, time_a_score
+from headstart.verbs._advise_verdict import rounded_up
 from headstart.verbs._compare_arms import Arm
 from headstart.verbs._compare_measure import Item, Labelled, Measuring, Points, Values
 from headstart.verbs._compare_plan import Need, Plan, make_plan
@@ -33,6 +36,7 @@ from headstart.verbs._compare_verdict import at_equal_compute, conclude, interva
 from headstart.verbs.pretrain import git_commit, versions
 
 KIND, FORMAT_VERSION = "comparison", 1
+TOLERANCE = 1.2  # what may be planned beyond the minutes that were given before they are refused
 
 
 @dataclass
@@ -167,10 +171,17 @@ class OnLabels(Comparing):
     """Fine-tuning (or a probe) on labelled records."""
 
     def run(self, labelled: Labelled) -> Comparison:
-        settings = self.settings
         self.test_share = labelled.test_share
-        self.measuring = Measuring(self.arms, labelled, self.config, settings.measure, Points(self.out / "points.jsonl"), self.say, self.live)
+        points = Points(self.out / "points.jsonl")
+        self.measuring = Measuring(self.arms, labelled, self.config, self.settings.measure, points, self.say, self.live)
         self.metric = self.measuring.metric
+        prices, threads = self.prices(labelled)
+        self.refuse_too_few_minutes(prices)
+        with on_threads(threads):
+            return self.measured(labelled)
+
+    def measured(self, labelled: Labelled) -> Comparison:
+        settings = self.settings
         self.write(evidence="labels", task=settings.task, metric=self.metric, measure=settings.measure, data=self.data(labelled))
         leaks = self.leaks(labelled)
         for line in leaks:
@@ -201,6 +212,42 @@ class OnLabels(Comparing):
         self.keep(arm, station, count, values)
         return values
 
+    def prices(self, labelled: Labelled) -> tuple[dict[int, float], int]:
+        """(about the seconds of one training of each random start's network with all labels, on how many threads); a probe costs next to nothing."""
+        if self.settings.measure == "linear-probe":
+            return {}, torch.get_num_threads()
+        draw, found = labelled.draws[0], {}
+        threads = torch.get_num_threads()
+        for number in sorted(set(self.network.values())):
+            bench = self.measuring.bench(number, 0, -1)
+            found[number], threads = time_a_score(bench, draw.subsets[labelled.main], labelled.test_records)
+        return found, threads
+
+    def refuse_too_few_minutes(self, prices: dict[int, float]) -> None:
+        """Before anything is measured: the least that gives a verdict is the choice of each arm's rate, and three seeds."""
+        minutes = self.settings.budget.minutes
+        if minutes is None or not prices or self.measuring.points.found:
+            return
+        least = 0.0
+        for number, (arm, reading) in enumerate(zip(self.arms, self.readings, strict=True)):
+            rates = len(self.measuring.config_of(arm.final).learning_rates)
+            trainings = (rates * (1 - DEV_SHARE) if rates > 1 else 0.0) + self.fewest * len(arm.sources) * len(reading.parts)
+            least += trainings * prices[self.network.get(number, number)]
+        self.refuse_unless(least, 60 * minutes)
+
+    @property
+    def fewest(self) -> int:
+        return min(FEWEST_SEEDS, self.settings.seeds)
+
+    def refuse_unless(self, least_s: float, budget_s: float) -> None:
+        """Raises UsageError where even the least takes more than a fifth longer than the minutes that were given."""
+        if least_s > TOLERANCE * budget_s:
+            raise UsageError(
+                f"{budget_s / 60:g} minutes do not suffice for a verdict: {self.fewest} seeds of {len(self.arms)} arms on all labels take about"
+                f" {least_s / 60:.1f}.",
+                f"Give --budget.minutes {rounded_up(1.1 * least_s / 60)}, fewer runs, or --measure linear-probe, which asks another question.",
+            )
+
     def plan(self, labelled: Labelled) -> Plan:
         """Chooses learning rates, measures the first point of each arm, and plans the others from the time that it took."""
         first = {}
@@ -214,7 +261,8 @@ class OnLabels(Comparing):
             needed = tuple(station for station, _ in reading.parts)
             needs.append(Need(len(one.sources), needed, tuple(station for station in one.stations() if station not in needed)))
         minutes = self.settings.budget.minutes
-        spent = time.monotonic() - self.began
+        each = float(np.mean([point.train_s + point.test_s for point in first.values()]))
+        begun = time.monotonic() - self.began - each * len(first)  # the first points are of the plan
         plan = make_plan(
             needs,
             lambda arm, count: self.measuring.seconds(Item(arm, 0, -1, count, 0), first[arm]),
@@ -222,11 +270,12 @@ class OnLabels(Comparing):
             main=labelled.main,
             least=labelled.least,
             counts=self.settings.counts or None,
-            budget_s=None if minutes is None else max(60 * minutes - spent, 0.0),
+            budget_s=None if minutes is None else max(60 * minutes - begun, 0.0),
         )
+        if minutes is not None:
+            self.refuse_unless(begun + plan.seconds, 60 * minutes)
         self.measuring.labelled = labelled.with_counts([plan.main, *plan.counts], plan.seeds)
         self.measuring.total = plan.points
-        each = float(np.mean([point.train_s + point.test_s for point in first.values()]))
         self.write(
             plan={
                 "points": plan.points, "measured": len(first), "seconds_a_point": each, "minutes": plan.seconds / 60, "seeds": plan.seeds,

@@ -259,7 +259,7 @@ class _Advising:
             before = spent["speed_s"] + spent["measuring_s"]
             trial = plan(found, budget["trial_seconds"] - before, prices)
             for late in trial.late:
-                why = f"its trial does not fit into a fifth of the budget (it leaves its unigram plateau after about {earliest(late):,} steps)"
+                why = f"a fifth of the budget has no time to train it off its unigram plateau (about {earliest(late):,} steps) and to measure it too"
                 needed = minutes_for([*trial.candidates, late], budget["minutes"], before, prices)
                 left_out.append({"method": late.arm, "why": why, "minutes": needed})
             if not trial.rungs:
