@@ -11,6 +11,7 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 from headstart.core.errors import UsageError
+from headstart.core.words import did_you_mean
 
 if TYPE_CHECKING:
     from headstart.claims._claim import Claim
@@ -28,7 +29,7 @@ def checked_claim(slug: str) -> str:
         UsageError: it has none.
     """
     if slug not in claim_names():
-        raise UsageError(f"There is no claim '{slug}'.", f"The claims: {', '.join(claim_names())}.")
+        raise UsageError(f"There is no claim '{slug}'.", f"{did_you_mean(slug, claim_names())}The claims: {', '.join(claim_names())}.")
     return slug
 
 

@@ -6,20 +6,25 @@ import json
 import sys
 from typing import Any
 
+from headstart.cli import _flags
+
 HELP = "which pre-training helps on your data, how much, at what cost; ends with the command to run"
 EXAMPLE = "headstart advise --data my/texts --labels labels.jsonl --budget.minutes 10"
 
 
 def parse(argv: list[str]) -> Any:
-    import tyro
-
     from headstart.verbs._advise_settings import AdviseSettings
 
-    return tyro.cli(AdviseSettings, args=argv, prog="headstart advise", description=f"{HELP}.\nexample: {EXAMPLE}")
+    return _flags.from_dataclass(AdviseSettings(), argv, "headstart advise", f"{HELP}.\nexample: {EXAMPLE}")
 
 
 def run(settings: Any) -> int:
     from headstart.cli.pretrain import screen
+    from headstart.verbs._advise_settings import checked
+    from headstart.verbs.config import refuse_absent_data
+
+    if not (checked(settings) / "advice.json").exists():
+        refuse_absent_data(settings.data)  # before torch is imported
     from headstart.verbs.advise import advise_with
 
     with screen(sys.stderr if settings.json else sys.stdout) as (say, live):

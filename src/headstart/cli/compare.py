@@ -7,6 +7,8 @@ import sys
 from itertools import takewhile
 from typing import Any
 
+from headstart.cli import _flags
+
 HELP = "which of several runs is better for your task, at equal compute, and whether the difference is more than noise"
 EXAMPLE = "headstart compare runs/causal-lm-tiny-0 runs/mlm-tiny-0 --labels labels.jsonl --budget.minutes 5"
 
@@ -16,17 +18,18 @@ def parse(argv: list[str]) -> Any:
     if not argv:
         print(f"usage: headstart compare RUN RUN ... --labels FILE [...]\n\n{HELP}\n\nexample: {EXAMPLE}")
         raise SystemExit(2)
-    import tyro
-
-    from headstart.verbs.compare import CompareSettings
+    from headstart.verbs._compare_settings import CompareSettings
 
     folders = list(takewhile(lambda argument: not argument.startswith("-"), argv))
     flags = [*(["--runs", *folders] if folders else []), *argv[len(folders) :]]
-    return tyro.cli(CompareSettings, args=flags, prog="headstart compare RUN RUN ...", description=f"{HELP}.\nexample: {EXAMPLE}")
+    return _flags.from_dataclass(CompareSettings(), flags, "headstart compare", f"{HELP}.\nexample: {EXAMPLE}")
 
 
 def run(settings: Any) -> int:
     from headstart.cli.pretrain import screen
+    from headstart.verbs._compare_settings import check
+
+    check(settings)  # before torch is imported
     from headstart.verbs.compare import compare_with
 
     with screen(sys.stderr if settings.json else sys.stdout) as (say, live):

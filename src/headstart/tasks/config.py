@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, TypeAlias
 
 Pooling = Literal["auto", "cls", "mean", "last"]
+Measure: TypeAlias = Literal["finetune", "linear-probe"]
+TEXT_TASKS = ("classification", "regression")
+"""Tasks with one label a text, which label curves and comparisons can draw from."""
 
 
 @dataclass

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +29,7 @@ from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import resolve_device
 from headstart.engine.probes import fit_linear_probe
 from headstart.interop.transformers_io import Encoder, load_encoder
-from headstart.tasks.config import FinetuneConfig, Pooling
+from headstart.tasks.config import TEXT_TASKS, FinetuneConfig, Measure, Pooling
 from headstart.tasks.data import TextData
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.metrics import Interval, classification_metrics, difference
@@ -39,8 +39,6 @@ from headstart.tasks.splits import nested_subsets, stratified_splits
 from headstart.tasks.text_classification import choose_pooling, pool
 from headstart.tasks.training import EVAL_BATCH, predict, train
 
-Measure: TypeAlias = Literal["finetune", "linear-probe"]
-TEXT_TASKS = ("classification", "regression")
 TEST_SHARE = 0.25
 DEV_SHARE = 0.25
 _GRID = 200  # counts at which the two curves are compared, evenly spaced in their logarithm

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headstart.tasks.config import FinetuneConfig
-from headstart.tasks.label_curve import Measure
-from headstart.verbs.demo import FINETUNE
+from headstart.core.errors import BadInput, UsageError
+from headstart.tasks import recipe
+from headstart.tasks.config import TEXT_TASKS, FinetuneConfig, Measure
 
-RECIPE = dataclasses.replace(FINETUNE, learning_rates=(), max_length=None)
-"""That of `demo`; which rates are tried depends on the size of the network."""
+RECIPE = FinetuneConfig(**recipe.SMALL)
+"""For every network alike; which rates are tried depends on its size."""
 
 
 @dataclass
@@ -57,3 +56,31 @@ class CompareSettings:
     """Print comparison.json."""
     debug: bool = False
     """Show tracebacks."""
+
+
+def check(settings: CompareSettings) -> None:
+    """Refuses, before anything is loaded, what cannot be compared.
+
+    Raises:
+        UsageError: a setting. BadInput: a folder that is not there.
+    """
+    if not settings.runs:
+        raise UsageError("No run is given.", "example: headstart compare runs/mlm-tiny-0 runs/electra-tiny-0 --labels labels.jsonl")
+    if settings.task not in TEXT_TASKS:
+        mend = f"The tasks: {', '.join(TEXT_TASKS)}; `headstart finetune` has others."
+        raise UsageError(f"There is no comparison on the task '{settings.task}'.", mend)
+    if settings.measure == "linear-probe" and settings.task != "classification":
+        raise UsageError("A linear probe is for classification.", "Leave out --measure.")
+    if settings.test is not None and settings.labels is None:
+        raise UsageError("--test needs --labels.", "Give the labelled training records: --labels FILE.")
+    if settings.seeds < 1:
+        raise UsageError(f"--seeds is {settings.seeds}.", "Give at least 1; three or more give an interval.")
+    if settings.budget.minutes is not None and not 0 < settings.budget.minutes < float("inf"):
+        raise UsageError(f"--budget.minutes is {settings.budget.minutes:g}.", "Give a number above 0.")
+    for name in ("text_field", "second_field", "label_field"):
+        if getattr(settings.finetune, name) != getattr(RECIPE, name):
+            flag = name.replace("_", "-")
+            raise UsageError(f"--finetune.{flag} is not used here.", f"Give --{flag}.")
+    for folder in settings.runs:
+        if not folder.is_dir():
+            raise BadInput("is not a folder.", "Give a run, an export or a transformers folder.", file=folder)

@@ -49,15 +49,12 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.config import replace_nested
-from headstart.core.errors import UsageError
 from headstart.core.files import locked
 from headstart.core.terminal import printable
-from headstart.tasks.label_curve import TEXT_TASKS
-from headstart.tasks.metrics import FEWEST_SEEDS
 from headstart.verbs._compare_arms import Arm, read_arms
 from headstart.verbs._compare_measure import read_labelled
 from headstart.verbs._compare_run import Comparison, OnLabels, Unlabelled
-from headstart.verbs._compare_settings import RECIPE, CompareBudget, CompareSettings
+from headstart.verbs._compare_settings import CompareBudget, CompareSettings, check
 from headstart.verbs._compare_unlabelled import held_out_documents
 
 __all__ = ["CompareBudget", "CompareSettings", "Comparison", "compare", "compare_with"]
@@ -90,7 +87,7 @@ def compare(
 
 def compare_with(settings: CompareSettings, *, say: Callable[[str], None] = print, live: Callable[[str], None] | None = None) -> Comparison:
     """As `compare`, from settings."""
-    _check(settings)
+    check(settings)
     arms, starts = read_arms(settings.runs)
     out = settings.out or Path("runs") / "comparisons" / _folder_name(arms)
     config = dataclasses.replace(
@@ -107,26 +104,6 @@ def compare_with(settings: CompareSettings, *, say: Callable[[str], None] = prin
     labelled.with_counts([count for count in settings.counts if count < labelled.main], settings.seeds)  # refuses those that cannot be drawn
     with locked(out / ".lock", "compares into this folder"):
         return OnLabels(settings, config, all_arms, network, out, told, live).run(labelled)
-
-
-def _check(settings: CompareSettings) -> None:
-    if not settings.runs:
-        raise UsageError("No run is given.", "example: headstart compare runs/mlm-tiny-0 runs/electra-tiny-0 --labels labels.jsonl")
-    if settings.task not in TEXT_TASKS:
-        mend = f"The tasks: {', '.join(TEXT_TASKS)}; `headstart finetune` has others."
-        raise UsageError(f"There is no comparison on the task '{settings.task}'.", mend)
-    if settings.measure == "linear-probe" and settings.task != "classification":
-        raise UsageError("A linear probe is for classification.", "Leave out --measure.")
-    if settings.test is not None and settings.labels is None:
-        raise UsageError("--test needs --labels.", "Give the labelled training records: --labels FILE.")
-    if settings.seeds < 1:
-        raise UsageError(f"--seeds is {settings.seeds}.", f"Give at least {FEWEST_SEEDS}.")
-    if settings.budget.minutes is not None and not 0 < settings.budget.minutes < float("inf"):
-        raise UsageError(f"--budget.minutes is {settings.budget.minutes:g}.", "Give a number above 0.")
-    for name in ("text_field", "second_field", "label_field"):
-        if getattr(settings.finetune, name) != getattr(RECIPE, name):
-            flag = name.replace("_", "-")
-            raise UsageError(f"--finetune.{flag} is not used here.", f"Give --{flag}.")
 
 
 def _folder_name(arms: Sequence[Arm]) -> str:
