@@ -245,6 +245,20 @@ def test_phases_spikes_restarts_and_the_plateau_of_a_run(everything: Path) -> No
     assert first.changed == [("budget.steps", "400", "flag"), ("optimizer.learning_rate", "0.004", "preset")]
 
 
+def test_the_causal_phase_of_a_masked_run_has_the_plateau_line_too(tmp_path: Path) -> None:
+    """Its loss is the one that is there while the run leaves the plateau; mlm_loss begins afterwards."""
+    run = write_run(tmp_path / "runs" / "mlm-tiny-0", method="mlm")
+    info = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(info | {"plateau": {"metric": "mlm_loss", "entropy": ENTROPY}}))
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = [{**line, ("causal_loss" if line["step"] <= 200 else "mlm_loss"): line["loss"]} for line in lines]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    charts = {chart.title: chart.plateau for chart in sections(tmp_path / "runs")["mlm-tiny-0"].charts}
+    assert {title for title, plateau in charts.items() if plateau == ENTROPY} == {"mlm_loss", "causal_loss"}
+    (run / "run.json").write_text(json.dumps(info | {"plateau": None}))
+    assert all(chart.plateau is None for chart in sections(tmp_path / "runs")["mlm-tiny-0"].charts), "given weights begin elsewhere"
+
+
 def test_the_command_to_repeat_is_what_was_typed_or_the_same_settings() -> None:
     typed = {"method": "mlm", "command": ["/usr/bin/headstart", "pretrain", "mlm", "--data", "my texts"]}
     assert repeat_command(typed) == "headstart pretrain mlm --data 'my texts'"

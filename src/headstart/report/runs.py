@@ -20,6 +20,8 @@ from headstart.verbs._follow import Curves, Followed, Series, finite
 AXES = ("tokens", "flops", "wall_s")
 """What a curve may be drawn against besides the step."""
 SPEED = ("tokens_per_second", "data_wait_share", "mfu")
+FIRST_PHASE = "causal_loss"
+"""The loss of a causal phase (mlm, electra): it begins on the same plateau as the loss that the run is judged by, and leaves it first."""
 MAX_SAMPLES = 8
 MAX_LINES, MAX_LINE = 8, 1500
 AXIS_POINTS = 100
@@ -28,6 +30,7 @@ EXPLAINED = {
     "loss": "training loss; held out where the dashed line runs",
     "mlm_loss": "masked tokens, nats",
     "mlm_loss_hidden": "masked tokens that the input hides, nats",
+    "causal_loss": "every next token, nats: the causal phase that a run begins with",
     "gradient_norm": "before clipping",
     "learning_rate": "as the schedule sets it",
     "tokens_per_second": "over the last log steps",
@@ -200,7 +203,8 @@ def _charts(curves: Curves, metric: str, entropy: float) -> list[Chart]:
         pieces = [("training", curves.series.get(name)), ("held out", held_out.get(name))]
         series = [(label, piece) for label, piece in pieces if piece is not None]
         first = not charts
-        charts.append(Chart(printable(name), EXPLAINED.get(name, ""), series, entropy if name == metric and math.isfinite(entropy) else None, first))
+        plateau = entropy if name in (metric, FIRST_PHASE) and math.isfinite(entropy) else None
+        charts.append(Chart(printable(name), EXPLAINED.get(name, ""), series, plateau, first))
     probes = {name: series for name, series in curves.probes.items() if not name.startswith("held_out/")}
     charts += [Chart(printable(name), EXPLAINED.get(name, ""), [("probe", series)]) for name, series in probes.items()]
     return charts + [Chart(name, EXPLAINED[name], [("training", _known_speed(curves, name))]) for name in SPEED if name in curves.series]
