@@ -32,6 +32,7 @@ FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000"
 """Pillow's names of what is opened. Others (PostScript runs a program) are not."""
 DTYPES = ("uint8", "uint16", "float32")
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+MAKE_SMALLER = "Make it smaller, or raise --image.max-megapixels."
 NPY_MAGIC = b"\x93NUMPY"
 
 Content: TypeAlias = bytes | np.ndarray
@@ -181,6 +182,8 @@ def _opened(content: Content, form: Form) -> Any:
         return _picture(content, form)
     except (Unusable, MissingDependency):
         raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, twice ours
+        raise Unusable(f"has more than {form.max_pixels / 1e6:g} million pixels.", MAKE_SMALLER) from error
     except Exception as error:  # a decoder of foreign bytes may raise anything
         refuse_limits(error, "an image")
         raise Unusable(f"is no image, damaged, or cut off ({_first_line(error)}).", "Copy or export it again, or remove it.") from error
@@ -297,7 +300,7 @@ def _refuse_size(height: int, width: int, bands: int, itemsize: int, form: Form)
         raise Unusable(f"is {width} x {height} pixels.", "Remove it.")
     if height * width > form.max_pixels:
         raise Unusable(
-            f"is {width:,} x {height:,} pixels, more than {form.max_pixels / 1e6:g} million.", "Make it smaller, or raise --image.max-megapixels."
+            f"is {width:,} x {height:,}, more than {form.max_pixels / 1e6:g} million pixels.", MAKE_SMALLER
         )
     room = (memory_total() or 2**33) // 10
     if height * width * bands * itemsize > room:

@@ -55,7 +55,11 @@ def prepare_images(sources: Sequence[str | Path], out: Path, config: ImageConfig
         MissingDependency: Pillow or tifffile is not installed.
     """
     require_libraries()
-    inputs = find_images(sources, config)
+    return prepare_inputs(find_images(sources, config), sources, out, config)
+
+
+def prepare_inputs(inputs: Inputs, sources: Sequence[str | Path], out: Path, config: ImageConfig) -> ImageStore:
+    """The same where the files are chosen already (pairs of images)."""
     _check_place(out, sources)
     out.mkdir(parents=True, exist_ok=True)
     with locked(out / ".lock", "prepares this store"):
@@ -376,6 +380,8 @@ def _write_inputs(path: Path, files: list[InputFile], hashes: dict[int, str]) ->
         pq.write_table(pa.table(columns, schema=INPUT_SCHEMA), opened)
 
 
+OF_PAIRS = ("pairs.json", "pairs.npy", "pair_scenes.npy", "pairs_held_out.npy")
+"""What `pairs.py` adds to a store."""
 INPUT_FIELDS = {"name": "name", "bytes": "size", "mtime_ns": "mtime_ns", "label": "label"}
 INPUT_SCHEMA = pa.schema([("name", pa.string()), ("bytes", pa.int64()), ("mtime_ns", pa.int64()), ("label", pa.string()), ("sha256", pa.string())])
 
@@ -402,7 +408,7 @@ def _check_place(out: Path, sources: Sequence[str | Path]) -> None:
             mend = "Give a folder elsewhere: nothing is written into your data."
             raise UsageError(f"the store {out} would lie inside the data folder {source}.", mend)
     arrays = {f"{name}.npy" for name in (*ARRAYS, *(name for names in PIXELS.values() for name in names))}
-    ours = {"manifest.json", "inputs.parquet", "quarantine.jsonl", ".work", ".lock", *arrays}
+    ours = {"manifest.json", "inputs.parquet", "quarantine.jsonl", ".work", ".lock", *arrays, *OF_PAIRS}
     if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir() if not path.name.endswith(".tmp")} - ours):
         raise UsageError(f"{out} holds other files.", "Give a new folder for the store.")
     for name in sorted(ours):  # what is written or deleted there

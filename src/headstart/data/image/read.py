@@ -34,6 +34,7 @@ from headstart.data.image.sources import KINDS, InputFile
 AGAIN = "Copy or download the file again."
 BATCH_BYTES = 2**24
 LABEL_BYTES = 4096
+TAR_TAIL = 2**20
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError)
 
 
@@ -286,11 +287,23 @@ def _tar(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
                     label = _exactly(archive.extractfile(member), member.size).decode("utf-8", "replace").strip() or None
             if image is not None:
                 yield image if isinstance(image, Fault) else Record(number, image, label)
-            if number == 0:
+            if what := _end_of_tar(file.path, archive.offset):
+                yield Fault(number + 1, what, AGAIN)
+            elif number == 0:
                 yield Fault(0, "holds no image.", f"Its members' suffixes must be known: {' '.join(KINDS)}.")
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         refuse_limits(error, file.path)
         yield Fault(number + 1, f"is damaged, cut off, or no .tar file ({_first_line(error)}).", AGAIN)
+
+
+def _end_of_tar(path: Path, offset: int) -> str | None:
+    """What is wrong with the end of an archive: tarfile takes a cut for an end, and stops at the first of several that were joined."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        rest = file.read(TAR_TAIL)
+    if len(rest) < tarfile.BLOCKSIZE or any(rest[: tarfile.BLOCKSIZE]):
+        return "is cut off: the mark of its end is missing."
+    return "goes on after the mark of its end (joined archives)." if any(rest) else None
 
 
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, number: int, second: bool) -> bytes | Fault:
