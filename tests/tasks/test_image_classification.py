@@ -13,9 +13,10 @@ from PIL import Image
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import BadInput, UsageError
 from headstart.interop.vit import save_vit
-from headstart.tasks.image_classification import build, finetune_images, frozen_features, parameter_groups, predict, statistics
+from headstart.tasks.image_classification import build, finetune_images, frozen_features, parameter_groups, statistics
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData, average_precision, image_metrics, read_images
+from headstart.tasks.image_network import load_classifier, predict
 
 SHAPE = ViTConfig(image_size=(16, 16), patch_size=4, channels=1, hidden_size=24, num_layers=2, num_heads=2)
 QUICK: dict[str, Any] = {"steps": 80, "batch": 16, "learning_rate": 3e-3, "flip": 0.0}
@@ -140,3 +141,21 @@ def test_folders_of_classes_are_read_and_what_does_not_fit_is_refused(folder: Pa
         finetune_images(folder, ImageData(np.zeros((2, 3, 16, 16), np.uint8), np.array([0, 1])), data)
     with pytest.raises(UsageError, match=r"crop_smallest is 0\."):
         ImageFinetuneConfig(crop_smallest=0.0)
+
+
+def test_a_saved_model_predicts_what_it_predicted(folder: Path, tmp_path: Path) -> None:
+    data = bars(24, 1)
+    result = finetune_images(folder, bars(64, 0), data, config=ImageFinetuneConfig(**QUICK), seeds=1, baseline=False, out=tmp_path / "out")
+    saved = load_classifier(tmp_path / "out" / "model", device="cpu")
+    guesses = saved.predict(list(data.images))
+    right = sum(guess == data.classes[label] for guess, label in zip(guesses, data.labels, strict=True))
+    assert right / 24 == result.arms[0].runs[0].metrics["accuracy"]
+    picture = tmp_path / "one.png"
+    Image.fromarray(data.images[5, 0]).save(picture)
+    assert saved.predict([picture]) == [guesses[5]]
+    task = tmp_path / "out" / "model" / "task.json"
+    text = task.read_text()
+    for spoiled in (text.replace('"across"', "3"), text.replace('"mean"', '"men"'), text.replace('"format_version": 1', '"format_version": 2')):
+        task.write_text(spoiled)
+        with pytest.raises(BadInput):
+            load_classifier(tmp_path / "out" / "model")

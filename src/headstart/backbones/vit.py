@@ -155,7 +155,8 @@ class ViT(nn.Module):
         """Rotary positions of a grid's patches; the class token is not turned."""
         if self.config.positions != "rope":
             return None
-        rotation = rope_2d(grid_coordinates(grid, next(self.blocks.parameters()).device), self.config.hidden_size // self.config.num_heads, self.config.rope_base)
+        config, device = self.config, next(self.blocks.parameters()).device
+        rotation = rope_2d(grid_coordinates(grid, device), config.hidden_size // config.num_heads, config.rope_base)
         if self.config.groups:
             rotation = Rotation(*(part.repeat(len(self.config.groups), 1) for part in rotation))
         if keep is not None:

@@ -15,9 +15,10 @@ from headstart.core.files import atomic_write
 from headstart.data.arrays import HEADER_ERRORS
 from headstart.engine.evaluation import evaluate
 from headstart.engine.probes import fit_linear_probe, linear_probe
-from headstart.tasks.image_classification import build, frozen_features, predict, statistics, train_classifier
+from headstart.tasks.image_classification import build, frozen_features, statistics, train_classifier
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData, image_metrics
+from headstart.tasks.image_network import predict
 from headstart.verbs.sample import load_run
 
 EVALUATION_BATCH = 256

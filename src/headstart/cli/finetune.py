@@ -26,13 +26,15 @@ def parse(argv: list[str]) -> Arguments:
     """TASK, then flags."""
     if not argv or argv[0].startswith("-"):
         print(f"usage: headstart finetune TASK --init FOLDER --train FILE --test FILE [...]\n\n{HELP}")
-        print("\ntasks: classification, regression, tagging, question-answering   (headstart finetune TASK --help lists the flags)\n")
+        from headstart.verbs._finetune_settings import TASKS
+
+        print(f"\ntasks: {', '.join(TASKS)}   (headstart finetune TASK --help lists the flags)\n")
         print(f"example: {EXAMPLE}")
         raise SystemExit(0 if argv and argv[0] in ("-h", "--help") else 2)
-    from headstart.verbs._finetune_settings import FinetuneSettings, check_task
+    from headstart.verbs._finetune_settings import check_task, settings_of
 
     task, flags = check_task(argv[0]), argv[1:]
-    settings = _flags.from_dataclass(FinetuneSettings(), flags, f"headstart finetune {task}", f"{HELP}.\nexample: {EXAMPLE}")
+    settings = _flags.from_dataclass(settings_of(task)(), flags, f"headstart finetune {task}", f"{HELP}.\nexample: {EXAMPLE}")
     return Arguments(task, settings, _flags.named(flags))
 
 

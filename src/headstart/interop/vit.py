@@ -109,6 +109,20 @@ class Weights:
         return config.at(**changes)
 
 
+VISION_TYPES = ("vit", "vit_mae", "dinov2", "deit")
+"""transformers' names of the networks that are read here."""
+
+
+def is_vision(folder: Path) -> bool:
+    """Whether a model folder says that it holds a vision transformer."""
+    if (folder / SHAPE_FILE).is_file():
+        return True
+    if not (folder / "config.json").is_file():
+        return False
+    raw = read_json(folder / "config.json", MAX_CONFIG_BYTES)
+    return isinstance(raw, dict) and (raw.get("model_type") in VISION_TYPES or ("architecture" in raw and "model_type" not in raw))
+
+
 def read_vit(path: str | Path) -> Weights:
     """A vision transformer's weights, from a file (.safetensors, .pth) or a folder (ours, transformers', timm's).
 
@@ -203,7 +217,7 @@ def _folder(folder: Path) -> tuple[dict[str, Any], list[Path]]:
     if isinstance(raw, dict) and "architecture" in raw and "model_type" not in raw:  # timm's own
         return {}, weight_files(folder)
     config = read_config(folder)
-    if config.model_type not in ("vit", "vit_mae", "dinov2", "deit"):
+    if config.model_type not in VISION_TYPES:
         what = f"holds a {config.model_type} model"
         raise BadInput(what, "Give a plain vision transformer (ViT, ViTMAE, DINOv2).", file=folder)
     sides = config.image_size if isinstance(config.image_size, list | tuple) else (config.image_size, config.image_size)

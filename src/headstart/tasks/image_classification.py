@@ -22,50 +22,24 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from headstart.backbones.vit import ViT, layer_scales
-from headstart.backbones.vit_blocks import EPSILON
 from headstart.core.errors import Diverged, UsageError
-from headstart.core.files import read_json
+from headstart.core.files import read_json, write_json
 from headstart.core.rng import Rng, mix_int
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
 from headstart.engine.device import resolve_device
 from headstart.engine.optim import clip_gradients
 from headstart.engine.schedules import ScheduleConfig, multiplier
-from headstart.engine.update import Precision, autocast
+from headstart.engine.update import autocast
 from headstart.interop.model_folder import MAX_CONFIG_BYTES
 from headstart.interop.vit import load_vit
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData, image_metrics, read_images
 from headstart.tasks.image_mixing import erase, mix, soft_targets
+from headstart.tasks.image_network import EVAL_BATCH, ImageClassifier, precision_of, predict, save_classifier
 from headstart.tasks.result import PRETRAINED, RANDOM, Arm, Result, SeedRun
 from headstart.tasks.rows import epoch_batches
 
-EVAL_BATCH = 256
 _SAY_EVERY_S = 10.0
-
-
-class ImageClassifier(nn.Module):
-    """A vision transformer under a classification head, with timm's names: `fc_norm`, `head`."""
-
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, encoder: ViT, n_outputs: int, pooling: str, mean: Tensor, std: Tensor) -> None:
-        super().__init__()
-        self.encoder = encoder
-        self.pooling: Any = pooling
-        width = encoder.config.hidden_size
-        if pooling == "mean":  # the mean of the tokens is normalised, not the tokens
-            encoder.norm = nn.Identity()  # type: ignore[assignment]
-        self.fc_norm = nn.LayerNorm(width, eps=EPSILON) if pooling == "mean" else nn.Identity()
-        self.head = nn.Linear(width, n_outputs)
-        nn.init.trunc_normal_(self.head.weight, std=2e-5)
-        nn.init.zeros_(self.head.bias)
-        self.register_buffer("mean", mean)
-        self.register_buffer("std", std)
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalised images [batch, channels, height, width] -> logits float32 [batch, outputs]."""
-        return self.head(self.fc_norm(self.encoder.pool(self.encoder(images), self.pooling))).float()
 
 
 def finetune_images(
@@ -77,6 +51,7 @@ def finetune_images(
     seeds: int | Sequence[int] = 5,
     baseline: bool = True,
     report: Callable[[str], None] | None = None,
+    out: str | Path | None = None,
 ) -> Result:
     """Fine-tunes the vision transformer of a folder and scores it on the test images.
 
@@ -88,6 +63,7 @@ def finetune_images(
         seeds: how many (0, 1, ...), or which. A seed decides head, order, augmentation and, for the baseline, the whole network.
         baseline: also train the same network from random initialisation, on the same images with the same seeds.
         report: called with lines of progress.
+        out: a folder for result.json and the fine-tuned model of the first seed (`image_saved.load_classifier` reads it).
 
     Raises:
         BadInput: an image or the folder cannot be used.
@@ -123,9 +99,14 @@ def finetune_images(
     shared = sum(content in seen for content in found["test"].contents())
     leaks = [f"{shared:,} of {len(found['test']):,} test images stand in the training images."] if shared else []
     counts = {"train": len(first), "draws": len(draws)} | {name: len(part) for name, part in found.items()} | {"classes": first.classes}
-    return Result(
-        "image-classification", bench.metric, str(folder), arms, counts, leaks, [*notes, *bench.warnings(arms)], dataclasses.asdict(config)
-    )
+    warnings = [*notes, *bench.warnings(arms)]
+    result = Result("image-classification", bench.metric, str(folder), arms, counts, leaks, warnings, dataclasses.asdict(config))
+    if out is not None:
+        assert bench.first is not None
+        Path(out).mkdir(parents=True, exist_ok=True)
+        write_json(Path(out) / "result.json", result.to_json())
+        save_classifier(Path(out) / "model", bench.first, first.classes, first.several)
+    return result
 
 
 @dataclasses.dataclass
@@ -141,18 +122,21 @@ class Bench:
     device: torch.device
     say: Callable[[str], None]
     metric: str
+    first: ImageClassifier | None = None  # the pretrained arm's model of the first seed, for `out`
 
     def arm(self, name: str, seeds: list[int]) -> Arm:
         """All trainings of an arm; with several learning rates the one that is best on dev with the first seed."""
         rates = self.config.learning_rates or (self.config.learning_rate,)
         trials = [self.run(name, seeds[0], rate) for rate in rates]
-        scores = [run.dev_metrics[self.metric] if run.dev_metrics else 0.0 for run in trials]
+        scores = [run.dev_metrics[self.metric] if run.dev_metrics else 0.0 for run, _ in trials]
         best = int(np.argmax(scores))
-        runs = [trials[best], *(self.run(name, seed, rates[best]) for seed in seeds[1:])]
+        if name == PRETRAINED:
+            self.first = trials[best][1]
+        runs = [trials[best][0], *(self.run(name, seed, rates[best])[0] for seed in seeds[1:])]
         tried = {f"{rate:g}": score for rate, score in zip(rates, scores, strict=True)} if len(rates) > 1 else {}
         return Arm(name, rates[best], runs, tried)
 
-    def run(self, arm: str, seed: int, learning_rate: float) -> SeedRun:
+    def run(self, arm: str, seed: int, learning_rate: float) -> tuple[SeedRun, ImageClassifier]:
         """One training and its scores."""
         started = time.perf_counter()
         model = build(self.folder, self.config, self.trains[seed], self.mean, self.std, seed, fresh=arm == RANDOM)
@@ -165,7 +149,7 @@ class Bench:
         stuck = f"it says {self.data['test'].classes[logits['test'][0].argmax()]!r} for every image" if same else None
         wall_s = time.perf_counter() - started
         say(f"{self.metric} {scores['test'][self.metric]:.4f}, loss {loss:.4f}, {wall_s:.1f} s")
-        return SeedRun(seed, scores["test"], scores.get("dev"), loss, stuck, steps, wall_s)
+        return SeedRun(seed, scores["test"], scores.get("dev"), loss, stuck, steps, wall_s), model
 
     def warnings(self, arms: list[Arm]) -> list[str]:
         found = []
@@ -231,7 +215,7 @@ def train_classifier(
     steps_an_epoch = math.ceil(len(data) / a_batch)
     total = config.steps or max(1, int(steps_an_epoch * config.epochs))
     schedule = ScheduleConfig("cosine", warmup_share=config.warmup_share, minimum_share=config.minimum_share)
-    precision = _precision(config, device)
+    precision = precision_of(config, device)
     optimizer = torch.optim.AdamW(parameter_groups(model, config), lr=learning_rate, betas=(0.9, config.beta2), fused=True)
     parameters = list(model.parameters())
     loss_sum, seen, said = torch.zeros((), device=device), 0, time.monotonic()
@@ -266,19 +250,6 @@ def train_classifier(
         raise Diverged(f"The loss of fine-tuning is {mean_loss} at learning rate {learning_rate:g}.", "Use a lower learning rate or precision fp32.")
     model.eval()
     return mean_loss, total
-
-
-@torch.no_grad()
-def predict(model: ImageClassifier, images: np.ndarray, config: ImageFinetuneConfig, device: torch.device) -> np.ndarray:
-    """float32 [n, classes]: the logits of whole images [n, channels, height, width]."""
-    model.to(device).eval()
-    size, precision = model.encoder.config.image_size[0], _precision(config, device)
-    found = []
-    for start in range(0, len(images), EVAL_BATCH):
-        part = torch.from_numpy(images[start : start + EVAL_BATCH]).to(device)
-        with autocast(device, precision):
-            found.append(model(normalize(resize(part, size), model.mean, model.std)))
-    return torch.cat(found).cpu().numpy()
 
 
 @torch.no_grad()
@@ -325,9 +296,3 @@ def _read(data: Any, network: ViT, classes: list[str] | None) -> ImageData:
     if data.images.shape[1] != network.config.channels:
         raise UsageError(f"The images have {data.images.shape[1]} channels, the network {network.config.channels}.", "Give images of that kind.")
     return data
-
-
-def _precision(config: ImageFinetuneConfig, device: torch.device) -> Precision:
-    if config.precision != "auto":
-        return config.precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from headstart.core.errors import BadInput
-from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Form, Unusable, decode, form_of
+from headstart.data.image.config import ImageConfig, Mode
+from headstart.data.image.decode import Content, Form, Unusable, decode, form_of
 from headstart.data.image.head import read_labelled
 from headstart.objectives.ranking import auc
 
-MODES = {1: "grey", 3: "rgb"}
+MODES: dict[int, Mode] = {1: "grey", 3: "rgb"}
 
 
 @dataclass
@@ -64,14 +64,42 @@ def read_images(source: str | Path, channels: int, size: int, classes: Sequence[
     Raises:
         BadInput: an image cannot be used, or its class is not known.
     """
-    config = config or ImageConfig(size=size, mode=MODES.get(channels, "bands"))  # type: ignore[arg-type]
+    config = config or image_config(channels, size)
     found = read_labelled(source, config)
+    pixels = read_pixels(found.images, channels, size, config, str(source))
+    names = list(classes) if classes is not None else found.classes
+    if strange := sorted(set(found.classes) - set(names)):
+        mend = "Correct it, or add examples of it to the training images."
+        raise BadInput(f"has the class {strange[0]!r}, which the training images have not", mend, file=str(source))
+    index = np.array([names.index(name) for name in found.classes])
+    return ImageData(pixels, index[np.array(found.labels)], names, str(source))
+
+
+def image_config(channels: int, size: int) -> ImageConfig:
+    """How images are read for a network of so many channels and this size."""
+    return ImageConfig(size=size, mode=MODES.get(channels, "bands"))
+
+
+def read_pixels(
+    images: Sequence[Path | str | Content], channels: int, size: int, config: ImageConfig | None = None, source: str = "the images given"
+) -> np.ndarray:
+    """[n, channels, size, size]: images in the form that a network takes, which the first of them decides further (its type).
+
+    Args:
+        images: files, their bytes, or arrays as in .npy files.
+        source: what messages call the file that holds them.
+
+    Raises:
+        BadInput: one of them cannot be used.
+    """
+    config = config or image_config(channels, size)
     form: Form | None = None
     pixels = []
-    for number, image in enumerate(found.images, 1):
-        name = str(image) if isinstance(image, Path) else str(source)
+    for number, image in enumerate(images, 1):
+        is_file = isinstance(image, str | Path)
+        name = str(image) if is_file else source
         try:
-            content = image.read_bytes() if isinstance(image, Path) else image
+            content: Content = Path(image).read_bytes() if isinstance(image, str | Path) else image
             form = form or form_of(content, config)
             if form.channels != channels:
                 raise Unusable(f"has {form.channels} channels, the network takes {channels}", "Give images of that kind.")
@@ -79,13 +107,8 @@ def read_images(source: str | Path, channels: int, size: int, classes: Sequence[
         except OSError as error:
             raise BadInput(f"cannot be read ({error.strerror})", "Check the file.", file=name) from None
         except Unusable as error:
-            raise BadInput(error.what, error.mend, file=name, record=None if isinstance(image, Path) else number) from None
-    names = list(classes) if classes is not None else found.classes
-    if strange := sorted(set(found.classes) - set(names)):
-        mend = "Correct it, or add examples of it to the training images."
-        raise BadInput(f"has the class {strange[0]!r}, which the training images have not", mend, file=str(source))
-    index = np.array([names.index(name) for name in found.classes])
-    return ImageData(np.stack(pixels), index[np.array(found.labels)], names, str(source))
+            raise BadInput(error.what, error.mend, file=name, record=None if is_file else number) from None
+    return np.stack(pixels)
 
 
 def image_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -14,7 +14,7 @@ from headstart.core.config import checked
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_run
 from headstart.engine.method import Method
-from headstart.verbs.config import PretrainConfig, flag
+from headstart.verbs.config import PretrainConfig, flag, preset_config
 
 GIVEN = ("config", "flag", "argument")
 """Where a setting comes from that a person named."""
@@ -47,14 +47,19 @@ def adopt(config: PretrainConfig, origin: dict[str, str], method: type[Method], 
 
 
 def refuse_other_preparation(config: PretrainConfig, origin: dict[str, str], method: type[Method], stores: Sequence[Any]) -> None:
-    """Raises UsageError where a data setting was given that a prepared store was not made with; all are listed."""
+    """Raises UsageError where a data setting was given that a prepared store was not made with; all are listed. A file that was written with
+    --write-config holds every setting: of a file those count that differ from the preset's."""
     group = method.data_group
+    usual = preset_config(method, config.preset)[1].data_config
+
+    def was_given(name: str) -> bool:
+        where = origin.get(f"{group}.{name}")
+        return where in GIVEN and (where != "config" or getattr(config.data_config, name) != getattr(usual, name))
+
     for store in stores:
         changes = method.preparation_changes(store, config.data_config)
         refused = [
-            f"--{flag(f'{group}.{name}')} {now} was given, the store has {before}"
-            for name, (before, now) in changes.items()
-            if origin.get(f"{group}.{name}") in GIVEN
+            f"--{flag(f'{group}.{name}')} {now} was given, the store has {before}" for name, (before, now) in changes.items() if was_given(name)
         ]
         if refused:
             raise UsageError(

@@ -8,39 +8,48 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.config import dotted, replace_nested
-from headstart.core.errors import BadInput
+from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_run
 from headstart.core.terminal import printable
 from headstart.core.words import counted
 from headstart.engine.export_hashes import verify_export
 from headstart.engine.text_method import model_folder
+from headstart.interop.vit import is_vision
 from headstart.tasks import recipe
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.finetune import Result
 from headstart.tasks.finetune import finetune as run_task
+from headstart.tasks.image_classification import finetune_images
+from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.recipe import network_size
 from headstart.verbs._exports import newest_export
-from headstart.verbs._finetune_settings import FinetuneSettings, check, check_task
+from headstart.verbs._finetune_settings import IMAGES, FinetuneSettings, ImageFinetuneSettings, check, check_task, settings_of
 
 
 def finetune(task: str, init: str | Path, train: str | Path, test: str | Path, *, say: Callable[[str], None] = print, **settings: Any) -> Result:
     """Fine-tunes `init` on `train` and scores it on `test`.
 
     Args:
-        task: classification, regression, tagging or question-answering.
+        task: classification, regression, tagging, question-answering or image-classification.
         init: a run, an export or a transformers folder.
-        settings: fields of `FinetuneSettings`.
+        settings: fields of `FinetuneSettings`; of images of `ImageFinetuneSettings`.
 
     Raises:
         BadInput: a file cannot be used.
         UsageError: a setting is wrong.
     """
-    chosen = replace_nested(FinetuneSettings(), {"init": init, "train": train, "test": test, **settings})
+    chosen = replace_nested(settings_of(check_task(task))(), {"init": init, "train": train, "test": test, **settings})
     return finetune_with(task, chosen, given=dotted(settings), say=say)
 
 
-def finetune_with(task: str, settings: FinetuneSettings, *, given: Iterable[str] = (), say: Callable[[str], None] = print) -> Result:
+def finetune_with(
+    task: str,
+    settings: FinetuneSettings | ImageFinetuneSettings,
+    *,
+    given: Iterable[str] = (),
+    say: Callable[[str], None] = print,
+) -> Result:
     """As `finetune`, from settings.
 
     Args:
@@ -48,8 +57,12 @@ def finetune_with(task: str, settings: FinetuneSettings, *, given: Iterable[str]
     """
     check_task(task)
     check(settings)
+    if isinstance(settings, ImageFinetuneSettings):
+        return _finetune_images(settings, say)
     assert settings.init is not None
     folder = backbone_folder(settings.init)
+    if is_vision(folder):
+        raise UsageError(f"The model in {folder} reads images, the task {task} texts.", f"The task of images is {IMAGES}.")
     config = FinetuneConfig(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(FinetuneConfig)})
     config, train = suited(task, folder, settings, config, frozenset(given), lambda line: say(printable(line)))
     result = run_task(
@@ -65,6 +78,28 @@ def finetune_with(task: str, settings: FinetuneSettings, *, given: Iterable[str]
         out=settings.out,
     )
     for line in result.lines():  # classes and tags are named as the files spell them
+        say(printable(line))
+    return result
+
+
+def _finetune_images(settings: ImageFinetuneSettings, say: Callable[[str], None]) -> Result:
+    assert settings.init is not None
+    folder = backbone_folder(settings.init) if settings.init.is_dir() else settings.init
+    if folder.is_dir() and not is_vision(folder):
+        raise UsageError(f"The model in {folder} reads no images.", "Give a vision transformer, or take a task of texts.")
+    config = ImageFinetuneConfig(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(ImageFinetuneConfig)})
+    result = finetune_images(
+        folder,
+        settings.train,
+        settings.test,
+        dev=settings.dev,
+        config=config,
+        seeds=settings.seeds,
+        baseline=settings.baseline,
+        report=lambda line: say(printable(line)),
+        out=settings.out,
+    )
+    for line in result.lines():
         say(printable(line))
     return result
 
