@@ -131,6 +131,8 @@ def test_what_lies_in_the_folder(compared: Comparison) -> None:
 def test_the_lines_for_a_person(bench: Bench, tmp_path: Path) -> None:
     _, said = compare(bench, [bench.reader, bench.noise], tmp_path / "out")
     text = "\n".join(said)
+    assert said[0] == f"Question: which of reader, noise is best, and is it better than a random start? Judged by the labels in {bench.labels}."
+    assert sum(line.startswith("Answer: reader wins at equal compute: ") for line in said) == 1
     plan = next(i for i, line in enumerate(said) if line.startswith("Plan: "))
     assert "4 seeds, labels 17, 50, 15" in said[plan]
     assert not any(", 17 labels: accuracy" in line for line in said[:plan]), "the plan is said before its points are measured"

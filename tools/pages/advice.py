@@ -25,26 +25,43 @@ def advice_block(name: str) -> str:
         return "Not measured yet."
     info = read(f"advice-{name}")
     minutes = {entry["arm"]: entry["minutes"] for entry in info["candidates"]}
-    rows = ["| arm | share of the budget | accuracy then | whole budget (95 % interval) | minutes |", "| --- | --- | --- | --- | --- |"]
+    rows = ["| arm | measured after | accuracy then | over the best random start | after its whole run | minutes of that |"]
+    rows += ["| --- | --- | --- | --- | --- | --- |"]
     arms = {arm["arm"]: arm for arm in info["arms"]}
+    best = next((arm["gain_now"]["over"] for arm in arms.values() if arm["gain_now"]), None)
     for arm in (arms[name] for name in info["ranking"]):
-        last = arm["points"][-1]
-        low, high = arm["full"]["ci95"]
-        cost = f"{minutes[arm['arm']]:.1f}" if arm["kind"] == "candidate" else "0"
-        share, value = last["flops"] / info["budget"]["flops"], sum(last["values"]) / len(last["values"])
-        rows.append(f"| {arm['arm']} | {share:.1%} | {value:.3f} | {arm['full']['value']:.3f} ({low:.3f} to {high:.3f}) | {cost} |")
+        last, trained = arm["points"][-1], arm["kind"] == "candidate"
+        value = f"{sum(last['values']) / len(last['values']):.3f}"
+        gain = "the best random start" if arm["arm"] == best else between(arm["gain_now"], "+.3f") if arm["gain_now"] else ""
+        share, cost = last["flops"] / info["budget"]["flops"], minutes.get(arm["arm"], 0.0)
+        cells = [f"{share:.1%} of its run", value, gain, between(arm["full"], ".3f"), f"{cost:.1f}"] if trained else ["-", value, gain, "as now", "0"]
+        rows.append(f"| {arm['arm']} | " + " | ".join(cells) + " |")
     said = [info["verdict"]["sentence"], *info["verdict"]["notes"], info["labels_worth"]["sentence"] if info["labels_worth"] else ""]
-    said += [info["leaks"]["sentence"] if info["leaks"] else "", spent(info)]
+    said += [info["leaks"]["sentence"] if info["leaks"] else "", left_out(info), spent(info)]
     return "\n".join(rows) + "\n\n" + " ".join(part.replace("<", "&lt;") for part in said if part)
+
+
+def between(found: dict[str, Any], form: str) -> str:
+    """A value with its interval."""
+    low, high = found["ci95"]
+    return f"{found['value']:{form}} ({low:{form}} to {high:{form}})"
+
+
+def left_out(info: dict[str, Any]) -> str:
+    """Which methods this budget could not judge."""
+    named = [f"{entry['method']} (from about {entry['minutes']:.0f} minutes on)" for entry in info["left_out"] if entry["minutes"] is not None]
+    return f"This budget could not judge {', '.join(named)}." if named else ""
 
 
 def spent(info: dict[str, Any]) -> str:
     """What the answer cost, and where."""
-    hardware, labels = info["hardware"], info["look"]["labels"]["records"]
-    training, measuring = info["spent"]["training_s"] / 60, info["spent"]["measuring_s"] / 60
+    hardware, labels, budget = info["hardware"], info["look"]["labels"]["records"], info["budget"]
+    took = {name: seconds / 60 for name, seconds in info["spent"].items()}
+    answer = took["speed_s"] + took["training_s"] + took["measuring_s"]
     return (
-        f"(A budget of {info['budget']['minutes']:g} minutes, {labels} labels; the answer took {training:.1f} minutes of training and"
-        f" {measuring:.1f} of measuring on {hardware['cpu']}, {hardware['cores']} cores, beside other work.)"
+        f"(A budget of {budget['minutes']:g} minutes, {labels} labels; the answer took {answer:.1f} minutes of the"
+        f" {budget['trial_seconds'] / 60:.1f} that are a fifth of it, {took['training_s']:.1f} of training"
+        f" and {took['measuring_s']:.1f} of measuring, on {hardware['cpu']}, {hardware['cores']} cores, beside other work.)"
     )
 
 

@@ -12,6 +12,16 @@ from headstart.tasks.config import FinetuneConfig
 from headstart.verbs._compare_arms import Arm
 
 
+def question(found: Sequence[Arm], labels: Path | None, minutes: float | None) -> str:
+    """What is asked, in a sentence."""
+    names = [arm.name for arm in found if not arm.fresh]
+    several = f"which of {', '.join(names)} is best, and is it better than a random start"
+    asked = several if len(names) > 1 else f"is {names[0]} better than a random start"
+    judged = "without labels, by halves of held-out documents" if labels is None else f"by the labels in {labels}"
+    time = "" if minutes is None else f", in {minutes:g} minutes"
+    return f"Question: {asked}? Judged {judged}{time}."
+
+
 def arms(found: Sequence[Arm], equal: Mapping[str, Any] | None) -> list[str]:
     """What is compared."""
     lines = []
@@ -36,7 +46,7 @@ def plan(found: Mapping[str, Any], minutes: float | None) -> list[str]:
     )
     lines = [line]
     if found["left_out"]:
-        lines.append(f"Left out to fit {minutes:g} minutes: {', '.join(found['left_out'])}.")
+        lines.append(f"Left out to fit {'1 minute' if minutes == 1 else f'{minutes:g} minutes'}: {', '.join(found['left_out'])}.")
     if minutes is not None and found["minutes"] > minutes:
         lines.append(f"Even the least takes about {found['minutes']:.1f} minutes, more than the {minutes:g} given.")
     return lines
@@ -70,10 +80,9 @@ def closing(info: Mapping[str, Any], out: Path) -> list[str]:
             loss = arm["loss"]
             cells += ["" if arm["rankme"] is None else f"{arm['rankme']:.1f}", _loss(loss)]
         rows.append(cells)
-    lines = ["", *table(rows), ""]
+    lines = ["", f"Answer: {info['sentence']}", "", *table(rows), ""]
     if len(info["comparisons"]) > 1:
         lines += [*(f"{one['verdict']}: {one['sentence']}" for one in info["comparisons"]), ""]
-    lines += [info["sentence"]]
     covers = list(dict.fromkeys(one["covers"] for one in info["comparisons"]))
     lines += [f"The intervals cover {covers[0]}." if len(covers) == 1 else f"The intervals cover: {'; '.join(covers)}."]
     lines += [one["sentence"] for one in info["worth"]]

@@ -72,6 +72,7 @@ class Comparing:
             "commands": {}, "plan": {}, "spent_s": 0.0, "hardware": hardware.describe(), "versions": versions(), "commit": git_commit(),
             "command": sys.argv, "date": now(),
         }  # fmt: skip
+        self.say(words.question(arms, settings.labels, settings.budget.minutes))
         for line in words.arms(arms, self.equal):
             self.say(line)
 
