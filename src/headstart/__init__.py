@@ -18,6 +18,7 @@ _VERBS = {
     "compare": "headstart.verbs.compare",
     "peek": "headstart.verbs.peek",
     "sample": "headstart.verbs.sample",
+    "embed": "headstart.verbs.embed",
     "replay": "headstart.verbs.replay",
     "claim": "headstart.claims._run",
     "watch": "headstart.verbs.watch",

@@ -33,6 +33,7 @@ VERBS = {
     "compare": "which of several runs is better for your task, at equal compute",
     "claim": "a paper's central statement, tested at equal training FLOPs",
     "sample": "see what a run has learned: completions, filled masks",
+    "embed": "vectors of your records from a run, and the nearest neighbours to look at",
     "replay": "repeat one step of a run with every module watched: who made the NaN?",
     "profile": "where the time and the memory of a training step go",
     "watch": "a run as it goes on, in the terminal",

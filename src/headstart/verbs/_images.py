@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 PROCESSOR = "AutoImageProcessor"
 TASK = "image-classification"
 FEATURES = "image-feature-extraction"
-UNMEASURED = "Whether it helps your task: give --probe.labels FOLDER, with a folder of images for each class."
+UNMEASURED = (
+    "Whether it helps your task: give --probe.labels FOLDER (with a folder of images for each class), or fine-tune it beside a random start with the"
+    " command below."
+)
 
 
 def refuse_stores(stores: Sequence[Any], config: Any) -> None:
@@ -29,6 +32,12 @@ def refuse_stores(stores: Sequence[Any], config: Any) -> None:
                 f"The stores of --data hold images of {stores[0].in_words()} and of {store.in_words()}.",
                 "Prepare them alike: --image.size, --image.mode and --image.bands.",
             )
+    seen = getattr(config, "image_size", first.size)
+    if seen > first.size:
+        raise UsageError(
+            f"The network sees {seen} x {seen} pixels, the prepared images have {first.size} x {first.size}.",
+            f"Prepare them with --image.size {seen} or more, or lower --method.image-size.",
+        )
 
 
 def data_words(stores: Sequence[Any], rows: Sequence[Any]) -> str:
@@ -55,9 +64,28 @@ def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], S
     return found.images, found.labels, len(found.classes)
 
 
+def read_records(sources: Sequence[str | Path], store: Any) -> Iterator[tuple[str, Any]]:
+    from headstart.core.config import replace_nested
+    from headstart.data.image.config import ImageConfig
+    from headstart.data.image.head import read_images
+
+    made = store.manifest["preparation"]
+    return read_images(sources, replace_nested(ImageConfig(), {"image_field": made["image_field"]}))
+
+
+def show_neighbours(found: Sequence[Sequence[tuple[str, Any, float]]], store: Any, folder: Path) -> list[str]:
+    """A picture: a row for each image, the image first, then the nearest others."""
+    from headstart.data.image.describe import neighbour_sheet
+
+    path = folder / "neighbours.png"
+    neighbour_sheet([[record for _, record, _ in row] for row in found], store, path)
+    return [f"Look: {path} has {len(found)} images, each with the nearest others to its right."]
+
+
 def next_lines(folder: Path) -> list[str]:
     return [
         f"Load it:   from transformers import AutoImageProcessor, AutoModel; model = AutoModel.from_pretrained({str(folder / 'export')!r})",
+        f"Fine-tune: headstart finetune image-classification --init {shlex.quote(str(folder))} --train TRAIN_FOLDER --test TEST_FOLDER",
         f"Look:      headstart sample {shlex.quote(str(folder))}",
     ]
 

@@ -5,7 +5,7 @@ A further kind of data is one more module with these functions, and a line in `K
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -44,6 +44,12 @@ class Kind(Protocol):
 
     def read_labelled(self, config: ProbeConfig, method: Method) -> tuple[Sequence[Any], Sequence[int], int]:
         """(records as `Method.encode` takes them, class of each, number of classes) of --probe.labels. Raises BadInput."""
+
+    def read_records(self, sources: Sequence[str | Path], store: Any) -> Iterator[tuple[str, Any]]:
+        """(name, record as `Method.encode` takes it) of raw data, one after another. Raises BadInput."""
+
+    def show_neighbours(self, found: Sequence[Sequence[tuple[str, Any, float]]], store: Any, folder: Path) -> list[str]:
+        """Shows rows of (name, record, cosine with the row's first): writes pictures into `folder`, or gives lines."""
 
     def next_lines(self, folder: Path) -> list[str]:
         """How to load the export of the run in `folder`, and the next commands."""

@@ -20,6 +20,8 @@ TASK = "text-classification"
 FEATURES = "feature-extraction"
 UNMEASURED = "Whether it helps your task: give --probe.labels FILE, or fine-tune it beside a random start with the command below."
 
+BEGINNING = 100
+"""Characters of a document among its neighbours."""
 SHOWN = 3000
 """Characters of a document or row that a person is shown."""
 
@@ -59,6 +61,31 @@ def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], S
     assert config.labels is not None
     records = read_classification(config.labels, text_field=config.text_field, label_field=config.label_field)
     return records.texts, [int(label) for label in records.labels], len(records.classes)
+
+
+def read_records(sources: Sequence[str | Path], store: Any) -> Iterator[tuple[str, Any]]:
+    from headstart.core.config import replace_nested
+    from headstart.data.text.config import TextConfig
+    from headstart.data.text.head import documents
+
+    made = store.manifest["preparation"]
+    config = replace_nested(TextConfig(), {name: made[name] for name in ("text_field", "document_split") if name in made})
+    for number, text in enumerate(documents(sources, config), 1):
+        yield f"document {number}", text
+
+
+def show_neighbours(found: Sequence[Sequence[tuple[str, Any, float]]], store: Any, folder: Path) -> list[str]:
+    """A document and below it the nearest others, each with its cosine."""
+    lines = []
+    for (name, text, _), *others in found:
+        lines += ["", f"{name}: {_first_words(text)}"]
+        lines += [f"  {cosine:.3f}  {other}: {_first_words(words)}" for other, words, cosine in others]
+    return [printable(line, one_line=True) if line else line for line in lines]
+
+
+def _first_words(text: str) -> str:
+    words = " ".join(text[: 4 * BEGINNING].split())
+    return words if len(words) <= BEGINNING else words[:BEGINNING] + " ..."
 
 
 def next_lines(folder: Path) -> list[str]:

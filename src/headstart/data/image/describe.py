@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -11,11 +12,12 @@ from PIL import Image
 
 from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write
+from headstart.data.image.decode import Content, decode
 from headstart.data.image.store import ImageStore, open_image_store
 from headstart.data.permute import combine, permute
 
 COLUMNS, SHEET_IMAGES = 10, 60
-MAX_SIDE = 128
+MIN_SIDE, MAX_SIDE = 48, 128
 """Pixels of an image's side on the sheet."""
 
 
@@ -79,9 +81,21 @@ def _peeked(store: ImageStore, index: int) -> PeekedImage:
 
 def contact_sheet(store: ImageStore, indices: np.ndarray) -> Image.Image:
     """The images with these numbers as one picture, ten in a row."""
-    pictures = [Image.fromarray(pixels) for pixels in as_colours(store.read(indices), store)]
-    side = min(store.height, MAX_SIDE)
-    columns = min(COLUMNS, len(pictures))
+    return _sheet(store.read(indices), store, COLUMNS)
+
+
+def neighbour_sheet(rows: Sequence[Sequence[Content | Path]], store: ImageStore, path: Path) -> None:
+    """Writes a PNG with a row of images for each row given, all in the form of the store."""
+    contents = [record.read_bytes() if isinstance(record, Path) else record for row in rows for record in row]
+    pixels = np.stack([decode(content, store.form).pixels for content in contents])
+    with atomic_write(path) as file:
+        _sheet(pixels, store, len(rows[0])).save(file, format="PNG")
+
+
+def _sheet(pixels: np.ndarray, store: ImageStore, columns: int) -> Image.Image:
+    pictures = [Image.fromarray(colours) for colours in as_colours(pixels, store)]
+    side = min(max(store.height, MIN_SIDE), MAX_SIDE)
+    columns = min(columns, len(pictures))
     sheet = Image.new("RGB", (columns * (side + 2), -(-len(pictures) // columns) * (side + 2)), (128, 128, 128))
     for place, picture in enumerate(pictures):
         row, column = divmod(place, columns)

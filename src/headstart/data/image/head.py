@@ -78,6 +78,16 @@ def read_labelled(source: str | Path, config: ImageConfig) -> LabelledImages:
     return LabelledImages(images, [index[name] for name in names], classes)
 
 
+def read_images(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[tuple[str, Path | Content]]:
+    """(name, file or content) of every image, one after another.
+
+    Raises:
+        BadInput: one of them cannot be read.
+    """
+    for file, record in _records(sources, config):
+        yield file.name + (f", record {record.number}" if record.number else ""), file.path if record.content is None else record.content
+
+
 def _records(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[tuple[InputFile, Record]]:
     for file in find_images(sources, config).files:
         for found in records(file, config):

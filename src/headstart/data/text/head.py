@@ -1,4 +1,4 @@
-"""The first documents of some sources, for a smoke run: read without reading the rest."""
+"""The documents of some sources one after another, and the first of them for a smoke run: read without preparing anything."""
 
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ def write_first_documents(sources: Sequence[str | Path], path: Path, config: Tex
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
-        for text in islice(_documents(sources, config), count):
+        for text in islice(documents(sources, config), count):
             file.write(json.dumps({"text": text}).encode() + b"\n")
 
 
-def _documents(sources: Sequence[str | Path], config: TextConfig) -> Iterator[str]:
+def documents(sources: Sequence[str | Path], config: TextConfig) -> Iterator[str]:
+    """Raises BadInput where a record cannot be used, whatever `on_bad_input` says."""
     for source in sources:
         if str(source).startswith(builtin.PREFIX):
             for package_file in builtin.package_files(str(source)):

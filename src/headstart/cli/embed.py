@@ -1,0 +1,36 @@
+"""`headstart embed RUN --data FOLDER`: vectors, and nearest neighbours to look at."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from headstart.core.run import read_run
+
+HELP = "vectors of your records from the backbone of a run, and the nearest neighbours of a few of them"
+EXAMPLE = "headstart embed runs/mae-tiny-0 --data photos/ --out vectors/"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", help="a run folder")
+    parser.add_argument("--data", nargs="+", default=[], metavar="PATH", help="files, folders or globs of the kind that the run was trained on")
+    parser.add_argument("--out", metavar="FOLDER", help="where the vectors go (default: runs/embeddings/NAME)")
+    parser.add_argument("--shown", type=int, default=8, help="records whose neighbours are shown")
+    parser.add_argument("--neighbours", type=int, default=5, help="how many of each")
+    parser.add_argument("--seed", type=int, default=0, help="which records are shown")
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    read_run(Path(args.run))  # a wrong folder is refused before torch is imported
+    from headstart.verbs.embed import embed
+
+    say = lambda line: print(line, file=sys.stderr if args.json else sys.stdout)  # noqa: E731
+    found = embed(args.run, args.data, out=args.out, shown=args.shown, neighbours=args.neighbours, seed=args.seed, device=args.device, say=say)
+    if args.json:
+        shown = {found.names[index]: {found.names[other]: cosine for other, cosine in others} for index, others in found.neighbours}
+        print(json.dumps({"folder": str(found.folder), "vectors": list(found.vectors.shape), "neighbours": shown}, indent=1))
+    return 0

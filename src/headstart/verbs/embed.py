@@ -1,0 +1,138 @@
+"""`embed`: vectors of a person's records from the backbone of a run, and the nearest neighbours of a few of them: people look before they read.
+
+    OUT/vectors.npy       float32 [n, dim], in the order of the records
+    OUT/records.jsonl     {"record": name} of each
+    OUT/neighbours.jsonl  {"record", "neighbours": [{"record", "cosine"}]} of those that are shown
+    OUT/neighbours.png    of images: the same to look at
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from headstart.core.errors import UsageError
+from headstart.core.files import atomic_write
+from headstart.core.progress import Reporter
+from headstart.data.permute import combine, permute
+from headstart.engine.device import resolve_device
+from headstart.engine.method import Method
+from headstart.verbs._kinds import kind_of
+from headstart.verbs.sample import load_run
+
+BATCH = 64
+
+
+@dataclass
+class Embedded:
+    """What `embed` found.
+
+    Attributes:
+        folder: where it lies.
+        names: of the records.
+        vectors: float32 [n, dim].
+        neighbours: of those that are shown: (record, its nearest others with their cosines), by number.
+    """
+
+    folder: Path
+    names: list[str]
+    vectors: np.ndarray
+    neighbours: list[tuple[int, list[tuple[int, float]]]]
+
+
+def embed(
+    run: str | Path,
+    data: Sequence[str | Path],
+    *,
+    out: str | Path | None = None,
+    shown: int = 8,
+    neighbours: int = 5,
+    seed: int = 0,
+    device: str = "auto",
+    say: Callable[[str], None] = print,
+) -> Embedded:
+    """Embeds every record of `data` with the newest export of a run.
+
+    Args:
+        run: a run folder.
+        data: files, folders or globs of the kind that the run was trained on.
+        out: where the vectors go; None: runs/embeddings/NAME.
+        shown: records whose neighbours are shown, drawn by `seed`.
+        neighbours: how many of each.
+
+    Raises:
+        BadInput: not a run, or a record cannot be used.
+        UsageError: nothing is given, or a number is impossible.
+    """
+    if not data:
+        raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER: the records to embed.")
+    if shown < 1 or neighbours < 1 or seed < 0:
+        raise UsageError(f"{shown} records with {neighbours} neighbours, seed {seed}.", "Give at least 1 of each, and a seed of at least 0.")
+    method, store, _ = load_run(Path(run))
+    kind, where = kind_of(method), resolve_device(device)
+    names, vectors = embed_records(method.to(where).eval(), kind.read_records(data, store), where)
+    folder = Path(out) if out is not None else Path("runs") / "embeddings" / Path(run).absolute().name
+    folder.mkdir(parents=True, exist_ok=True)
+    with atomic_write(folder / "vectors.npy") as file:
+        np.save(file, vectors, allow_pickle=False)
+    write_lines(folder / "records.jsonl", ({"record": name} for name in names))
+    found = nearest(vectors, drawn(len(names), shown, seed), neighbours)
+    write_lines(
+        folder / "neighbours.jsonl",
+        (
+            {"record": names[index], "neighbours": [{"record": names[other], "cosine": round(cosine, 6)} for other, cosine in others]}
+            for index, others in found
+        ),
+    )
+    say(f"{len(names):,} vectors of {vectors.shape[1]} numbers: {folder / 'vectors.npy'}, in the order of records.jsonl.")
+    if found[0][1]:
+        wanted = {index for number, others in found for index in (number, *(other for other, _ in others))}
+        records = {index: record for index, (_, record) in enumerate(kind.read_records(data, store)) if index in wanted}
+        rows = [[(names[index], records[index], cosine) for index, cosine in [(number, 1.0), *others]] for number, others in found]
+        for line in kind.show_neighbours(rows, store, folder):
+            say(line)
+    return Embedded(folder, names, vectors, found)
+
+
+@torch.no_grad()
+def embed_records(method: Method, records: Iterator[tuple[str, Any]], device: torch.device) -> tuple[list[str], np.ndarray]:
+    """Names of the records, and float32 [n, dim]; a batch is in memory at a time."""
+    names: list[str] = []
+    parts: list[Tensor] = []
+    with Reporter("embed", unit="records") as progress:
+        while chunk := list(islice(records, BATCH)):
+            names += [name for name, _ in chunk]
+            batch = method.encode([record for _, record in chunk])
+            parts.append(method.embed({name: value.to(device) for name, value in batch.items()}).float().cpu())
+            progress.advance(len(chunk))
+    return names, torch.cat(parts).numpy()
+
+
+def drawn(population: int, count: int, seed: int) -> list[int]:
+    """`count` different numbers below `population`, by rising number."""
+    return np.sort(permute(np.arange(min(count, population)), population, combine(seed))).tolist()
+
+
+def nearest(vectors: np.ndarray, of: Sequence[int], count: int) -> list[tuple[int, list[tuple[int, float]]]]:
+    """The nearest others by cosine of some rows of [n, dim], nearest first."""
+    unit = F.normalize(torch.from_numpy(vectors), dim=1)
+    cosines = unit[list(of)] @ unit.T  # [shown, n]
+    cosines[torch.arange(len(of)), torch.tensor(of)] = -torch.inf
+    values, indices = cosines.topk(min(count, len(vectors) - 1), dim=1)
+    return [(row, list(zip(others, near, strict=True))) for row, others, near in zip(of, indices.tolist(), values.tolist(), strict=True)]
+
+
+def write_lines(path: Path, records: Iterator[dict[str, Any]]) -> None:
+    """A .jsonl, whole or not at all."""
+    with atomic_write(path) as file:
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogateescape") + b"\n")
