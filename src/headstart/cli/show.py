@@ -134,6 +134,6 @@ def _value(value: Any, switch: bool) -> str:
     """As the command line takes it."""
     if isinstance(value, bool) and switch:
         return "on" if value else "off"
-    if value is None:
+    if value is None or value == ():
         return "-"
     return " ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
