@@ -31,6 +31,8 @@ class ScheduleConfig:
     """Exponent of the decay of `electra`. The paper and the code: 1."""
     decay_share: float = 0.2
     """wsd: the share of all steps in which the rate decays, as 1 - sqrt(progress) (Hägele et al. 2024)."""
+    run_share: float = 1.0
+    """linear, cosine: the run ends at this share of the schedule, before the rate has come down to its minimum (CroCo: 0.5)."""
     rewarm_from: float = 0.0
     """Continued training: the warm-up starts at this share of the peak instead of 0, the last rate of the earlier run over the new peak (re-warming,
     Ibrahim et al. 2024)."""
@@ -57,7 +59,8 @@ def multiplier(step: int, total_steps: int, config: ScheduleConfig) -> float:
 
 
 def _after_warmup(step: int, warmup: float, total_steps: int, config: ScheduleConfig) -> float:
-    progress = min(1.0, (step - warmup) / max(total_steps - warmup, 1e-12))  # 0 at the end of the warm-up, 1 at the end of the run
+    end = total_steps / config.run_share
+    progress = min(1.0, (step - warmup) / max(end - warmup, 1e-12))  # 0 at the end of the warm-up, 1 at the end of the schedule
     floor = config.minimum_share
     if config.name == "linear":
         return floor + (1.0 - floor) * (1.0 - progress)
@@ -83,3 +86,5 @@ def _check(total_steps: int, config: ScheduleConfig) -> None:
         value = getattr(config, field)
         if not 0.0 <= value <= 1.0:
             raise UsageError(f"{field} is {value}, which is not a share.", "Give a number from 0 to 1.")
+    if not 0.0 < config.run_share <= 1.0:
+        raise UsageError(f"run_share is {config.run_share}.", "Give a share above 0, at most 1.")

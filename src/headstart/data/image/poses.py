@@ -1,7 +1,7 @@
 """Posed views: which frames of a scene see the same, by their cameras alone (no depth).
 
 CroCo's rendered pairs were chosen by their depth maps: at least half of either view's points are seen by the other. Without depth the points are
-taken on a plane in front of each camera, as far away as the place where the cameras' axes come closest: right for captures around or along a thing,
+taken on a plane that faces the camera, as far away as the place where the cameras' axes come closest: right for captures around or along a thing,
 rough for others. The file is transforms.json as NeRF's and Nerfstudio's tools write it.
 """
 
@@ -114,8 +114,9 @@ def _seen_by_all(scene: Scene, frame: int, distance: float) -> np.ndarray:
     x, y = np.meshgrid(steps * scene.reach[frame, 0], steps * scene.reach[frame, 1])
     points = np.stack([x, y, -np.ones_like(x)], -1).reshape(-1, 3) * distance
     world = points @ scene.cameras[frame, :3, :3].T + scene.cameras[frame, :3, 3]  # [points, 3]
+    facing = np.einsum("npi,i->np", scene.cameras[:, None, :3, 3] - world, scene.cameras[frame, :3, 2]) > 0  # seen from its front
     local = np.einsum("npi,nij->npj", world - scene.cameras[:, None, :3, 3], scene.cameras[:, :3, :3])  # rotations: the inverse is the transpose
     ahead = -local[..., 2]
     with np.errstate(divide="ignore", invalid="ignore"):
         inside = (np.abs(local[..., :2]) / ahead[..., None] <= scene.reach[:, None]).all(-1)
-    return np.asarray((inside & (ahead > 0)).mean(1))
+    return np.asarray((inside & facing & (ahead > 0)).mean(1))

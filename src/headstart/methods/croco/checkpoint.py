@@ -1,0 +1,227 @@
+"""Files of CroCo: the official checkpoints (`CroCo.pth`, `CroCo_V2_*.pth`, self-trained ones) and our exports, which hold the same names.
+
+- Official files are dicts with `model`; the second version's have `croco_kwargs` beside it, self-trained ones `args.model`, the text of a constructor
+  call. It is parsed as literals, never run. The first version's has neither: its shape is that of the defaults.
+- Names: `enc_blocks`, `enc_norm`, `enc_pos_embed` here and `blocks`, `norm`, `pos_embed` in our encoder; the decoder's are equal. Tables of positions
+  have no batch axis in files.
+- `croco.safetensors` and `croco.json` of an export are an official checkpoint in two files: state dict and `croco_kwargs`. DUSt3R loads these names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from headstart.backbones.positions import Grid
+from headstart.backbones.vit import ViT
+from headstart.core.errors import BadInput
+from headstart.core.files import read_json, write_json
+from headstart.interop.vit import Weights, count_blocks, load_beside, load_encoder, read_tensors, read_vit
+from headstart.methods.croco.network import CroCoNet
+
+WEIGHTS_FILE, SHAPE_FILE = "croco.safetensors", "croco.json"
+"""Of an export: the whole network under the official names, and its `croco_kwargs`."""
+MAX_SHAPE_BYTES = 2**16
+DEFAULTS: dict[str, Any] = {
+    "img_size": 224,
+    "patch_size": 16,
+    "mask_ratio": 0.9,
+    "enc_embed_dim": 768,
+    "enc_depth": 12,
+    "enc_num_heads": 12,
+    "dec_embed_dim": 512,
+    "dec_depth": 8,
+    "dec_num_heads": 16,
+    "mlp_ratio": 4,
+    "norm_im2_in_dec": True,
+    "pos_embed": "cosine",
+}
+"""Of `CroCoNet` in models/croco.py."""
+_RENAMED = {"blocks.": "enc_blocks.", "norm.": "enc_norm.", "pos_embed": "enc_pos_embed", "patch_embed.": "patch_embed."}
+_TABLES = ("enc_pos_embed", "dec_pos_embed")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A CroCo network from elsewhere: its weights under the official names, and its `croco_kwargs`."""
+
+    file: Path
+    state: dict[str, Tensor]
+    kwargs: dict[str, Any]
+
+    def settings(self) -> dict[str, Any]:
+        """The sizes that go on with the weights, as `CroCoConfig` names them."""
+        return {
+            "patch_size": self.kwargs["patch_size"],
+            "hidden_size": self.kwargs["enc_embed_dim"],
+            "num_layers": self.kwargs["enc_depth"],
+            "num_heads": self.kwargs["enc_num_heads"],
+            "decoder_hidden_size": self.kwargs["dec_embed_dim"],
+            "decoder_layers": self.kwargs["dec_depth"],
+            "decoder_heads": self.kwargs["dec_num_heads"],
+            "positions": "cosine" if self.kwargs["pos_embed"] == "cosine" else "rope",
+            "normalise_memory": self.kwargs["norm_im2_in_dec"],
+        }
+
+    def load(self, network: CroCoNet) -> list[str]:
+        """Puts the weights into a network: the encoder's must fit; of the decoder's those of equal name and shape are taken.
+
+        Returns:
+            what was adapted or starts fresh, a sentence each.
+
+        Raises:
+            BadInput: the encoder's do not fit.
+        """
+        state = from_official(self.state)
+        grid = _grid(self.state, self.kwargs)
+        encoder = {name: value for name, value in state.items() if name.startswith(tuple(_RENAMED))}
+        decoder = {name: value for name, value in state.items() if name not in encoder}
+        notes = load_encoder(network.encoder, Weights(self.file, encoder, self.kwargs["enc_num_heads"], grid))
+        found = Weights(self.file, decoder, self.kwargs["dec_num_heads"], grid)
+        return notes + load_beside(network.decoder, found, grid=network.decoder.grid)
+
+
+def find_croco(path: str | Path) -> Checkpoint | None:
+    """The CroCo network of an official checkpoint or of an export's folder; None where a file or folder holds something else.
+
+    Raises:
+        BadInput: a file cannot be read, or its stated shape is not that of its weights.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / WEIGHTS_FILE).is_file():
+            return None
+        state, stated = read_tensors(path / WEIGHTS_FILE), read_json(path / SHAPE_FILE, MAX_SHAPE_BYTES)
+    else:
+        state = read_tensors(path)
+        if not {"patch_embed.proj.weight", "enc_blocks.0.attn.qkv.weight"} <= state.keys():
+            return None
+        stated = _stated(path)
+    if not isinstance(stated, dict):
+        raise BadInput("says no shape.", "Export the model again.", file=path / SHAPE_FILE)
+    kwargs = DEFAULTS | {name: value for name, value in stated.items() if name in DEFAULTS}
+    _check(kwargs, state, path)
+    return Checkpoint(path, state, kwargs)
+
+
+def _stated(path: Path) -> dict[str, Any]:
+    """What a checkpoint says of its shape beside the weights."""
+    if path.suffix == ".safetensors":
+        return {}
+    with torch.serialization.safe_globals([argparse.Namespace]):  # `read_tensors` has looked at the file
+        found = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    if not isinstance(found, dict):
+        return {}
+    if isinstance(kwargs := found.get("croco_kwargs"), dict):
+        return kwargs
+    call = getattr(found.get("args"), "model", None)
+    return parse_call(call, path) if isinstance(call, str) else {}
+
+
+def parse_call(text: str, path: Path) -> dict[str, Any]:
+    """The arguments of a text such as "CroCoNet(enc_embed_dim=1024, pos_embed='RoPE100')". Only literals are read; nothing is run.
+
+    Raises:
+        BadInput: it is something else.
+    """
+    mend = "Give the sizes by a file with croco_kwargs."
+    try:
+        call = ast.parse(text.strip(), mode="eval").body
+        if not isinstance(call, ast.Call) or call.args or not isinstance(call.func, ast.Name) or call.func.id != "CroCoNet":
+            raise ValueError("no call of CroCoNet with named arguments")
+        return {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords if keyword.arg is not None}
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise BadInput(f"says its shape as {text[:80]!r}, which is not read ({error})", mend, file=path) from None
+
+
+def _check(kwargs: dict[str, Any], state: Mapping[str, Tensor], path: Path) -> None:
+    """Refuses a stated shape that the weights have not: heads are the one thing that they do not tell."""
+    mend = "Give the file as it was written."
+    weight = state["patch_embed.proj.weight"]
+    true = {
+        "patch_size": weight.shape[-1],
+        "enc_embed_dim": weight.shape[0],
+        "enc_depth": count_blocks(state, "enc_blocks."),
+        "dec_embed_dim": state["decoder_embed.weight"].shape[0] if "decoder_embed.weight" in state else kwargs["dec_embed_dim"],
+        "dec_depth": count_blocks(state, "dec_blocks.") or kwargs["dec_depth"],
+    }
+    stated = {name: kwargs[name] for name in true}
+    if stated != true:
+        raise BadInput(f"says {stated}, its weights are of {true}", mend, file=path)
+    for heads, width in ((kwargs["enc_num_heads"], true["enc_embed_dim"]), (kwargs["dec_num_heads"], true["dec_embed_dim"])):
+        if not isinstance(heads, int) or heads < 1 or width % heads:
+            raise BadInput(f"says that a width of {width} is split over {heads} heads", mend, file=path)
+    if kwargs["pos_embed"] != ("cosine" if "enc_pos_embed" in state else "RoPE100"):
+        raise BadInput(f"says positions {kwargs['pos_embed']!r}; its weights say otherwise, or they are not read", mend, file=path)
+    if "enc_pos_embed" in state and math.prod(_grid(state, kwargs) or ()) != len(state["enc_pos_embed"]):
+        raise BadInput(f"says img_size {kwargs['img_size']}, its positions are {len(state['enc_pos_embed'])}", mend, file=path)
+
+
+def _grid(state: Mapping[str, Tensor], kwargs: dict[str, Any]) -> Grid | None:
+    """Rows and columns of its tables; None where it has none."""
+    if "enc_pos_embed" not in state:
+        return None
+    sides = kwargs["img_size"] if isinstance(kwargs["img_size"], list | tuple) else (kwargs["img_size"],) * 2
+    if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+        return 0, 0
+    return sides[0] // kwargs["patch_size"], sides[1] // kwargs["patch_size"]
+
+
+def to_official(network: CroCoNet) -> dict[str, Tensor]:
+    """The weights of a network under the official names."""
+    state = {_named(name, _RENAMED): value for name, value in network.encoder.state_dict().items()} | network.decoder.state_dict()
+    return {name: value[0] if name in _TABLES else value for name, value in state.items()}
+
+
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official names and tables as our encoder and decoder have them."""
+    back = {theirs: ours for ours, theirs in _RENAMED.items()}
+    return {_named(name, back): value[None] if name in _TABLES else value for name, value in state.items()}
+
+
+def _named(name: str, prefixes: Mapping[str, str]) -> str:
+    for old, new in prefixes.items():
+        if name.startswith(old):
+            return new + name[len(old) :]
+    return name
+
+
+def save_croco(network: CroCoNet, folder: Path, mask_ratio: float = 0.9) -> None:
+    """Writes the whole network under the official names, and its `croco_kwargs`."""
+    state = {name: value.detach().cpu().float().contiguous() for name, value in to_official(network).items()}
+    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    write_json(folder / SHAPE_FILE, croco_kwargs(network, mask_ratio))
+
+
+def croco_kwargs(network: CroCoNet, mask_ratio: float = 0.9) -> dict[str, Any]:
+    """The arguments that make the official `CroCoNet` of this shape."""
+    encoder, decoder = network.encoder.config, network.decoder.config
+    height, width = encoder.image_size
+    return {
+        "img_size": height if height == width else [height, width],
+        "patch_size": encoder.patch_size,
+        "mask_ratio": mask_ratio,
+        "enc_embed_dim": encoder.hidden_size,
+        "enc_depth": encoder.num_layers,
+        "enc_num_heads": encoder.num_heads,
+        "dec_embed_dim": decoder.hidden_size,
+        "dec_depth": decoder.num_layers,
+        "dec_num_heads": decoder.num_heads,
+        "mlp_ratio": encoder.mlp_ratio,
+        "norm_im2_in_dec": decoder.normalise_memory,
+        "pos_embed": "cosine" if decoder.positions == "cosine" else f"RoPE{decoder.rope_base:g}",
+    }
+
+
+def start_encoder(encoder: ViT, init: str | Path) -> list[str]:
+    """Puts the weights of any plain vision transformer (DINOv2, MAE) into the encoder; the decoder stays fresh. Returns what was adapted."""
+    return [*load_encoder(encoder, read_vit(init)), "The decoder starts fresh: the file holds an encoder alone."]
