@@ -30,7 +30,9 @@ def fault(content: bytes | np.ndarray, first: bytes | np.ndarray | None = None, 
 # --- what a picture shows -------------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("format", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("BMP", {}), ("PPM", {}), ("TIFF", {"compression": "tiff_lzw"})])
+@pytest.mark.parametrize(
+    ("format", "options"), [("PNG", {}), ("WEBP", {"lossless": True}), ("BMP", {}), ("PPM", {}), ("TIFF", {"compression": "tiff_lzw"})]
+)
 def test_pixels_are_those_of_the_file(format: str, options: dict[str, object]) -> None:
     found = decoded(encoded(RGB, format, **options), size=12)
     assert found.pixels.dtype == np.uint8

@@ -38,7 +38,8 @@ def only_fault(path: Path, **settings: Any) -> Fault:
 
 def test_parquet_holds_bytes_and_classes(tmp_path: Path) -> None:
     pq.write_table(pa.table({"image": PICTURES, "label": ["b", "a", None, "b"]}), tmp_path / "x.parquet")
-    assert read(tmp_path / "x.parquet") == [Record(n, data, label) for n, data, label in zip((1, 2, 3, 4), PICTURES, ("b", "a", None, "b"), strict=True)]
+    expected = [Record(number, *pair) for number, pair in enumerate(zip(PICTURES, ("b", "a", None, "b"), strict=True), 1)]
+    assert read(tmp_path / "x.parquet") == expected
 
 
 def test_parquet_of_hugging_face_has_structures_and_names_of_classes(tmp_path: Path) -> None:

@@ -79,7 +79,8 @@ def test_a_damaged_list_is_refused_with_its_line(tmp_path: Path, name: str, text
 
 def test_sources_without_an_image_are_refused(tmp_path: Path) -> None:
     touch(tmp_path, "notes.md", "empty/x.doc")
-    for source, words in ((tmp_path / "none", "does not exist"), (tmp_path / "notes.md", "unknown kind"), (tmp_path, "no images found"), ("*.zzz", "no images")):
+    refused = {tmp_path / "none": "does not exist", tmp_path / "notes.md": "unknown kind", tmp_path: "no images found", "*.zzz": "no images"}
+    for source, words in refused.items():
         with pytest.raises(BadInput, match=words):
             find_images([source])
     with pytest.raises(BadInput, match="no input files"):
