@@ -496,7 +496,17 @@ def test_another_grid_interpolates_positions_and_starts_the_head_fresh(tmp_path:
     method(seed=1).export(tmp_path)
     DropPos(small(image_size=32), facts(), init=tmp_path)
     assert "positions of a grid of 7 x 7 patches were interpolated (bicubic) to 8 x 8" in caplog.text
-    assert "decoder_pred.weight, decoder_pred.bias start fresh" in caplog.text
+    assert "2 weights start fresh (decoder_pred.weight, decoder_pred.bias)" in caplog.text
+
+
+def test_the_decoder_of_mae_is_no_start_for_that_of_droppos(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    torch.manual_seed(0)
+    mae = MAE(MAEConfig(28, 4, 48, 2, 3, 64, 1, 4), facts())
+    mae.export(tmp_path)
+    model = DropPos(small(multi_task=True), facts(), init=tmp_path)
+    assert "The decoder starts fresh: the file holds none of this kind and size." in caplog.text
+    assert torch.equal(model.encoder.blocks[1].mlp.fc2.weight, mae.encoder.blocks[1].mlp.fc2.weight)
+    assert not torch.equal(model.decoder.decoder_embed.weight, mae.decoder.decoder_embed.weight)
 
 
 def test_show_compares_places() -> None:

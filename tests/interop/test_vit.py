@@ -191,10 +191,10 @@ def test_what_lies_beside_the_encoder_is_taken_where_it_fits(tmp_path: Path) -> 
     copy = torch.nn.Linear(4, 6)
     assert load_beside(copy, found, grid=(4, 4)) == []
     assert torch.equal(copy.weight, module.weight)
-    assert load_beside(other, found, grid=(4, 4)) == ["The decoder starts fresh: the file holds none of this size."]
+    assert load_beside(other, found, grid=(4, 4)) == ["The decoder starts fresh: the file holds none of this kind and size."]
     half = torch.nn.Module()
     half.weight, half.extra = torch.nn.Parameter(torch.zeros(6, 4)), torch.nn.Parameter(torch.zeros(3))
-    assert load_beside(half, found, grid=(4, 4)) == ["Of the decoder, extra start fresh: the file's have another shape."]
+    assert load_beside(half, found, grid=(4, 4)) == ["Of the decoder, 1 weights start fresh (extra): the file's have another shape."]
     assert torch.equal(half.weight, module.weight)
 
 

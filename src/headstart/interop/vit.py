@@ -317,16 +317,18 @@ def _adapted_positions(table: Tensor, found: Weights, config: ViTConfig, notes: 
 
 @torch.no_grad()
 def load_beside(module: torch.nn.Module, found: Weights, *, grid: Grid, prefix: str = "") -> list[str]:
-    """Puts what a method trained beside the encoder (a decoder) into `module`; a part that does not fit, or is not there, starts fresh.
+    """Puts what a method trained beside the encoder (a decoder) into `module`; a part that does not fit, or is not there, starts fresh. So does all
+    of it where only one of the two has positions: MAE's decoder and DropPos's have the same names and another task.
 
     Args:
         grid: of the module's positions; tables of another grid are interpolated.
         prefix: of the names in the file (`aux_`).
     """
     own = module.state_dict()
+    of_file = {} if ("decoder_pos_embed" in own) != (f"{prefix}decoder_pos_embed" in found.state) else found.state
     state, fresh = {}, []
     for name, value in own.items():
-        given = found.state.get(prefix + name)
+        given = of_file.get(prefix + name)
         if given is not None and name.endswith("pos_embed") and found.grid is not None:
             given = interpolate_positions(given, found.grid, grid)
         fits = given is not None and given.shape == value.shape
@@ -335,8 +337,8 @@ def load_beside(module: torch.nn.Module, found: Weights, *, grid: Grid, prefix: 
             fresh.append(name)
     module.load_state_dict(state)
     if len(fresh) == len(own):
-        return ["The decoder starts fresh: the file holds none of this size."]
-    return [f"Of the decoder, {', '.join(fresh)} start fresh: the file's have another shape."] if fresh else []
+        return ["The decoder starts fresh: the file holds none of this kind and size."]
+    return [f"Of the decoder, {len(fresh)} weights start fresh ({', '.join(fresh[:3])}): the file's have another shape."] if fresh else []
 
 
 def _load(network: torch.nn.Module, state: dict[str, Tensor], file: Path) -> None:
