@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from headstart.engine.optim import OptimizerConfig, build_optimizer
-from headstart.engine.update import Update
+from headstart.engine.update import Update, seed_dropout
 from tests.engine.toy import Toy, ToyConfig, ToyRows
 
 
@@ -71,3 +71,14 @@ def test_dropout_repeats_per_step_and_layout() -> None:
         return [float(update([{"x": x}], [torch.arange(8)], step, "train")["loss"]) for step in range(2)]
 
     assert losses() == losses()
+
+
+def test_dropout_is_seeded_as_torch_would() -> None:
+    device = torch.device("cpu")
+    seed_dropout(device, 3, 5, 1, 0)
+    drawn, number = torch.rand(4), torch.initial_seed()
+    torch.manual_seed(number)
+    assert torch.equal(torch.rand(4), drawn)
+    for other in ((4, 5, 1, 0), (3, 6, 1, 0), (3, 5, 2, 0), (3, 5, 1, 1)):
+        seed_dropout(device, *other)
+        assert not torch.equal(torch.rand(4), drawn)
