@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,15 @@ def write_result(
     must: float,
     command: str,
     higher_is_better: bool = True,
+    aim: float | None = None,
+    **more: Any,
 ) -> None:
     """Write a result as JSON and print whether it is what it must be.
 
     Args:
         ratio: ours to the peer's.
-        must: what the ratio has to reach (or stay below, if lower is better).
+        must: what the ratio has to reach (or stay below, if lower is better); aim: what it should.
+        more: further figures, as they are.
     """
     result = {
         "name": name,
@@ -48,10 +52,22 @@ def write_result(
         "peer": peer,
         "ratio": round(ratio, 3),
         "must": must,
+        **({} if aim is None else {"aim": aim}),
         "higher_is_better": higher_is_better,
+        **more,
         **origin(command),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    reached = ratio >= must if higher_is_better else ratio <= must
-    print(f"{name}: ratio {ratio:.2f}, must {'at least' if higher_is_better else 'at most'} {must}: {'reached' if reached else 'MISSED'}")
+    print(f"{name}: {result['ratio']:g}, must {'at least' if higher_is_better else 'at most'} {must}: {verdict(result)}")
+
+
+def verdict(result: Mapping[str, Any]) -> str:
+    """"missed", "reached", or "aim reached"; of the ratio as it is written down."""
+
+    def good(wanted: float) -> bool:
+        return bool(result["ratio"] >= wanted if result["higher_is_better"] else result["ratio"] <= wanted)
+
+    if not good(result["must"]):
+        return "missed"
+    return "aim reached" if "aim" in result and good(result["aim"]) else "reached"
