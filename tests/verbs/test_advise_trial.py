@@ -20,6 +20,7 @@ from headstart.verbs._advise_trial import (
     measuring_s,
     minutes_for,
     plan,
+    plan_again,
     plan_rungs,
     rungs_to,
     shortened,
@@ -167,7 +168,7 @@ def test_training_and_measuring_together_keep_the_time(seconds: float, a_score: 
 
 def test_the_less_time_there_is_the_less_is_measured_and_splits_go_last() -> None:
     arms = [late("a", 74), late("b", 74)]
-    found = [planned(arms, seconds, Prices(True, 2.0)).effort for seconds in (1200.0, 600.0, 300.0, 200.0, 150.0, 100.0, 80.0, 70.0)]
+    found = [planned(arms, seconds, Prices(True, 2.0)).effort for seconds in (1200.0, 600.0, 300.0, 200.0, 150.0, 100.0, 80.0, 62.0)]
     order = [ON_LABELS.index(effort) for effort in found]
     assert order == sorted(order)
     assert found[0] == ON_LABELS[0]
@@ -226,9 +227,26 @@ def test_a_slow_machine_shortens_the_next_rung_for_all_alike_or_ends_the_trial()
     assert shorter.flops == pytest.approx(300_000)
     assert shorter.steps == {"a": 3000, "b": 1500}
     assert shortened(rungs[3], rungs[2], arms, 0.1) is None
-    first = shortened(rungs[0], None, arms, 0.5)
-    assert first is not None
-    assert first.flops == pytest.approx(25_000)
+
+
+@pytest.mark.parametrize("a_score", [1.0, 2.0, 8.0, 30.0])
+def test_where_measuring_takes_longer_than_expected_the_rest_is_planned_again_within_what_is_left(a_score: float) -> None:
+    arms = [late("a", 74, setup=0.5), late("b", 80, setup=0.5), late("electra", 293, setup=0.5)]
+    expected = planned(arms, 60.0, Prices(True, 1.0))
+    assert len(expected.candidates) == 3
+    prices = Prices(True, a_score)
+    once = len(beside(arms, True))
+    left = 60.0 - prices.measuring_s(expected.effort, once, once)
+    kept, rungs = plan_again(arms, left, expected.effort, prices)
+    measured = sum(rung.measured for rung in rungs)
+    assert kept, "a trial that was begun gives an answer"
+    assert sum(len(rung.joins) for rung in rungs) == len(kept)
+    cost = sum(rung.seconds for rung in rungs) + prices.measuring_s(expected.effort, measured, len(kept))
+    if len(kept) > 1 or len(rungs) > 1 or cost <= left:
+        assert cost <= left * 1.001
+    else:
+        assert (kept[0].arm, rungs[0].steps["a"]) in [("a", 74), ("a", 75)], "the soonest, as soon as it says something"
+    assert (len(kept) < 3) == (a_score > 1.0)
 
 
 def test_a_rung_is_never_shortened_onto_a_plateau() -> None:

@@ -111,6 +111,19 @@ def test_the_gain_is_one_number_over_the_best_random_start_in_table_and_sentence
     assert info["arms"][3]["gain_now"]["value"] == pytest.approx(0.02), "of every arm over the same start"
 
 
+def test_the_best_of_several_methods_must_be_better_than_luck_among_so_many() -> None:
+    """Alone a gain of .055 is clear of noise; as the best of six it is not."""
+    lead = arm("clm", CANDIDATE, 0.755)
+    alone = judged(arm("random start", RANDOM, 0.70), lead)
+    assert alone["verdict"]["word"] == "helps", alone["verdict"]
+    assert "corrected" not in alone["verdict"]["sentence"]
+    others = [arm(f"other {i}", CANDIDATE, 0.70 - 0.001 * i) for i in range(5)]
+    many = judged(arm("random start", RANDOM, 0.70), arm("clm", CANDIDATE, 0.755), *others)
+    assert many["verdict"]["word"] == "not enough evidence", many["verdict"]
+    assert "corrected for 6 arms" in many["verdict"]["sentence"]
+    assert many["arms"][1]["gain_now"]["ci95"] == alone["arms"][1]["gain_now"]["ci95"], "the interval is that of one arm"
+
+
 def test_one_point_makes_no_curve_and_the_note_is_a_sentence() -> None:
     info = judged(arm("random start", RANDOM, 0.70), arm("clm", CANDIDATE, 0.74))
     assert any(note.startswith("One measured point makes no curve") for note in info["verdict"]["notes"])

@@ -75,7 +75,7 @@ def judged_lines(info: dict[str, Any], tried: list[dict[str, Any]]) -> list[str]
     if not info["rungs"]:
         return []
     budget, plan, rungs, spent = info["budget"], info["plan"], info["rungs"], info["spent"]
-    names = [entry["arm"] for entry in info["candidates"]]
+    names = [arm["arm"] for arm in info["arms"] if arm["kind"] == CANDIDATE]
     listed = names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
     missing = [entry for entry in tried if entry["minutes"] is not None]
     without = "".join(f", not {entry['method']} (from {rounded_up(entry['minutes'])} minutes on)" for entry in missing[:SHOWN_LEFT_OUT])

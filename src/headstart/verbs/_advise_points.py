@@ -106,17 +106,24 @@ class Measuring:
         bench = fine_tuning(start, labels, self.settings.device, self.plan["rates"])
         if point["learning_rate"] is None:  # chosen once an arm, with the same effort for all
             point["learning_rate"] = arm["points"][0]["learning_rate"] or bench.best_rate(labels.splits[0])[0]
+        took: list[float] = []
         for split in labels.splits[len(point["values"]) : self.plan["splits"]]:
             scored = bench.score(split.train, split.test, split.seed, point["learning_rate"])
             point["values"].append(scored.value)
-            self.book.info["plan"]["a_score"] = scored.train_s + scored.test_s  # what it takes by now
+            took.append(scored.train_s + scored.test_s)
+            self.book.info["plan"]["a_score"] = sum(took) / len(took)  # by now
             self.book.save()
+
+    @property
+    def pace(self) -> tuple[Effort, Prices]:
+        """How thoroughly arms are measured, and what that costs by now."""
+        plan = self.plan
+        effort = Effort(plan["splits"], plan["rungs"], rates=plan["rates"], documents=plan["documents"])
+        return effort, Prices(self.labels is not None, plan["a_score"], plan["a_point"])
 
     def seconds_of(self, rung: Rung) -> float:
         """About what measuring a rung takes, at the pace of the last measurement."""
-        plan = self.plan
-        prices = Prices(self.labels is not None, plan["a_score"], plan["a_point"])
-        effort = Effort(plan["splits"], 1, rates=plan["rates"], documents=plan["documents"])
+        effort, prices = self.pace
         return prices.measuring_s(effort, rung.measured, len(rung.joins))
 
     def find_labels_worth(self, best: dict[str, Any], start: dict[str, Any], labels: Labels) -> None:

@@ -156,8 +156,28 @@ def plan(candidates: Sequence[Candidate], seconds: float, prices: Prices) -> Tri
     return Trial(list(candidates), [], [], prices.efforts[-1])
 
 
-def plan_rungs(candidates: Sequence[Candidate], seconds: float, effort: Effort, prices: Prices) -> list[Rung]:
-    """The rungs up to as many FLOPs as `seconds` hold, every candidate measured off its plateau at the last one; empty where that is not possible."""
+def plan_again(candidates: Sequence[Candidate], seconds: float, effort: Effort, prices: Prices) -> tuple[list[Candidate], list[Rung]]:
+    """(candidates, their rungs) for the `seconds` that are left when the arms beside are measured and measuring costs other than expected. Where
+    nothing fits, the candidate that is off its plateau soonest is measured there: a trial that was begun gives an answer."""
+    kept = sorted(candidates, key=lambda c: c.cost_until(earliest(c), c.seconds_per_step))
+    while kept:
+        once = len(beside(kept, prices.labelled))
+        paid = prices.measuring_s(effort, once, once)
+        for count in range(effort.rungs, 0, -1):
+            if rungs := plan_rungs(kept, seconds + paid, replace(effort, rungs=count, curve=0), prices, most_measuring=1.0):
+                return [c for c in candidates if c in kept], rungs
+        first, kept = kept[0], kept[:-1]
+    return [first], rungs_to([first], 1.01 * first.cost_until(earliest(first) + 1, first.flops_per_step), 1)
+
+
+def plan_rungs(
+    candidates: Sequence[Candidate], seconds: float, effort: Effort, prices: Prices, most_measuring: float = MEASURING_SHARE
+) -> list[Rung]:
+    """The rungs up to as many FLOPs as `seconds` hold, every candidate measured off its plateau at the last one; empty where that is not possible.
+
+    Args:
+        most_measuring: share of the seconds that measuring may take.
+    """
     if sum(c.setup_s for c in candidates) > OVERHEAD_SHARE * seconds:
         return []
     available = seconds - prices.curve_s(effort)
@@ -172,7 +192,7 @@ def plan_rungs(candidates: Sequence[Candidate], seconds: float, effort: Effort, 
     if not everyone or any(before.steps[arm] >= after.steps[arm] for before, after in pairwise(rungs) for arm in before.steps):
         return []
     measuring = measuring_s(rungs, candidates, effort, prices) + prices.curve_s(effort)
-    return rungs if measuring <= MEASURING_SHARE * seconds else []
+    return rungs if measuring <= most_measuring * seconds else []
 
 
 def measuring_s(rungs: Sequence[Rung], candidates: Sequence[Candidate], effort: Effort, prices: Prices) -> float:
@@ -224,12 +244,10 @@ def minutes_for(candidates: Sequence[Candidate], minutes: float, spent_s: float,
     return longer * minutes
 
 
-def shortened(rung: Rung, before: Rung | None, candidates: Sequence[Candidate], share: float) -> Rung | None:
+def shortened(rung: Rung, before: Rung, candidates: Sequence[Candidate], share: float) -> Rung | None:
     """The rung at `share` of its way from the one before, where it would take too long; None where that leaves nothing worth a measurement."""
-    first = 0.0 if before is None else before.flops
-    flops = first + share * (rung.flops - first)
+    flops = before.flops + share * (rung.flops - before.flops)
     steps = rung.steps | {c.arm: c.step_at(flops) for c in candidates}
-    on_plateau = any(steps[c.arm] < earliest(c) for c in candidates)
-    if share < LEAST_SHARE or on_plateau or (before is not None and any(steps[c.arm] <= before.steps[c.arm] for c in candidates)):
+    if share < LEAST_SHARE or any(steps[c.arm] < earliest(c) or steps[c.arm] <= before.steps[c.arm] for c in candidates):
         return None
     return Rung(flops, steps, rung.joins, rung.keep, share * rung.seconds)

@@ -2,20 +2,23 @@
 
 The rival of every arm is the best random start: with several networks the best of them, which speaks against pre-training. What an arm has over it
 at its last rung is measured, and is one number with one interval wherever it is shown (`gain_now`); what the whole run should bring is a forecast.
+The best of several methods is the luckiest too: its p value is corrected for their number (Holm 1979), as in `compare`, and so is a forecast's end.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from headstart.engine.metrics import duration
-from headstart.tasks.metrics import difference
+from headstart.tasks.metrics import difference, holm
 from headstart.verbs._advise_fit import TEST_SHARE, Interval, at_full_budget, fitted, resampled_means
 
 CANDIDATE, RANDOM, GIVEN = "candidate", "random start", "given model"
+SIGNIFICANT = 0.05
 LARGER_BUDGETS = (2, 4, 8, 16, 32, 64, 128)
 
 
@@ -33,24 +36,25 @@ def judge(info: dict[str, Any]) -> None:
             samples[name], arm["fitted"] = resampled_means(values)[:, 0], False
             full = Interval.of(float(values.mean()), np.clip(samples[name], 0.0, 1.0))
         arm["full"] = full.to_json()
+    others = [arm for arm in arms.values() if arm["kind"] != RANDOM]
     starts = [arm for arm in arms.values() if arm["kind"] == RANDOM]
     random = max(starts, key=lambda arm: arm["full"]["value"]) if starts else None
     if random is not None:
-        for name, arm in arms.items():
-            if arm["kind"] != RANDOM:
-                arm["gain_now"] = gain_now(arm, random)
-                value = arm["full"]["value"] - random["full"]["value"]
-                arm["gain"] = Interval.of(value, samples[name] - samples[random["arm"]]).to_json()
+        measured_gains(others, random)
+        for arm in others:
+            value = arm["full"]["value"] - random["full"]["value"]
+            arm["gain"] = Interval.of(value, samples[arm["arm"]] - samples[random["arm"]]).to_json()
     info["ranking"] = sorted(arms, key=lambda name: -arms[name]["full"]["value"])
-    others = [name for name in info["ranking"] if arms[name]["kind"] != RANDOM]
+    others.sort(key=lambda arm: -arm["full"]["value"])
     if random is None or not others:
         info["verdict"] = no_trial(info)
         return
-    best = arms[others[0]]
-    verdict = compared(best, random, info)
+    best = others[0]
+    lowest = float(np.quantile(samples[best["arm"]] - samples[random["arm"]], SIGNIFICANT / 2 / len(others)))
+    verdict = compared(best, random, info, sure=bool(best["fitted"]) and lowest > 0)
     if len(others) > 1:
-        second = arms[others[1]]
-        apart = Interval.of(best["full"]["value"] - second["full"]["value"], samples[others[0]] - samples[others[1]])
+        second = others[1]
+        apart = Interval.of(best["full"]["value"] - second["full"]["value"], samples[best["arm"]] - samples[second["arm"]])
         if apart.low <= 0:
             verdict["notes"].append(
                 f"Not enough evidence that {best['arm']} is better than {second['arm']} after its whole run"
@@ -63,11 +67,12 @@ def judge(info: dict[str, Any]) -> None:
     info["verdict"] = verdict
 
 
-def gain_now(arm: dict[str, Any], random: dict[str, Any]) -> dict[str, Any]:
-    """What the arm has over a random start by now: {value, ci95, over}."""
-    found = difference(measured(arm)[-1], measured(random)[0], test_share=TEST_SHARE, bounds=(-1.0, 1.0))
-    assert found.interval is not None, "no plan has fewer than four splits"
-    return {"value": found.mean, "ci95": list(found.interval), "over": random["arm"]}
+def measured_gains(arms: Sequence[dict[str, Any]], random: dict[str, Any]) -> None:
+    """Sets `gain_now` of each arm: {value, ci95, p (corrected for the number of arms), over}."""
+    found = [difference(measured(arm)[-1], measured(random)[0], test_share=TEST_SHARE, bounds=(-1.0, 1.0)) for arm in arms]
+    for arm, one, p in zip(arms, found, holm([one.p for one in found]), strict=True):
+        assert one.interval is not None, "no plan has fewer than four splits"
+        arm["gain_now"] = {"value": one.mean, "ci95": list(one.interval), "p": p, "over": random["arm"]}
 
 
 def too_few(points: int) -> str:
@@ -83,16 +88,23 @@ def measured(arm: dict[str, Any]) -> np.ndarray:
     return np.array([point["values"] for point in arm["points"]], dtype=np.float64)
 
 
-def compared(best: dict[str, Any], random: dict[str, Any], info: dict[str, Any]) -> dict[str, Any]:
-    """The verdict on the best arm against the best random start."""
+def compared(best: dict[str, Any], random: dict[str, Any], info: dict[str, Any], sure: bool) -> dict[str, Any]:
+    """The verdict on the best arm against the best random start.
+
+    Args:
+        sure: its forecast is above that start, also as the best of several.
+    """
     last, start = measured(best)[-1], measured(random)[0]
     now, gain, full, metric, name = best["gain_now"], best["gain"], best["full"], info["metric"], best["arm"]
     low, high = now["ci95"]
+    clear = now["p"] < SIGNIFICANT
+    methods = sum(arm["gain_now"] is not None for arm in info["arms"])
+    corrected = f", p {now['p']:.2g} corrected for {methods} arms" if methods > 1 else ""
     share = best["points"][-1]["flops"] / info["budget"]["flops"]
     at = f"after {share:.0%} of its run" if best["kind"] == CANDIDATE else "as it is"
     seen = (
         f"{at} {metric} is {last.mean():.3f} against {start.mean():.3f} of the best random start"
-        f" ({now['value']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f})"
+        f" ({now['value']:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}{corrected})"
     )
     should = (
         f"its whole run should reach {full['value']:.3f} ({full['ci95'][0]:.3f} to {full['ci95'][1]:.3f}),"
@@ -100,11 +112,11 @@ def compared(best: dict[str, Any], random: dict[str, Any], info: dict[str, Any])
     )
     sentence = f"{seen}; {should}" if best["kind"] == CANDIDATE and best["fitted"] else seen  # few points say nothing of the whole run
     winner: str | None = name
-    if low > 0:
+    if clear and now["value"] > 0:
         word, begins = "helps", f"{name} helps: "
-    elif best["fitted"] and gain["ci95"][0] > 0:
+    elif sure:
         word, begins = "should help", f"{name} should help by the end of its run: "
-    elif (best["fitted"] and gain["ci95"][1] < 0) or (high < 0 and gain["value"] <= 0):
+    elif (best["fitted"] and gain["ci95"][1] < 0) or (clear and now["value"] < 0 and gain["value"] <= 0):
         word, winner, begins = "does not help", None, f"Do not pre-train with this budget; the best method, {name}, stays behind: "
     else:
         word, begins = "not enough evidence", f"Not enough evidence that pre-training helps; the best guess is {name}: "

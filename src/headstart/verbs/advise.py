@@ -31,10 +31,11 @@ advice.json, format_version 2 (times in seconds, FLOPs are counted training FLOP
     rungs                   [{flops, steps {arm: step}, joins [arms], keep, seconds}], as planned; the trial may end before the last
     arms                    [{arm, kind ("candidate", "random start", "given model"), method, init, network (folder in starts/),
                             points: [{rung, flops, step, wall_s, values [one a split], learning_rate, rankme}],
-                            dropped_after (rung) or null, gain_now {value, ci95, over (arm)} or null, full {value, ci95} or null,
+                            dropped_after (rung) or null, gain_now {value, ci95, p, over (arm)} or null, full {value, ci95} or null,
                             fitted (a curve, or only a range), gain {value, ci95} or null}]
                             `gain_now` is what the last point has over the best random start, paired by split: the one interval that table and
-                            sentence show; `full` is what the full run should reach, `gain` that over the best random start
+                            sentence show, p corrected for the number of arms; `full` is what the full run should reach, `gain` that over the best
+                            random start
     ranking                 [arm names, best first]
     label_curves            {"pretrained" | "random start": {number of labels: [accuracy, one a seed]}}, where it was measured
     labels_worth            {labels, target (accuracy that pre-training reaches with them), random_labels (that a random start needs for it; null:
@@ -74,7 +75,7 @@ from headstart.verbs._advise_commands import finetune_command, pretrain_command,
 from headstart.verbs._advise_measure import Labels, Start, describe_labels, final_recipe, read_labels
 from headstart.verbs._advise_points import Book, Measuring, point_at, random_start_of
 from headstart.verbs._advise_settings import AdviseSettings, checked
-from headstart.verbs._advise_trial import ON_LABELS, TRIAL_SHARE, Rung, beside, earliest, minutes_for, plan, shortened
+from headstart.verbs._advise_trial import ON_LABELS, TRIAL_SHARE, Rung, beside, earliest, minutes_for, plan, plan_again, shortened
 from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM
 from headstart.verbs.config import flag
 from headstart.verbs.pretrain import git_commit, pretrain, versions
@@ -283,11 +284,13 @@ class _Advising:
     def trial(self) -> None:
         """Trains rung by rung and measures each; goes on where it was."""
         candidates = {entry["arm"]: Candidate.from_json(entry) for entry in self.info["candidates"]}
-        rungs = [Rung(**entry) for entry in self.info["rungs"]]
         for arm in self.info["arms"]:
             if arm["kind"] != CANDIDATE:
                 start = Start(self.out / "starts" / arm["network"], fresh=arm["kind"] == RANDOM)
                 self.measuring.point(arm, 0, candidates[arm["network"]], start, {"flops": 0, "step": 0, "wall_s": 0.0})
+        if not any(arm["points"] for arm in self.info["arms"] if arm["kind"] == CANDIDATE):
+            self.plan_again([candidates[arm["arm"]] for arm in self.info["arms"] if arm["kind"] == CANDIDATE])
+        rungs = [Rung(**entry) for entry in self.info["rungs"]]
         by_name = {arm["arm"]: arm for arm in self.info["arms"]}
         alive: list[dict[str, Any]] = []
         for number in range(len(rungs)):
@@ -306,18 +309,37 @@ class _Advising:
                 self.rung(arm, number, rungs[number], candidates[arm["arm"]])
             self.book.save()
 
+    def plan_again(self, planned: list[Candidate]) -> None:
+        """By now measuring has been paid for once: where it took longer than expected, the rungs and candidates that still fit."""
+        effort, prices = self.measuring.pace
+        rungs = [Rung(**entry) for entry in self.info["rungs"]]
+        left = self.book.left_s
+        if sum(rung.seconds + self.measuring.seconds_of(rung) for rung in rungs) <= left:
+            return
+        kept, rungs = plan_again(planned, left, effort, prices)
+        self.info["rungs"] = [rung.to_json() for rung in rungs]
+        for late in planned:
+            if late not in kept:
+                minutes = minutes_for(planned, self.info["budget"]["minutes"], self.info["spent"]["speed_s"], prices)
+                self.info["left_out"].append({"method": late.arm, "why": "measuring takes longer here than expected", "minutes": minutes})
+        names = [entry.arm for entry in kept]
+        self.info["arms"] = [arm for arm in self.info["arms"] if arm["kind"] != CANDIDATE or arm["arm"] in names]
+        self.book.save()
+        less = f", and only {', '.join(names)}" if len(names) < len(planned) else ""
+        share = rungs[-1].flops / self.info["budget"]["flops"]
+        self.say(f"Measuring takes longer here than expected: the trial ends after {share:.1%} of a run{less}.")
+
     def fitted_in(self, number: int, rungs: list[Rung], alive: Sequence[Candidate]) -> bool:
-        """Whether the next rung stays within the trial's share at the pace so far; it is shortened where that suffices. The first one is measured
-        in any case, and one that was begun before a kill is ended as it is."""
-        if any(point_at(arm, number) is not None for arm in self.info["arms"] if arm["kind"] == CANDIDATE):
+        """Whether the next rung stays within the trial's share at the pace so far; it is shortened where that suffices. The first one was planned
+        with what measuring takes; one that was begun before a kill is ended as it is."""
+        if number == 0 or any(point_at(arm, number) is not None for arm in self.info["arms"] if arm["kind"] == CANDIDATE):
             return True
-        planned = sum(rung.seconds for rung in rungs[:number])
-        pace = self.info["spent"]["training_s"] / planned if planned else 1.0
+        pace = self.info["spent"]["training_s"] / max(sum(rung.seconds for rung in rungs[:number]), 1e-9)
         expected, left = pace * rungs[number].seconds, self.book.left_s - self.measuring.seconds_of(rungs[number])
         if expected > left:
-            shorter = shortened(rungs[number], rungs[number - 1] if number else None, alive, left / expected)
+            shorter = shortened(rungs[number], rungs[number - 1], alive, left / expected)
             if shorter is None:
-                return number == 0
+                return False
             rungs[number] = shorter
             self.info["rungs"][number] = shorter.to_json()
             self.book.save()
