@@ -117,7 +117,7 @@ def test_the_best_of_several_methods_must_be_better_than_luck_among_so_many() ->
     alone = judged(arm("random start", RANDOM, 0.70), lead)
     assert alone["verdict"]["word"] == "helps", alone["verdict"]
     assert "corrected" not in alone["verdict"]["sentence"]
-    others = [arm(f"other {i}", CANDIDATE, 0.70 - 0.001 * i) for i in range(5)]
+    others = [arm(f"method {i}", CANDIDATE, 0.70 - 0.001 * i) for i in range(5)]
     many = judged(arm("random start", RANDOM, 0.70), arm("clm", CANDIDATE, 0.755), *others)
     assert many["verdict"]["word"] == "not enough evidence", many["verdict"]
     assert "corrected for 6 arms" in many["verdict"]["sentence"]
