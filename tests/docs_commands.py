@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
 
+from headstart import catalog, methods
 from headstart.cli.main import VERBS
 from tests.running import TINY, flags
 
@@ -17,6 +19,11 @@ ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 INLINE = re.compile(r"(?<!`)`((?:(?:headstart|torchrun|python3?|pip|make|sbatch|mkdocs) [^`\n]+|nvidia-smi))`(?!`)")
 SMALL = TINY | {"budget.steps": 6, "text.held_out_share": 0.2}  # enough held-out documents to compare networks on
+SMALL_IMAGES: dict[str, Any] = {
+    "batch": 8, "device": "cpu", "precision": "fp32", "budget.steps": 6, "image.size": 16, "image.held_out_share": 0.2,
+    "method.image_size": 16, "method.patch_size": 4, "method.hidden_size": 32, "method.num_layers": 1, "method.num_heads": 2,
+    "method.decoder_hidden_size": 16, "method.decoder_layers": 1, "method.decoder_heads": 2,
+}  # fmt: skip
 
 ELSEWHERE = {
     r"make \w+": "the targets are in the Makefile; CI runs install, lint, docs and test",
@@ -92,7 +99,10 @@ def small(command: str) -> list[str]:
         kept = _without(words[2:], r"--budget\..*")
         kept = ["off" if before == "--trainer.compile" else word for before, word in zip(["", *kept], kept, strict=False)]  # a minute of compiling
         size = r"method\..*|text\.vocab_size" if "--init" in kept else ""  # the model that is continued has its own
-        return [*words[:2], *flags({name: value for name, value in SMALL.items() if not re.fullmatch(size, name)}), *kept]
+        settings = SMALL_IMAGES if of_images(words[1]) else SMALL
+        return [*words[:2], *flags({name: value for name, value in settings.items() if not re.fullmatch(size, name)}), *kept]
+    if verb == "finetune" and words[1] == "image-classification":
+        return [*words, "--epochs", "1", "--device", "cpu", "--seeds", "2"]
     if verb == "finetune":
         return [*words, "--epochs", "1", "--device", "cpu", "--max-length", "32", "--seeds", "2"]
     if verb == "prepare":
@@ -104,6 +114,11 @@ def small(command: str) -> list[str]:
     if verb == "advise":
         return [*_without(words, r"--budget\..*"), "--budget.minutes", "0.2"]
     return words
+
+
+def of_images(slug: str) -> bool:
+    """Whether a method reads images."""
+    return catalog.implemented(slug) and methods.settings(slug).data_group == "image"
 
 
 def _without(words: list[str], flag: str) -> list[str]:

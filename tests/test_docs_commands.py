@@ -19,6 +19,7 @@ import yaml
 from headstart.cli import main as cli
 from headstart.core.config import replace_nested
 from tests.corpus import labelled, write_corpus, write_jsonl
+from tests.data.image.pictures import write_folder
 from tests.docs_commands import FENCE, INLINE, PARSED_ONLY, ROOT, SMALL, commands, elsewhere, is_form, made_folder, small
 from tests.running import torchrun
 
@@ -64,6 +65,9 @@ def write_inputs(folder: Path) -> None:
     write_corpus(folder / "my" / "texts")
     for file, seed in (("old", 1), ("new", 2)):
         write_jsonl(folder / f"{file}.jsonl", [{"text": record["text"]} for record in labelled(200, seed)])
+    write_folder(folder / "my" / "images", classes=1, each=40)
+    for split in ("train", "test"):
+        write_folder(folder / "my" / "classes" / split, classes=3, each=12)
     write_jsonl(folder / "reviews.jsonl", [{"body": record["text"]} for record in labelled(200, 1)])
     for file, seed in (("train", 3), ("test", 4), ("dev", 5), ("labels", 6)):
         records = labelled(32, seed)
@@ -84,6 +88,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with contextlib.chdir(folder):
         for method in ("causal-lm", "mlm", "electra"):
             code, printed = runs_in_process(small(f"headstart pretrain {method} --data my/texts"))
+            assert code == 0, printed
+        for method in ("mae", "droppos"):
+            code, printed = runs_in_process(small(f"headstart pretrain {method} --data my/images"))
             assert code == 0, printed
         assert runs_in_process(small("headstart prepare mlm --data my/texts --out stores/mine"))[0] == 0
         store = open_text_store(Path("stores/mine"))
