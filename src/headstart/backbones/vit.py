@@ -73,6 +73,7 @@ class ViT(nn.Module):
 
     pos_embed: Tensor
     channel_embed: Tensor
+    bands: Tensor  # int64 [channels], in the order of the groups
 
     def __init__(self, config: ViTConfig) -> None:
         super().__init__()
@@ -82,6 +83,8 @@ class ViT(nn.Module):
         self.patch_embed: nn.Module
         if config.groups:
             self.patch_embed = nn.ModuleList(PatchEmbed(config.patch_size, len(group), dim) for group in config.groups)
+            order = torch.tensor([channel for group in config.groups for channel in group])
+            self.register_buffer("bands", order, persistent=False)  # a list as index is copied to the device each time: no graph can hold that
         else:
             self.patch_embed = PatchEmbed(config.patch_size, config.channels, dim)
         if config.class_token:
@@ -129,7 +132,8 @@ class ViT(nn.Module):
     def embed(self, images: Tensor, keep: Tensor | None = None) -> Tensor:
         """[batch, kept, dim]: patches as vectors, nothing added."""
         if self.config.groups:
-            tokens = torch.cat([embed(images[:, list(group)]) for embed, group in zip(self._groups, self.config.groups, strict=True)], dim=1)
+            bands = images.index_select(1, self.bands).split([len(group) for group in self.config.groups], dim=1)
+            tokens = torch.cat([embed(of_group) for embed, of_group in zip(self._groups, bands, strict=True)], dim=1)
             return tokens if keep is None else take(tokens, keep)
         return self.embed_patches(patchify(images, self.config.patch_size), keep)
 

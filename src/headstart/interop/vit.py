@@ -43,7 +43,10 @@ HEADS = {192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16
 """Attention heads of the published encoders by their width: no weight tells them."""
 _TORCH_SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 _WRAPPERS = ("module.", "_orig_mod.", "backbone.")
-_LEFT_OUT = ("head.", "head_dist.", "fc_norm.", "pooler.", "classifier.", "mask_token", "embeddings.mask_token", "decoder", "aux_", "mask_pos_token")
+_LEFT_OUT = (
+    "head.", "head_dist.", "fc_norm.", "pooler.", "classifier.", "mask_token", "embeddings.mask_token", "decoder", "aux_", "mask_pos_token",
+    "proj_up_", "up_block",
+)  # fmt: skip
 """What an encoder does not need."""
 
 
