@@ -3,7 +3,7 @@
 They notice what no other test notices: a change of initialisation, order of rows, masking, schedule, optimiser or loss. A commit that moves them
 says why. Write them anew with
 
-    python -m tests.golden.record --write
+    python -m tests.golden.record --write [SLUG ...]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
@@ -34,54 +35,83 @@ SETTINGS: dict[str, Any] = {
     "method.hidden_size": 32,
     "method.num_layers": 1,
     "method.num_heads": 2,
-    "method.intermediate_size": 48,
-    "method.sequence_length": 32,
-    "text.vocab_size": 300,
-    "text.document_split": "blank-line",
     "trainer.log_every": 1,
     "trainer.evaluate_every": STEPS,
     "trainer.checkpoint_every": STEPS,
     "trainer.micro_batch": 8,
 }
+ON_TEXT = SETTINGS | {
+    "method.intermediate_size": 48,
+    "method.sequence_length": 32,
+    "text.vocab_size": 300,
+    "text.document_split": "blank-line",
+}
+ON_IMAGES = SETTINGS | {
+    "method.image_size": 16,
+    "method.patch_size": 4,
+    "method.decoder_hidden_size": 16,
+    "method.decoder_layers": 1,
+    "method.decoder_heads": 2,
+    "image.size": 16,
+}
 OF_METHOD: dict[str, dict[str, Any]] = {
-    "causal-lm": {},
-    "mlm": {"method.causal_start": 10},
-    "electra": {"method.causal_start": 10, "method.generator_start": 10},
+    "causal-lm": ON_TEXT,
+    "mlm": ON_TEXT | {"method.causal_start": 10},
+    "electra": ON_TEXT | {"method.causal_start": 10, "method.generator_start": 10},
+    "mae": ON_IMAGES,
+    "droppos": ON_IMAGES,
 }
 
 
 def trace(slug: str) -> dict[str, Any]:
-    """{"losses": float [50], "phases": the phase of each, "weights": backbone, "input_ids": int64 [2, 16], "output": float32 [2, 16, 32]}."""
+    """{"losses": float [50], "phases": the phase of each, "weights": backbone, "batch": two rows, "output": what the backbone makes of them}."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # more would add in another order
     try:
         with tempfile.TemporaryDirectory() as folder:
-            run = pretrain(slug, CORPUS, out=Path(folder) / "run", say=lambda line: None, **SETTINGS, **OF_METHOD[slug])
+            run = pretrain(slug, corpus(slug, Path(folder)), out=Path(folder) / "run", say=lambda line: None, **OF_METHOD[slug])
             lines = list(read_lines(run.folder / "metrics.jsonl"))
             method, _, _ = load_run(run.folder)
-        ids = input_ids(method.vocab_size)
+        batch = two_rows(method)
         weights = {name: value.clone() for name, value in method.backbone().state_dict().items()}
         return {
             "losses": [line["loss"] for line in lines],
             "phases": [line["phase"] for line in lines],
             "weights": weights,
-            "input_ids": ids,
-            "output": output(method, ids),
+            "batch": batch,
+            "output": output(method, batch),
         }
     finally:
         torch.set_num_threads(threads)
 
 
-def input_ids(vocab_size: int) -> Tensor:
-    """int64 [2, 16]: token ids that depend on nothing."""
-    return (torch.arange(32) * 37 % (vocab_size - 5) + 5).view(2, 16)
+def corpus(slug: str, folder: Path) -> Path:
+    """What a method is trained on; pictures are written into `folder`."""
+    if OF_METHOD[slug].items() >= ON_TEXT.items():
+        return CORPUS
+    np.savez(folder / "images.npz", images=pictures(60))
+    return folder / "images.npz"
+
+
+def pictures(count: int) -> np.ndarray:
+    """uint8 [count, 16, 16, 3], by whole numbers: slopes whose steepness and start differ, so that brightness says something of the place."""
+    i, y, x, c = np.ogrid[:count, :16, :16, :3]
+    return ((x * (5 + i % 4) + y * (3 + c) + i * 11 + x * y * (i % 3) // 4) % 256).astype(np.uint8)
+
+
+def two_rows(method: Any) -> dict[str, Tensor]:
+    """A batch that depends on nothing: int64 [2, 16] token ids, or uint8 [2, 3, 16, 16] pictures."""
+    if hasattr(method, "vocab_size"):
+        return {"input_ids": (torch.arange(32) * 37 % (method.vocab_size - 5) + 5).view(2, 16)}
+    return {"images": torch.from_numpy(pictures(2)).permute(0, 3, 1, 2).contiguous()}
 
 
 @torch.no_grad()
-def output(method: Any, ids: Tensor) -> Tensor:
-    """float32 [2, 16, 32]: the hidden states of the backbone."""
+def output(method: Any, batch: dict[str, Tensor]) -> Tensor:
+    """float32 [2, tokens, 32]: the last features of the backbone."""
     method.eval()
-    return method.hidden_states({"input_ids": ids}).clone()
+    found = method.hidden_states(batch) if "input_ids" in batch else method.backbone()(method.plain(batch))
+    return found.clone()
 
 
 def machine_class() -> dict[str, str]:
@@ -90,17 +120,17 @@ def machine_class() -> dict[str, str]:
     return {"cpu": hardware.cpu_name(), "kernels": kernels, "torch": torch.__version__}
 
 
-def write() -> None:
-    for slug in OF_METHOD:
+def write(slugs: list[str]) -> None:
+    for slug in slugs or OF_METHOD:
         found = trace(slug)
         record = {"machine": machine_class(), "steps": STEPS, "losses": found["losses"], "phases": found["phases"]}
         (FOLDER / f"{slug}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        save_file(found["weights"] | {"input_ids": found["input_ids"], "output": found["output"]}, FOLDER / f"{slug}.safetensors")
+        save_file(found["weights"] | found["batch"] | {"output": found["output"]}, FOLDER / f"{slug}.safetensors")
         print(f"{slug}: loss {found['losses'][0]:.4f} -> {found['losses'][-1]:.4f}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="Golden traces")
     parser.add_argument("--write", action="store_true", required=True, help="replace the recorded traces")
-    parser.parse_args()
-    write()
+    parser.add_argument("slugs", nargs="*", help="of these methods; all by default")
+    write(parser.parse_args().slugs)

@@ -13,10 +13,8 @@ from safetensors.torch import load_file
 
 from headstart import methods
 from headstart.core.config import replace_nested
-from headstart.data.text.config import TextConfig
-from headstart.data.text.store import TextStore, prepare_text
 from headstart.verbs.config import preset_config
-from tests.golden.record import CORPUS, FOLDER, OF_METHOD, SETTINGS, STEPS, input_ids, machine_class, output, trace
+from tests.golden.record import FOLDER, OF_METHOD, STEPS, corpus, machine_class, output, trace, two_rows
 
 ELSEWHERE = 1e-4
 """Relative tolerance on other machines. Between the kernels for AVX-512, AVX2 and none of one machine the largest difference was 2e-7."""
@@ -42,29 +40,34 @@ def test_fifty_losses_are_the_recorded_ones(slug: str) -> None:
     assert_equal(torch.tensor(found["losses"], dtype=torch.float64), torch.tensor(golden["losses"], dtype=torch.float64), golden["machine"])
 
 
-@pytest.fixture(scope="module")
-def golden_store(tmp_path_factory: pytest.TempPathFactory) -> TextStore:
-    return prepare_text([CORPUS], tmp_path_factory.mktemp("golden") / "store", TextConfig(vocab_size=300, document_split="blank-line"))
-
-
 @pytest.mark.parametrize("slug", OF_METHOD)
-def test_the_recorded_weights_load_and_answer_as_recorded(slug: str, golden_store: TextStore) -> None:
+def test_the_recorded_weights_load_and_answer_as_recorded(slug: str, tmp_path: Path) -> None:
     """Parameter names and the backbone's arithmetic."""
     tensors = load_file(FOLDER / f"{slug}.safetensors")
-    ids, wanted = tensors.pop("input_ids"), tensors.pop("output")
     method_class = methods.load(slug)
-    own = {name.removeprefix("method."): value for name, value in SETTINGS.items() if name.startswith("method.")}
-    method = method_class(replace_nested(preset_config(method_class, "tiny")[1].method, own), golden_store)
-    assert torch.equal(ids, input_ids(golden_store.vocab_size))
+    settings = {group: of_group(slug, group) for group in ("method", method_class.data_group)}
+    store = method_class.prepare([corpus(slug, tmp_path)], tmp_path / "store", method_class.DataConfig(**settings[method_class.data_group]))
+    method = method_class(replace_nested(preset_config(method_class, "tiny")[1].method, settings["method"]), store)
+    batch, wanted = two_rows(method), tensors.pop("output")
+    for name, value in batch.items():
+        assert torch.equal(tensors.pop(name), value)
     if slug == "electra":
         method.copied.fill_(True)  # the weights are those of a finished run
     method.backbone().load_state_dict(tensors)
-    assert_equal(output(method, ids), wanted, recorded(slug)["machine"])
+    assert_equal(output(method, batch), wanted, recorded(slug)["machine"])
+
+
+def of_group(slug: str, group: str) -> dict[str, Any]:
+    """The recorded run's settings of one group, by name."""
+    return {name.removeprefix(f"{group}."): value for name, value in OF_METHOD[slug].items() if name.startswith(f"{group}.")}
 
 
 def test_the_trained_traces_went_down_and_passed_every_phase() -> None:
     """A trace of a run that learns nothing would notice little."""
-    for slug, phases in {"causal-lm": ["train"], "mlm": ["causal", "masked"], "electra": ["causal", "generator", "joint"]}.items():
+    of_method = {"causal-lm": ["train"], "mlm": ["causal", "masked"], "electra": ["causal", "generator", "joint"]}
+    of_method |= {"mae": ["train"], "droppos": ["train"]}
+    assert of_method.keys() == OF_METHOD.keys()
+    for slug, phases in of_method.items():
         golden = recorded(slug)
         assert list(dict.fromkeys(golden["phases"])) == phases
         assert all(math.isfinite(loss) for loss in golden["losses"])
