@@ -184,7 +184,7 @@ class _Pretraining:
         config, seed = self.config, self.config.seed
         corpus = self.ranks.first_then_others(lambda: self.data_of(run, init))
         store = corpus.store
-        if init is None and all(map(is_store, config.data)):
+        if init is None and not self.continues and all(map(is_store, config.data)):
             refuse_other_preparation(config, self.origin, self.method_class, corpus.stores)
         if init is not None:
             self.method_class.refuse_init(store, init)
