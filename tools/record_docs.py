@@ -37,8 +37,7 @@ COMMANDS = (
     "headstart list --data my/texts",
     "headstart pretrain causal-lm --data my/texts --smoke",
     "headstart pretrain causal-lm --data my/texts --budget.minutes 3 --probe.labels train.jsonl",
-    "headstart finetune classification --init runs/causal-lm-tiny-0 --train train.jsonl --test test.jsonl"
-    " --learning-rate 1e-3 --epochs 10 --batch 16",
+    "headstart finetune classification --init runs/causal-lm-tiny-0 --train train.jsonl --test test.jsonl",
     "headstart sample runs/causal-lm-tiny-0",
 )
 

@@ -93,7 +93,7 @@ def test_the_settings_are_the_flags_of_the_command_line(verb: tuple[str, str], t
 def test_what_a_setting_takes() -> None:
     from typing import Literal
 
-    assert settings.takes(Literal["a", "b", "c"]) == "`a`, `b` or `c`"
+    assert settings.takes(Literal["a", "b", "c"], mark="`") == "`a`, `b` or `c`"
     assert settings.takes(int | None) == "whole number"
     assert settings.takes(tuple[float, ...]) == "number, several"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from typing import Any, get_type_hints
 
 from headstart.core.config import field_docs, plain, takes
@@ -10,9 +11,11 @@ from headstart.data.text.config import TextConfig
 from headstart.engine.budget import Budget
 from headstart.engine.config import OptimizerConfig, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig
+from headstart.tasks import recipe
 from headstart.tasks.config import FinetuneConfig, QuestionAnsweringConfig
+from headstart.tasks.image_config import ImageFinetuneConfig
+from headstart.verbs._finetune_settings import Common, FinetuneSettings
 from headstart.verbs.config import MixtureConfig, PretrainConfig, ProbeConfig, flag
-from headstart.verbs.finetune import FinetuneSettings
 from tools.pages.results import cell
 
 
@@ -77,7 +80,12 @@ def pretrain_block() -> str:
 def finetune_block() -> str:
     """Every flag of `finetune`."""
     return (
-        f"### What is trained on what\n\n{table(FinetuneSettings, names=leaves(FinetuneSettings))}\n\n"
-        f"### How\n\n{table(FinetuneConfig)}\n\n"
+        f"### What is trained on what\n\n{table(FinetuneSettings, names=[*leaves(Common), *leaves(FinetuneSettings)])}\n\n"
+        f"### How\n\n{inspect.getdoc(recipe)}\n\nThe defaults below are those of `electra`.\n\n{table(FinetuneConfig)}\n\n"
         f"### `--qa.`\n\n{(QuestionAnsweringConfig.__doc__ or '').splitlines()[0]}\n\n{table(QuestionAnsweringConfig, 'qa')}"
     )
+
+
+def image_finetune_block() -> str:
+    """The flags of `finetune image-classification` that are its own."""
+    return f"`finetune image-classification` takes the first table above, without `--recipe`, and these.\n\n{table(ImageFinetuneConfig)}"
