@@ -425,9 +425,10 @@ def _fitted_planes(planes: np.ndarray, form: Form) -> np.ndarray:
     box, new, (left, top) = _boxes(height, width, form)
     result = np.zeros(form.shape, form.dtype)
     for plane, target in zip(planes, result, strict=True):
-        resized = np.asarray(Image.fromarray(plane.astype(np.float32)).resize(new, Image.Resampling.BICUBIC, box=box))
-        if form.dtype != "float32":
-            resized = np.rint(resized).clip(0, np.iinfo(form.dtype).max)
+        picture = Image.fromarray(np.ascontiguousarray(plane if form.dtype == "uint8" else plane.astype(np.float32)))
+        resized = np.asarray(picture.resize(new, Image.Resampling.BICUBIC, box=box, reducing_gap=3.0))
+        if form.dtype == "uint16":
+            resized = np.rint(resized).clip(0, 65535)
         target[top : top + new[1], left : left + new[0]] = resized
     return result
 
