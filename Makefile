@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TWO := -n 2 --dist loadfile# two processes; the tests of a file share what they made
 export TOKENIZERS_PARALLELISM ?= true
 
 .PHONY: demo browser test test-fast lint docs bench torture reliability install clean
@@ -23,10 +24,10 @@ demo: install ## from nothing to a measured head start, about six minutes on 2 c
 	$(BIN)/headstart demo --out demo
 
 test: install browser ## everything, at most 25 minutes on 2 cores, no network
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests $(TWO)
 
 test-fast: install ## the quick ones, at most 3 minutes
-	$(BIN)/python -m pytest tests -m 'not slow'
+	$(BIN)/python -m pytest tests -m 'not slow' $(TWO)
 
 lint: install
 	$(BIN)/ruff check src tests benchmarks examples tools
@@ -46,7 +47,7 @@ torture: install ## 50 runs killed and started again, then one killed before eve
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.kill_everywhere electra --result benchmarks/results/every_change-electra.json
 
 reliability: install ## the tests behind docs/reliability.md; writes what came of them
-	$(BIN)/python -m tools.reliability
+	$(BIN)/python -m tools.reliability tests $(TWO)
 	$(BIN)/python tools/fill_docs.py
 
 clean:

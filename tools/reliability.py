@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import tools.promises
 from benchmarks.result import origin
 from headstart.core.files import write_json
 
@@ -37,17 +38,11 @@ class Recorder:
     """A pytest plugin: promise -> test function -> what came of it."""
 
     promises: dict[str, dict[str, Shown]] = field(default_factory=dict)
-    _of_test: dict[str, list[Shown]] = field(default_factory=dict)
-
-    def pytest_collection_finish(self, session: pytest.Session) -> None:
-        for item in session.items:
-            for marker in item.iter_markers("promise"):
-                shown = self.promises.setdefault(marker.args[0], {}).setdefault(item.nodeid.split("[")[0], Shown())
-                shown.runs += 1
-                self._of_test.setdefault(item.nodeid, []).append(shown)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        for shown in self._of_test.get(report.nodeid, []):
+        for promise in tools.promises.of_report(report):
+            shown = self.promises.setdefault(promise, {}).setdefault(report.nodeid.split("[")[0], Shown())
+            shown.runs += report.when == "setup"
             shown.seconds += report.duration
             shown.failed += report.failed  # a test that fails and then fails in its teardown counts twice: failed all the same
             shown.skipped += report.skipped
@@ -55,10 +50,10 @@ class Recorder:
     def results(self) -> list[dict[str, Any]]:
         """As reliability.json keeps them."""
         found = []
-        for promise, tests in self.promises.items():
+        for promise, tests in sorted(self.promises.items(), key=lambda entry: min(entry[1])):  # two processes finish in any order
             of_tests = [
                 {"test": name, "runs": test.runs, "failed": test.failed, "skipped": test.skipped, "seconds": round(test.seconds, 2)}
-                for name, test in tests.items()
+                for name, test in sorted(tests.items())
             ]
             if any(test.failed for test in tests.values()):
                 outcome = "failed"
@@ -75,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--result", type=Path, default=ROOT / "benchmarks" / "results" / "reliability.json")
     options, rest = parser.parse_known_args(argv)
     recorder = Recorder()
-    code = pytest.main(["-m", "promise", *(rest or [str(ROOT / "tests")])], plugins=[recorder])
+    code = pytest.main(["-p", "tools.promises", "-m", "promise", *(rest or [str(ROOT / "tests")])], plugins=[recorder])
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         print(f"pytest ended with {code!s}; nothing is written.", file=sys.stderr)
         return int(code)

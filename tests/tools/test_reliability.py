@@ -50,12 +50,12 @@ def test_that_promises_nothing():
 '''
 
 
-@pytest.fixture(scope="module")
-def results(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture(scope="module", params=[[], ["-n", "2"]], ids=["one process", "two processes"])
+def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """reliability.json of a folder with one file of tests, and how the tool ended."""
     folder = tmp_path_factory.mktemp("promises")
     (folder / "test_it.py").write_text(TESTS)
-    command = [sys.executable, "-m", "tools.reliability", "--result", str(folder / "result.json"), str(folder)]
+    command = [sys.executable, "-m", "tools.reliability", "--result", str(folder / "result.json"), str(folder), *request.param]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=100, check=False)
     return {**json.loads((folder / "result.json").read_text()), "code": done.returncode, "said": done.stdout}
 
