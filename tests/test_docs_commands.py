@@ -66,6 +66,10 @@ def write_inputs(folder: Path) -> None:
     for file, seed in (("old", 1), ("new", 2)):
         write_jsonl(folder / f"{file}.jsonl", [{"text": record["text"]} for record in labelled(200, seed)])
     write_folder(folder / "my" / "images", classes=1, each=40)
+    write_folder(folder / "views", classes=1, each=40)
+    (folder / "my" / "pairs").mkdir()
+    for number, image in enumerate(sorted((folder / "views").rglob("*.*"))):
+        image.rename(folder / "my" / "pairs" / f"{number // 2:02d}_{number % 2 + 1}{image.suffix}")
     for split in ("train", "test"):
         write_folder(folder / "my" / "classes" / split, classes=3, each=12)
     write_jsonl(folder / "reviews.jsonl", [{"body": record["text"]} for record in labelled(200, 1)])
@@ -92,6 +96,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for method in ("mae", "droppos"):
             code, printed = runs_in_process(small(f"headstart pretrain {method} --data my/images"))
             assert code == 0, printed
+        code, printed = runs_in_process(small("headstart pretrain croco --data my/pairs"))
+        assert code == 0, printed
         assert runs_in_process(small("headstart prepare mlm --data my/texts --out stores/mine"))[0] == 0
         store = open_text_store(Path("stores/mine"))
         size: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
