@@ -28,7 +28,7 @@ Status: TypeAlias = Literal["running", "done", "stopped", "failed"]
 FORMAT_VERSION = 1
 LEFTOVERS = (".rehearsal-*", ".export-writing", "..export-writing.*", ".run.json.*.tmp", ".*.jsonl.*tmp")
 """What a killed process may leave half-written in a run folder."""
-OWN = ("run.json", "metrics.jsonl", "probes.jsonl", "samples.jsonl", "tb", "checkpoints", "export")
+OWN = ("run.json", "metrics.jsonl", "probes.jsonl", "samples.jsonl", "pictures", "tb", "checkpoints", "export")
 """What a run writes, replaces or deletes in its folder: never through a link."""
 MAX_LINE = 2**24
 """Characters of a line of a .jsonl file of ours; the longest hold samples, some kilobytes."""

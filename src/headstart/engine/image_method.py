@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,12 +15,14 @@ from headstart.core.errors import BadInput
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import Content, Unusable, decode
+from headstart.data.image.describe import as_colours
 from headstart.data.image.head import write_first_images
 from headstart.data.image.prepare import input_differences
 from headstart.data.image.rows import ImageRows
 from headstart.data.image.sources import find_images
 from headstart.data.image.store import ImageStore, open_image_store, prepare_images
 from headstart.engine.method import Batch, Context, Method
+from headstart.engine.pictures import Drawing
 
 
 class ImageMethod(Method):
@@ -41,6 +43,8 @@ class ImageMethod(Method):
     crop_scale: tuple[float, float] = (0.2, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
+    picture_name: ClassVar[str] = "reconstructions"
+    picture_caption: ClassVar[str] = ""
 
     mean: Tensor
     std: Tensor
@@ -88,6 +92,19 @@ class ImageMethod(Method):
     def plain(self, batch: Batch) -> Tensor:
         """float32 [batch, channels, image_size, image_size], normalised: the whole of each image."""
         return normalize(resize(batch["images"], self.config.image_size), self.mean, self.std)
+
+    def pictures(self, batch: Batch, ctx: Context) -> Tensor | None:
+        """float32 [batch, channels, height, width], normalised: what `picture_caption` says, panel beside panel; None: nothing to draw."""
+        return None
+
+    def drawings(self, batch: Batch, ctx: Context) -> list[Drawing]:
+        drawn = self.pictures(batch, ctx)
+        if drawn is None:
+            return []
+        values = (drawn.float() * self.std[:, None, None] + self.mean[:, None, None]).cpu().numpy()
+        if self.store.dtype.kind == "u":
+            values = values.round().clip(0, np.iinfo(self.store.dtype).max)
+        return [Drawing(self.picture_name, self.picture_caption, as_colours(values.astype(self.store.dtype), self.store))]
 
     def encode(self, records: Sequence[Content | str | Path]) -> Batch:
         """Images (files, their bytes, or arrays as in .npy files) as a batch, in the form of the store: for probes and embeddings.

@@ -15,6 +15,7 @@ from headstart.catalog import Card
 from headstart.core.rng import Rng
 from headstart.engine.config import Preset
 from headstart.engine.distributed import ALONE, Ranks
+from headstart.engine.pictures import Drawing
 
 Batch: TypeAlias = dict[str, Tensor]
 
@@ -200,6 +201,10 @@ class Method(nn.Module):
         """A line a row for a person to look at: masks and guesses, completions, suspicions. `own_text`: the rows are what a person typed, complete
         as it is.
         """
+        return []
+
+    def drawings(self, batch: Batch, ctx: Context) -> list[Drawing]:
+        """Pictures of held-out rows for a person to look at; called where `show` is."""
         return []
 
     def warnings(self) -> list[str]:

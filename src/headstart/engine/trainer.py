@@ -31,12 +31,16 @@ from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.metrics import Clock, MetricsLog, StepMetrics, live_line, memory_bytes, peak_memory_bytes
 from headstart.engine.optim import build_optimizer, load_named_state, named_state, reset_moments, set_learning_rate
 from headstart.engine.parallel import Parallel
+from headstart.engine.pictures import write_drawing
 from headstart.engine.plateau import Plateau
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.spikes import Spikes
 from headstart.engine.stopping import stop_signals
 from headstart.engine.trial import Decisions, micro_starts, spans
 from headstart.engine.update import Update, autocast
+
+PICTURED = 6
+"""Held-out rows that are drawn."""
 
 
 @dataclass
@@ -326,19 +330,29 @@ class Trainer:
         return results
 
     def show_samples(self, phase: Phase) -> None:
-        """Two held-out rows as the method shows them, for a person to look at: one said now, all kept in samples.jsonl."""
+        """Held-out rows as the method shows them, for a person to look at: lines of two, one of them said now, all kept in samples.jsonl; pictures of
+        some more."""
         if not self.held_out:
             return
-        batch = {name: value[:2].to(self.device) for name, value in self.held_out[0].items()}
-        rows = torch.arange(len(next(iter(batch.values()))), device=self.device)
         self.method.eval()
         with torch.no_grad(), self.averaged_weights(), autocast(self.device, self.decisions.precision):
-            lines = self.method.show(batch, Context(0, self.total_steps, phase.name, Rng.at(self.seed, 0, rows), self.device))
+            batch, context = self.looked_at(2, phase)
+            lines = self.method.show(batch, context)
+            drawings = self.method.drawings(*self.looked_at(PICTURED, phase))
         self.method.train()
         if lines:
             self.run.append("samples", {"step": self.step, "lines": lines})
-            for line in lines[: max(1, len(lines) // len(rows))]:
+            for line in lines[: max(1, len(lines) // len(context.rng.rows))]:
                 self.say(f"    {line[:200]}")
+        for drawing in drawings if self.run.writes else ():
+            write_drawing(self.run.folder, self.step, drawing)
+
+    def looked_at(self, count: int, phase: Phase) -> tuple[Batch, Context]:
+        """The first held-out rows, with the same draws every time."""
+        assert self.held_out
+        batch = {name: value[:count].to(self.device) for name, value in self.held_out[0].items()}
+        rows = torch.arange(len(next(iter(batch.values()))), device=self.device)
+        return batch, Context(0, self.total_steps, phase.name, Rng.at(self.seed, 0, rows), self.device)
 
     # --- state ------------------------------------------------------------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ class CroCo(ImageMethod):
     Config = CroCoConfig
     DataConfig = PairConfig
     presets = SETTINGS.presets
+    picture_caption = "From the left: what is seen of view 1, what the decoder draws, view 1, view 2."
 
     config: CroCoConfig
     last: Tensor

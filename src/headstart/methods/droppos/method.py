@@ -72,6 +72,8 @@ class DropPos(ImageMethod):
     card = SETTINGS.card
     Config = DropPosConfig
     presets = SETTINGS.presets
+    picture_name = "positions"
+    picture_caption = "Left: the seen patches where they sat. Right: where the network puts those whose position was dropped."
 
     config: DropPosConfig
     distances: Tensor  # float32 [places, places], squared

@@ -40,6 +40,7 @@ class MAE(ImageMethod):
     card = SETTINGS.card
     Config = MAEConfig
     presets = SETTINGS.presets
+    picture_caption = "Left: what the encoder sees. Middle: what the decoder draws. Right: the image."
 
     config: MAEConfig
     last: Tensor
