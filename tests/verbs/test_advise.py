@@ -15,11 +15,13 @@ import pytest
 from headstart import catalog
 from headstart.catalog.folder import FolderContents
 from headstart.core.errors import BadInput, UsageError
-from headstart.verbs._advise_candidates import fitting_methods
+from headstart.verbs._advise_candidates import Candidate, fitting_methods
 from headstart.verbs._advise_measure import read_labels
 from headstart.verbs._advise_points import Book, Measuring
 from headstart.verbs._advise_settings import AdviseBudget, AdviseSettings
-from headstart.verbs.advise import Advice, _Advising, advise, read_advice
+from headstart.verbs._advise_trial import Rung
+from headstart.verbs._advise_verdict import CANDIDATE
+from headstart.verbs.advise import Advice, _Advising, advise, new_arm, read_advice
 from tests.advice import run_settings, write_language
 from tests.corpus import write_jsonl
 from tests.running import files, headstart, records, run_info, start, untimed, wait_until
@@ -103,7 +105,7 @@ def test_what_the_head_start_is_worth_in_labels_is_measured_where_there_is_time(
     best, start = arm(Advice(folder, info), "causal-lm"), arm(Advice(folder, info), "random start (causal-lm network)")
     info["plan"].pop("curve_measured", None)
     info["labels_worth"], info["verdict"]["notes"] = None, []
-    before = book.left_s
+    before = book.left_s()
     info["budget"]["trial_seconds"] -= before / 1.1
     measuring.find_labels_worth(best, start, labels)
     assert info["labels_worth"] is None
@@ -120,6 +122,31 @@ def test_what_the_head_start_is_worth_in_labels_is_measured_where_there_is_time(
     spent = info["spent"]["measuring_s"]
     measuring.find_labels_worth(best, start, labels)
     assert info["spent"]["measuring_s"] < spent + 2, "nothing is measured twice"
+
+
+def test_an_arm_that_a_slow_machine_has_no_time_for_is_left_out_rather_than_the_promise_broken(language: tuple[Path, Path], tmp_path: Path) -> None:
+    settings = AdviseSettings(data=(str(language[0]),), budget=AdviseBudget(100 / 12), out=tmp_path / "out", methods=("mlm",), device="cpu")
+    advising = _Advising(settings, tmp_path / "out", lambda line: None, None)
+    costs: dict[str, Any] = {"flops_per_step": {"train": 100}, "seconds_per_step": {"train": 0.1}, "setup_s": 1.0, "spans": [("train", 1000)]}
+    two = {name: Candidate(name, name, "tiny", None, tmp_path, {}, **costs) for name in ("first", "second")}
+    arms = [new_arm(name, CANDIDATE, entry) for name, entry in two.items()]
+    arms[0]["points"].append({"rung": 0, "step": 100, "values": [0.5] * 5})
+    advising.book.info = {
+        "budget": {"trial_seconds": 100.0}, "spent": {"speed_s": 5.0, "training_s": 11.0, "measuring_s": 20.0}, "left_out": [], "arms": arms,
+        "plan": {"splits": 5, "rungs": 1, "rates": 1, "documents": 0, "threads": 1, "a_score": 2.0, "a_point": 0.0},
+    }  # fmt: skip
+    rung = Rung(1e4, {"first": 100, "second": 100}, ["first", "second"], 0, 22.0)
+    assert advising.pace(two) == pytest.approx(1.0)
+    assert advising.affordable(arms[1], 0, rung, two)
+    advising.info["spent"]["training_s"] = 55.0
+    assert advising.pace(two) == pytest.approx(5.0)
+    assert not advising.affordable(arms[1], 0, rung, two), "at this pace it would take 55 s more"
+    assert advising.affordable(arms[0], 0, rung, two), "what was begun is ended"
+    for _ in range(2):  # and after a kill again
+        advising.skip(arms[1], 0)
+    assert [entry["method"] for entry in advising.info["left_out"]] == ["second"]
+    advising.skip(arms[0], 1)
+    assert arms[0]["dropped_after"] == 0
 
 
 def test_a_warning_of_the_log_is_said_once_with_the_name_of_its_method(language: tuple[Path, Path], tmp_path: Path) -> None:

@@ -247,6 +247,8 @@ def test_where_measuring_takes_longer_than_expected_the_rest_is_planned_again_wi
     else:
         assert (kept[0].arm, rungs[0].steps["a"]) in [("a", 74), ("a", 75)], "the soonest, as soon as it says something"
     assert (len(kept) < 3) == (a_score > 1.0)
+    if len(kept) > 1:
+        assert sum(rung.seconds for rung in rungs) >= (1 - MEASURING_SHARE) * left, "not all of it for measuring what has learned nothing"
 
 
 def test_a_rung_is_never_shortened_onto_a_plateau() -> None:

@@ -18,6 +18,7 @@ from headstart.cli import compare as cli
 from headstart.core.config import flatten
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_lines
+from headstart.verbs._compare_arms import read_source
 from headstart.verbs.compare import CompareSettings, Comparison
 from tests.corpus import ADJECTIVES, PLACES, TOPICS, documents, labelled, write_corpus, write_jsonl
 from tests.running import TINY, start, wait_until
@@ -204,6 +205,16 @@ def test_exports_checkpoints_and_foreign_folders_can_be_compared(bench: Bench, t
     assert arms["foreign"]["points"][0]["values"] == arms["reader/export"]["points"][0]["values"], "the same weights, the same points"
 
 
+def test_a_run_that_was_stopped_between_two_lines_of_its_log_has_known_compute(bench: Bench, tmp_path: Path) -> None:
+    """The runs of a trial are such: they stop where the FLOPs are equal."""
+    stopped = pretrained(bench.folder / "corpus", tmp_path / "stopped", **{"trainer.stop_at": 47})
+    (export,) = read_source(stopped).exports
+    lines = list(read_lines(stopped / "metrics.jsonl"))
+    assert lines[-1]["step"] < 47
+    assert (export.step, export.final) == (47, True)
+    assert export.flops == pytest.approx(47 / lines[-1]["step"] * lines[-1]["flops"])
+
+
 # seeds of the pre-training
 
 
@@ -303,7 +314,7 @@ def test_without_labels_halves_of_documents_are_the_weaker_evidence(bench: Bench
 
 def test_minutes_that_hold_no_verdict_are_refused_with_those_that_do(bench: Bench, tmp_path: Path) -> None:
     """They once cut the labels, which saved no time: the answer came late, and from fewer labels."""
-    with pytest.raises(UsageError, match=r"0\.001 minutes do not suffice for a verdict: 3 seeds of 4 arms on all labels") as refused:
+    with pytest.raises(UsageError, match=r"0\.001 minutes will not do for a verdict: 3 seeds of 4 arms on all labels") as refused:
         compare(bench, [bench.reader, bench.noise], tmp_path / "out", measure="finetune", **{"budget.minutes": 0.001})
     assert not (tmp_path / "out" / "points.jsonl").exists(), "before anything is measured"
     named = re.search(r"--budget.minutes (\S+),", str(refused.value))

@@ -8,7 +8,7 @@ import numpy as np
 
 from headstart.engine.metrics import duration
 from headstart.verbs import _advise_look
-from headstart.verbs._advise_verdict import CANDIDATE, rounded_up
+from headstart.verbs._advise_verdict import CANDIDATE, in_words, rounded_up
 
 SHOWN_CLASSES = 6
 SHOWN_LEFT_OUT = 6
@@ -19,13 +19,9 @@ def opening_line(asked: dict[str, Any]) -> str:
     minutes = asked["budget"]["minutes"]
     judged = "by held-out documents, without labels" if asked["labels"] is None else f"by the labels in {asked['labels']}"
     return (
-        f"Question: which pre-training on {', '.join(asked['data'])} helps, how much, at what cost? Judged {judged}. {words(minutes)} in all:"
+        f"Question: which pre-training on {', '.join(asked['data'])} helps, how much, at what cost? Judged {judged}. {in_words(minutes)} in all:"
         f" a fifth ({duration(12 * minutes)}) for the answer, the rest for the winner's run."
     )
-
-
-def words(minutes: float) -> str:
-    return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
 
 
 def look_lines(info: dict[str, Any]) -> list[str]:
@@ -86,7 +82,7 @@ def judged_lines(info: dict[str, Any], tried: list[dict[str, Any]]) -> list[str]
     return [
         f"This budget can judge {listed}{without}: the answer in about {duration(answer)} ({duration(plan['training_s'])} of training, "
         f"{duration(plan['measuring_s'])} of measuring), then at most {duration(60 * budget['run_minutes'])} for the winner's run:"
-        f" {words(budget['minutes'])} in all, beside the {duration(spent['preparing_s'])} of preparing the data.",
+        f" {in_words(budget['minutes'])} in all, beside the {duration(spent['preparing_s'])} of preparing the data.",
         f"Trial: {stops} at equal FLOPs, the last after {rungs[-1]['flops'] / budget['flops']:.1%} of a run; each arm is measured on {how}.",
     ]
 
@@ -111,7 +107,7 @@ def closing_lines(info: dict[str, Any]) -> list[str]:
     answer = spent["speed_s"] + spent["training_s"] + spent["measuring_s"]
     report.append(
         f"Spent: {duration(answer)} for the answer ({duration(spent['speed_s'])} measuring speeds, {duration(spent['training_s'])} of training,"
-        f" {duration(spent['measuring_s'])} of measuring) of {duration(budget['trial_seconds'])}, a fifth of {words(budget['minutes'])};"
+        f" {duration(spent['measuring_s'])} of measuring) of {duration(budget['trial_seconds'])}, a fifth of {in_words(budget['minutes'])};"
         f" beside it {duration(spent['preparing_s'])} of preparing the data."
     )
     commands = info["commands"]

@@ -52,11 +52,10 @@ class Book:
         finally:
             self.info["spent"][what] += time.perf_counter() - started
 
-    @property
-    def left_s(self) -> float:
+    def left_s(self, tolerance: float = TOLERANCE) -> float:
         """Seconds that the answer may still take."""
         spent = self.info["spent"]
-        return float(TOLERANCE * self.info["budget"]["trial_seconds"] - spent["speed_s"] - spent["training_s"] - spent["measuring_s"])
+        return float(tolerance * self.info["budget"]["trial_seconds"] - spent["speed_s"] - spent["training_s"] - spent["measuring_s"])
 
 
 class Measuring:
@@ -133,7 +132,7 @@ class Measuring:
             best, start: the arm that won, and the random start of its network.
         """
         info, splits = self.book.info, min(self.plan["splits"], CURVE_SPLITS)
-        affordable = [smaller for smaller in (2, 1) if (smaller + 1) * splits * self.plan["a_score"] <= self.book.left_s]
+        affordable = [smaller for smaller in (2, 1) if (smaller + 1) * splits * self.plan["a_score"] <= self.book.left_s()]
         smaller = info["plan"].setdefault("curve_measured", affordable[0] if affordable else 0)
         if not smaller:
             info["verdict"]["notes"].append("What the head start is worth in labels was not measured: this budget has no time for it.")

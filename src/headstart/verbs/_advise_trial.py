@@ -157,14 +157,16 @@ def plan(candidates: Sequence[Candidate], seconds: float, prices: Prices) -> Tri
 
 
 def plan_again(candidates: Sequence[Candidate], seconds: float, effort: Effort, prices: Prices) -> tuple[list[Candidate], list[Rung]]:
-    """(candidates, their rungs) for the `seconds` that are left when the arms beside are measured and measuring costs other than expected. Where
-    nothing fits, the candidate that is off its plateau soonest is measured there: a trial that was begun gives an answer."""
+    """(candidates, their rungs) for the `seconds` that are left when the arms beside are measured and measuring costs other than expected. Rather
+    fewer candidates than all of them barely off their plateaus. Where nothing fits, the one that is off soonest is measured there: a trial that was
+    begun gives an answer."""
     kept = sorted(candidates, key=lambda c: c.cost_until(earliest(c), c.seconds_per_step))
     while kept:
         once = len(beside(kept, prices.labelled))
         paid = prices.measuring_s(effort, once, once)
         for count in range(effort.rungs, 0, -1):
-            if rungs := plan_rungs(kept, seconds + paid, replace(effort, rungs=count, curve=0), prices, most_measuring=1.0):
+            rungs = plan_rungs(kept, seconds + paid, replace(effort, rungs=count, curve=0), prices, most_measuring=1.0)
+            if rungs and (len(kept) == 1 or sum(rung.seconds for rung in rungs) >= (1 - MEASURING_SHARE) * seconds):
                 return [c for c in candidates if c in kept], rungs
         first, kept = kept[0], kept[:-1]
     return [first], rungs_to([first], 1.01 * first.cost_until(earliest(first) + 1, first.flops_per_step), 1)

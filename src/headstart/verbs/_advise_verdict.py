@@ -149,6 +149,10 @@ def rounded_up(minutes: float) -> str:
     return f"{float(f'{math.ceil(minutes / digit - 1e-9) * digit:.6g}'):g}"
 
 
+def in_words(minutes: float) -> str:
+    return "1 minute" if minutes == 1 else f"{minutes:g} minutes"
+
+
 def no_trial(info: dict[str, Any]) -> dict[str, Any]:
     """The verdict where nothing was tried."""
     reasons = [entry for entry in info["left_out"] if entry["minutes"] is not None]

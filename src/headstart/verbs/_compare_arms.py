@@ -20,8 +20,8 @@ from headstart.engine.checkpoint_places import name_of
 from headstart.engine.export_hashes import verify_export
 from headstart.engine.text_method import model_folder
 from headstart.interop.model_folder import WEIGHTS
-from headstart.verbs._continue import MACHINE_FIELDS
 from headstart.verbs._exports import checkpoints_of
+from headstart.verbs._same_run import MACHINE_FIELDS
 
 EQUAL_WITHIN = 1.02
 """FLOPs whose ratio is below this count as equal: runs end at whole steps."""
@@ -168,6 +168,8 @@ def run_exports(run: Path, info: dict[str, Any]) -> list[Export]:
                 wall.append(line["wall_s"])
     totals = info.get("totals") or {}
     last = int(totals["steps"]) if "steps" in totals else None
+    if last is not None and last > steps[-1] and isinstance(totals.get("flops"), int | float):  # stopped between two lines of the log
+        steps, flops, wall = [*steps, last], [*flops, float(totals["flops"])], [*wall, float(totals.get("wall_s") or wall[-1])]
     found = []
     for step in checkpoints_of(run, info, run / "checkpoints").steps():
         folder = run / "checkpoints" / name_of(step) / "export"

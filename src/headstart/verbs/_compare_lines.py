@@ -9,6 +9,7 @@ from typing import Any
 
 from headstart.engine.metrics import duration
 from headstart.tasks.config import FinetuneConfig
+from headstart.verbs._advise_verdict import in_words
 from headstart.verbs._compare_arms import Arm
 
 
@@ -18,7 +19,7 @@ def question(found: Sequence[Arm], labels: Path | None, minutes: float | None) -
     several = f"which of {', '.join(names)} is best, and is it better than a random start"
     asked = several if len(names) > 1 else f"is {names[0]} better than a random start"
     judged = "without labels, by halves of held-out documents" if labels is None else f"by the labels in {labels}"
-    time = "" if minutes is None else f", in {minutes:g} minutes"
+    time = "" if minutes is None else f", in {in_words(minutes)}"
     return f"Question: {asked}? Judged {judged}{time}."
 
 
@@ -46,7 +47,7 @@ def plan(found: Mapping[str, Any], minutes: float | None) -> list[str]:
     )
     lines = [line]
     if found["left_out"]:
-        lines.append(f"Left out to fit {'1 minute' if minutes == 1 else f'{minutes:g} minutes'}: {', '.join(found['left_out'])}.")
+        lines.append(f"Left out to fit {in_words(minutes or 0)}: {', '.join(found['left_out'])}.")
     if minutes is not None and found["minutes"] > minutes:
         lines.append(f"Even the least takes about {found['minutes']:.1f} minutes, more than the {minutes:g} given.")
     return lines

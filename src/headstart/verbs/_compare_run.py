@@ -25,7 +25,7 @@ from headstart.tasks.leaks import find_overlap, training_leaks
 from headstart.tasks.metrics import FEWEST_SEEDS
 from headstart.verbs import _compare_lines as words
 from headstart.verbs._advise_measure import on_threads, time_a_score
-from headstart.verbs._advise_verdict import rounded_up
+from headstart.verbs._advise_verdict import in_words, rounded_up
 from headstart.verbs._compare_arms import Arm
 from headstart.verbs._compare_measure import Item, Labelled, Measuring, Points, Values
 from headstart.verbs._compare_plan import Need, Plan, make_plan
@@ -244,7 +244,7 @@ class OnLabels(Comparing):
         """Raises UsageError where even the least takes more than a fifth longer than the minutes that were given."""
         if least_s > TOLERANCE * budget_s:
             raise UsageError(
-                f"{budget_s / 60:g} minutes do not suffice for a verdict: {self.fewest} seeds of {len(self.arms)} arms on all labels take about"
+                f"{in_words(budget_s / 60)} will not do for a verdict: {self.fewest} seeds of {len(self.arms)} arms on all labels take about"
                 f" {least_s / 60:.1f}.",
                 f"Give --budget.minutes {rounded_up(1.1 * least_s / 60)}, fewer runs, or --measure linear-probe, which asks another question.",
             )

@@ -296,25 +296,30 @@ class _Advising:
         for number in range(len(rungs)):
             alive.sort(key=lambda arm: -sum((point_at(arm, number - 1) or {})["values"]))
             here = [*alive[: rungs[number].keep], *(by_name[name] for name in rungs[number].joins)]
-            if not self.fitted_in(number, rungs, [candidates[arm["arm"]] for arm in here]):
+            if not self.fitted_in(number, rungs, [arm["arm"] for arm in here], candidates):
                 self.say("The machine is slower than it was measured: the trial ends here, with its share of the budget spent.")
-                late = [name for rung in rungs[number:] for name in rung.joins]
-                why = "the machine was slower than measured, and the trial ended before it had left its unigram plateau"
-                self.info["left_out"] += [{"method": name, "why": why, "minutes": None} for name in late]
+                for rung in rungs[number:]:
+                    for name in rung.joins:
+                        self.skip(by_name[name], number)
                 break
             for arm in alive[rungs[number].keep :]:
                 arm["dropped_after"] = number - 1
             alive = here
-            for arm in alive:
-                self.rung(arm, number, rungs[number], candidates[arm["arm"]])
+            for place, arm in enumerate(list(alive)):
+                if place and not self.affordable(arm, number, rungs[number], candidates):
+                    self.say(f"The machine is slower than it was measured: no time is left for {arm['arm']}.")
+                    self.skip(arm, number)
+                    alive.remove(arm)
+                else:
+                    self.rung(arm, number, rungs[number], candidates[arm["arm"]])
             self.book.save()
 
     def plan_again(self, planned: list[Candidate]) -> None:
         """By now measuring has been paid for once: where it took longer than expected, the rungs and candidates that still fit."""
         effort, prices = self.measuring.pace
         rungs = [Rung(**entry) for entry in self.info["rungs"]]
-        left = self.book.left_s
-        if sum(rung.seconds + self.measuring.seconds_of(rung) for rung in rungs) <= left:
+        left = self.book.left_s(1.0)  # the machine is busier than it was: no more is to be expected of it
+        if sum(rung.seconds + self.measuring.seconds_of(rung) for rung in rungs) <= self.book.left_s():
             return
         kept, rungs = plan_again(planned, left, effort, prices)
         self.info["rungs"] = [rung.to_json() for rung in rungs]
@@ -329,15 +334,40 @@ class _Advising:
         share = rungs[-1].flops / self.info["budget"]["flops"]
         self.say(f"Measuring takes longer here than expected: the trial ends after {share:.1%} of a run{less}.")
 
-    def fitted_in(self, number: int, rungs: list[Rung], alive: Sequence[Candidate]) -> bool:
+    def pace(self, candidates: dict[str, Candidate]) -> float:
+        """How many times as long as expected the training so far took."""
+        expected = 0.0
+        for arm in self.info["arms"]:
+            if arm["kind"] == CANDIDATE and arm["points"]:
+                wanted = candidates[arm["arm"]]
+                expected += wanted.setup_s + wanted.cost_until(arm["points"][-1]["step"], wanted.seconds_per_step)
+        return float(self.info["spent"]["training_s"]) / expected if expected else 1.0
+
+    def affordable(self, arm: dict[str, Any], number: int, rung: Rung, candidates: dict[str, Candidate]) -> bool:
+        """Whether there is time to train an arm to a rung and to measure it there, of which others have been measured. What was begun is ended."""
+        if point_at(arm, number) is not None:
+            return True
+        wanted, before = candidates[arm["arm"]], arm["points"][-1]["step"] if arm["points"] else 0
+        training = wanted.cost_until(rung.steps[wanted.arm], wanted.seconds_per_step) - wanted.cost_until(before, wanted.seconds_per_step)
+        effort, prices = self.measuring.pace
+        return self.pace(candidates) * (training + wanted.setup_s) + prices.measuring_s(effort, 1, 1) <= self.book.left_s()
+
+    def skip(self, arm: dict[str, Any], number: int) -> None:
+        """There is no time for an arm at a rung."""
+        if arm["points"]:
+            arm["dropped_after"] = number - 1
+        elif all(entry["method"] != arm["arm"] for entry in self.info["left_out"]):
+            why = "the machine was slower than measured: no time was left for it"
+            self.info["left_out"].append({"method": arm["arm"], "why": why, "minutes": None})
+
+    def fitted_in(self, number: int, rungs: list[Rung], alive: Sequence[str], candidates: dict[str, Candidate]) -> bool:
         """Whether the next rung stays within the trial's share at the pace so far; it is shortened where that suffices. The first one was planned
         with what measuring takes; one that was begun before a kill is ended as it is."""
         if number == 0 or any(point_at(arm, number) is not None for arm in self.info["arms"] if arm["kind"] == CANDIDATE):
             return True
-        pace = self.info["spent"]["training_s"] / max(sum(rung.seconds for rung in rungs[:number]), 1e-9)
-        expected, left = pace * rungs[number].seconds, self.book.left_s - self.measuring.seconds_of(rungs[number])
+        expected, left = self.pace(candidates) * rungs[number].seconds, self.book.left_s() - self.measuring.seconds_of(rungs[number])
         if expected > left:
-            shorter = shortened(rungs[number], rungs[number - 1], alive, left / expected)
+            shorter = shortened(rungs[number], rungs[number - 1], [candidates[name] for name in alive], left / expected)
             if shorter is None:
                 return False
             rungs[number] = shorter
