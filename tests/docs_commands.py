@@ -106,7 +106,7 @@ def small(command: str) -> list[str]:
     if verb == "finetune":
         return [*words, "--epochs", "1", "--device", "cpu", "--max-length", "32", "--seeds", "2"]
     if verb == "prepare":
-        return [*words, "--text.vocab-size", "300"]
+        return words if of_images(words[1]) else [*words, "--text.vocab-size", "300"]
     if verb == "replay":
         return [*_without(words, "--step"), "--step", "4"]
     if verb == "compare":

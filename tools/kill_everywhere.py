@@ -1,7 +1,8 @@
 """Kills a piece of work just before each single change that it makes on the disk, one after the other, and starts it again each time.
 
     python -m tools.kill_everywhere electra [--every 1] [--result FILE]     a run: rehearsal, three checkpoints, export
-    python -m tools.kill_everywhere prepare                                 a store and its rows
+    python -m tools.kill_everywhere prepare                                 a store of texts and its rows
+    python -m tools.kill_everywhere prepare-images                          a store of images
 
 The torture (`torture.py`) draws its moments; this tries them all. Processes are forked from one that has imported everything, so that a start costs
 nothing; the kill is a real SIGKILL. Exit 1 when anything differs from the work that nobody stopped.
@@ -18,6 +19,8 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from benchmarks.result import origin
 from headstart.core.files import write_json
@@ -107,6 +110,22 @@ def preparation(folder: Path) -> Work:
     return lambda place: packed_rows(prepare_text([data], place / "store", config), 32)
 
 
+def preparation_of_images(folder: Path) -> Work:
+    """A store of 1,100 images, which are three parts, and a bad one."""
+    from headstart.data.image.config import ImageConfig
+    from headstart.data.image.prepare import prepare_images
+
+    data = folder / "data"
+    data.mkdir()
+    (data / "bad.png").write_bytes(b"no image")
+    np.savez(data / "images.npz", images=np.random.default_rng(0).integers(0, 256, (1100, 8, 8), dtype=np.uint8), labels=np.arange(1100) % 3)
+    config = ImageConfig(size=8, workers=1, on_bad_input="quarantine")
+    return lambda place: prepare_images([data], place / "store", config)
+
+
+PREPARATIONS = {"prepare": preparation, "prepare-images": preparation_of_images}
+
+
 def run_of(method: str, folder: Path) -> Work:
     """A whole run on a prepared store; the last of its three checkpoints pushes out the first."""
     from headstart import methods
@@ -125,15 +144,15 @@ def run_of(method: str, folder: Path) -> Work:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["prepare", *METHODS])
+    parser.add_argument("what", choices=[*PREPARATIONS, *METHODS])
     parser.add_argument("--every", type=int, default=1, help="try each n-th change only")
     parser.add_argument("--result", type=Path)
     options = parser.parse_args(argv)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="killed-") as name:
         folder = Path(name)
-        if options.what == "prepare":
-            killed, different = everywhere(preparation(folder), folder / "places", unequal_files, options.every)
+        if options.what in PREPARATIONS:
+            killed, different = everywhere(PREPARATIONS[options.what](folder), folder / "places", unequal_files, options.every)
         else:
             killed, different = everywhere(run_of(options.what, folder), folder / "places", run_differences, options.every)
     what = "Killed with SIGKILL before each change of the disk, started again, compared bit for bit with the work that nobody stopped."

@@ -224,7 +224,7 @@ def gif() -> bytes:
 
 FAULTS = {
     "empty": (b"", "is empty"),
-    "text": (b"this is no image at all, only words", "is no image, damaged, or cut off"),
+    "text": (b"this is no image at all, only words", "is no image of a kind that is read"),
     "half a JPEG": (encoded(smooth(64, 64), "JPEG")[:700], "cut off"),
     "half a PNG": (encoded(smooth(64, 64))[:900], "cut off"),
     "half a TIFF": (tiff(BANDS, **PLANES)[:900], "cut off"),

@@ -21,6 +21,8 @@ from headstart.data.image.store import ImageStore, open_image_store, prepare_ima
 from tests.data.image.pictures import encoded, npy, smooth, write_folder
 from tests.running import environment
 
+ROOT = Path(__file__).parents[3]
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -191,6 +193,25 @@ def test_nothing_is_written_into_the_data_or_over_other_files(folder: Path, tmp_
     (tmp_path / "mine" / "thesis.doc").write_text("x")
     with pytest.raises(UsageError, match="holds other files"):
         prepared(folder, tmp_path / "mine")
+
+
+@pytest.mark.slow
+@pytest.mark.promise(
+    "Killed before any single change that it makes on the disk (every one was tried), a preparation of images ends with the same bytes and leaves "
+    "nothing else."
+)
+def test_killed_before_each_change_of_the_disk_a_preparation_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    command = [sys.executable, "-m", "tools.kill_everywhere", "prepare-images", "--result", str(result)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=500, check=False)
+    assert result.exists(), done.stderr
+    found = json.loads(result.read_text())
+    assert found["different"] == {}
+    assert done.returncode == 0
+    before = " ".join(found["killed_before"])
+    stages = ("plan.json", "parts/000002", "images.npy", "labels.npy", "inputs.parquet", "quarantine.jsonl", "manifest.json", "rmdir store/.work")
+    for stage in stages:
+        assert stage in before, f"{stage} was never changed: {found['killed_before']}"
 
 
 KILLED = """

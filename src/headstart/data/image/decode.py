@@ -24,9 +24,10 @@ from headstart.data.arrays import HEADER_ERRORS
 from headstart.data.image.config import Fit, ImageConfig, Layout
 
 try:
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 except ImportError:  # named in `require_libraries`
     Image = ImageOps = None  # type: ignore[assignment]
+    UnidentifiedImageError = OSError  # type: ignore[assignment,misc]
 
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
 """Pillow's names of what is opened. Others (PostScript runs a program) are not."""
@@ -184,6 +185,8 @@ def _opened(content: Content, form: Form) -> Any:
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, twice ours
         raise Unusable(f"has more than {form.max_pixels / 1e6:g} million pixels.", MAKE_SMALLER) from error
+    except UnidentifiedImageError as error:  # its text names an address in memory
+        raise Unusable("is no image of a kind that is read.", "Convert it, for example to PNG, or remove it.") from error
     except Exception as error:  # a decoder of foreign bytes may raise anything
         refuse_limits(error, "an image")
         raise Unusable(f"is no image, damaged, or cut off ({_first_line(error)}).", "Copy or export it again, or remove it.") from error

@@ -77,12 +77,14 @@ class GrowingArray:
         self.path, self.dtype, self.inner, self.rows = path, dtype, inner, rows
         self._row_bytes = dtype.itemsize * int(np.prod(inner, dtype=np.int64))
         self._file = path.open("r+b" if path.exists() else "w+b")
+        there = self._file.seek(0, os.SEEK_END)
+        self._file.seek(0)
         self._write_header()
-        self._start = self._file.tell()
-        self._file.truncate(self._start + rows * self._row_bytes)
-        self._file.seek(0, os.SEEK_END)
-        if self._file.tell() != self._start + rows * self._row_bytes:
+        wanted = self._file.tell() + rows * self._row_bytes
+        if rows and there < wanted:
             raise BadInput("is shorter than its parts say.", f"Delete {path.parent} and start the same command again.", file=path)
+        self._file.truncate(wanted)
+        self._file.seek(0, os.SEEK_END)
 
     def append(self, rows: np.ndarray | bytes) -> None:
         data = rows if isinstance(rows, bytes) else np.ascontiguousarray(rows, self.dtype).tobytes()

@@ -1,6 +1,6 @@
 """Source -> store: find the files, let the first image decide the form, decode all in threads, split off the held-out images, write the store.
 
-- Decoders and filters of Pillow work outside Python's lock, so threads scale without copying pixels between processes (docs/decisions/0012).
+- Decoders and filters of Pillow work outside Python's lock, so threads scale without copying pixels between processes (docs/decisions/0014-images.md).
 - Resumable: everything unfinished lies in STORE/.work; the same command goes on after the last whole part. What was begun from other files or
   settings is begun anew.
 - The same files and settings give the same bytes, whatever the number of workers: results are taken in the order of the files.
@@ -271,6 +271,9 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
         shutil.rmtree(work)
     work.mkdir(exist_ok=True)
     write_json(work / "plan.json", plan)
+    pixels = f"{PIXELS[config.storage][0]}.npy"
+    if (out / pixels).exists() and not (work / pixels).exists():  # killed while the finished arrays were put in place
+        (out / pixels).replace(work / pixels)
     form = first_form(files, config)
     parts = [read_part(path) for path in _decode_all(files, form, config, work, config.workers or cores())]
     quarantined = _write_quarantine(out, files, [part for part, _ in parts])
