@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.backbones.vit_blocks import patchify
@@ -90,6 +92,20 @@ def test_micro_batches_give_the_loss_of_the_whole() -> None:
             into.append(float(update(batches, [torch.arange(a, b) for a, b in cuts], step, "train")["loss"]))
     assert whole == pytest.approx(halves, rel=1e-5)
     assert whole[0] != whole[1]
+
+
+@pytest.mark.parametrize("changes", [{}, {"positions": "cosine", "score": "all"}, {"second_view": "none"}])
+def test_a_step_never_waits_for_the_device(changes: dict[str, Any]) -> None:
+    """Fake tensors hold no values: an `.item()`, a boolean index or a shape that depends on data would raise. So a CUDA graph can hold the step."""
+    mode, rng = FakeTensorMode(allow_non_fake_inputs=True), Rng.at(0, 0, torch.arange(4))
+    with FakeCopyMode(mode):
+        model = copy.deepcopy(method(**changes))
+    with mode:
+        fake = {name: mode.from_tensor(value) for name, value in batch(rows=4).items()}
+        ctx = Context(0, 100, "train", Rng(mode.from_tensor(rng.key), mode.from_tensor(rng.rows)), torch.device("cpu"))
+        scalars = model.loss(fake, ctx)
+        scalars["loss"].backward()
+    assert all(value.shape == () for value in scalars.values())
 
 
 def test_the_control_has_the_second_view_of_another_pair(tmp_path: Path) -> None:
@@ -170,6 +186,7 @@ def test_pictures_show_what_was_seen_drawn_and_true() -> None:
     assert bool((patchify(seen, 8)[~keep] == 0).all())
     torch.testing.assert_close(patchify(drawn, 8)[~keep].mean(-1), patchify(first, 8)[~keep].mean(-1), rtol=0, atol=1.0)
     assert len(model.show(batch(), context())) == 6
+    assert "second view" not in method(second_view="none").show(batch(), context())[0]
 
 
 def test_held_out_metrics_tell_what_the_second_view_gives() -> None:

@@ -34,9 +34,9 @@ def crop_at(images: Tensor, places: Tensor, size: int) -> Tensor:
     return images.flatten(2).gather(2, index.expand(-1, channels, -1)).view(batch, channels, size, size)
 
 
-def middle(images: Tensor, size: int) -> Tensor:
-    """The squares of `size` pixels in the middle."""
-    top, left = ((side - size) // 2 for side in images.shape[-2:])
+def middle(images: Tensor, size: int, offset: int = 0) -> Tensor:
+    """The squares of `size` pixels in the middle, or `offset` pixels further down and right."""
+    top, left = ((side - size) // 2 + offset for side in images.shape[-2:])
     return images[..., top : top + size, left : left + size]
 
 

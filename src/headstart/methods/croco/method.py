@@ -119,11 +119,9 @@ class CroCo(ImageMethod):
 
     def middle_views(self, batch: Batch, offset: int = 0) -> tuple[Tensor, Tensor]:
         """The same without a draw: the middle of either image; of the second `offset` pixels further down and right."""
-        size = self.config.image_size
-        first, second = batch["images"], batch["second_images"]
-        top, left = ((side - size) // 2 + offset for side in second.shape[-2:])
-        moved = second[..., top : top + size, left : left + size]
-        return normalize(middle(first, size), self.mean, self.std), normalize(moved, self.mean, self.std)
+        first = middle(batch["images"], self.config.image_size)
+        second = middle(batch["second_images"], self.config.image_size, offset)
+        return normalize(first, self.mean, self.std), normalize(second, self.mean, self.std)
 
     def split(self, rng: Rng) -> Split:
         """int(mask_ratio * patches) hidden in each image, uniform without replacement; both parts in raster order."""
@@ -188,6 +186,8 @@ class CroCo(ImageMethod):
         first, second = self.middle_views(batch)
         split = self.split(ctx.rng)
         errors, grey = (of.mean(1).tolist() for of in self.errors(first, second, split))
+        if self.config.second_view == "none":
+            return [f"error {error:.3f}; predicting 0 has {of_grey:.3f}" for error, of_grey in zip(errors, grey, strict=True)]
         others = self.errors(first, second.roll(1, 0), split)[0].mean(1).tolist()
         return [
             f"error {error:.3f} with its second view, {other:.3f} with that of the row before; predicting 0 has {of_grey:.3f}"
