@@ -12,6 +12,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -72,11 +73,22 @@ def write_inputs(folder: Path) -> None:
         image.rename(folder / "my" / "pairs" / f"{number // 2:02d}_{number % 2 + 1}{image.suffix}")
     for split in ("train", "test"):
         write_folder(folder / "my" / "classes" / split, classes=3, each=12)
+        write_tiles(folder / "my" / "tile-classes" / split, classes=("field", "town"), each=8)
+    write_tiles(folder / "my" / "tiles", classes=("",), each=40)
     write_jsonl(folder / "reviews.jsonl", [{"body": record["text"]} for record in labelled(200, 1)])
     for file, seed in (("train", 3), ("test", 4), ("dev", 5), ("labels", 6)):
         records = labelled(32, seed)
         write_jsonl(folder / f"{file}.jsonl", records)
         (folder / f"{file}.csv").write_text("text,label\n" + "".join(f"{r['text']},{r['label']}\n" for r in records))
+
+
+def write_tiles(folder: Path, classes: tuple[str, ...], each: int) -> None:
+    """Arrays of ten bands, a folder for each class."""
+    random = np.random.default_rng(each)
+    for place, label in enumerate(classes):
+        (folder / label).mkdir(parents=True)
+        for number in range(each):
+            np.save(folder / label / f"{number:03d}.npy", random.integers(500 * place, 2000 + 500 * place, (10, 24, 24)).astype(np.uint16))
 
 
 @pytest.fixture(scope="session")
@@ -96,6 +108,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for method in ("mae", "droppos"):
             code, printed = runs_in_process(small(f"headstart pretrain {method} --data my/images"))
             assert code == 0, printed
+        code, printed = runs_in_process(small("headstart pretrain satmaepp --data my/tiles --image.mode bands"))
+        assert code == 0, printed
         code, printed = runs_in_process(small("headstart pretrain croco --data my/pairs"))
         assert code == 0, printed
         assert runs_in_process(small("headstart prepare mlm --data my/texts --out stores/mine"))[0] == 0
@@ -172,8 +186,8 @@ def test_python_blocks_run(page: Path, made: Path, tmp_path: Path, capsys: pytes
     code = re.sub(r'headstart\.pretrain\((.*)\*\*\{"budget\.\w+": [\d.e]+(, )?', r"fresh_pretrain(\1**SMALL, **{", code)
     code = code.replace('"budget.minutes": 10', '"budget.minutes": 0.2')
     with contextlib.chdir(tmp_path):
-        if "runs/classifier" in code:
-            found = next(command for command in commands(page.read_text()) if "runs/classifier" in command)
+        for model in re.findall(r'"(runs/\w+)/model"', code):  # the page has made it by a command
+            found = next(command for command in commands(page.read_text()) if f"--out {model}" in command)
             assert runs_in_process(small(found))[0] == 0
         exec(compile(code, name(page), "exec"), {"SMALL": SMALL, "fresh_pretrain": fresh_pretrain})
 
