@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from headstart.cli import pretrain
 from headstart.cli._flags import Parser, flags_of, from_dataclass, named
 from headstart.cli.main import main
+from headstart.cli.pretrain import refuse
+from headstart.core.config import plain
 from headstart.core.errors import UsageError
+from headstart.core.run import FORMAT_VERSION
 from headstart.verbs.config import PretrainConfig
 from tests.running import environment
 
@@ -72,6 +77,7 @@ REFUSED = [
     ["pretrain", "mlm", "--data", ".", "--init", "nowhere", "--budget.minutes", "1"],
     ["pretrain", "mlm", "--data", ".", "--budget.minutes", "-1"],
     ["pretrain", "mlm", "--config", "nowhere.yaml"],
+    ["pretrain", "mlm", "--data", ".", "--out", "run", "--budget.minutes", "1"],
     ["prepare", "mlm", "--data", "nowhere", "--out", "store"],
     ["prepare", "mlm", "--data", "."],
     ["profile", "mlm", "--data", "nowhere"],
@@ -94,17 +100,38 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
-def test_a_refusal_and_a_page_of_help_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
+def without_torch(arguments: list[str], folder: Path) -> str:
+    """What a command prints on standard error that ends before torch is imported."""
     code = (
         "import sys; from headstart.cli.main import main\n"
         f"try: main({arguments!r})\n"
         "except SystemExit: pass\n"
         "sys.exit(', '.join({'torch', 'transformers', 'tensorboard'} & set(sys.modules)) or 0)"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), cwd=folder, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
+def test_a_refusal_and_a_page_of_help_need_no_torch(arguments: list[str], tmp_path: Path) -> None:
+    without_torch(arguments, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_of_other_settings_is_refused_without_torch(tmp_path: Path) -> None:
+    """Only once it has a checkpoint: before that there is nothing to continue."""
+    config = pretrain.parse(["mlm", "--data", "x", "--budget.steps", "3"]).config
+    info = {"format_version": FORMAT_VERSION, "status": "stopped", "method": "mlm", "config": plain(config), "checkpoint": {"step": 2, "folder": "x"}}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps(info))
+    command = ["pretrain", "mlm", "--data", "x", "--out", "run", "--budget.steps"]
+    first, second = without_torch([*command, "4"], tmp_path).splitlines()
+    assert first == "headstart pretrain: run holds a run with other settings (budget.steps: 3 -> 4)."
+    assert "give a new run its own --out" in second
+    assert "--init run --out ANOTHER_FOLDER" in second
+    assert "a run of mlm, not of causal-lm" in without_torch(["pretrain", "causal-lm", *command[2:], "3"], tmp_path)
+    refuse(pretrain.parse(["mlm", "--data", "x", "--out", str(tmp_path / "run"), "--budget.steps", "3"]))  # the same command
 
 
 @dataclass

@@ -65,13 +65,19 @@ def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: s
     return Arguments(slug, config, provenance(layers, given), known.write_config)
 
 
-def refuse(slug: str, config: Any) -> None:
+def refuse(args: Arguments) -> None:
     """Refuses what cannot be a run, before torch is imported."""
+    from headstart.core.run import read_run
+    from headstart.verbs._same_run import refuse_changes, refuse_places
     from headstart.verbs.config import check, refuse_absent, run_folder, smoke
 
-    check(smoke(config) if config.smoke else config)
-    if not run_folder(slug, config).exists():  # a run that goes on has its store
-        refuse_absent(config)
+    config, folder = smoke(args.config) if args.config.smoke else args.config, run_folder(args.slug, args.config)
+    check(config)
+    refuse_places(config, folder)
+    if not folder.exists():
+        refuse_absent(config)  # a run that goes on has its store
+    elif (folder / "run.json").is_file() and (info := read_run(folder)).get("checkpoint"):
+        refuse_changes(folder, info, args.slug, config, args.origin)
 
 
 def run(args: Arguments) -> int:
@@ -86,7 +92,7 @@ def run(args: Arguments) -> int:
         print(f"Wrote every setting, explained, to {args.write_config}.")
         return 0
 
-    refuse(args.slug, args.config)
+    refuse(args)
     from headstart.verbs.pretrain import pretrain
 
     with screen(sys.stderr if args.config.json else sys.stdout) as (say, live):

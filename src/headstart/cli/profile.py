@@ -22,9 +22,10 @@ def parse(argv: list[str]) -> pretrain.Arguments:
 
 
 def run(args: pretrain.Arguments) -> int:
-    from headstart.verbs.config import long_run
+    from headstart.verbs.config import check, long_run, refuse_absent
 
-    pretrain.refuse(args.slug, long_run(args.config))
+    check(long_run(args.config))  # before torch is imported
+    refuse_absent(args.config)
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     from headstart.verbs.profile import profile

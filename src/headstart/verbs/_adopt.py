@@ -14,9 +14,9 @@ from headstart.core.config import checked
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_run
 from headstart.engine.method import Method
+from headstart.verbs._same_run import GIVEN
 from headstart.verbs.config import PretrainConfig, flag, preset_config
 
-GIVEN = ("config", "flag", "argument")
 """Where a setting comes from that a person named."""
 
 

@@ -37,6 +37,7 @@ from headstart.verbs._adopt import adopt, refuse_other_preparation
 from headstart.verbs._card import write_cards
 from headstart.verbs._corpus import Corpus, is_same_data, is_store, manifests, open_corpus, reopen_corpus
 from headstart.verbs._exports import checkpoint_export, resolve_init
+from headstart.verbs._same_run import changes, refuse_places
 from headstart.verbs.config import PretrainConfig, check, preset_config, run_folder, smoke
 
 
@@ -114,7 +115,7 @@ class _Pretraining:
 
     def run(self) -> Run:
         check(self.config)
-        _continue.refuse_places(self.config, self.out)
+        refuse_places(self.config, self.out)
         with joined(self.device.type) as self.ranks:
             if not self.ranks.first:
                 self.say, self.live = _nobody, _nobody
@@ -322,7 +323,7 @@ class _Pretraining:
         info = read_run(self.out)
         if self.config.resume == "never":
             raise UsageError(f"{self.out} already holds a run, and --resume never was given.", "Choose another --out.")
-        if info.get("status") != "done" or info.get("method") != self.slug or _continue.changes(info, self.config, self.origin):
+        if info.get("status") != "done" or info.get("method") != self.slug or changes(info, self.config, self.origin):
             return None
         if not (self.out / "export").is_dir():
             return None  # it is made again from the last checkpoint
