@@ -245,6 +245,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize("name", FAULTS)
 def test_what_cannot_be_used_is_refused_by_name(name: str) -> None:
     content, words = FAULTS[name]
@@ -282,3 +283,34 @@ def test_a_form_survives_json_and_refuses_what_is_none() -> None:
     for change in ({"dtype": "object"}, {"size": -1}, {"size": "8"}, {"colour": "x"}, {"channels": 2**40}):
         with pytest.raises((ValueError, TypeError)):
             Form.from_json(form.as_json() | change)
+
+
+SEEDS = {
+    "PNG": encoded(RGB), "JPEG": encoded(RGB, "JPEG"), "WEBP": encoded(RGB, "WEBP"), "GIF": gif(), "BMP": encoded(RGB, "BMP"),
+    "TIFF": tiff(BANDS, **PLANES, compression="deflate"), "TIFF of Pillow": encoded(RGB, "TIFF"), "npy": npy(BANDS),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+@pytest.mark.parametrize("name", SEEDS)
+def test_damaged_bytes_give_an_image_or_unusable_and_nothing_else(name: str) -> None:
+    """Bytes changed, cut out, doubled: 150 times."""
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        data = bytearray(SEEDS[name])
+        for _ in range(rng.integers(1, 6)):
+            at = int(rng.integers(len(data)))
+            match rng.integers(3):
+                case 0:
+                    data[at] = int(rng.integers(256))
+                case 1:
+                    del data[at : at + int(rng.integers(1, 40))]
+                case _:
+                    data[at:at] = data[at : at + 30]
+        try:
+            found = decoded(bytes(data), size=8, animated="first").pixels
+            assert found.shape[1:] == (8, 8)
+        except Unusable:
+            refused += 1
+    assert refused > 0

@@ -1,6 +1,6 @@
 """Source -> store: find the files, let the first image decide the form, decode all in threads, split off the held-out images, write the store.
 
-- Decoders and filters of Pillow work outside Python's lock, so threads scale without copying pixels between processes (docs/decisions/0014-images.md).
+- Decoders and filters of Pillow work outside Python's lock: threads scale, and no pixel is copied between processes (docs/decisions/0014-images.md).
 - Resumable: everything unfinished lies in STORE/.work; the same command goes on after the last whole part. What was begun from other files or
   settings is begun anew.
 - The same files and settings give the same bytes, whatever the number of workers: results are taken in the order of the files.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -74,7 +75,9 @@ def prepare_inputs(inputs: Inputs, sources: Sequence[str | Path], out: Path, con
                 )
             shutil.rmtree(out / ".work", ignore_errors=True)  # of a process that was killed after its last step but one
             return store
-        _build(sources, inputs, out, config)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="PIL")  # of a damaged file it warns a line at a time; our fault says it once
+            _build(sources, inputs, out, config)
         return ImageStore(out)
 
 
