@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 TWO := -n 2 --dist loadfile# two processes; the tests of a file share what they made
 export TOKENIZERS_PARALLELISM ?= true
 
-.PHONY: demo browser test test-fast lint docs bench torture reliability install clean
+.PHONY: demo browser test test-fast lint docs bench bench-gpu torture reliability install clean
 
 install: $(VENV)/.installed
 
@@ -39,8 +39,19 @@ lint: install
 docs: install
 	$(BIN)/mkdocs build --strict
 
-bench: install ## ratios against named peers on this machine's CPU; writes benchmarks/results/*.json
-	for name in rng sampling tokenization loader checkpoint attention dropout; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+bench: install ## the lines of docs/performance.md that a CPU decides, under 20 minutes on 2 quiet cores; writes benchmarks/results/*.json
+	$(BIN)/python -m benchmarks.training_step causal-lm --batch 4 --seq 256 --warmup 1 --steps 1 --repeats 2
+	$(BIN)/python -m benchmarks.training_step electra --warmup 2 --steps 2
+	$(BIN)/python -m benchmarks.training_step electra --warmup 2 --steps 2 --precision auto
+	for name in products attention dropout rng sampling loader checkpoint start; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for size in tiny small; do $(BIN)/python -m benchmarks.engine_overhead --size $$size || exit 1; done
+	for kind in wordpiece bpe unigram; do $(BIN)/python -m benchmarks.tokenization --mb 12 --kind $$kind || exit 1; done
+	$(BIN)/python -m benchmarks.growth
+	$(BIN)/python tools/fill_docs.py
+
+bench-gpu: install ## the lines that a GPU decides: one script, under 8 minutes
+	$(BIN)/python -m benchmarks.gpu
+	$(BIN)/python tools/fill_docs.py
 
 torture: install ## 50 runs killed and started again, then one killed before every change of the disk, compared bit for bit; 25 minutes on 2 cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m tools.torture

@@ -2,9 +2,10 @@
 
     python -m benchmarks.engine_overhead [--size tiny|small] [--device cpu]
 
-The bare loop has its batches on the device and does nothing but loss, backward pass, clipping and update, with the same network, the same kernels and the
-same optimiser. The run has all of it: loader and its thread, seeds of dropout, guard, schedule, running means, a line of metrics every ten steps. They
-take turns; the ratio is the median over the pairs of blocks. That of the processor's time is beside it: on a busy machine only that means something.
+The bare loop has its batches on the device and does nothing but loss, backward pass, clipping and update, with the same network, the same kernels
+and the same optimiser. The run has all of it: loader and its thread, seeds of dropout, guard, schedule, running means, a line of metrics every ten
+steps. They take turns; the ratio is the median over the pairs of blocks. That of the processor's time is beside it: on a busy machine only that means
+something.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python -m benchmarks.products [--threads 2]
 
-The shapes are those of GPT-2 (4 x 256 tokens), ELECTRA-small (16 x 128) and the tiny presets (32 x 64): forward, and both products of the backward pass.
-The two take turns. Where MKL knows the CPU (Intel) the library stays with MKL, whatever is measured here.
+The shapes are those of GPT-2 (4 x 256 tokens), ELECTRA-small (16 x 128) and the tiny presets (32 x 64): forward, and both products of the backward
+pass. The two take turns. Where MKL knows the CPU (Intel) the library stays with MKL, whatever is measured here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -44,9 +45,9 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     ours, peer, ratios = {}, {}, []
     for name, (tokens, inside, outside) in SHAPES.items():
-        x, weight = torch.randn(tokens, inside, requires_grad=True), torch.randn(outside, inside, requires_grad=True)
-        rest = (torch.randn(outside, requires_grad=True), torch.randn(tokens, outside))
-        ways = {"ours": lambda: seconds(products.by_onednn, x, weight, *rest), "peer": lambda: seconds(F.linear, x, weight, *rest)}
+        layer = [torch.randn(shape, requires_grad=True) for shape in ((tokens, inside), (outside, inside), (outside,))]
+        layer.append(torch.randn(tokens, outside))
+        ways = {"ours": partial(seconds, products.by_onednn, *layer), "peer": partial(seconds, F.linear, *layer)}
         in_turns(ways, 2)
         found = in_turns(ways, args.repeats)
         rate = 6e-9 * tokens * inside * outside

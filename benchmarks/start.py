@@ -1,9 +1,9 @@
-"""How long a person waits for the first sign of life: `headstart list`, `import headstart`, and the first step of a tiny run.
+"""How long a person waits for the first sign of life: `headstart list`, `import headstart` with its `pretrain`, and the first step of a tiny run.
 
     python -m benchmarks.start
 
-Every figure is the wall time of a new process, files in the page cache; the ways take turns. For comparison: an empty Python, and `import torch,
-transformers`, which no training can do without. The first step of a run has the tokenizer, the store, the rows and the trial of the machine before it.
+Every figure is the wall time of a new process, files in the page cache; the ways take turns. For comparison: an empty Python, and torch with
+transformers, which no training can do without. The first step of a run has the tokenizer, the store, the rows and the trial of the machine before it.
 The ratio is that of the slowest to what it must be.
 """
 
@@ -22,8 +22,8 @@ from pathlib import Path
 from benchmarks.parts import in_turns
 from benchmarks.result import write_result
 
-MUST = {"headstart list": 0.5, "import headstart": 3.0, "first step of a tiny run": 15.0}
-AIM = {"headstart list": 0.2, "import headstart": 2.0, "first step of a tiny run": 8.0}
+MUST = {"headstart list": 0.5, "import headstart and its pretrain": 3.0, "first step of a tiny run": 15.0}
+AIM = {"headstart list": 0.2, "import headstart and its pretrain": 2.0, "first step of a tiny run": 8.0}
 LIMIT_S = 120
 
 
@@ -77,7 +77,7 @@ def main() -> None:
             "python -c pass": lambda: seconds_of("-c", "pass"),
             "import torch, transformers": lambda: seconds_of("-c", "import torch, transformers"),
             "headstart list": lambda: seconds_of("-m", "headstart", "list"),
-            "import headstart": lambda: seconds_of("-c", "import headstart; headstart.pretrain"),
+            "import headstart and its pretrain": lambda: seconds_of("-c", "import headstart; headstart.pretrain"),
             "first step of a tiny run": lambda: seconds_to_first_step(folder),
         }
         for way in ways.values():

@@ -17,32 +17,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 
+from benchmarks.parts import median_ratio, method_of
 from benchmarks.result import write_result
+from headstart import methods
 
 MUST = {("electra", "cpu"): 1.8, ("causal-lm", "cpu"): 1.2, ("electra", "cuda"): 3.0, ("causal-lm", "cuda"): 2.6}
+AIM = {("electra", "cpu"): 2.5, ("causal-lm", "cpu"): 1.5, ("electra", "cuda"): 5.0, ("causal-lm", "cuda"): 2.6}
 PEERS = Path(os.environ.get("HEADSTART_PEERS", "../shared/peers")) / "transformers_peers.py"
-SPECIAL_IDS = {"pad": 0, "unk": 100, "cls": 101, "sep": 102, "mask": 103}
 
 
-def method_of(arguments: argparse.Namespace) -> tuple[Any, Any]:
+def method_and_preset(arguments: argparse.Namespace) -> tuple[Any, Any]:
     """The method with the peer's sizes, and its preset."""
-    from headstart import methods
-    from headstart.backbones.kernels import use_fast_kernels
-
-    method_class = methods.load(arguments.what)
-    preset = method_class.presets["base" if arguments.what == "causal-lm" else arguments.size]
-    vocab = 50257 if arguments.what == "causal-lm" else 30522
-    special = {"bos": vocab - 1, "eos": vocab - 1} if arguments.what == "causal-lm" else SPECIAL_IDS
-    store = SimpleNamespace(tokenizer=None, special_ids=special, vocab_size=vocab, unigram_entropy=10.0, continues_word=None)
-    torch.manual_seed(0)
-    method = method_class(preset.method, store).to(arguments.device)
-    use_fast_kernels(method)
-    return method.train(), preset
+    preset = methods.load(arguments.what).presets["base" if arguments.what == "causal-lm" else arguments.size]
+    method = method_of(arguments.what, preset.method, 50257 if arguments.what == "causal-lm" else 30522, arguments.device)
+    if arguments.our_compile:
+        method.compile_parts()
+    return method, preset
 
 
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -54,7 +48,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(arguments.threads)
     device = torch.device(arguments.device)
-    method, preset = method_of(arguments)
+    method, preset = method_and_preset(arguments)
     config = OptimizerConfig(**preset.optimizer)
     vocab = method.vocab_size
     ids = torch.randint(1000, vocab - 1, (arguments.batch, arguments.seq), device=device)
@@ -91,12 +85,22 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     precisions = ["fp32", "bf16"] if arguments.precision == "auto" else [arguments.precision]
     chosen = min(precisions, key=lambda precision: seconds(precision, 2, 1)) if len(precisions) > 1 else precisions[0]
     step_s = seconds(chosen, arguments.steps, arguments.repeats)
-    return {
-        "tokens_per_s": round(arguments.batch * arguments.seq / step_s, 1),
-        "step_ms": round(1e3 * step_s, 2),
-        "peak_mib": round(peak_memory_bytes(device) / 2**20),
-        "precision": chosen,
-    }
+    peak_mib = round(peak_memory_bytes(device) / 2**20)
+    found = {"tokens_per_s": round(arguments.batch * arguments.seq / step_s, 1), "step_ms": round(1e3 * step_s, 2), "peak_mib": peak_mib}
+    return found | {"precision": chosen} | ({"mfu": round(mfu(method, ids, step_s, phase), 4)} if arguments.mfu else {})
+
+
+def mfu(method: Any, ids: torch.Tensor, step_s: float, phase: str) -> float:
+    """The share of the rate of a large bf16 product here that a step of these rows reaches; FLOPs counted on four of the rows."""
+    from headstart.core.hardware import matmul_flops
+    from headstart.core.rng import Rng
+    from headstart.engine.flops import count_flops
+    from headstart.engine.method import Context
+
+    few = ids[:4]
+    context = Context(0, 1000, phase, Rng.at(0, 0, torch.arange(len(few), device=ids.device)), ids.device)
+    flops = count_flops(lambda: method.loss({"input_ids": few}, context)["loss"].backward()) / len(few) * len(ids)
+    return flops / step_s / matmul_flops(ids.device, torch.bfloat16)
 
 
 def theirs(arguments: argparse.Namespace) -> list[str]:
@@ -125,6 +129,8 @@ def main() -> None:
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "auto"])
     parser.add_argument("--compile", action="store_true", help="of the peer")
+    parser.add_argument("--our-compile", action="store_true", help="of ours")
+    parser.add_argument("--mfu", action="store_true", help="of ours: the share of the matrix peak too")
     parser.add_argument("--cuda-graph", action="store_true", help="of ours")
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)
@@ -150,11 +156,14 @@ def main() -> None:
     write_result(
         arguments.out or Path("benchmarks/results") / f"{name}.json",
         name=name,
-        what=f"tokens/s of a training step, {arguments.batch} x {arguments.seq}, {arguments.threads} threads; median of {arguments.rounds} rounds",
+        what=f"tokens/s of a training step, {arguments.batch} x {arguments.seq}, {arguments.threads} threads; the sides in turns,"
+        f" medians of {arguments.rounds} rounds",
         ours={**sides[0], "precision": mine[-1]["precision"]},
         peer={**sides[1], "precision": "fp32" if arguments.precision == "auto" else arguments.precision, "compiled": arguments.compile},
-        ratio=sides[0]["tokens_per_s"] / sides[1]["tokens_per_s"],
+        ratio=median_ratio([entry["tokens_per_s"] for entry in mine], [entry["tokens_per_s"] for entry in peer]),
         must=MUST[(arguments.what, arguments.device)],
+        aim=4.0 if arguments.precision == "auto" and arguments.what == "electra" else AIM[(arguments.what, arguments.device)],
+        memory_ratio=round(sides[0]["peak_mib"] / sides[1]["peak_mib"], 3),
         command="python -m benchmarks.training_step " + " ".join(command),
     )
 

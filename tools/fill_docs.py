@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # started as a file, Python looks beside it only
 
-from tools.pages import advice, claims, commands, failures, limits, measured, methods, recorded, reliability, settings  # noqa: E402
+from tools.pages import advice, claims, commands, failures, limits, measured, methods, performance, recorded, reliability, settings  # noqa: E402
 
 BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("README.md", "demo", measured.demo_block),
@@ -25,6 +25,9 @@ BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/reliability.md", "promises", reliability.promises_block),
     ("docs/reliability.md", "torture", reliability.torture_block),
     ("docs/reliability.md", "pause", measured.checkpoint_block),
+    ("docs/performance.md", "table", performance.table_block),
+    ("docs/performance.md", "parts", performance.parts_block),
+    ("docs/performance.md", "growth", performance.growth_block),
     ("docs/security.md", "limits", limits.limits_block),
     ("docs/methods/index.md", "catalog", methods.catalog_block),
     ("docs/claims.md", "claims", claims.claims_block),
