@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel
 
 from headstart.backbones.positions import sincos_2d
@@ -507,6 +508,24 @@ def test_the_decoder_of_mae_is_no_start_for_that_of_droppos(tmp_path: Path, capl
     assert "The decoder starts fresh: the file holds none of this kind and size." in caplog.text
     assert torch.equal(model.encoder.blocks[1].mlp.fc2.weight, mae.encoder.blocks[1].mlp.fc2.weight)
     assert not torch.equal(model.decoder.decoder_embed.weight, mae.decoder.decoder_embed.weight)
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses what would read a value back from a device, or copy one to it from the host: neither is allowed in a captured CUDA graph."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func.overloadpacket not in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.lift_fresh), func
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"sigma_decay": False}, {"mask_token_type": "wrong_pos"}, {"multi_task": True, "conf_ignore": True, "mask_token_type": "zeros"}]
+)
+def test_a_step_never_waits_for_the_device(changes: dict[str, Any]) -> None:
+    model, batch, ctx = method(**changes), pixels(), context()
+    with NoWaiting():
+        model.items(batch, ctx)
+        model.loss(batch, ctx)["loss"].backward()
 
 
 def test_show_compares_places() -> None:

@@ -47,7 +47,7 @@ def smoothing_map(distances: Tensor, sigma: Tensor | float, places: int | None =
         places: of the grid, where the map is larger.
         official_quirks: divide column j by the sum of row j, as the official code does for want of a keepdim: rows then do not sum to 1.
     """
-    variance = torch.as_tensor(sigma, dtype=torch.float32, device=distances.device).square().clamp(min=1e-12)
+    variance = sigma.square().clamp(min=1e-12) if isinstance(sigma, Tensor) else max(sigma**2, 1e-12)
     weights = torch.exp(-distances / variance)
     sums = weights.sum(1)
     weights = weights / (sums if official_quirks else sums[:, None])

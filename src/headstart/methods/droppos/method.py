@@ -153,7 +153,7 @@ class DropPos(ImageMethod):
     def items(self, batch: Batch, ctx: Context) -> dict[str, Tensor] | None:
         if not self.config.multi_task:
             return None
-        rows = torch.tensor(float(len(batch["images"])), device=ctx.device)
+        rows = torch.full((), float(len(batch["images"])), device=ctx.device)
         if not self.config.attentive:
             return {"positions": rows, "pixels": rows}
         patches = patchify(self.augmented(batch, ctx), self.config.patch_size)
