@@ -16,9 +16,10 @@ from headstart.cli import finetune as cli
 from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.interop.transformers_io import save_model_folder
+from headstart.tasks import kinds
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.saved import load_finetuned
-from headstart.verbs._finetune_settings import FinetuneSettings
+from headstart.verbs._finetune_settings import IMAGES, TASKS, FinetuneSettings
 from headstart.verbs.finetune import backbone_folder, suited
 from tests.corpus import labelled, write_jsonl
 from tests.running import TINY
@@ -118,6 +119,11 @@ def test_the_recipe_fills_in_what_nobody_set(
     assert len(train) == 48
     assert "48 labelled records" in lines[0]
     assert said in lines[1]
+
+
+def test_the_names_of_the_tasks_are_those_that_have_code() -> None:
+    """They are written down apart, because the code needs torch."""
+    assert set(TASKS) == {*kinds.TASKS, IMAGES}
 
 
 def test_the_command_line_tells_what_was_set(plain_folder: Path, task: tuple[Path, Path]) -> None:
