@@ -57,11 +57,13 @@ def spent(info: dict[str, Any]) -> str:
     """What the answer cost, and where."""
     hardware, labels, budget = info["hardware"], info["look"]["labels"]["records"], info["budget"]
     took = {name: seconds / 60 for name, seconds in info["spent"].items()}
-    answer = took["speed_s"] + took["training_s"] + took["measuring_s"]
+    answer = took.get("speed_s", 0.0) + took["training_s"] + took["measuring_s"]
+    # a result from before training and measuring were planned together has no plan
+    kept = "before measuring counted" if info["plan"] is None else f"of the {budget['trial_seconds'] / 60:.1f} that are a fifth of it"
     return (
-        f"(A budget of {budget['minutes']:g} minutes, {labels} labels; the answer took {answer:.1f} minutes of the"
-        f" {budget['trial_seconds'] / 60:.1f} that are a fifth of it, {took['training_s']:.1f} of training"
-        f" and {took['measuring_s']:.1f} of measuring, on {hardware['cpu']}, {hardware['cores']} cores, beside other work.)"
+        f"(A budget of {budget['minutes']:g} minutes, {labels} labels; the answer took {answer:.1f} minutes, {kept}:"
+        f" {took['training_s']:.1f} of training and {took['measuring_s']:.1f} of measuring, on {hardware['cpu']}, {hardware['cores']} cores,"
+        " beside other work.)"
     )
 
 
