@@ -60,6 +60,7 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     "electra": ON_TEXT | {"method.causal_start": 10, "method.generator_start": 10},
     "mae": ON_IMAGES,
     "droppos": ON_IMAGES,
+    "satmaepp": ON_IMAGES | {"method.groups": ("1", "2,3")},
 }
 
 

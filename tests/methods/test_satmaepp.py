@@ -20,13 +20,15 @@ from transformers import AutoModel
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.rng import Rng
-from headstart.data.image.augment import resize
+from headstart.data.image.augment import normalize, resize
 from headstart.engine.method import Context
 from headstart.interop.vit import load_vit, save_vit
-from headstart.methods.satmaepp.config import SENTINEL_BANDS, SatMAEPPConfig, resolve_groups
+from headstart.methods.satmaepp.config import SENTINEL_BANDS, SatMAEPPConfig, group_width, resolve_groups
 from headstart.methods.satmaepp.method import SatMAEPP
 from headstart.methods.satmaepp.network import BilinearHead, dense_features, enlarged
 from headstart.methods.satmaepp.weights import BANDS_FILE, read_weights, settings_of
+from headstart.tasks.image_classification import statistics
+from headstart.tasks.image_data import ImageData
 
 ROWS = 6
 
@@ -113,6 +115,14 @@ def test_settings_that_cannot_be(changes: dict[str, Any], words: str) -> None:
         method(**changes)
 
 
+def test_the_width_of_the_group_is_a_quarter_in_steps_of_four() -> None:
+    assert [group_width(width, None) for width in (16, 32, 96, 192, 1024)] == [4, 8, 24, 48, 256]
+    assert (group_width(768, 256), group_width(96, 0)) == (256, 0)
+    model = method(hidden_size=48, group_width=None, decoder_group_width=None)
+    assert model.encoder.channel_embed.shape == (1, 3, 12)
+    assert model.decoder.decoder_channel_embed.shape == (1, 4, 8)
+
+
 def test_values_that_cannot_be() -> None:
     constant = facts()
     constant.std[4] = 0.0
@@ -126,10 +136,11 @@ def test_values_that_cannot_be() -> None:
 
 def test_scaling() -> None:
     images = torch.tensor([0.0, 1000.0, 1500.0, 9000.0]).expand(1, 4, 4)[:, None].expand(1, 10, 4, 4)
-    first = {how: method(scaling=how).scaled(images)[0, 0, 0].tolist() for how in ("clip", "standard", "reflectance")}
+    first = {how: method(scaling=how).scaled(images)[0, 0, 0].tolist() for how in ("clip", "standard", "reflectance", "byte")}
     assert first["clip"] == pytest.approx([0, 127 / 255, 191 / 255, 1])
     assert first["standard"] == pytest.approx([-2, 0, 1, 16])
     assert first["reflectance"] == pytest.approx([0, 0.1, 0.15, 0.9])
+    assert first["byte"] == pytest.approx([0, 1000 / 255, 1500 / 255, 9000 / 255])
     assert (method().scaling, method(3).scaling) == ("clip", "standard")
 
 
@@ -265,10 +276,13 @@ def test_an_export_is_the_same_method(bands: int, scales: int, tmp_path: Path, c
     assert said["band_names"] == [str(i + 1) for i in range(bands)]
     assert said["groups"] == (["1,2,3,7", "4,5,6,8", "9,10"] if bands == 10 else [])
     assert said["mean"] == pytest.approx([1000 + 10 * i for i in range(bands)])
-    assert (tmp_path / "preprocessor_config.json").is_file() is (bands == 3)
+    labelled = ImageData(batch["images"].numpy(), np.zeros(ROWS, np.int64))
+    middle = batch["images"].int().clamp(100, 1900).to(torch.uint16)  # between the clips
+    torch.testing.assert_close(normalize(middle, *statistics(tmp_path, labelled)), model.scaled(middle), rtol=0, atol=1 / 255 + 1e-6)
     settings = SatMAEPP.settings_of(tmp_path, small())
     assert settings["hidden_size"] == 32
     assert settings["num_heads"] == 2
+    assert settings["scaling"] == ("clip" if bands == 10 else "standard")
     if bands == 10:
         assert settings["groups"] == ("1,2,3,7", "4,5,6,8", "9,10")
         assert settings["group_width"] == 8
@@ -359,6 +373,15 @@ def test_continuing_on_values_of_another_unit_is_refused(tmp_path: Path, caplog:
     caplog.clear()
     SatMAEPP(small(band_names=SENTINEL_BANDS), facts(mean=1100.0), tmp_path)
     assert "trained on the bands 1 2 3" in caplog.text
+
+
+def test_a_spoilt_description_of_bands_is_refused(tmp_path: Path) -> None:
+    method().export(tmp_path)
+    said = json.loads((tmp_path / BANDS_FILE).read_text())
+    for spoilt in ([], {**said, "mean": "1"}, {**said, "std": [None] * 10}, {**said, "scaling": "magic"}, {**said, "groups": [1]}):
+        (tmp_path / BANDS_FILE).write_text(json.dumps(spoilt))
+        with pytest.raises(BadInput, match="names, groups and statistics of bands"):
+            method(init=tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ or pairs.txt            two paths a line""",
         venue="CVPR",
         family="image",
         data_kinds=("multiband", "images"),
-        needs="unlabelled satellite crops: RGB, or stacks of spectral bands with names and statistics per band",
+        needs="unlabelled satellite crops: RGB, or stacks of spectral bands, all with the same bands in the same order",
         gives="a ViT encoder: plain (RGB), or with one patch embedding per group of bands",
         claim="At equal training FLOPs, reconstructing at two or three scales gives better downstream accuracy than one scale on multi-spectral "
         "data, and both beat no pre-training.",
@@ -110,7 +110,7 @@ or pairs.txt            two paths a line""",
         official_code="techmn/satmae_pp",
         data_example="""\
 tiles/0001.tif      GeoTIFF, all bands in one file
-or tiles.npz        array 'bands': [channels, height, width], with a list of band names""",
+or tiles.npz        array 'bands': [tiles, channels, height, width]""",
     ),
     Card(
         slug="spark_medical",

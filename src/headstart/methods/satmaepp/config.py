@@ -15,6 +15,7 @@ from headstart.engine.config import Preset, Settings
 
 logger = logging.getLogger(__name__)
 
+Scaling = Literal["auto", "clip", "standard", "reflectance", "byte"]
 Groups = tuple[tuple[int, ...], ...]
 """Bands of each group, counted from 0; empty: the optical form, all bands in one token."""
 
@@ -42,24 +43,25 @@ class SatMAEPPConfig:
     """Blocks of the encoder. Large: 24."""
     num_heads: int = 3
     """Attention heads of the encoder. Large: 16."""
-    group_width: int = 32
-    """Part of the encoder's width that says the group instead of the place; 0: none. The paper: 256. Optical images have no groups."""
+    group_width: int | None = None
+    """Part of the encoder's width that says the group instead of the place; 0: none. None: a quarter. The paper: 256. Not in the optical form."""
     decoder_hidden_size: int = 64
     """Width of the decoder. The paper: 512."""
     decoder_layers: int = 2
     """Blocks of the decoder. The paper: 8."""
     decoder_heads: int = 4
     """Attention heads of the decoder. The paper: 16."""
-    decoder_group_width: int = 16
+    decoder_group_width: int | None = None
     """Likewise of the decoder's width. The paper: 128."""
     band_names: tuple[str, ...] = ()
     """Names of the images' bands, in their order; they are checked, and kept with the export. None: bands are counted from 1."""
     groups: tuple[str, ...] = ()
     """Bands whose patches become one token, by name or number: 1,2,3 4,5. None: up to three bands are one image in colour, ten are
     Sentinel-2's, others are cut in order into groups of at most four."""
-    scaling: Literal["auto", "clip", "standard", "reflectance"] = "auto"
+    scaling: Scaling = "auto"
     """How values become pixels. clip: mean +- 2 deviations of each band become 0..1 in steps of 1/255, the rest is cut (the paper, bands). standard:
-    less the mean, over the deviation (the paper, RGB). reflectance: over 10,000, which keeps ratios of bands. auto: the paper's."""
+    less the mean, over the deviation (the paper, RGB). reflectance: over 10,000, which keeps ratios of bands. byte: over 255, for images
+    that were clipped before. auto: the paper's."""
     mask_ratio: float = 0.75
     """Share of the tokens that are hidden. The paper: 0.75."""
     spatial_mask: bool = False
@@ -92,6 +94,11 @@ class SatMAEPPConfig:
     def factor(self) -> int:
         """Side of the crop in sides of the input."""
         return 2 ** (self.scales - 1) if self.crop_factor is None else self.crop_factor
+
+
+def group_width(width: int, given: int | None) -> int:
+    """The part of a network's width that says the group: as given, or a quarter in steps of 4, which leaves the positions a multiple of 4."""
+    return width // 16 * 4 if given is None else given
 
 
 def resolve_groups(config: SatMAEPPConfig, channels: int) -> Groups:

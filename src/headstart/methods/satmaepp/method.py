@@ -31,7 +31,7 @@ from headstart.data.image.store import ImageStore
 from headstart.engine.image_method import ImageMethod
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, save_vit
-from headstart.methods.satmaepp.config import SETTINGS, Groups, SatMAEPPConfig, check, resolve_groups
+from headstart.methods.satmaepp.config import SETTINGS, Groups, SatMAEPPConfig, check, group_width, resolve_groups
 from headstart.methods.satmaepp.network import (
     BilinearHead,
     GroupDecoder,
@@ -64,6 +64,7 @@ class SatMAEPP(ImageMethod):
     card = SETTINGS.card
     Config = SatMAEPPConfig
     presets = SETTINGS.presets
+    picture_caption = "From the left: what is seen, what the decoder draws, the same enlarged, the image."
 
     config: SatMAEPPConfig
     low: Tensor  # float32 [bands]: pixels are (value - low) / span
@@ -111,6 +112,8 @@ class SatMAEPP(ImageMethod):
             low, span = self.mean - 2 * self.std, 4 * self.std
         elif scaling == "standard":
             low, span = self.mean, self.std
+        elif scaling == "byte":
+            low, span = torch.zeros_like(self.mean), torch.full_like(self.std, LEVELS)
         else:
             self._refuse_no_digital_numbers()
             low, span = torch.zeros_like(self.mean), torch.full_like(self.std, DIGITAL_NUMBER)
@@ -149,7 +152,8 @@ class SatMAEPP(ImageMethod):
         sizes = (c.hidden_size, c.decoder_hidden_size, c.decoder_layers, c.decoder_heads)
         if not self.groups:
             return Decoder(*sizes, outputs=c.patch_size**2 * self.store.channels, grid=self.grid)
-        return GroupDecoder(*sizes, [len(group) for group in self.groups], c.decoder_group_width, c.patch_size, self.grid)
+        width = group_width(c.decoder_hidden_size, c.decoder_group_width)
+        return GroupDecoder(*sizes, [len(group) for group in self.groups], width, c.patch_size, self.grid)
 
     def _make_head(self) -> MultiScaleHead | BilinearHead:
         count = self.config.scales - 1
@@ -388,10 +392,16 @@ class SatMAEPP(ImageMethod):
         """All weights under the names of the released checkpoints."""
         return {name: value for part in (self.encoder, self.decoder, self.head) for name, value in part.state_dict().items()}
 
+    def preprocessor(self) -> dict[str, Any]:
+        """As for every method on images; of clipped bands what happens between the clips, without the rounding."""
+        found = super().preprocessor()
+        scale = 1 / found["rescale_factor"]
+        return found | {"image_mean": [value / scale for value in self.low.tolist()], "image_std": [value / scale for value in self.span.tolist()]}
+
     def export(self, folder: Path) -> None:
         """The encoder, decoder and head, and how values become pixels; where there is one group, also the plain network that it is, in `plain/`."""
         beside = {**self.decoder.state_dict(), **self.head.state_dict()}
-        save_vit(self.encoder, folder, self.preprocessor() if self.scaling == "standard" else None, beside)
+        save_vit(self.encoder, folder, self.preprocessor(), beside)
         names = self.band_names
         bands = {
             "band_names": list(names),
@@ -403,7 +413,7 @@ class SatMAEPP(ImageMethod):
         }
         write_json(Path(folder) / BANDS_FILE, bands)
         if len(self.groups) == 1:
-            save_vit(plain_network(self.encoder), Path(folder) / "plain", self.preprocessor() if self.scaling == "standard" else None)
+            save_vit(plain_network(self.encoder), Path(folder) / "plain", self.preprocessor())
 
 
 def encoder_config(config: SatMAEPPConfig, groups: Groups, channels: int) -> ViTConfig:
@@ -415,7 +425,7 @@ def encoder_config(config: SatMAEPPConfig, groups: Groups, channels: int) -> ViT
         num_layers=config.num_layers,
         num_heads=config.num_heads,
         groups=groups,
-        group_width=config.group_width if groups else 0,
+        group_width=group_width(config.hidden_size, config.group_width) if groups else 0,
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,7 @@ from headstart.interop.vit import (
     read_tensors,
     read_vit,
 )
+from headstart.methods.satmaepp.config import Scaling
 
 BANDS_FILE = "bands.json"
 """Of an export: names, groups and statistics of the bands, and how values become pixels."""
@@ -93,9 +94,11 @@ def _patches(state: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def settings_of(found: Weights) -> dict[str, Any]:
-    """The sizes that go on with the weights, as the method's Config names them; of an export of ours also its bands."""
+    """The sizes that go on with the weights, as the method's Config names them; of an export of ours also its bands and what they are scaled by."""
+    bands = read_bands(found.file) if (found.file / BANDS_FILE).is_file() else {}
+    of_bands = {"scaling": bands["scaling"]} if bands else {}
     if not is_grouped(found.state):
-        return found.settings()
+        return found.settings() | of_bands
     first = _patches(found.state)[0]
     settings: dict[str, Any] = {
         "patch_size": first.shape[2],
@@ -105,10 +108,9 @@ def settings_of(found: Weights) -> dict[str, Any]:
     }
     if found.num_heads is not None:
         settings["num_heads"] = found.num_heads
-    if (found.file / BANDS_FILE).is_file():
-        bands = read_bands(found.file)
+    if bands:
         settings |= {"band_names": tuple(bands["band_names"]), "groups": tuple(bands["groups"])}
-    return settings
+    return settings | of_bands
 
 
 def read_bands(folder: Path) -> dict[str, Any]:
@@ -119,8 +121,10 @@ def read_bands(folder: Path) -> dict[str, Any]:
     """
     raw = read_json(folder / BANDS_FILE, MAX_CONFIG_BYTES)
     names = {"band_names": str, "groups": str, "mean": float, "std": float}
-    if not isinstance(raw, dict) or not all(
-        isinstance(raw.get(name), list) and all(isinstance(value, kind) for value in raw[name]) for name, kind in names.items()
+    if (
+        not isinstance(raw, dict)
+        or raw.get("scaling") not in get_args(Scaling)
+        or not all(isinstance(raw.get(name), list) and all(isinstance(value, kind) for value in raw[name]) for name, kind in names.items())
     ):
         raise BadInput("does not say names, groups and statistics of bands.", "Export the model again.", file=folder / BANDS_FILE)
     return raw
