@@ -94,15 +94,16 @@ def test_the_best_random_start_is_the_rival_not_the_weakest() -> None:
 
 def test_the_gain_is_one_number_over_the_best_random_start_in_table_and_sentence() -> None:
     """The table once showed a bootstrap of the forecast, the sentence a t interval of what was measured."""
-    arms = arm("random a", RANDOM, 0.60), arm("random b", RANDOM, 0.70), arm("clm", CANDIDATE, 0.76), arm("other", CANDIDATE, 0.72)
+    arms = arm("random a", RANDOM, 0.60), arm("random b", RANDOM, 0.70), arm("causal", CANDIDATE, 0.76), arm("other", CANDIDATE, 0.72)
     info = judged(*arms) | {"look": {}}
-    info["candidates"] = [{"arm": name, "minutes": 8.0} for name in ("clm", "other")]
+    info["candidates"] = [{"arm": name, "minutes": 8.0} for name in ("causal", "other")]
     info["budget"]["run_minutes"] = 8.0
     now = info["arms"][2]["gain_now"]
     assert now["over"] == "random b"
     assert now["value"] == pytest.approx(0.06)
+    assert now["ci95"] != pytest.approx(info["arms"][2]["gain"]["ci95"], abs=1e-3), "the forecast's interval is another"
     shown = f"{now['value']:+.3f}", f"{now['ci95'][0]:+.3f} to {now['ci95'][1]:+.3f}"
-    row = next(line for line in ranking_lines(info) if " clm " in line)
+    row = next(line for line in ranking_lines(info) if " causal " in line)
     for text in shown:
         assert text in row
         assert text in info["verdict"]["sentence"]

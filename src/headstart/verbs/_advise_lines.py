@@ -8,6 +8,7 @@ import numpy as np
 
 from headstart.engine.metrics import duration
 from headstart.verbs import _advise_look
+from headstart.verbs._advise_trial import TRIAL_SHARE
 from headstart.verbs._advise_verdict import CANDIDATE, in_words, rounded_up
 
 SHOWN_CLASSES = 6
@@ -20,7 +21,7 @@ def opening_line(asked: dict[str, Any]) -> str:
     judged = "by held-out documents, without labels" if asked["labels"] is None else f"by the labels in {asked['labels']}"
     return (
         f"Question: which pre-training on {', '.join(asked['data'])} helps, how much, at what cost? Judged {judged}. {in_words(minutes)} in all:"
-        f" a fifth ({duration(12 * minutes)}) for the answer, the rest for the winner's run."
+        f" a fifth ({duration(60 * TRIAL_SHARE * minutes)}) for the answer, the rest for the winner's run."
     )
 
 
