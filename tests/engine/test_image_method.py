@@ -65,6 +65,13 @@ def test_augmented_images_depend_on_the_row_of_the_global_batch_only(store: Imag
     assert not torch.allclose(moved, part)
 
 
+def test_an_augmentation_that_cuts_nothing_gives_the_plain_image(store: ImageStore) -> None:
+    method = Plain(Config(), store)
+    method.crop_scale, method.crop_ratio, method.flip = (1.0, 1.0), (1.0, 1.0), 0.0
+    batch = {"images": torch.from_numpy(store.read(np.arange(4)))}
+    torch.testing.assert_close(method.augmented(batch, context(torch.arange(4))), method.plain(batch))
+
+
 def test_files_bytes_and_arrays_become_what_the_store_holds(store: ImageStore, folder: Path) -> None:
     method = Plain(Config(), store)
     path = folder / "class0" / "001.png"

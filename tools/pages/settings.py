@@ -7,6 +7,7 @@ import inspect
 from typing import Any, get_type_hints
 
 from headstart.core.config import field_docs, plain, takes
+from headstart.data.image.config import ImageConfig
 from headstart.data.text.config import TextConfig
 from headstart.engine.budget import Budget
 from headstart.engine.config import OptimizerConfig, TrainerConfig
@@ -66,6 +67,7 @@ PRETRAIN_GROUPS: dict[str, tuple[type, str]] = {
     "probe": (ProbeConfig, "A labelled set that the run measures itself on."),
     "mixture": (MixtureConfig, "Several entries of `--data`."),
     "text": (TextConfig, "How raw text becomes a store."),
+    "image": (ImageConfig, "How images become a store (methods on images)."),
 }
 
 

@@ -49,6 +49,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "cut off": lambda folder: (folder / "images.npy").write_bytes((folder / "images.npy").read_bytes()[:-1]),
     "fewer images": lambda folder: np.save(folder / "images.npy", np.zeros((19, 3, 20, 20), np.uint8)),
     "other images": lambda folder: np.save(folder / "images.npy", np.zeros((20, 3, 20, 20), np.uint16)),
+    "another shape in the manifest": lambda folder: change_manifest(folder, lambda manifest: manifest["arrays"]["hashes"].update(shape=[19])),
     "a link": lambda folder: ((folder / "images.npy").unlink(), (folder / "images.npy").symlink_to("/etc/hostname")),
 }
 
@@ -106,7 +107,9 @@ def test_rows_are_the_images_of_a_split_and_count_as_images(made: Path) -> None:
     assert len(train) + len(held_out) == 20
     assert len(held_out) > 0
     assert (train.n_tokens, train.unit, train.length) == (len(train), "images", 1)
-    np.testing.assert_array_equal(train.batch(np.array([2, 0]))["images"], store.images[train.indices[[2, 0]]])
+    last = len(train) - 1
+    assert train.indices[last] != last  # some image before it is held out
+    np.testing.assert_array_equal(train.batch(np.array([last, 0]))["images"], store.images[train.indices[[last, 0]]])
     assert not set(train.indices) & set(held_out.indices)
 
 
