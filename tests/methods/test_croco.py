@@ -196,11 +196,21 @@ def test_held_out_metrics_tell_what_the_second_view_gives() -> None:
         alone = model.evaluate(batch(rows=1, size=40), context(rows=1))
         tight = method(size=36).evaluate(batch(), context())
     assert set(found) == {"pixel_loss", "grey_loss", "geometry_gain", "cross_view_gain", "offset_ratio"}
+    first, second = model.middle_views(batch(size=40))
+    split = model.split(context().rng)
+    with torch.no_grad():
+        true, other, mirrored, moved = (
+            float(model.errors(first, view, split)[0].mean())
+            for view in (second, second.roll(1, 0), second.flip(3), model.middle_views(batch(size=40), offset=4)[1])
+        )
+    wanted = {"pixel_loss": true, "cross_view_gain": 1 - true / other, "geometry_gain": 1 - true / mirrored, "offset_ratio": moved / true}
+    assert {name: float(found[name]) for name in wanted} == pytest.approx(wanted, abs=1e-5)
+    assert min(abs(wanted["cross_view_gain"]), abs(wanted["geometry_gain"])) > 1e-4
     assert "cross_view_gain" not in alone
     assert "offset_ratio" not in tight  # half a patch does not fit beside 32 of 36 pixels
     assert set(method(second_view="none").evaluate(batch(), context())) == {"pixel_loss", "grey_loss"}
-    moved = model.middle_views(batch(size=40), offset=4)[1]
-    assert torch.equal(moved[..., :28, :28], model.middle_views(batch(size=40))[1][..., 4:, 4:])
+    shifted = model.middle_views(batch(size=40), offset=4)[1]
+    assert torch.equal(shifted[..., :28, :28], model.middle_views(batch(size=40))[1][..., 4:, 4:])
     assert any("second view does not help" in warning for warning in model.warnings())
 
 

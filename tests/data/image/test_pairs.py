@@ -172,6 +172,7 @@ def test_scenes_are_held_out_whole(tmp_path: Path) -> None:
     assert bool((held_out == held_out[:, :1]).all())
     train, validation = PairRows(store), PairRows(store, "held_out")
     assert sorted([*train.indices, *validation.indices]) == list(range(32))
+    assert list(validation.indices) != sorted(validation.indices)  # neighbours are of different scenes
     assert set(greys(train, list(range(len(train))))).isdisjoint(greys(validation, list(range(len(validation)))))
     assert store.held_out.sum() == 2 * held_out.sum()
 
@@ -243,8 +244,9 @@ def test_a_finished_store_is_opened_and_another_refused(tmp_path: Path) -> None:
     assert again.manifest["preparation"]["held_out_share"] == 0.05
     with pytest.raises(OtherStore, match=r"held_out_share 0\.05 -> 0\.5"):
         prepare_pairs([tmp_path / "in"], tmp_path / "store", PairConfig(size=8, held_out_share=0.5))
-    (tmp_path / "in" / "pairs.txt").write_text("000_1.png 001_2.png\n001_1.png 000_2.png\n002_1.png 002_2.png\n003_1.png 003_2.png\n")
-    with pytest.raises(OtherStore):
+    lines = [f"{number:03d}_1.png {number:03d}_2.png\n" for number in range(4)]
+    (tmp_path / "in" / "pairs.txt").write_text("".join(lines) + "000_1.png 003_2.png\n")
+    with pytest.raises(OtherStore, match=r"other pairs \(4 -> 5\)"):
         prepare_pairs([tmp_path / "in" / "pairs.txt"], tmp_path / "store", config)
     picture(tmp_path / "in" / "000_1.png", 77)
     assert "1 changed input files" in pair_changes(again, [tmp_path / "in"])[0]
