@@ -29,6 +29,7 @@ from headstart.methods.satmaepp.network import BilinearHead, dense_features, enl
 from headstart.methods.satmaepp.weights import BANDS_FILE, read_weights, settings_of
 from headstart.tasks.image_classification import statistics
 from headstart.tasks.image_data import ImageData
+from headstart.verbs._images import next_lines
 
 ROWS = 6
 
@@ -116,7 +117,7 @@ def test_settings_that_cannot_be(changes: dict[str, Any], words: str) -> None:
 
 
 def test_the_width_of_the_group_is_a_quarter_in_steps_of_four() -> None:
-    assert [group_width(width, None) for width in (16, 32, 96, 192, 1024)] == [4, 8, 24, 48, 256]
+    assert [group_width(width, None) for width in (16, 40, 96, 192, 1024)] == [4, 8, 24, 48, 256]
     assert (group_width(768, 256), group_width(96, 0)) == (256, 0)
     model = method(hidden_size=48, group_width=None, decoder_group_width=None)
     assert model.encoder.channel_embed.shape == (1, 3, 12)
@@ -297,6 +298,14 @@ def test_one_group_is_exported_as_the_plain_network_that_it_is(tmp_path: Path) -
     torch.testing.assert_close(theirs(pixel_values=images).last_hidden_state, wanted, rtol=1e-4, atol=1e-5)
     ours, _ = load_vit(tmp_path / "plain")
     torch.testing.assert_close(ours(images), wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("bands", [10, 3])
+def test_the_line_that_a_run_ends_with_loads_its_export(bands: int, tmp_path: Path) -> None:
+    method(bands).export(tmp_path / "export")
+    found: dict[str, Any] = {}
+    exec(next_lines(tmp_path)[0].removeprefix("Load it:").strip(), found)
+    assert sum(p.numel() for p in found["model"].parameters()) >= sum(p.numel() for p in method(bands).encoder.parameters())
 
 
 def official_file(path: Path, state: dict[str, Tensor]) -> Path:

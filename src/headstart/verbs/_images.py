@@ -83,8 +83,12 @@ def show_neighbours(found: Sequence[Sequence[tuple[str, Any, float]]], store: An
 
 
 def next_lines(folder: Path) -> list[str]:
+    export = folder / "export"
+    load = f"from transformers import AutoImageProcessor, AutoModel; model = AutoModel.from_pretrained({str(export)!r})"
+    if not (export / "config.json").is_file():  # transformers has no such network: groups of bands
+        load = f"from headstart.interop.vit import load_vit; model, notes = load_vit({str(export)!r})"
     return [
-        f"Load it:   from transformers import AutoImageProcessor, AutoModel; model = AutoModel.from_pretrained({str(folder / 'export')!r})",
+        f"Load it:   {load}",
         f"Fine-tune: headstart finetune image-classification --init {shlex.quote(str(folder))} --train TRAIN_FOLDER --test TEST_FOLDER",
         f"Look:      headstart sample {shlex.quote(str(folder))}",
     ]
