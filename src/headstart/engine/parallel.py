@@ -28,7 +28,7 @@ from headstart.engine.config import Mode
 from headstart.engine.distributed import ALONE, Ranks, local
 from headstart.engine.method import Batch, Context, Method
 
-_ENTRANCES = ("loss", "evaluate", "embed", "show")  # what the engine calls instead of `forward`: FSDP2 gathers the outer parameters there
+_ENTRANCES = ("loss", "items", "evaluate", "embed", "show")  # what the engine calls instead of `forward`: FSDP2 gathers the outer parameters there
 
 
 def layers(method: nn.Module) -> list[nn.Module]:
