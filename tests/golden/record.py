@@ -61,6 +61,7 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     "mae": ON_IMAGES,
     "droppos": ON_IMAGES,
     "satmaepp": ON_IMAGES | {"method.groups": ("1", "2,3")},
+    "croco": ON_IMAGES | {"image.pairing": "twos", "image.size": 18},  # each view is cut at a place of its own
 }
 
 
