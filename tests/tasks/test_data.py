@@ -81,7 +81,7 @@ def test_regression_reads_numbers(tmp_path: Path) -> None:
         ("a.jsonl", as_jsonl(RECORDS[:1]), "only the class 'pos'"),
         ("a.jsonl", as_jsonl(RECORDS).encode() + b'{"text": "\xff", "label": "pos"}\n', "record 4: is not UTF-8"),
         ("a.jsonl", as_jsonl(RECORDS).encode() + b"\0\n", "record 4: holds a NUL byte"),
-        ("a.jsonl.gz", gzip.compress(as_jsonl(RECORDS).encode())[:-12], "cannot be read"),
+        ("a.jsonl.gz", gzip.compress(as_jsonl(RECORDS).encode(), mtime=0)[:-12], "cannot be read"),
         ("a.jsonl.gz", b"no gzip at all", "cannot be read"),
         ("a.csv", "text,label\nx,pos\ny\n", "record 3: has 1 columns, the header 2"),
         ("a.csv", 'text,label\n"x,pos\n', "is not valid CSV"),
