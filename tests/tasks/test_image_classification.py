@@ -159,3 +159,23 @@ def test_a_saved_model_predicts_what_it_predicted(folder: Path, tmp_path: Path) 
         task.write_text(spoiled)
         with pytest.raises(BadInput):
             load_classifier(tmp_path / "out" / "model")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"class_token": False, "positions": "rope"}, {"channels": 3, "groups": ((0, 1), (2,)), "group_width": 8}, {"positions": "learned", "channels": 5}],
+    ids=["CroCo's encoder", "groups of bands", "five bands"],
+)
+def test_every_encoder_is_fine_tuned(changes: dict[str, Any], tmp_path: Path) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = ViT(SHAPE.at(**changes))
+    save_vit(network, tmp_path)
+    data = bars(32, 0)
+    data = ImageData(data.images.repeat(network.config.channels, axis=1), data.labels, data.classes)
+    config = ImageFinetuneConfig(**QUICK | {"steps": 6}, drop_path=0.1)
+    result = finetune_images(tmp_path, data, data, config=config, seeds=1, out=tmp_path / "out")
+    assert [arm.runs[0].steps for arm in result.arms] == [6, 6]
+    saved = load_classifier(tmp_path / "out" / "model", device="cpu")
+    guesses = saved.predict(list(data.images))
+    assert sum(guess == data.classes[label] for guess, label in zip(guesses, data.labels, strict=True)) / 32 == result.arms[0].mean("accuracy")
