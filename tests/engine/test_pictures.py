@@ -10,6 +10,8 @@ from PIL import Image
 
 from headstart.engine.pictures import MAX_BYTES, Drawing, stacked, write_drawing
 from headstart.report.pictures import run_pictures
+from headstart.report.runs import read_section
+from headstart.verbs._follow import Followed
 from headstart.verbs.pretrain import pretrain
 
 
@@ -57,3 +59,7 @@ def test_a_run_on_images_draws_and_the_report_shows_it(slug: str, panels: int, n
     assert {picture.name for picture in shown} == {name}
     assert shown[0].width == panels * 16 * 6
     assert shown[0].caption.startswith("Left: ")
+    facts = dict(read_section(Followed(run), "photos", "photos").facts)
+    assert facts["Images"].startswith("48")
+    assert facts["Data"].endswith(" images")
+    assert "Tokens" not in facts

@@ -30,6 +30,8 @@ LEFTOVERS = (".rehearsal-*", ".export-writing", "..export-writing.*", ".run.json
 """What a killed process may leave half-written in a run folder."""
 OWN = ("run.json", "metrics.jsonl", "probes.jsonl", "samples.jsonl", "pictures", "tb", "checkpoints", "export")
 """What a run writes, replaces or deletes in its folder: never through a link."""
+UNITS = ("tokens", "images")
+"""What rows are measured in."""
 MAX_LINE = 2**24
 """Characters of a line of a .jsonl file of ours; the longest hold samples, some kilobytes."""
 
@@ -242,3 +244,9 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 def now() -> str:
     """UTC, ISO 8601, whole seconds."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def unit_of(info: dict[str, Any]) -> str:
+    """What the "tokens" of a run's records count: tokens, or images. A run of an earlier version does not say; it counted tokens."""
+    unit = info.get("unit")
+    return unit if unit in UNITS else UNITS[0]

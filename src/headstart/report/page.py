@@ -238,7 +238,7 @@ def _helpers() -> dict[str, Any]:
         "seeds": drawing.seeds,
         "arm_scale": lambda entry: drawing.scale_of([value for arm in entry.arms for value in arm.values]),
         "scale_of_one": lambda finding: _scales([finding])[id(finding)],
-        "axes_of": lambda run: [(axis, AXIS_LABELS[axis]) for axis in AXIS_LABELS if axis in run.curves.series],
+        "axes_of": lambda run: [(axis, run.unit if axis == "tokens" else AXIS_LABELS[axis]) for axis in AXIS_LABELS if axis in run.curves.series],
     }
 
 

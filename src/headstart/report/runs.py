@@ -10,6 +10,7 @@ from typing import Any
 
 from headstart.core import words
 from headstart.core.errors import HeadstartError
+from headstart.core.run import unit_of
 from headstart.core.terminal import printable
 from headstart.report.evidence import TONES, Finding
 from headstart.report.loose import listed, mapping, pair, text
@@ -66,6 +67,7 @@ class RunSection:
     method: str = ""
     preset: str = ""
     seed: str = ""
+    unit: str = "tokens"
     plateau_words: str = ""
     sentence: str = ""
     loss: float = math.nan
@@ -131,7 +133,7 @@ def read_section(followed: Followed, name: str, anchor: str) -> RunSection:
 
 def _fill(section: RunSection, followed: Followed) -> None:
     info, curves = followed.info, followed.curves
-    section.curves = curves
+    section.curves, section.unit = curves, unit_of(info)
     section.method, section.preset, section.seed = text(info.get("method")), text(info.get("preset")), text(info.get("seed"))
     section.status = "killed" if followed.abandoned() else text(info.get("status")) or "unknown"
     decisions, totals, verdict = mapping(info.get("decisions")), mapping(info.get("totals")), mapping(info.get("verdict"))
@@ -239,7 +241,8 @@ def _facts(section: RunSection, info: dict[str, Any], curves: Curves) -> list[tu
     devices = [text(mapping(device).get("name")) for device in listed(hardware.get("devices"))]
     machine = [*devices, text(hardware.get("cpu")), f"{text(hardware.get('cores'))} cores", words.gibibytes(hardware.get("memory_bytes"))]
     counts = [mapping(mapping(entry).get("counts")) for entry in listed(info.get("data"))]
-    tokens = [count["training_tokens"] for count in counts if isinstance(count.get("training_tokens"), int)]
+    unit = section.unit
+    tokens = [count[f"training_{unit}"] for count in counts if isinstance(count.get(f"training_{unit}"), int)]
     documents = [count["documents"] for count in counts if isinstance(count.get("documents"), int)]
     seen = finite(totals.get("tokens")) if totals else _last(curves.series, "tokens")
     epochs = f", {seen / sum(tokens):.2g} epochs" if tokens and sum(tokens) and math.isfinite(seen) else ""
@@ -248,13 +251,13 @@ def _facts(section: RunSection, info: dict[str, Any], curves: Curves) -> list[tu
                  "CUDA graph" if decisions.get("cuda_graph") is True else ""]  # fmt: skip
     rows = [
         ("Steps", steps),
-        ("Tokens", f"{words.counted(seen)}{epochs}" if math.isfinite(seen) else ""),
+        (unit.capitalize(), f"{words.counted(seen)}{epochs}" if math.isfinite(seen) else ""),
         ("Training FLOPs", words.flops(section.flops)),
         ("Time", words.duration(section.seconds)),
-        ("Throughput", f"{words.counted(known[len(known) // 2])} tokens/s (median)" if known else ""),
+        ("Throughput", f"{words.counted(known[len(known) // 2])} {unit}/s (median)" if known else ""),
         ("Waiting for data", words.share(sum(waiting) / len(waiting)) if len(waiting) else ""),
         ("Peak memory", words.gibibytes(totals.get("peak_memory_bytes"))),
-        ("Data", ", ".join([f"{sum(documents):,} documents"] * bool(documents) + [f"{sum(tokens):,} tokens"] * bool(tokens))),
+        ("Data", ", ".join([f"{sum(documents):,} documents"] * bool(documents) + [f"{sum(tokens):,} {unit}"] * bool(tokens))),
         ("Batch", f"{text(mapping(info.get('config')).get('batch'))} rows, in parts of {text(decisions.get('micro_batch'))}"
          if decisions.get("micro_batch") is not None else ""),
         ("Precision", ", ".join(filter(None, precision))),

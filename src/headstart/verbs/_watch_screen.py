@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.core import words
+from headstart.core.run import unit_of
 from headstart.core.terminal import printable
 from headstart.engine.plateau import MARGIN
 from headstart.verbs._follow import Followed, Series, finite
@@ -67,7 +68,7 @@ def progress_line(followed: Followed) -> str:
     figures += [(name, _newest(curves.probes, name)) for name in curves.probes if not name.startswith("held_out/")]
     parts += [f"{name} {words.number(value)}" for name, value in figures if math.isfinite(value)]
     speed = _newest(curves.series, "tokens_per_second")
-    parts += [f"{words.counted(speed)} tokens/s"] if speed > 0 else []
+    parts += [f"{words.counted(speed)} {unit_of(followed.info)}/s"] if speed > 0 else []
     left = seconds_left(followed)
     parts += [f"{words.duration(left)} left"] if math.isfinite(left) and left > 0 else []
     return "  ".join(parts)
@@ -226,7 +227,7 @@ class Screen:
 
         series = self.followed.curves.series
         speed, waiting = _newest(series, "tokens_per_second"), _newest(series, "data_wait_share")
-        parts = [f"{words.counted(speed)} tokens/s" if speed > 0 else ""]
+        parts = [f"{words.counted(speed)} {unit_of(self.followed.info)}/s" if speed > 0 else ""]
         parts += [f"waiting for data {words.share(waiting)}"] if math.isfinite(waiting) else []
         totals = self.followed.info.get("totals")
         if isinstance(totals, dict) and "peak_memory_bytes" in totals:

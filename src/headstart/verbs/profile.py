@@ -80,6 +80,7 @@ class Profile:
     threads: int
     micro_batch: int
     global_batch: int
+    unit: str  # what tokens_per_second counts: tokens or images
     phases: list[PhaseProfile]
     hardware: dict[str, Any]
     versions: dict[str, str]
@@ -141,7 +142,7 @@ def profile(slug: str, config: PretrainConfig, *, say: Callable[[str], None] = p
         entry.share_of_run = entry.step_ms * (stop - start) / total
     result = Profile(
         slug, config.preset, str(device), decisions.precision, decisions.cuda_graph, decisions.compile, decisions.threads, decisions.micro_batch,
-        loader.global_batch, found, hardware.describe(), versions(),
+        loader.global_batch, loader.unit, found, hardware.describe(), versions(),
     )  # fmt: skip
     for line in lines(result):
         say(line)
@@ -271,7 +272,7 @@ def lines(result: Profile) -> list[str]:
         total = sum(found.kinds.values())
         report += [
             "",
-            f"phase {found.phase}: {found.step_ms:.1f} ms a step, {found.tokens_per_second:,.0f} tokens/s, MFU {found.mfu:.0%},"
+            f"phase {found.phase}: {found.step_ms:.1f} ms a step, {found.tokens_per_second:,.0f} {result.unit}/s, MFU {found.mfu:.0%},"
             f" data wait {found.data_wait_ms:.2f} ms; {found.share_of_run:.0%} of the run",
         ]
         if found.parts:

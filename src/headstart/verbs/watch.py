@@ -10,6 +10,7 @@ from typing import Any
 
 from headstart.core import words
 from headstart.core.errors import BadInput
+from headstart.core.run import unit_of
 from headstart.core.terminal import printable
 from headstart.verbs._follow import Followed
 from headstart.verbs._watch_screen import Screen, progress_line
@@ -119,7 +120,7 @@ def closing_lines(followed: Followed) -> list[str]:
         return [f"{str(status).capitalize()} at step {followed.curves.step():,}." + (f" {error}" if error else "")]
     totals, verdict = info.get("totals", {}), info.get("verdict", {})
     lines = [
-        f"Done: {totals.get('steps', 0):,} steps, {words.counted(totals.get('tokens'))} tokens, {words.flops(totals.get('flops'))} FLOPs,"
+        f"Done: {totals.get('steps', 0):,} steps, {words.counted(totals.get('tokens'))} {unit_of(info)}, {words.flops(totals.get('flops'))} FLOPs,"
         f" {words.duration(totals.get('wall_s'))}, peak memory {words.gibibytes(totals.get('peak_memory_bytes'))}."
     ]
     lines += [str(verdict[key]) for key in ("plateau", "sentence") if key in verdict]
