@@ -163,7 +163,11 @@ def test_a_saved_model_predicts_what_it_predicted(folder: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"class_token": False, "positions": "rope"}, {"channels": 3, "groups": ((0, 1), (2,)), "group_width": 8}, {"positions": "learned", "channels": 5}],
+    [
+        {"class_token": False, "positions": "rope"},
+        {"channels": 3, "groups": ((0, 1), (2,)), "group_width": 8},
+        {"positions": "learned", "channels": 5},
+    ],
     ids=["CroCo's encoder", "groups of bands", "five bands"],
 )
 def test_every_encoder_is_fine_tuned(changes: dict[str, Any], tmp_path: Path) -> None:

@@ -166,7 +166,7 @@ def test_a_tokenizer_json_is_taken_as_it_is(store: TextStore, corpus: Path, tmp_
     assert prepare_text([corpus], tmp_path / "store", config).folder == taken.folder
     other = train_tokenizer(["some other text"] * 3, TextConfig(vocab_size=300))
     other.save(str(tmp_path / "tokenizer.json"))
-    with pytest.raises(UsageError, match="tokenizer '.*' -> '.*'"):
+    with pytest.raises(UsageError, match=r"tokenizer '.*' -> '.*'"):
         prepare_text([corpus], tmp_path / "store", TextConfig(tokenizer=str(tmp_path / "tokenizer.json"), held_out_share=0.1))
 
 
