@@ -26,7 +26,7 @@ SMALL_IMAGES: dict[str, Any] = {
 }  # fmt: skip
 
 ELSEWHERE = {
-    r"make \w+": "the targets are in the Makefile; CI runs install, lint, docs and test",
+    r"make [\w-]+": "the targets are in the Makefile; CI runs install, lint, docs and test",
     r"pip install( --index-url \S+)? [^;|&]+": "CI installs from constraints.txt",
     r"git clone REPOSITORY headstart && cd headstart": "the reader has the repository",
     r"python3? -m venv .*": "CI makes an environment so",
@@ -63,7 +63,7 @@ def elsewhere(command: str) -> bool:
     """Whether somebody else runs it; what it names must be there."""
     if not any(re.fullmatch(pattern, command) for pattern in ELSEWHERE):
         return False
-    if target := re.fullmatch(r"make (\w+)", command):
+    if target := re.fullmatch(r"make ([\w-]+)", command):
         assert re.search(rf"^{target[1]}:", (ROOT / "Makefile").read_text(), re.MULTILINE), command
     if module := re.match(r"python -m (benchmarks|tools)\.(\w+)", command):
         assert (ROOT / module[1] / f"{module[2]}.py").is_file(), command
@@ -99,6 +99,8 @@ def small(command: str) -> list[str]:
         kept = _without(words[2:], r"--budget\..*")
         kept = ["off" if before == "--trainer.compile" else word for before, word in zip(["", *kept], kept, strict=False)]  # a minute of compiling
         size = r"method\..*|text\.vocab_size" if "--init" in kept else ""  # the model that is continued has its own
+        if any(word.startswith("stores/") for word in kept):  # and a prepared store was made as it was made
+            size = r"text\..*|image\..*"
         settings = SMALL_IMAGES if of_images(words[1]) else SMALL
         return [*words[:2], *flags({name: value for name, value in settings.items() if not re.fullmatch(size, name)}), *kept]
     if verb == "finetune" and words[1] == "image-classification":

@@ -173,7 +173,10 @@ def test_a_store_is_not_written_through_a_link(tmp_path: Path, outside: Path, na
 @pytest.mark.parametrize("name", OWN)
 def test_a_run_is_not_written_through_a_link(trained: Path, tmp_path: Path, outside: Path, name: str) -> None:
     shutil.copytree(trained, tmp_path / "run")
-    link(tmp_path / "run" / name, outside / name)
+    if (tmp_path / "run" / name).exists():
+        link(tmp_path / "run" / name, outside / name)
+    else:  # a run on texts draws no pictures
+        (tmp_path / "run" / name).symlink_to(outside, target_is_directory=True)
     before = sorted(outside.rglob("*"))
     with pytest.raises(BadInput, match="a run does not write"):
         RunFolder(tmp_path / "run")

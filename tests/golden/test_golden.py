@@ -65,7 +65,7 @@ def of_group(slug: str, group: str) -> dict[str, Any]:
 def test_the_trained_traces_went_down_and_passed_every_phase() -> None:
     """A trace of a run that learns nothing would notice little."""
     of_method = {"causal-lm": ["train"], "mlm": ["causal", "masked"], "electra": ["causal", "generator", "joint"]}
-    of_method |= {"mae": ["train"], "droppos": ["train"], "satmaepp": ["train"]}
+    of_method |= {"mae": ["train"], "droppos": ["train"], "satmaepp": ["train"], "croco": ["train"]}
     assert of_method.keys() == OF_METHOD.keys()
     for slug, phases in of_method.items():
         golden = recorded(slug)
@@ -78,4 +78,4 @@ def test_the_trained_traces_went_down_and_passed_every_phase() -> None:
 
 def test_the_golden_files_are_small() -> None:
     files = [path for path in Path(FOLDER).iterdir() if path.is_file()]
-    assert sum(path.stat().st_size for path in files) < 500_000
+    assert sum(path.stat().st_size for path in files) < 1_000_000

@@ -75,19 +75,27 @@ def test_the_catalog_has_every_card_and_its_status() -> None:
 
 
 def pretrain_tables() -> str:
-    return settings.pretrain_block() + methods.settings_block("causal-lm")
+    return settings.pretrain_block() + methods.settings_block("causal-lm") + methods.settings_block("mae")
+
+
+def image_tables() -> str:
+    return settings.finetune_block().split("### How")[0].replace("| `--recipe`", "") + settings.image_finetune_block()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("verb", "tables"),
-    [(("pretrain", "causal-lm"), pretrain_tables), (("finetune", "classification"), settings.finetune_block)],
-    ids=["pretrain", "finetune"],
+    ("commands", "tables"),
+    [
+        (["pretrain causal-lm", "pretrain mae"], pretrain_tables),
+        (["finetune classification"], settings.finetune_block),
+        (["finetune image-classification"], image_tables),
+    ],
+    ids=["pretrain", "finetune", "finetune images"],
 )
-def test_the_settings_are_the_flags_of_the_command_line(verb: tuple[str, str], tables: Callable[[], str]) -> None:
+def test_the_settings_are_the_flags_of_the_command_line(commands: list[str], tables: Callable[[], str]) -> None:
     told = set(re.findall(r"^\| `--([\w.-]+)`", tables(), re.MULTILINE))
-    accepted = set(re.findall(r"^[│ ]*--([\w.-]+)", headstart(*verb, "--help").stdout, re.MULTILINE))
-    assert told == accepted - {"help"}
+    helps = [headstart(*command.split(), "--help").stdout for command in commands]
+    assert told == {flag for page in helps for flag in re.findall(r"^[│ ]*--([\w.-]+)", page, re.MULTILINE)} - {"help"}
 
 
 def test_what_a_setting_takes() -> None:

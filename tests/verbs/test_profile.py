@@ -28,7 +28,6 @@ def test_every_phase_is_taken_apart_and_no_run_is_left(store: Path, tmp_path: Pa
         assert times == sorted(times, reverse=True)
         assert sum(times) <= sum(phase["kinds"].values()) * 1.001
         assert phase["peak_bytes"]["backward"] > 0
-    assert phase["step_ms"] > found["phases"][0]["step_ms"] * 0.8  # two networks against one
     assert list(tmp_path.iterdir()) == []
 
 

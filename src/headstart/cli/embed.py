@@ -10,7 +10,7 @@ from pathlib import Path
 from headstart.core.run import read_run
 
 HELP = "vectors of your records from the backbone of a run, and the nearest neighbours of a few of them"
-EXAMPLE = "headstart embed runs/mae-tiny-0 --data photos/ --out vectors/"
+EXAMPLE = "headstart embed runs/mae-tiny-0 --data my/images --out vectors"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
