@@ -62,6 +62,13 @@ def permute(positions: np.ndarray, n: int, keys: np.ndarray) -> np.ndarray:
     return result
 
 
+def draw(population: int, n: int, seed: int) -> np.ndarray:
+    """`n` different numbers below `population` (all of them if there are fewer), int64, by rising number."""
+    if population == 0:
+        return np.empty(0, np.int64)
+    return np.sort(permute(np.arange(min(n, population)), population, combine(seed)))
+
+
 def _add_hash(half: np.ndarray, size: int, other: np.ndarray, key: np.ndarray) -> np.ndarray:
     """`half` plus a keyed hash of `other`, modulo `size`, which is below 2^32."""
     hashed = (other + key) * np.uint64(0xBF58476D1CE4E5B9)

@@ -14,9 +14,9 @@ from torch import Tensor
 from headstart.core.errors import BadInput
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Content, Unusable, decode
+from headstart.data.image.decode import Content
 from headstart.data.image.describe import as_colours
-from headstart.data.image.head import write_first_images
+from headstart.data.image.head import decode_records, write_first_images
 from headstart.data.image.prepare import input_differences
 from headstart.data.image.rows import ImageRows
 from headstart.data.image.sources import find_images
@@ -112,17 +112,7 @@ class ImageMethod(Method):
         Raises:
             BadInput: one of them cannot be used.
         """
-        pixels = []
-        for number, record in enumerate(records, 1):
-            name = str(record) if isinstance(record, str | Path) else None
-            try:
-                content = Path(record).read_bytes() if isinstance(record, str | Path) else record
-                pixels.append(decode(content, self.store.form).pixels)
-            except OSError as error:
-                raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=name) from error
-            except Unusable as error:
-                raise BadInput(error.what, error.mend, file=name or "the images given", record=None if name else number) from error
-        return {"images": torch.from_numpy(np.stack(pixels))}
+        return {"images": torch.from_numpy(decode_records(records, self.store.form))}
 
     def preprocessor(self) -> dict[str, Any]:
         """preprocessor_config.json of an export: what transformers' image processor of ViT does to equal `plain`.

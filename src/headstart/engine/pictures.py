@@ -54,7 +54,7 @@ def write_drawing(run: Path, step: int, drawing: Drawing) -> None:
 
 def stacked(rows: np.ndarray) -> np.ndarray:
     """uint8 [height, width, 3]: rows below each other, a grey line between them, small ones enlarged by a whole factor."""
-    times = max(1, -(-SMALLEST_TILE // rows.shape[1])) if rows.shape[1] < SMALLEST_TILE else 1
+    times = -(-SMALLEST_TILE // rows.shape[1])
     enlarged = rows.repeat(times, axis=1).repeat(times, axis=2)
     lined = np.pad(enlarged, ((0, 0), (0, 2), (0, 0), (0, 0)), constant_values=128)
     return lined.reshape(-1, *lined.shape[2:])[:-2]

@@ -12,8 +12,8 @@ import torch
 
 from headstart.core.errors import BadInput
 from headstart.data.image.config import ImageConfig, Mode
-from headstart.data.image.decode import Content, Form, Unusable, decode, form_of
-from headstart.data.image.head import read_labelled
+from headstart.data.image.decode import Content, Form, Unusable, form_of
+from headstart.data.image.head import decode_records, read_labelled
 from headstart.objectives.ranking import auc
 
 MODES: dict[int, Mode] = {1: "grey", 3: "rgb"}
@@ -93,22 +93,14 @@ def read_pixels(
         BadInput: one of them cannot be used.
     """
     config = config or image_config(channels, size)
-    form: Form | None = None
-    pixels = []
-    for number, image in enumerate(images, 1):
-        is_file = isinstance(image, str | Path)
-        name = str(image) if is_file else source
-        try:
-            content: Content = Path(image).read_bytes() if isinstance(image, str | Path) else image
-            form = form or form_of(content, config)
-            if form.channels != channels:
-                raise Unusable(f"has {form.channels} channels, the network takes {channels}", "Give images of that kind.")
-            pixels.append(decode(content, form).pixels)
-        except OSError as error:
-            raise BadInput(f"cannot be read ({error.strerror})", "Check the file.", file=name) from None
-        except Unusable as error:
-            raise BadInput(error.what, error.mend, file=name, record=None if is_file else number) from None
-    return np.stack(pixels)
+
+    def form(first: Content) -> Form:
+        found = form_of(first, config)
+        if found.channels != channels:
+            raise Unusable(f"has {found.channels} channels, the network takes {channels}", "Give images of that kind.")
+        return found
+
+    return decode_records(images, form, source)
 
 
 def image_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

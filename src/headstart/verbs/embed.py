@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write
 from headstart.core.progress import Reporter
-from headstart.data.permute import combine, permute
+from headstart.data.permute import draw
 from headstart.engine.device import resolve_device
 from headstart.engine.method import Method
 from headstart.verbs._kinds import kind_of
@@ -85,7 +85,7 @@ def embed(
     with atomic_write(folder / "vectors.npy") as file:
         np.save(file, vectors, allow_pickle=False)
     write_lines(folder / "records.jsonl", ({"record": name} for name in names))
-    found = nearest(vectors, drawn(len(names), shown, seed), neighbours)
+    found = nearest(vectors, draw(len(names), shown, seed).tolist(), neighbours)
     write_lines(
         folder / "neighbours.jsonl",
         (
@@ -115,11 +115,6 @@ def embed_records(method: Method, records: Iterator[tuple[str, Any]], device: to
             parts.append(method.embed({name: value.to(device) for name, value in batch.items()}).float().cpu())
             progress.advance(len(chunk))
     return names, torch.cat(parts).numpy()
-
-
-def drawn(population: int, count: int, seed: int) -> list[int]:
-    """`count` different numbers below `population`, by rising number."""
-    return np.sort(permute(np.arange(min(count, population)), population, combine(seed))).tolist()
 
 
 def nearest(vectors: np.ndarray, of: Sequence[int], count: int) -> list[tuple[int, list[tuple[int, float]]]]:

@@ -14,7 +14,7 @@ from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write
 from headstart.data.image.decode import Content, decode
 from headstart.data.image.store import ImageStore, open_image_store
-from headstart.data.permute import combine, permute
+from headstart.data.permute import draw
 
 COLUMNS, SHEET_IMAGES = 10, 60
 MIN_SIDE, MAX_SIDE = 48, 128
@@ -65,11 +65,6 @@ def peek(store: ImageStore | str | Path, n: int = 3, seed: int = 0, sheet: Path 
             contact_sheet(store, draw(len(store), SHEET_IMAGES, seed)).save(file, format="PNG")
     images = [_peeked(store, int(index)) for index in draw(len(store), n, seed)]
     return Peek(store.report(), images, None if sheet is None else str(sheet))
-
-
-def draw(population: int, n: int, seed: int) -> np.ndarray:
-    """`n` different numbers below `population` (all of them if there are fewer), int64, by rising number."""
-    return np.sort(permute(np.arange(min(n, population)), population, combine(seed)))
 
 
 def _peeked(store: ImageStore, index: int) -> PeekedImage:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -13,7 +13,7 @@ import numpy as np
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Content
+from headstart.data.image.decode import Content, Form, Unusable, decode
 from headstart.data.image.prepare import in_class_order
 from headstart.data.image.read import Fault, Record, bad_input, read_picture, records
 from headstart.data.image.sources import InputFile, find_images
@@ -86,6 +86,34 @@ def read_images(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[
     """
     for file, record in _records(sources, config):
         yield file.name + (f", record {record.number}" if record.number else ""), file.path if record.content is None else record.content
+
+
+def decode_records(
+    records: Sequence[Path | str | Content], form: Form | Callable[[Content], Form], source: str = "the images given"
+) -> np.ndarray:
+    """[n, channels, size, size]: images in one form.
+
+    Args:
+        records: files, their bytes, or arrays as in .npy files.
+        form: or what makes it of the first image; may raise `Unusable`.
+        source: what messages call the file that holds those which are no files.
+
+    Raises:
+        BadInput: one of them cannot be used.
+    """
+    pixels = []
+    for number, record in enumerate(records, 1):
+        is_file = isinstance(record, str | Path)
+        name = str(record) if is_file else source
+        try:
+            content: Content = Path(record).read_bytes() if isinstance(record, str | Path) else record
+            form = form if isinstance(form, Form) else form(content)
+            pixels.append(decode(content, form).pixels)
+        except OSError as error:
+            raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=name) from error
+        except Unusable as error:
+            raise BadInput(error.what, error.mend, file=name, record=None if is_file else number) from error
+    return np.stack(pixels)
 
 
 def _records(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[tuple[InputFile, Record]]:

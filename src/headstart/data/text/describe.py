@@ -10,7 +10,7 @@ import numpy as np
 
 from headstart.core.errors import UsageError
 from headstart.core.files import inside
-from headstart.data.permute import combine, permute
+from headstart.data.permute import draw
 from headstart.data.text.rows import Rows
 from headstart.data.text.store import TextStore, open_text_store
 
@@ -66,13 +66,6 @@ def peek(store: TextStore | str | Path, n: int = 3, seed: int = 0, max_pieces: i
         opened = Rows(inside(store.folder, f"rows/{folder.name}"), store.vocab_size)
         rows += [_row(store, opened, int(index)) for index in draw(len(opened), n, seed)]
     return Peek(store.report(), documents, rows)
-
-
-def draw(population: int, n: int, seed: int) -> np.ndarray:
-    """`n` different numbers below `population` (all of them if there are fewer), int64, by rising number."""
-    if population == 0:
-        return np.empty(0, np.int64)
-    return np.sort(permute(np.arange(min(n, population)), population, combine(seed)))
 
 
 def _document(store: TextStore, index: int, max_pieces: int) -> PeekedDocument:
