@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from headstart.core.errors import BadInput
 
@@ -27,6 +29,27 @@ def walk(folder: Path) -> Iterator[Path]:
         folders[:] = sorted((name for name in folders if not name.startswith(".")), key=os.fsencode)
         yield from (Path(here, name) for name in sorted(files, key=os.fsencode))
         yield from hidden  # counted, not read
+
+
+class Listed(Protocol):
+    """A file that was listed."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+F = TypeVar("F", bound=Listed)
+
+
+def reached_once(files: Iterable[F], seen: set[str], passed_over: Counter[str]) -> Iterator[F]:
+    """The files whose real path is not in `seen`, which they join; the others are counted."""
+    for file in files:
+        real = os.path.realpath(file.path)
+        if real in seen:
+            passed_over["reached twice"] += 1
+        else:
+            seen.add(real)
+            yield file
 
 
 def readable(path: str | bytes | Path) -> str:

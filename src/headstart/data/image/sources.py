@@ -19,7 +19,7 @@ from typing import Literal
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
 from headstart.data.image.config import ImageConfig
-from headstart.data.listing import readable, walk
+from headstart.data.listing import reached_once, readable, walk
 
 Kind = Literal["picture", "npz", "parquet", "tar"]
 
@@ -74,13 +74,7 @@ def find_images(sources: Sequence[str | Path], config: ImageConfig | None = None
     for source in sources:
         found = Inputs()
         _find(str(source), found, config or ImageConfig())
-        for file in found.files:
-            real = os.path.realpath(file.path)
-            if real in seen:
-                inputs.passed_over["reached twice"] += 1
-            else:
-                seen.add(real)
-                inputs.files.append(file)
+        inputs.files += reached_once(found.files, seen, inputs.passed_over)
         inputs.passed_over += found.passed_over
     if not inputs.files:
         raise BadInput("no input files.", "Give at least one file, folder or glob with --data.")

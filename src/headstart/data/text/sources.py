@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from headstart.core.errors import BadInput
-from headstart.data.listing import readable, walk
+from headstart.data.listing import reached_once, readable, walk
 from headstart.data.text import builtin
 
 Format = Literal["txt", "document", "jsonl", "csv", "tsv", "parquet", "builtin"]
@@ -77,13 +77,7 @@ def find_inputs(sources: Sequence[str | Path]) -> Inputs:
             found.files = [InputFile(Path(source), str(source), "builtin", None, size, 0, listing)]
         else:
             _find(str(source), found)
-        for file in found.files:
-            real = os.path.realpath(file.path)
-            if real in seen:
-                inputs.passed_over["reached twice"] += 1
-            else:
-                seen.add(real)
-                inputs.files.append(file)
+        inputs.files += reached_once(found.files, seen, inputs.passed_over)
         inputs.passed_over += found.passed_over
     if not inputs.files:
         raise BadInput("no input files.", "Give at least one file, folder or glob with --data.")
