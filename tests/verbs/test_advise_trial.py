@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from headstart.verbs._advise_candidates import Candidate
+from headstart.verbs._advise_candidates import Candidate, rounded_down
 from headstart.verbs._advise_trial import (
     MEASURING_SHARE,
     ON_LABELS,
@@ -257,3 +257,11 @@ def test_a_rung_is_never_shortened_onto_a_plateau() -> None:
     assert rungs[2].joins == ["late"]
     assert shortened(rungs[2], rungs[1], arms, 0.5) is None
     assert shortened(rungs[2], rungs[1], arms[:1], 0.5) is not None
+
+
+@pytest.mark.parametrize("flops", [2.3456e13, 2.3499e13, 9.999e8, 1000.0, 1001.0, 7.0, 0.0])
+def test_the_budget_is_rounded_for_the_eye_and_never_upwards(flops: float) -> None:
+    """Rounded to the nearest, a run took up to half a percent longer than promised."""
+    rounded = rounded_down(flops)
+    assert rounded <= flops <= rounded * 1.011
+    assert rounded == float(f"{rounded:.3g}")

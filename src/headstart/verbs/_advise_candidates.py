@@ -6,6 +6,7 @@ Nothing here knows a method by name: a new one appears as soon as its module doe
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -213,6 +214,14 @@ def plan_full_run(wanted: Candidate, method: Method, flops: float) -> tuple[str 
     return why, wanted.plateau_step / EARLIEST_LEAVE * wanted.minutes / steps
 
 
+def rounded_down(flops: float) -> float:
+    """The largest number of three significant digits that is no more than `flops`: a run of it takes no longer."""
+    if flops <= 0:
+        return 0.0
+    unit = 10.0 ** (math.floor(math.log10(flops)) - 2)
+    return float(f"{math.floor(flops / unit) * unit:.3g}")
+
+
 def usable(
     candidates: Sequence[Candidate], minutes: float, starts: Path, warnings_of: Callable[[str], AbstractContextManager[Any]]
 ) -> tuple[list[Candidate], list[dict[str, Any]], float]:
@@ -238,7 +247,7 @@ def usable(
     flops = 0.0
     while kept != measured:  # what is left out must not make the budget of the others smaller
         measured, kept = (kept or measured), []
-        flops = float(f"{min(wanted.affordable_flops for wanted, _ in measured):.3g}") if measured else 0.0
+        flops = rounded_down(min(wanted.affordable_flops for wanted, _ in measured)) if measured else 0.0
         for wanted, method in measured:
             why, needed = plan_full_run(wanted, method, flops)
             if why is None:
