@@ -67,12 +67,14 @@ def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: s
 
 def refuse(args: Arguments) -> None:
     """Refuses what cannot be a run, before torch is imported."""
+    from headstart import interventions, methods
     from headstart.core.run import read_run
     from headstart.verbs._same_run import refuse_changes, refuse_places
     from headstart.verbs.config import check, refuse_absent, run_folder, smoke
 
     config, folder = smoke(args.config) if args.config.smoke else args.config, run_folder(args.slug, args.config)
     check(config)
+    interventions.refuse(methods.settings(args.slug), config)
     refuse_places(config, folder)
     if not folder.exists():
         refuse_absent(config)  # a run that goes on has its store

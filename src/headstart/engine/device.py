@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -28,13 +28,26 @@ def resolve_device(name: str) -> torch.device:
 
 
 class DeviceBatches:
-    """Iterates over steps; each item is the list of this process's micro-batches of one step, on the device."""
+    """Iterates over steps; each item is the list of this process's micro-batches of one step, on the device.
 
-    def __init__(self, loader: Loader, first: int, last: int, starts: Sequence[int], micro_batch: int, device: torch.device) -> None:
+    Args:
+        rows_of: step of the run -> step of the loader, where they differ.
+    """
+
+    def __init__(
+        self,
+        loader: Loader,
+        first: int,
+        last: int,
+        starts: Sequence[int],
+        micro_batch: int,
+        device: torch.device,
+        rows_of: Callable[[int], int] = lambda step: step,
+    ) -> None:
         self.device = device
 
         def load(step: int) -> list[Batch]:
-            return [loader.batch(step, start, start + micro_batch) for start in starts]
+            return [loader.batch(rows_of(step), start, start + micro_batch) for start in starts]
 
         self._prefetcher = Prefetcher(load, first, last, pin=device.type == "cuda")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_gather
 
 from headstart.catalog import Card
+from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.engine.config import Preset
 from headstart.engine.distributed import ALONE, Ranks
@@ -27,8 +29,8 @@ class Context:
     `step` and `phase` are host values: branch on them only where a phase begins (a captured CUDA graph keeps the branch it saw).
     """
 
-    step: int  # counted from 0
-    total_steps: int
+    step: int  # counted from 0; where phases restart, from the beginning of the last one that does
+    total_steps: int  # of what `step` counts in
     phase: str
     rng: Rng  # keyed on (seed, step, global row, name)
     device: torch.device
@@ -64,6 +66,9 @@ class Phase:
         trainable: which parameters get gradients, by name; None is all of them.
         on_start: called once when the phase begins (copy weights, freeze, reset). Never called again on resume.
         fresh_optimizer: start the optimiser's moments anew when the phase begins.
+        restarts: the phase begins as a run of its own would, until the next such phase or the end: fresh moments, and schedule, order of the rows
+            and random draws count from its first step (docs/decisions/0018-phases-that-restart.md).
+        fresh_schedule: the learning rate alone begins its schedule anew, which ends where the next one begins.
     """
 
     name: str
@@ -71,6 +76,8 @@ class Phase:
     trainable: Callable[[str], bool] | None = None
     on_start: Callable[[], None] | None = None
     fresh_optimizer: bool = False
+    restarts: bool = False
+    fresh_schedule: bool = False
 
 
 class Method(nn.Module):
@@ -185,6 +192,38 @@ class Method(nn.Module):
         do not depend on micro-batches and processes. On the device, without reading it; what it does to buffers is undone where the update was left
         out, because its loss or gradient was no finite number."""
 
+    def observed(self) -> list[Tensor]:
+        """The buffers that `observe` may change."""
+        return [] if type(self).observe is Method.observe else list(self.buffers())
+
+    def edit_gradients(self, phase: str) -> None:
+        """Called once an update with the gradients of the global batch in the parameters, before they are clipped. Under FSDP each process has its
+        parts of them (`engine.distributed.local`). On the device, without reading it."""
+
+    def edit_update(self, optimizer: torch.optim.Optimizer, phase: str) -> None:
+        """Called after the optimiser's step, also where that was left out: what must hold for weights and moments. As `edit_gradients`."""
+
+    def cut(self) -> None:
+        """Called once when FSDP2 has cut the parameters over the processes: buffers that belong to parameters are cut here, as DTensors."""
+
+    @contextmanager
+    def skipped_flops(self, phase: str) -> Iterator[Callable[[], int]]:
+        """Surrounds a forward and backward pass whose FLOPs are counted. What it gives says afterwards how many of them were products with weights
+        that stay zero in this phase: an ordinary machine executes them, they do not count as training FLOPs."""
+        yield lambda: 0
+
+    def training_rows(self, parts: Sequence[Any]) -> list[Any]:
+        """The rows of each store before they are mixed; what is given back has as many, in the same order, and may say more of each in a batch."""
+        return list(parts)
+
+    def probes(self) -> dict[str, Callable[[Method], float]]:
+        """Name -> a measurement of the live method of its own kind, made beside the others at each evaluation."""
+        return {}
+
+    def plan_lines(self) -> list[str]:
+        """Further lines of the plan."""
+        return []
+
     def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """The scalars of one held-out batch; by default those of `loss`. Called with dropout off and fixed draws."""
         return self.loss(batch, ctx)
@@ -196,6 +235,23 @@ class Method(nn.Module):
     def embed(self, batch: Batch) -> Tensor:
         """[batch, dim]: one vector a row, from the backbone: what probes and comparisons look at."""
         raise NotImplementedError
+
+    def feature(self, batch: Batch, ctx: Context, pooling: Literal["class", "mean"] = "class") -> Tensor:
+        """[batch, dim], with gradient: the backbone's vector of each complete row as `loss` sees it (cut and mirrored alike, nothing hidden), after
+        the last norm: what self-distillation compares.
+
+        Args:
+            pooling: class: the state of the token that stands for the row; mean: that of all its tokens, meaned.
+
+        Raises:
+            UsageError: there is no such vector.
+        """
+        raise UsageError(f"{self.card.slug} gives no vector of a whole row.", "Leave self-distillation out.")
+
+    @property
+    def augments(self) -> bool:
+        """Whether `loss` sees a row otherwise each time that it comes (crops, mirror images); hiding parts of it is no augmentation."""
+        return False
 
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
         """A line a row for a person to look at: masks and guesses, completions, suspicions. `own_text`: the rows are what a person typed, complete

@@ -36,7 +36,7 @@ from headstart.engine.plateau import Plateau
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.spikes import Spikes
 from headstart.engine.stopping import stop_signals
-from headstart.engine.trial import Decisions, micro_starts, spans
+from headstart.engine.trial import Decisions, micro_starts, own_run, spans
 from headstart.engine.update import Update, autocast
 
 PICTURED = 6
@@ -52,6 +52,8 @@ class Totals:
     flops: int
     wall_s: float
     peak_memory_bytes: int
+    executed_flops: int
+    """With the products with weights that stay zero, which `flops` leaves out."""
 
 
 class Trainer:
@@ -130,6 +132,7 @@ class Trainer:
             committed=lambda step: run.note_checkpoint(step, self.checkpoint_folder),
         )
         self.step = 0
+        self._first = 0  # of the run of its own that `step` belongs to
         self.wall_s = 0.0
         self.tokens = 0
         self.flops = 0
@@ -169,8 +172,9 @@ class Trainer:
 
     def advance(self, batches: DeviceBatches, phase: Phase) -> None:
         """One update."""
-        set_learning_rate(self.optimizer, self.learning_rate * multiplier(self.step, self.total_steps, self.schedule))
-        scalars = self.update(next(batches), self._positions, self.step, phase.name)
+        step = self.step - self._first
+        set_learning_rate(self.optimizer, self.rate(self.step))
+        scalars = self.update(next(batches), self._positions, step, phase.name)
         self.step += 1
         self.count(phase, scalars)
 
@@ -185,8 +189,9 @@ class Trainer:
         if first and phase.on_start is not None:
             with nullcontext() if self.ema is None else self.ema.following():
                 phase.on_start()
-        if first and phase.fresh_optimizer:
+        if first and (phase.fresh_optimizer or phase.restarts):
             reset_moments(self.optimizer)
+        self._first, self.update.total_steps = own_run(self.spans, self.step)
         if len(self.spans) > 1:
             self.say(f"step {self.step}: phase '{phase.name}'")
         self.parallel.enter(unused_parameters=self.decisions.unused_parameters.get(phase.name, True))
@@ -200,6 +205,17 @@ class Trainer:
             self.ema.update(left_out)
         self.flops += self.decisions.flops_per_step[phase.name]
         self.tokens += self.loader.global_batch * self.loader.tokens_per_row
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        first, length = own_run(self.spans, step, schedule=True)
+        return self.learning_rate * multiplier(step - first, length, self.schedule)
+
+    @property
+    def executed_flops(self) -> int:
+        """FLOPs so far with the products with weights that stay zero, which `flops` leaves out."""
+        done = ((phase.name, max(0, min(stop, self.step) - start)) for phase, start, stop in self.spans)
+        return self.flops + sum(steps * (self.decisions.executed(name) - self.decisions.flops_per_step[name]) for name, steps in done)
 
     def due(self, every: int) -> bool:
         return self.step % every == 0 or self.step == self.total_steps
@@ -229,9 +245,10 @@ class Trainer:
         wall = self.wall_s + time.perf_counter() - self._started
         self._clock.mark(self.tokens, waited)
         speed, waiting = self._clock.rates()
-        rate = self.learning_rate * multiplier(self.step - 1, self.total_steps, self.schedule)
         record: dict[str, Any] = {"step": self.step, "tokens": self.tokens, "flops": self.flops, "wall_s": round(wall, 3), **values}
-        record |= {"learning_rate": rate, "phase": self._phase_name}
+        record |= {"learning_rate": self.rate(self.step - 1), "phase": self._phase_name}
+        if self.decisions.executed_flops_per_step:
+            record["executed_flops"] = self.executed_flops
         seen = self.guard.report()
         if seen.skipped:
             record["skipped"] = seen.skipped
@@ -240,7 +257,7 @@ class Trainer:
             record["spike"] = True
         mfu = (
             speed
-            * self.decisions.flops_per_step[self._phase_name]
+            * self.decisions.executed(self._phase_name)
             / (self.loader.global_batch * self.loader.tokens_per_row)
             / (self.decisions.peak_flops * self.ranks.world)
         )
@@ -278,8 +295,8 @@ class Trainer:
             what = f"{seen.skipped_in_all} updates until step {self.step:,} were left out because loss or gradient was no finite number"
             raise Diverged(f"{what}; --trainer.max-skipped allows {self.guard.max_skipped}.", self.calmer())
         assert seen.first_bad is not None
-        step = seen.first_bad + 1
-        place = self.examine(seen.first_bad, self._phase_name)[0] or "none when it was repeated: the norm of finite gradients overflowed"
+        step = self._first + seen.first_bad + 1
+        place = self.examine(step - 1, self._phase_name)[0] or "none when it was repeated: the norm of finite gradients overflowed"
         raise Diverged(
             f"Loss or gradient is no finite number at step {step:,}. The first module that made one: {place}.",
             f"{self.calmer()} To look at it: headstart replay {self.run.folder} --step {step}. To leave such steps out: --trainer.on-nonfinite skip.",
@@ -291,9 +308,9 @@ class Trainer:
 
     def examine(self, step: int, phase: str) -> tuple[str | None, dict[str, float]]:
         """`Update.examine` on the rows of a step (counted from 0), on all ranks: what any of them found, and the step's scalars."""
-        feed = DeviceBatches(self.loader, step, step + 1, self._starts, self.decisions.micro_batch, self.device)
+        feed = self.feed(step, step + 1)
         try:
-            found, scalars = self.update.examine(next(feed), self._positions, step, phase)
+            found, scalars = self.update.examine(next(feed), self._positions, step - self._first, phase)
         finally:
             feed.close()
         everywhere = [place for place in self.ranks.gather(found) if place is not None]
@@ -399,7 +416,7 @@ class Trainer:
         """Continues from the newest whole checkpoint, if there is one."""
         self.prepare_state()
         self.parallel.reshard()
-        found = self.checkpointer.load_newest(self.say, dict(self.method.named_parameters()))
+        found = self.checkpointer.load_newest(self.say, self.named_tensors())
         if found is None:
             self.run.cut(0)
             return
@@ -410,6 +427,10 @@ class Trainer:
         self.say(f"Continuing from step {self.step} of {self.total_steps}.")
         if last < (logged := self.step - self.step % self.config.log_every):
             self.say(f"WARNING: metrics.jsonl lacks the lines after step {last:,} up to step {logged:,}: they were deleted, and are not made again.")
+
+    def named_tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint's tensors are cut like, by their names in it."""
+        return {**dict(self.method.named_parameters()), **dict(self.method.named_buffers())}
 
     def load_state(self, step: int, state: dict[str, Any]) -> None:
         """Takes the state of a checkpoint; nothing of the run folder changes."""
@@ -428,7 +449,7 @@ class Trainer:
 
     def totals(self) -> Totals:
         wall = self.wall_s + time.perf_counter() - self._started
-        return Totals(self.step, self.tokens, self.flops, wall, peak_memory_bytes(self.device))
+        return Totals(self.step, self.tokens, self.flops, wall, peak_memory_bytes(self.device), self.executed_flops)
 
     # --- surroundings --------------------------------------------------------------------------------------------------------------------------
 
@@ -436,11 +457,16 @@ class Trainer:
     def batches(self, last: int | None = None) -> Iterator[DeviceBatches]:
         """The micro-batches of each step from here to `last` (exclusive; None: the end), made ahead of time in a thread."""
         last = self.total_steps if last is None else last
-        feed = DeviceBatches(self.loader, self.step, last, self._starts, self.decisions.micro_batch, self.device)
+        feed = self.feed(self.step, last)
         try:
             yield feed
         finally:
             feed.close()
+
+    def feed(self, first: int, last: int) -> DeviceBatches:
+        """The micro-batches of the steps `first`..`last` (exclusive) on the device; a phase that restarts begins with the first rows again."""
+        rows_of = lambda step: step - own_run(self.spans, step)[0]  # noqa: E731
+        return DeviceBatches(self.loader, first, last, self._starts, self.decisions.micro_batch, self.device, rows_of)
 
     @contextmanager
     def open_log(self) -> Iterator[MetricsLog]:

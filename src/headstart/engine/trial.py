@@ -45,7 +45,7 @@ class Decisions:
     compile: bool
     cuda_graph: bool
     flops_per_step: dict[str, int]
-    """Phase -> training FLOPs of one update of the global batch."""
+    """Phase -> training FLOPs of one update of the global batch; products with weights that stay zero do not count."""
     seconds_per_step: dict[str, float]
     """Phase -> measured seconds of one update."""
     peak_flops: float
@@ -58,6 +58,12 @@ class Decisions:
     """How they train as one; without meaning on one process."""
     unused_parameters: dict[str, bool] = field(default_factory=dict)
     """Phase -> whether some parameters that may learn get no gradient in it."""
+    executed_flops_per_step: dict[str, int] = field(default_factory=dict)
+    """Phase -> the FLOPs with those products, which dense kernels execute; only of phases in which the two differ."""
+
+    def executed(self, phase: str) -> int:
+        """FLOPs that an update of this phase executes on a machine that does not skip zeros."""
+        return self.executed_flops_per_step.get(phase, self.flops_per_step[phase])
 
 
 def spans(phases: Sequence[Phase], total_steps: int) -> list[tuple[Phase, int, int]]:
@@ -82,6 +88,14 @@ def spans(phases: Sequence[Phase], total_steps: int) -> list[tuple[Phase, int, i
             result.append((phase, start, stop))
         start = stop
     return result
+
+
+def own_run(phases: Sequence[tuple[Phase, int, int]], step: int, *, schedule: bool = False) -> tuple[int, int]:
+    """(first step, length) of the run that `step` (counted from 0) belongs to: the whole, or where phases restart, from such a phase to the next.
+    With `schedule` the same of the learning rate's schedule, which a phase may begin anew alone."""
+    starts = [start for number, (phase, start, _) in enumerate(phases) if number == 0 or phase.restarts or (schedule and phase.fresh_schedule)]
+    first = max(start for start in starts if start <= step)
+    return first, min([start for start in starts if start > step], default=phases[-1][2]) - first
 
 
 def total_cost(method: Method, total_steps: int, per_step: dict[str, float]) -> float:
@@ -158,9 +172,10 @@ class Trial:
         why: dict[str, str] = {"micro_batch": "asked for"}
         names = list(dict.fromkeys(phase.name for phase in self.method.phases(1 << 30)))
         last_phase = self.last_phase
-        flops, self.unused = {}, {}
+        flops, executed, self.unused = {}, {}, {}
         for name in names:
-            flops[name], self.unused[name] = self._count(name, min(micro_batch or 4, 4, self.share))
+            executed[name], skipped, self.unused[name] = self._count(name, min(micro_batch or 4, 4, self.share))
+            flops[name] = executed[name] - skipped
         if micro_batch is None:
             micro_batch, why["micro_batch"] = self._fit_memory(last_phase)
         if self.share % micro_batch:
@@ -201,6 +216,7 @@ class Trial:
             world=self.ranks.world,
             parallel="fsdp" if self.parallel.sharded else "ddp",
             unused_parameters=self.unused,
+            executed_flops_per_step={name: count for name, count in executed.items() if count != flops[name]},
         )
 
     @property
@@ -268,9 +284,9 @@ class Trial:
         measured = sorted(times[warm_up:])
         return measured[len(measured) // 4]
 
-    def _count(self, phase: str, rows: int) -> tuple[int, bool]:
-        """Training FLOPs of one update of the global batch, from a few rows, since they grow with the rows; and whether parameters were left without
-        a gradient."""
+    def _count(self, phase: str, rows: int) -> tuple[int, int, bool]:
+        """(FLOPs that one update of the global batch executes, those of products with weights that stay zero, whether parameters were left without a
+        gradient). From a few rows, since they grow with the rows."""
         batch = {name: value.to(self.device) for name, value in self.load(0, 0, rows).items()}
         context = Context(0, 1 << 30, phase, Rng.at(self.seed, 0, torch.arange(rows, device=self.device)), self.device, ranks=self.ranks)
 
@@ -278,10 +294,11 @@ class Trial:
             self.method.loss(batch, context)["loss"].backward()
 
         self.method.zero_grad(set_to_none=True)
-        counted = count_flops(work)
+        with self.method.skipped_flops(phase) as skipped:
+            counted = count_flops(work)
         unused = any(p.grad is None for p in self.method.parameters() if p.requires_grad)
         self.method.zero_grad(set_to_none=True)
-        return round(counted / rows * self.global_batch), unused
+        return round(counted / rows * self.global_batch), round(skipped() / rows * self.global_batch), unused
 
     def _choose_threads(self, micro_batch: int, phase: str) -> str:
         """Leaves torch with all its threads or with one, whichever is faster now: on a busy machine threads that wait for each other cost more than

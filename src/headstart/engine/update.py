@@ -23,7 +23,7 @@ GRAPH_AFTER = 3  # real updates before a capture: lazy initialisations must be o
 OWN_WEIGHT = "weight/"
 FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
 """The parts of an update by which `headstart profile` splits its time; naming them costs a few microseconds a step."""
-MAX_GRAPHS = 4  # one per (phase, shapes of the batch); beyond that the batch varies too much and runs plainly
+MAX_GRAPHS = 4  # one per (phase, its length, shapes of the batch); beyond that the batch varies too much and runs plainly
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
@@ -53,6 +53,9 @@ class Update:
         parallel: the method on the ranks of the run; None: on one process.
         guard: leaves updates out whose loss or gradient is no finite number; None: every update is made.
         graph: capture the update as one CUDA graph per phase and batch shape; only on one process.
+
+    Attributes:
+        total_steps: what a method's loss is told of the length of its run; a phase that restarts has one of its own.
     """
 
     def __init__(
@@ -84,7 +87,7 @@ class Update:
         self.graph = graph
         self.key = torch.zeros((), dtype=torch.int64, device=device)
         self.at = torch.zeros((), dtype=torch.int64, device=device)
-        self._observed = [] if guard is None or type(method).observe is Method.observe else list(method.buffers())
+        self._observed = [] if guard is None else method.observed()
         self._graphs: dict[Any, _Graph] = {}
         self._seen: dict[Any, int] = {}
 
@@ -101,7 +104,7 @@ class Update:
         self._begin(step)
         if not self.graph:
             return self._run(batches, rows, step, phase)
-        signature = (phase, tuple(tuple((name, value.shape) for name, value in sorted(batch.items())) for batch in batches))
+        signature = (phase, self.total_steps, tuple(tuple((name, value.shape) for name, value in sorted(batch.items())) for batch in batches))
         self._seen[signature] = self._seen.get(signature, 0) + 1
         if signature not in self._graphs:
             if self._seen[signature] <= GRAPH_AFTER or len(self._graphs) == MAX_GRAPHS:
@@ -152,6 +155,7 @@ class Update:
             else:
                 left_out = self.guard.watch(scalars["loss"], scalars["gradient_norm"], self.at)
                 step_unless(self.optimizer, left_out)
+            self.method.edit_update(self.optimizer, phase)
         self._observe(scalars, left_out)
         return scalars
 
@@ -195,6 +199,7 @@ class Update:
         if total is not None:
             torch._foreach_div_([local(p.grad) for p in parameters if p.grad is not None], total)
         with record_function(OPTIMIZER):
+            self.method.edit_gradients(phase)
             norm = clip_gradients(parameters, self.clip_norm, self.clip_each)
         return {**means, "gradient_norm": norm}, [part["loss"] for part in parts]
 

@@ -53,4 +53,6 @@ def _home(slug: str) -> str:
     home = catalog.implementation(catalog.card(slug).slug)
     if home is None:
         raise UsageError(f"'{slug}' has a card but no code yet.", "`headstart list` shows what is implemented.")
+    if home.startswith("headstart.interventions."):
+        raise UsageError(f"'{slug}' is no method of its own: it changes how one trains.", "`headstart list --interventions` shows its flags.")
     return home

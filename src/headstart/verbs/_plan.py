@@ -12,7 +12,7 @@ from headstart.engine.method import Method
 from headstart.engine.metrics import duration
 from headstart.engine.plateau import steps_to_leave
 from headstart.engine.schedules import ScheduleConfig
-from headstart.engine.trial import Decisions, spans, total_cost
+from headstart.engine.trial import Decisions, own_run, spans, total_cost
 from headstart.verbs._corpus import Corpus
 from headstart.verbs._kinds import kind_of
 from headstart.verbs.config import PretrainConfig
@@ -36,21 +36,25 @@ def lines(
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
     seconds = total_cost(method, steps, decisions.seconds_per_step)
     flops = total_cost(method, steps, {name: float(n) for name, n in decisions.flops_per_step.items()})
+    dense = total_cost(method, steps, {name: float(decisions.executed(name)) for name in decisions.flops_per_step})
     tokens = steps * loader.global_batch * loader.tokens_per_row
-    warmup = warmup_steps(config.schedule, steps)
+    planned = spans(method.phases(steps), steps)
+    schedules = [own_run(planned, start, schedule=True) for _, start, _ in planned]
+    length = schedules[-1][1]  # of the last schedule; all but those of interventions have one
+    warmup = warmup_steps(config.schedule, length)
     state_gb = parameters * 12 / 2**30  # weights and two moments in fp32
     held_gb = 4 / 3 * state_gb / (decisions.world if decisions.parallel == "fsdp" else 1)  # and the gradients
     settings = decisions.why
     kind = kind_of(method)
-    phases = ", ".join(f"{phase.name} {start}-{stop}" for phase, start, stop in spans(method.phases(steps), steps))
+    phases = ", ".join(f"{phase.name} {start}-{stop}" for phase, start, stop in planned)
     report = [
         f"Plan: {slug} ({config.preset}) into {out}",
         f"  data       {kind.data_words(corpus.stores, corpus.train)}",
         f"  model      {parameters / 1e6:.2f} M parameters, {kind.input_words(corpus.store)}",
         f"  length     {steps:,} steps of {loader.global_batch} rows = {tokens:,} {loader.unit} = {loader.epoch(steps):.2f} epochs;"
-        f" {flops:.3g} training FLOPs",
-        f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / steps:.1%}), peak rate {config.optimizer.learning_rate:g}"
-        f" ({config.optimizer.name})",
+        f" {flops:.3g} training FLOPs{executed(decisions, dense)}",
+        f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / length:.1%}), peak rate {config.optimizer.learning_rate:g}"
+        f" ({config.optimizer.name}){anew(len(set(schedules)))}",
         f"  phases     {phases}",
         f"  machine    {device}{processes(decisions)}, {decisions.threads} threads ({settings.get('threads', 'recorded')}),"
         f" compile {'on' if decisions.compile else 'off'} ({settings['compile']}),"
@@ -59,7 +63,8 @@ def lines(
         f"  memory     micro-batch {decisions.micro_batch}: {settings['micro_batch']}; weights and optimiser {held_gb:.2f} GiB",
         f"  cost       about {duration(seconds)} here; disk about {3 * state_gb + 0.01:.2f} GiB (two checkpoints and the export)",
     ]
-    if warmup >= steps:
+    report += method.plan_lines()
+    if warmup >= length:
         report.append(f"  WARNING    the warm-up of {warmup:,.0f} steps is longer than the run: lower --schedule.warmup-steps.")
     if method.predicts_tokens and config.init is None and not config.smoke:
         report += plateau_lines(method, loader, steps, seconds, corpus.store.unigram_entropy)
@@ -70,6 +75,16 @@ def lines(
     if changed:
         report.append("  settings   " + ", ".join(changed))
     return report
+
+
+def executed(decisions: Decisions, dense: float) -> str:
+    """What the plan says of products with weights that stay zero, which count as no FLOPs and take their time all the same."""
+    return f" counted without zeros, {dense:.3g} executed: a machine of dense kernels is no faster" if decisions.executed_flops_per_step else ""
+
+
+def anew(schedules: int) -> str:
+    """What the plan says of phases that begin the learning rate anew."""
+    return "" if schedules == 1 else f"; anew in each of {schedules} stages"
 
 
 def processes(decisions: Decisions) -> str:

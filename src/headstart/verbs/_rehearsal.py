@@ -51,7 +51,7 @@ def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None
             checkpointer = Checkpointer(scratch / "checkpoints", ranks=ranks)
             checkpointer.save(0, trainer.state())
             checkpointer.close()
-            found = checkpointer.load_newest(say, dict(method.named_parameters()))
+            found = checkpointer.load_newest(say, trainer.named_tensors())
             assert found is not None
             method.load_state_dict(found[1]["method"])
             export_and_check(trainer, scratch / "export", trainer.held_out)

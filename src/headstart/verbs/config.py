@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from headstart import interventions
 from headstart.core.config import flatten, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.words import did_you_mean
@@ -62,8 +63,8 @@ class MixtureConfig:
 
 @dataclass
 class PretrainConfig:
-    """A pre-training run. `--optimizer`, `--schedule`, `--trainer`, `--probe`, `--mixture`, `--method` and the data's own
-    (`--text`) are groups of settings."""
+    """A pre-training run. `--optimizer`, `--schedule`, `--trainer`, `--probe`, `--mixture`, `--method`, the data's own
+    (`--text`) and that of each intervention (`--sparsity`) are groups of settings."""
 
     data: tuple[str, ...] = ()
     """Files, folders, globs, prepared stores, or builtin:python-docs; several are mixed."""
@@ -115,7 +116,8 @@ class PretrainConfig:
 
 
 def config_class(method: Settings | type[Method]) -> type[PretrainConfig]:
-    """PretrainConfig with the method's own Config and the settings of its data, so that the command line knows their fields."""
+    """PretrainConfig with the method's own Config, the settings of its data and those of every intervention, so that the command line knows their
+    fields."""
     return _config_class(method.Config, method.data_group, method.DataConfig)
 
 
@@ -123,7 +125,11 @@ def config_class(method: Settings | type[Method]) -> type[PretrainConfig]:
 def _config_class(of_method: type, data_group: str, of_data: type) -> type[PretrainConfig]:
     return dataclasses.make_dataclass(
         "PretrainConfig",
-        [("method", of_method, field(default_factory=of_method)), (data_group, of_data, field(default_factory=of_data))],
+        [
+            ("method", of_method, field(default_factory=of_method)),
+            (data_group, of_data, field(default_factory=of_data)),
+            *((entry.group, entry.Config, field(default_factory=entry.Config)) for entry in interventions.settings()),
+        ],
         bases=(PretrainConfig,),
         namespace={"__doc__": PretrainConfig.__doc__, "data_group": data_group},
     )

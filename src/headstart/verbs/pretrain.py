@@ -14,8 +14,7 @@ from typing import Any, Literal
 
 import torch
 
-from headstart import __version__, methods
-from headstart.backbones.kernels import use_fast_kernels
+from headstart import __version__, interventions, methods
 from headstart.core import hardware
 from headstart.core.config import plain
 from headstart.core.errors import BadInput, Interrupted, UsageError
@@ -32,6 +31,7 @@ from headstart.engine.plateau import Plateau
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
 from headstart.engine.update import Precision
+from headstart.interventions.base import wrap
 from headstart.verbs import _continue, _plan, _rehearsal, _verdict
 from headstart.verbs._adopt import adopt, refuse_other_preparation
 from headstart.verbs._card import write_cards
@@ -115,6 +115,7 @@ class _Pretraining:
 
     def run(self) -> Run:
         check(self.config)
+        interventions.refuse(self.method_class, self.config)
         refuse_places(self.config, self.out)
         with joined(self.device.type) as self.ranks:
             if not self.ranks.first:
@@ -161,6 +162,7 @@ class _Pretraining:
                 status="running",
                 method=self.slug,
                 preset=self.config.preset,
+                interventions=[entry.card.slug for entry in interventions.active(self.config)],
                 command=sys.argv,
                 config=plain(self.config),
                 from_init=decided,
@@ -190,10 +192,10 @@ class _Pretraining:
         if init is not None:
             self.method_class.refuse_init(store, init)
         method, parallel = self.build(store, init)
-        loader = Loader(corpus.mixture(config), config.global_batch)
+        loader = Loader(corpus.mixture(config, method), config.global_batch)
         held_out = corpus.held_out_batches(config.global_batch, config.trainer.evaluate_rows)
         plateau = Plateau(store.unigram_entropy, method.plateau_metric) if method.predicts_tokens and init is None else None
-        probes = _verdict.probes(method, held_out, config.probe, self.device)
+        probes = _verdict.probes(method, held_out, config.probe, self.device) | method.probes()
 
         self.ranks.on_first(lambda: self.refuse_other_data(run, corpus))
         decisions = self.decide(run, parallel, loader)
@@ -314,7 +316,9 @@ class _Pretraining:
         decided = trial.decide(
             budget, precision=precision, micro_batch=settings.micro_batch, compile=settings.compile, cuda_graph=settings.capture
         )
-        return decided if before is None else dataclasses.replace(decided, flops_per_step=before.flops_per_step)
+        if before is None:
+            return decided
+        return dataclasses.replace(decided, flops_per_step=before.flops_per_step, executed_flops_per_step=before.executed_flops_per_step)
 
     def finished(self) -> Run | None:
         """The run of an earlier call of the same command, if it is done."""
@@ -370,9 +374,11 @@ def new_trial(
 
 
 def build_method(method_class: type[Method], config: PretrainConfig, store: Any, init: Path | None) -> Method:
-    """The method on the CPU, with the first weights of its seed, or those of the folder `init`."""
+    """The method on the CPU, with the first weights of its seed, or those of the folder `init`; with its interventions around it."""
+    from headstart.backbones.kernels import use_fast_kernels  # transformers: only where a network is built
+
     torch.manual_seed(config.seed)
-    method = method_class(config.method, store, init)
+    method = wrap(method_class(config.method, store, init), config)
     use_fast_kernels(method)
     if config.trainer.activation_checkpointing:
         checkpoint_activations(method)

@@ -107,7 +107,7 @@ def profile(slug: str, config: PretrainConfig, *, say: Callable[[str], None] = p
             init = resolve_init(config.init)
             corpus = open_corpus(method_class, config, config.out or Path("runs") / "profile", init)
             method = build_method(method_class, config, corpus.store, init).to(device)
-            loader = Loader(corpus.mixture(config), config.global_batch)
+            loader = Loader(corpus.mixture(config, method), config.global_batch)
             settings = config.trainer
             decisions = new_trial(method, loader, config, device, seconds=0.5).decide(
                 config.budget,
@@ -193,7 +193,7 @@ def profile_phase(trainer: Trainer, phase: Phase, start: int, stop: int) -> Phas
         share_of_run=0.0,
         step_ms=step_ms,
         tokens_per_second=tokens / step_ms * 1e3,
-        mfu=trainer.decisions.flops_per_step[phase.name] / (step_ms / 1e3) / trainer.decisions.peak_flops,
+        mfu=trainer.decisions.executed(phase.name) / (step_ms / 1e3) / trainer.decisions.peak_flops,
         data_wait_ms=median(waits),
         parts={name: ms for name, ms in parts.items() if ms > 0},
         peak_bytes=peaks(profiler, on_device),
