@@ -119,6 +119,8 @@ def _pipeline(folder: Path, kind: Kind) -> str:
 
 
 def _snippet(folder: Path, kind: Kind) -> str:
+    if own := getattr(kind, "LOADER", ""):  # what transformers does not know
+        return f"```python\n{own}\n```"
     loader, processor = _LOADERS.get(_pipeline(folder, kind), "AutoModel"), kind.PROCESSOR
     name = "tokenizer" if processor == "AutoTokenizer" else "processor"
     return (

@@ -1,0 +1,103 @@
+"""The networks: small MLPs on one-hot states, with a linear head for each thing that they say."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from headstart.data.environments.environment import Environment
+from headstart.methods.oc_gfn.trajectories import masked_log_softmax
+
+SLOPE = 0.01
+"""Of LeakyReLU, as in GAFN's and the grid code's networks."""
+RND_SIZES = (256, 256, 128)
+"""Layers of the two networks whose difference is the novelty of a state."""
+
+
+def mlp(sizes: tuple[int, ...], last_linear: bool = False) -> nn.Sequential:
+    """Linear layers with LeakyReLU after each; none after the last where it is a head."""
+    layers: list[nn.Module] = []
+    for number, (inner, outer) in enumerate(pairwise(sizes), 2):
+        layers.append(nn.Linear(inner, outer))
+        if not (last_linear and number == len(sizes)):
+            layers.append(nn.LeakyReLU(SLOPE))
+    return nn.Sequential(*layers)
+
+
+class ConditionalFlow(nn.Module):
+    """The OC-GFN: log F(s|y), P_F(.|s, y), and P_B where it is learned, from one trunk on the state and the outcome side by side."""
+
+    def __init__(self, environment: Environment, hidden_size: int, num_layers: int, learned_backward: bool = False) -> None:
+        super().__init__()
+        self.environment = environment
+        self.trunk = mlp((2 * environment.encoding_size, *[hidden_size] * num_layers))
+        self.head_pf = nn.Linear(hidden_size, environment.n_actions)
+        self.head_logf = nn.Linear(hidden_size, 1)
+        self.head_pb = nn.Linear(hidden_size, environment.n_actions) if learned_backward and not environment.tree else None
+
+    def condition(self, outcomes: Tensor) -> Tensor:
+        """[..., hidden]: what the outcome adds to the first layer. The same for all states of a trajectory, so it is computed once."""
+        first: nn.Linear = self.trunk[0]  # type: ignore[assignment]
+        return F.linear(self.environment.encode(outcomes), first.weight[:, self.environment.encoding_size :], first.bias)
+
+    def hidden(self, states: Tensor, condition: Tensor) -> Tensor:
+        """[..., hidden]: the trunk; `condition` is broadcast against `states`."""
+        first: nn.Linear = self.trunk[0]  # type: ignore[assignment]
+        return self.trunk[1:](F.linear(self.environment.encode(states), first.weight[:, : self.environment.encoding_size]) + condition)
+
+    def forward(self, states: Tensor, outcomes: Tensor) -> tuple[Tensor, Tensor]:
+        """(log P_F float32 [..., actions], log F float32 [...]) of states that are not done."""
+        hidden = self.hidden(states, self.condition(outcomes))
+        return masked_log_softmax(self.head_pf(hidden), self.environment.valid(states)), self.head_logf(hidden).float()[..., 0]
+
+
+class Explorer(nn.Module):
+    """GAFlowNet: a flow network that is paid for novelty alone, and proposes outcomes. Random network distillation says what is new."""
+
+    target: nn.Sequential
+
+    def __init__(self, environment: Environment, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.environment = environment
+        self.trunk = mlp((environment.encoding_size, *[hidden_size] * num_layers))
+        self.head_pf = nn.Linear(hidden_size, environment.n_actions)
+        self.head_logf = nn.Linear(hidden_size, 1)
+        self.head_pb = None if environment.tree else nn.Linear(hidden_size, environment.n_actions)
+        self.log_z = nn.Parameter(torch.zeros(()))
+        self.predictor = mlp((environment.encoding_size, *RND_SIZES), last_linear=True)
+        fixed = mlp((environment.encoding_size, *RND_SIZES), last_linear=True)
+        self.fixed = nn.Module()  # buffers: they are saved, and never trained
+        for name, value in fixed.named_parameters():
+            self.fixed.register_buffer(name.replace(".", "_"), value.detach().clone())
+
+    def policy(self, states: Tensor, valid: Tensor) -> Tensor:
+        return masked_log_softmax(self.head_pf(self.trunk(self.environment.encode(states))), valid)
+
+    def surprise(self, states: Tensor) -> Tensor:
+        """float32 [...]: the distance between the trained and the fixed network's output, not squared."""
+        seen = self.environment.encode(states)
+        wanted = seen
+        for number in range(0, 2 * len(RND_SIZES), 2):
+            wanted = F.linear(wanted, getattr(self.fixed, f"{number}_weight"), getattr(self.fixed, f"{number}_bias"))
+            if number < 2 * len(RND_SIZES) - 2:
+                wanted = F.leaky_relu(wanted, SLOPE)
+        return torch.linalg.vector_norm((self.predictor(seen) - wanted.detach()).float(), dim=-1)
+
+
+class Numerators(nn.Module):
+    """N(s'|s): one log-number for each action; normalised, a policy."""
+
+    def __init__(self, environment: Environment, hidden_size: int, num_layers: int) -> None:
+        super().__init__()
+        self.environment = environment
+        self.layers = mlp((environment.encoding_size, *[hidden_size] * num_layers, environment.n_actions), last_linear=True)
+
+    def forward(self, states: Tensor) -> Tensor:
+        """float32 [..., actions]: log N, also of invalid actions, where it has no meaning."""
+        return self.layers(self.environment.encode(states)).float()
+
+    def policy(self, states: Tensor, valid: Tensor) -> Tensor:
+        return masked_log_softmax(self(states), valid)

@@ -1,0 +1,72 @@
+"""The export of an OC-GFN: model.safetensors with trunk.*, head_pf.*, head_logf.* (head_pb.*), and config.json with its environment and settings."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import own_file, read_json, write_json
+from headstart.data.environments.environment import Environment
+from headstart.methods.oc_gfn.config import OCGFNConfig
+from headstart.methods.oc_gfn.network import ConditionalFlow
+
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
+MODEL_TYPE = "headstart-oc-gfn"
+
+
+def save_flow(flow: ConditionalFlow, folder: Path, environment: Environment, config: OCGFNConfig) -> None:
+    """Writes both files into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.detach().cpu().contiguous() for name, value in flow.state_dict().items()}, folder / WEIGHTS)
+    encoding = "every int of a state one-hot, one after another; the outcome likewise, after the state"
+    write_json(folder / CONFIG, {"model_type": MODEL_TYPE, "environment": environment.describe(), "encoding": encoding, **asdict(config)})
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """config.json of an export. Raises BadInput where it is none of ours."""
+    path = own_file(folder, CONFIG)
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("model_type") != MODEL_TYPE:
+        raise BadInput("is no OC-GFN.", "Give a run or an export of oc_gfn.", file=path)
+    if not {"environment", "hidden_size", "num_layers", "backward"} <= found.keys():
+        raise BadInput("lacks an entry.", "Export the run again.", file=path)
+    return found
+
+
+def load_flow(flow: ConditionalFlow, folder: Path) -> None:
+    """Puts the weights of an export into a network of the same shape.
+
+    Raises:
+        BadInput: they are of another shape, or damaged.
+    """
+    read_config(folder)
+    path = own_file(folder, WEIGHTS)
+    try:
+        flow.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError, OSError) as error:
+        raise BadInput(f"does not fit the network ({str(error).splitlines()[0]}).", "Take the settings of its config.json.", file=path) from None
+
+
+def read_flow(folder: str | Path, environment: Environment) -> ConditionalFlow:
+    """The network of an export, on the CPU.
+
+    Raises:
+        BadInput: it is no such export, or damaged.
+        UsageError: it was trained on another environment, or another order of its letters.
+    """
+    found = read_config(Path(folder))
+    refuse_other(found["environment"], environment, folder)
+    flow = ConditionalFlow(environment, found["hidden_size"], found["num_layers"], found["backward"] == "learned")
+    load_flow(flow, Path(folder))
+    return flow
+
+
+def refuse_other(theirs: dict[str, Any], environment: Environment, folder: str | Path) -> None:
+    """Raises UsageError where a network was made for another environment; both are said."""
+    if theirs != (ours := environment.describe()):
+        raise UsageError(f"The model in {folder} is of the environment {theirs}, here it is {ours}.", "Give the environment of the model.")

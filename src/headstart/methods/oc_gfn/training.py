@@ -1,0 +1,89 @@
+"""What trainings on a reward share: new objects from the own policy, old ones again for nothing, and FLOPs counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from headstart.core.rng import Rng
+from headstart.data.environments.scores import Scores
+from headstart.engine.flops import count_flops
+from headstart.methods.oc_gfn.trajectories import Trajectories, roll, ways_to
+
+
+class RewardTraining:
+    """A training, update by update. A subclass has a `policy`, and `learn`s from trajectories.
+
+    Args:
+        scores: the reward, with its memory.
+        config: has `batch`, `epsilon` and `replay`.
+        seed: of every draw.
+
+    Attributes:
+        step: updates on new objects so far.
+        flops: of all updates so far, counted on the first of each kind (exact where all trajectories are of one length).
+    """
+
+    def __init__(self, scores: Scores, config: Any, seed: int) -> None:
+        self.scores, self.config, self.seed, self.environment = scores, config, seed, scores.environment
+        self.rows = torch.arange(config.batch, device=scores.device)
+        self.step, self.flops = 0, 0
+        self._again = 0  # updates on old objects since the last one on new ones
+        self._cost: dict[str, int] = {}
+
+    def policy(self, states: Tensor, valid: Tensor) -> Tensor:
+        """float32 [batch, actions]: log-probabilities for the reward."""
+        raise NotImplementedError
+
+    def learn(self, trajectories: Trajectories, rng: Rng | None) -> float:
+        """One update; returns its loss. Without `rng` nothing new may be scored."""
+        raise NotImplementedError
+
+    def advance(self) -> float:
+        """One update on new objects, and `replay` ones on old ones. Returns the loss of the first."""
+        loss = self._counted("new", self._new)
+        self.step += 1
+        self._again = 0
+        for _ in range(self.config.replay):
+            self.relearn()
+        return loss
+
+    def relearn(self) -> float:
+        """One update on objects that are scored already, drawn uniformly: it costs no call. Returns the loss."""
+        self._again += 1
+        return self._counted("old", self._old)
+
+    def _new(self) -> float:
+        rng = Rng.at(self.seed, self.step, self.rows)
+        uniform = rng.uniform("policy", self.environment.max_steps, self.environment.n_actions)
+        return self.learn(roll(self.environment, self.policy, uniform, self.config.epsilon), rng)
+
+    def _old(self) -> float:
+        rng, (objects, _) = Rng.at(self.seed, self.step, self.rows), self.scores.seen()
+        chosen = objects[rng.integers(f"object {self._again}", len(objects))]
+        uniform = rng.uniform(f"way {self._again}", self.environment.max_steps, self.environment.n_actions)
+        return self.learn(ways_to(self.environment, chosen, uniform), None)
+
+    def _counted(self, kind: str, update: Callable[[], float]) -> float:
+        """Runs an update; its FLOPs are counted once for each kind."""
+        found: list[float] = []
+        if kind not in self._cost:
+            self._cost[kind] = count_flops(lambda: found.append(update()))
+        else:
+            found.append(update())
+        self.flops += self._cost[kind]
+        return found[0]
+
+
+def run_until(advance: Callable[[], object], scores: Scores, calls: int, patience: int = 200) -> int:
+    """Calls `advance` until so many distinct objects are scored, or `patience` calls in a row score nothing new. Returns how often it was called."""
+    count = idle = 0
+    while scores.distinct < calls and idle < patience:
+        before = scores.distinct
+        advance()
+        count += 1
+        idle = 0 if scores.distinct > before else idle + 1
+    return count

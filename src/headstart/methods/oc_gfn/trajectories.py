@@ -1,0 +1,148 @@
+"""Trajectories of a whole batch at once: every step is one forward pass and a few tensor operations, and nothing waits for the device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from headstart.data.environments.environment import Environment
+
+Policy: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""(states [batch, state_size], valid actions bool [batch, actions]) -> float32 log-probabilities [batch, actions]."""
+INVALID = -1e9
+"""The logit of an invalid action: its probability is exactly 0 in float32."""
+
+
+@dataclass(frozen=True)
+class Trajectories:
+    """A batch of ways from the start to objects. Those that end early stand still afterwards.
+
+    Attributes:
+        states: int64 [batch, steps + 1, state_size].
+        done: bool [batch, steps + 1]: the state is a complete object.
+        actions: int64 [batch, steps]; without meaning after the end.
+    """
+
+    states: Tensor
+    done: Tensor
+    actions: Tensor
+
+    @property
+    def ends(self) -> Tensor:
+        """int64 [batch, state_size]: the objects."""
+        return self.states[:, -1]
+
+    @property
+    def alive(self) -> Tensor:
+        """bool [batch, steps]: whether there is such a transition."""
+        return ~self.done[:, :-1]
+
+    def flat(self, name: str) -> dict[str, Tensor]:
+        """The three tensors as entries of a batch."""
+        return {f"{name}_states": self.states, f"{name}_done": self.done, f"{name}_actions": self.actions}
+
+    @classmethod
+    def of(cls, batch: dict[str, Tensor], name: str) -> Trajectories:
+        """The inverse of `flat`."""
+        return cls(*(batch[f"{name}_{part}"] for part in ("states", "done", "actions")))
+
+    @classmethod
+    def stacked(cls, *several: Trajectories) -> Trajectories:
+        """One batch of several."""
+        return cls(*(torch.cat([getattr(one, part) for one in several]) for part in ("states", "done", "actions")))
+
+
+def masked_log_softmax(logits: Tensor, valid: Tensor) -> Tensor:
+    """float32 [..., actions]; in float32 whatever the precision of the network."""
+    return logits.float().masked_fill(~valid, INVALID).log_softmax(-1)
+
+
+def uniform_policy(states: Tensor, valid: Tensor) -> Tensor:
+    """Every valid action equally likely."""
+    return masked_log_softmax(torch.zeros(valid.shape, device=valid.device), valid)
+
+
+def mixed(log_probs: Tensor, valid: Tensor, epsilon: float | Tensor) -> Tensor:
+    """float32 [..., actions]: the policy with a share of uniform valid actions."""
+    uniform = valid / valid.sum(-1, keepdim=True).clamp(min=1)
+    return ((1 - epsilon) * log_probs.exp() + epsilon * uniform).log().clamp(min=INVALID)
+
+
+def gumbel(uniform: Tensor) -> Tensor:
+    """Standard Gumbel noise of uniform [0, 1) numbers: the largest of log-probabilities with such noise is a draw of them."""
+    return -(-(uniform + 2.0**-25).log()).log()
+
+
+@torch.no_grad()
+def roll(environment: Environment, policy: Policy, uniform: Tensor, epsilon: float | Tensor = 0.0) -> Trajectories:
+    """Builds an object in every row.
+
+    Args:
+        uniform: float32 [batch, max_steps, actions] in [0, 1): the randomness, drawn by who asks.
+        epsilon: share of uniform valid actions; a tensor may change from step to step of a run.
+    """
+    batch, steps, _ = uniform.shape
+    noise = gumbel(uniform)
+    explores = isinstance(epsilon, Tensor) or epsilon > 0
+    states = environment.start(batch, uniform.device)
+    done = torch.zeros(batch, dtype=torch.bool, device=uniform.device)
+    all_states, all_done, all_actions = [states], [done], []
+    for t in range(steps):
+        valid = environment.valid(states)
+        log_probs = policy(states, valid)
+        if explores:
+            log_probs = mixed(log_probs, valid, epsilon)
+        actions = (log_probs + noise[:, t]).argmax(-1)
+        after, finished = environment.step(states, actions)
+        states = torch.where(done[:, None], states, after)
+        done = done | finished
+        all_states.append(states)
+        all_done.append(done)
+        all_actions.append(actions)
+    return Trajectories(torch.stack(all_states, 1), torch.stack(all_done, 1), torch.stack(all_actions, 1))
+
+
+def backward_log_probs(environment: Environment, logits: Tensor | None, states: Tensor, done: Tensor, actions: Tensor) -> Tensor:
+    """float32 [...]: log P_B of the transition by `actions` into `states`; 0 in a tree, and for the action that stops.
+
+    Args:
+        logits: [..., actions] of a learned P_B; None: uniform over the parents.
+        states, done: what was entered.
+    """
+    if environment.tree:
+        return torch.zeros(actions.shape, device=actions.device)
+    parents = environment.parents(states, done)
+    if logits is None:
+        return -parents.sum(-1).clamp(min=1).float().log()
+    return masked_log_softmax(logits, parents).gather(-1, actions[..., None])[..., 0]
+
+
+@torch.no_grad()
+def ways_to(environment: Environment, objects: Tensor, uniform: Tensor) -> Trajectories:
+    """A way to each object, drawn backwards by the uniform P_B (in a tree there is one).
+
+    Args:
+        objects: int64 [batch, state_size].
+        uniform: float32 [batch, max_steps, actions] in [0, 1).
+    """
+    noise = gumbel(uniform)
+    steps = environment.max_steps
+    states, done = objects, torch.ones(len(objects), dtype=torch.bool, device=objects.device)
+    all_states, all_actions, length = [states], [], torch.zeros(len(objects), dtype=torch.int64, device=objects.device)
+    for t in range(steps):
+        parents = environment.parents(states, done)
+        further = parents.any(-1)  # the start has none
+        actions = (uniform_policy(states, parents) + noise[:, t]).argmax(-1)
+        states = torch.where(further[:, None], environment.undo(states, done, actions), states)
+        done = done & ~further
+        length = length + further
+        all_states.append(states)
+        all_actions.append(actions)
+    back = (length[:, None] - torch.arange(steps + 1, device=objects.device)).clamp(min=0)  # [batch, steps + 1]: forwards in time
+    forward = torch.stack(all_states, 1).gather(1, back[..., None].expand(-1, -1, environment.state_size))
+    acted = torch.stack(all_actions, 1).gather(1, (back[:, :-1] - 1).clamp(min=0))
+    return Trajectories(forward, back == 0, acted)
