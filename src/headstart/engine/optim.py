@@ -63,7 +63,7 @@ def parameter_groups(named_parameters: Iterable[tuple[str, Tensor]], config: Opt
 
     Returns:
         groups {"params", "names", "weight_decay", "lr_scale", "muon"} in a fixed order. No norm, bias or vector decays; embedding tables as the
-        config says.
+        config says. A parameter with an attribute `lr_scale` learns at so many times the rate (log Z of a flow network).
     """
     named, seen = [], set()
     for name, parameter in named_parameters:
@@ -76,7 +76,7 @@ def parameter_groups(named_parameters: Iterable[tuple[str, Tensor]], config: Opt
     top = layer_depth("head", n_layers, config.official_llrd_gap)
     for name, parameter in named:
         decays = parameter.ndim > 1 and not _NO_DECAY.search(name) and (config.decay_embeddings or not _EMBEDDING_TABLE.search(name))
-        scale = config.layer_decay ** (top - layer_depth(name, n_layers, config.official_llrd_gap))
+        scale = config.layer_decay ** (top - layer_depth(name, n_layers, config.official_llrd_gap)) * getattr(parameter, "lr_scale", 1.0)
         by_muon = config.name == "muon" and parameter.ndim == 2 and _LAYER.search(name) is not None and "embed" not in name and "bias" not in name
         decay = config.weight_decay if decays else 0.0
         group = groups.setdefault((scale, decay, by_muon), {"params": [], "names": [], "weight_decay": decay, "lr_scale": scale, "muon": by_muon})
