@@ -37,4 +37,4 @@ def read_masks(folder: Path) -> dict[str, Tensor]:
 
 def write_masks(folder: Path, masks: Mapping[str, Tensor]) -> None:
     """Name -> bool, True where a weight is kept."""
-    save_file({name: mask.contiguous() for name, mask in masks.items()}, folder / MASKS)
+    save_file({name: mask.contiguous().clone() for name, mask in masks.items()}, folder / MASKS)  # an export may have a weight under two names

@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 from torch import Tensor, nn
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from headstart.backbones.kernels import use_fast_kernels
 from headstart.backbones.text import Architecture, encode
@@ -146,6 +146,30 @@ def load_model(folder: str | Path, auto_class: Any = AutoModel) -> PreTrainedMod
     """
     folder = Path(folder)
     return _read_weights(folder, read_config(folder), auto_class)
+
+
+def load_decoder(
+    folder: str | Path, fresh: bool = False, seed: int = 0, dropout: float | None = None
+) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A causal language model with its head and its tokenizer, in float32 on the CPU; arguments and errors as `load_encoder`."""
+    folder = Path(folder)
+    config = read_config(folder)
+    tokenizer = _read_tokenizer(folder, config)
+    if dropout is not None:
+        set_dropout(config, dropout)
+    if config.is_encoder_decoder or config.model_type not in transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise BadInput(f"holds a {config.model_type} model, which writes no text", "Give a decoder, such as a run of causal-lm.", file=folder)
+    if fresh:
+        with torch.random.fork_rng(devices=[]), quiet():
+            torch.manual_seed(seed)
+            model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    else:
+        model = _read_weights(folder, config, AutoModelForCausalLM)
+    if not _is_causal(model.base_model):  # BERT has a causal class too
+        raise BadInput(f"holds a {config.model_type} model that sees what comes after", "Give a decoder, such as a run of causal-lm.", file=folder)
+    model.eval()
+    use_fast_kernels(model)
+    return model, tokenizer
 
 
 def set_dropout(config: Any, probability: float) -> None:

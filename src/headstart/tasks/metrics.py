@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-from scipy import stats
 
 
 def classification_metrics(predicted: np.ndarray, truth: np.ndarray, n_classes: int) -> dict[str, float]:
@@ -30,6 +29,8 @@ def regression_metrics(predicted: np.ndarray, truth: np.ndarray) -> dict[str, fl
     """Pearson and Spearman correlation; 0 where a side is constant (it then says nothing). Float [n] each."""
     if len(truth) < 2 or np.ptp(predicted) == 0 or np.ptp(truth) == 0:
         return {"pearson": 0.0, "spearman": 0.0}
+    from scipy import stats  # late: docs/decisions/0001-late-imports.md
+
     return {"pearson": float(stats.pearsonr(predicted, truth)[0]), "spearman": float(stats.spearmanr(predicted, truth)[0])}
 
 
@@ -119,7 +120,9 @@ ANY: Interval = (-math.inf, math.inf)
 
 
 def metric_range(metric: str) -> Interval:
-    """What a metric of this module can be: a correlation -1 to 1, a share 0 to 1."""
+    """What a metric of this module can be: a correlation -1 to 1, a log-probability below 0, a share 0 to 1."""
+    if metric == "log_prob":
+        return -math.inf, 0.0
     return (-1.0, 1.0) if metric in ("pearson", "spearman") else (0.0, 1.0)
 
 
@@ -168,6 +171,8 @@ def difference(a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share:
         paired: by seed; otherwise the numbers of seeds may differ (Welch).
         test_share: as in `mean_interval`.
     """
+    from scipy.special import stdtr, stdtrit  # late: docs/decisions/0001-late-imports.md
+
     by_seed = [_over(a, 1), _over(b, 1)]
     mean = float(by_seed[0].mean() - by_seed[1].mean())
     n = min(len(a), len(b))
@@ -183,7 +188,7 @@ def difference(a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share:
         # at least as if one record more could have gone the other way: all right in every seed is no certainty
         part = (max(float(records.var(ddof=1)) / len(records), 1 / len(records) ** 2), len(records) - 1)
         if test_share > 0:
-            parts = [max([(sum(one for one, _ in parts), n - 1), part], key=lambda one: math.sqrt(one[0]) * float(stats.t.ppf(0.975, one[1])))]
+            parts = [max([(sum(one for one, _ in parts), n - 1), part], key=lambda one: math.sqrt(one[0]) * float(stdtrit(one[1], 0.975)))]
         else:
             parts.append(part)
             if paired:
@@ -193,8 +198,8 @@ def difference(a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share:
     variance = max(sum(part for part, _ in parts) - rest, *(part for part, _ in parts), 0.0)
     freedom = sum(part for part, _ in parts) ** 2 / max(sum(part**2 / free for part, free in parts), 1e-300) if variance > 0 else n - 1.0
     error = math.sqrt(variance)
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom)) if error > 0 else float(mean == 0)
+    half = float(stdtrit(freedom, 0.975)) * error
+    p = float(2 * stdtr(freedom, -abs(mean) / error)) if error > 0 else float(mean == 0)
     return Difference(mean, (max(mean - half, bounds[0]), min(mean + half, bounds[1])), p)
 
 

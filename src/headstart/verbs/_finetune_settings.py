@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import open_regular
 from headstart.core.words import did_you_mean
 from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.dense_config import DenseConfig, DenseRegressionConfig, DepthConfig, FlowConfig, SegmentationConfig, StereoConfig
+from headstart.tasks.generation_config import GenerationConfig, check_generation
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.recipe import Recipe
 
 IMAGES = "image-classification"
-TASKS = ("classification", "regression", "tagging", "question-answering", IMAGES)
+GENERATION = "generation"
+DENSE = ("segmentation", "dense-regression", "depth", "stereo", "flow")
+TASKS = ("classification", "regression", "tagging", "question-answering", GENERATION, IMAGES, *DENSE)
 
 
 @dataclass
@@ -23,8 +28,9 @@ class Common:
     init: Path | None = None
     """A run, an export, a transformers folder; of images also a folder of timm or a checkpoint file."""
     train: Path | None = None
-    """Training file: .csv, .tsv, .jsonl or .parquet; CoNLL for tagging; SQuAD JSON for question answering. Of images: a folder with a folder for each
-    class, a list of paths and classes, a .parquet, .npz or .tar file with labels."""
+    """Training file: .csv, .tsv, .jsonl or .parquet; CoNLL for tagging; SQuAD JSON for question answering; sources and targets for
+    generation. Of images: a folder with a folder for each
+    class, a list of paths and classes, a .parquet, .npz or .tar file with labels. Of dense tasks: a folder or list of images and targets."""
     test: Path | None = None
     """Test file, used once."""
     dev: Path | None = None
@@ -55,9 +61,45 @@ class ImageFinetuneSettings(Common, ImageFinetuneConfig):
     """Fine-tuning of a vision transformer from a model folder."""
 
 
-def settings_of(task: str) -> type[FinetuneSettings] | type[ImageFinetuneSettings]:
+@dataclass
+class GenerationSettings(Common, GenerationConfig):
+    """Fine-tuning of a decoder from a model folder."""
+
+
+@dataclass
+class SegmentationSettings(Common, SegmentationConfig):
+    """A class of every pixel, from a vision transformer."""
+
+
+@dataclass
+class DenseRegressionSettings(Common, DenseRegressionConfig):
+    """Numbers of every pixel, from a vision transformer."""
+
+
+@dataclass
+class DepthSettings(Common, DepthConfig):
+    """Depth from one image, from a vision transformer."""
+
+
+@dataclass
+class StereoSettings(Common, StereoConfig):
+    """Disparity from two rectified views, from CroCo's encoder and decoder."""
+
+
+@dataclass
+class FlowSettings(Common, FlowConfig):
+    """Flow from two views, from CroCo's encoder and decoder."""
+
+
+DenseSettings: TypeAlias = SegmentationSettings | DenseRegressionSettings | DepthSettings | StereoSettings | FlowSettings
+AnySettings: TypeAlias = FinetuneSettings | ImageFinetuneSettings | GenerationSettings | DenseSettings
+
+
+def settings_of(task: str) -> type[AnySettings]:
     """The settings that a task takes."""
-    return ImageFinetuneSettings if task == IMAGES else FinetuneSettings
+    own: dict[str, type[AnySettings]] = {IMAGES: ImageFinetuneSettings, GENERATION: GenerationSettings}
+    own |= zip(DENSE, (SegmentationSettings, DenseRegressionSettings, DepthSettings, StereoSettings, FlowSettings), strict=True)
+    return own.get(task, FinetuneSettings)
 
 
 def check_task(task: str) -> str:
@@ -67,7 +109,7 @@ def check_task(task: str) -> str:
     return task
 
 
-def check(settings: FinetuneSettings | ImageFinetuneSettings) -> None:
+def check(settings: AnySettings) -> None:
     """Refuses, before anything is loaded, what cannot be trained.
 
     Raises:
@@ -78,7 +120,9 @@ def check(settings: FinetuneSettings | ImageFinetuneSettings) -> None:
         if getattr(settings, name) is None:
             raise UsageError(f"--{name} is missing.", "example: headstart finetune classification --init RUN --train train.jsonl --test test.jsonl")
     assert settings.init is not None
-    images = isinstance(settings, ImageFinetuneSettings)
+    if isinstance(settings, GenerationSettings):
+        check_generation(settings)
+    images = isinstance(settings, ImageFinetuneSettings | DenseConfig)
     if not (settings.init.is_dir() or (images and settings.init.is_file())):
         raise BadInput("is not a folder.", "Give a run, an export or a transformers folder.", file=settings.init)
     for file in (settings.train, settings.test, settings.dev):

@@ -17,23 +17,40 @@ from headstart.engine.text_method import model_folder
 from headstart.interop.vit import is_vision
 from headstart.tasks import recipe
 from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.dense import finetune_dense
+from headstart.tasks.dense_config import CONFIGS, DenseConfig
 from headstart.tasks.finetune import Result
 from headstart.tasks.finetune import finetune as run_task
+from headstart.tasks.generation import finetune_generation
+from headstart.tasks.generation_config import GenerationConfig
 from headstart.tasks.image_classification import finetune_images
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.recipe import network_size
 from headstart.verbs._exports import newest_export
-from headstart.verbs._finetune_settings import IMAGES, FinetuneSettings, ImageFinetuneSettings, check, check_task, settings_of
+from headstart.verbs._finetune_settings import (
+    DENSE,
+    IMAGES,
+    AnySettings,
+    DenseSettings,
+    FinetuneSettings,
+    GenerationSettings,
+    ImageFinetuneSettings,
+    check,
+    check_task,
+    settings_of,
+)
 
 
 def finetune(task: str, init: str | Path, train: str | Path, test: str | Path, *, say: Callable[[str], None] = print, **settings: Any) -> Result:
     """Fine-tunes `init` on `train` and scores it on `test`.
 
     Args:
-        task: classification, regression, tagging, question-answering or image-classification.
-        init: a run, an export or a transformers folder.
-        settings: fields of `FinetuneSettings`; of images of `ImageFinetuneSettings`.
+        task: classification, regression, tagging, question-answering, generation or image-classification; of dense tasks segmentation,
+            dense-regression, depth, stereo or flow.
+        init: a run, an export or a transformers folder; of images also a checkpoint file.
+        settings: fields of `FinetuneSettings`; of images of `ImageFinetuneSettings`, of generation of `GenerationSettings`, of
+            dense tasks of `SegmentationSettings`, `StereoSettings` ...
 
     Raises:
         BadInput: a file cannot be used.
@@ -45,7 +62,7 @@ def finetune(task: str, init: str | Path, train: str | Path, test: str | Path, *
 
 def finetune_with(
     task: str,
-    settings: FinetuneSettings | ImageFinetuneSettings,
+    settings: AnySettings,
     *,
     given: Iterable[str] = (),
     say: Callable[[str], None] = print,
@@ -59,10 +76,14 @@ def finetune_with(
     check(settings)
     if isinstance(settings, ImageFinetuneSettings):
         return _finetune_images(settings, say)
+    if isinstance(settings, GenerationSettings):
+        return _finetune_generation(settings, say)
+    if isinstance(settings, DenseConfig):
+        return _finetune_dense(task, settings, say)
     assert settings.init is not None
     folder = backbone_folder(settings.init)
     if is_vision(folder):
-        raise UsageError(f"The model in {folder} reads images, the task {task} texts.", f"The task of images is {IMAGES}.")
+        raise UsageError(f"The model in {folder} reads images, the task {task} texts.", f"The tasks of images: {', '.join((IMAGES, *DENSE))}.")
     config = FinetuneConfig(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(FinetuneConfig)})
     config, train = suited(task, folder, settings, config, frozenset(given), lambda line: say(printable(line)))
     result = run_task(
@@ -83,10 +104,7 @@ def finetune_with(
 
 
 def _finetune_images(settings: ImageFinetuneSettings, say: Callable[[str], None]) -> Result:
-    assert settings.init is not None
-    folder = backbone_folder(settings.init) if settings.init.is_dir() else settings.init
-    if folder.is_dir() and not is_vision(folder):
-        raise UsageError(f"The model in {folder} reads no images.", "Give a vision transformer, or take a task of texts.")
+    folder = _vision_model(settings.init)
     config = ImageFinetuneConfig(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(ImageFinetuneConfig)})
     result = finetune_images(
         folder,
@@ -102,6 +120,51 @@ def _finetune_images(settings: ImageFinetuneSettings, say: Callable[[str], None]
     for line in result.lines():
         say(printable(line))
     return result
+
+
+def _finetune_generation(settings: GenerationSettings, say: Callable[[str], None]) -> Result:
+    assert settings.init is not None
+    result = finetune_generation(
+        backbone_folder(settings.init),
+        settings.train,
+        settings.test,
+        dev=settings.dev,
+        config=GenerationConfig(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(GenerationConfig)}),
+        seeds=settings.seeds,
+        baseline=settings.baseline,
+        report=lambda line: say(printable(line)),
+        out=settings.out,
+    )
+    for line in result.lines():
+        say(printable(line))
+    return result
+
+
+def _finetune_dense(task: str, settings: DenseSettings, say: Callable[[str], None]) -> Result:
+    result = finetune_dense(
+        task,
+        _vision_model(settings.init),
+        settings.train,
+        settings.test,
+        dev=settings.dev,
+        config=CONFIGS[task](**{field.name: getattr(settings, field.name) for field in dataclasses.fields(CONFIGS[task])}),
+        seeds=settings.seeds,
+        baseline=settings.baseline,
+        report=lambda line: say(printable(line)),
+        out=settings.out,
+    )
+    for line in result.lines():
+        say(printable(line))
+    return result
+
+
+def _vision_model(init: Path | None) -> Path:
+    """The folder or file of a vision transformer."""
+    assert init is not None
+    folder = backbone_folder(init) if init.is_dir() else init
+    if folder.is_dir() and not is_vision(folder):
+        raise UsageError(f"The model in {folder} reads no images.", "Give a vision transformer, or take a task of texts.")
+    return folder
 
 
 def suited(
