@@ -39,7 +39,7 @@ def result_file(folder: Path, slug: str, preset: str = "cpu") -> Path:
         "hardware": "2 cores",
         "percent": True,
         "verdict": "reproduced",
-        "arms": [{"arm": "electra", "mean": 0.8213}, {"arm": "mlm", "mean": 0.8}],
+        "arms": [{"arm": arm, "mean": value, "runs": [{"seed": 0, "metric": value}]} for arm, value in (("electra", 0.8213), ("mlm", 0.8))],
         "comparisons": [
             {"a": "electra", "b": "mlm", "seeds": 3, "difference": 0.0213, "ci95": [0.004, 0.0386], "verdict": "reproduced", "why": ""},
         ],

@@ -10,7 +10,7 @@ from typing import Any
 from headstart import catalog, methods
 from headstart.catalog import Card
 from headstart.catalog.card import DATA_KINDS
-from headstart.claims._committed import difference_words, read_results, shown
+from headstart.claims._committed import compared_words, difference_words, measures, of_seeds, read_results, shown
 from headstart.cli.show import flatten
 from tools.pages import settings
 from tools.pages.results import ROOT, cell
@@ -100,16 +100,22 @@ def claim_block(slug: str, folder: Path = CLAIMS) -> str:
 
 def result_table(result: dict[str, Any]) -> str:
     """One result: arms with their spread over seeds, and each comparison with its interval and verdict."""
-    rows = [f"| arm | {result['metric']} | training FLOPs | seeds |", "| --- | --- | --- | --- |"]
+    columns = measures(result)
+    head = f"**Preset `{result['preset']}`**" + (f", {result['metric']}" if len(columns) > 1 else "")
+    rows = [f"| arm | {' | '.join(columns)} | training FLOPs | seeds |", "| --- " * (len(columns) + 3) + "|"]
     for arm in result["arms"]:
-        values = [run["metric"] for run in arm["runs"]]
-        low, high = shown(result, min(values)), shown(result, max(values))
-        spread = f", {low} to {high}" if len(values) > 1 else ""
+        cells = [spread(result, of_seeds(arm, tasks)) for tasks in columns.values()]
         flops = statistics.fmean(run["train_flops"] for run in arm["runs"])
-        rows.append(f"| {arm['arm']} | {shown(result, statistics.fmean(values))}{spread} | {flops:.3g} | {len(values)} |")
-    lines = [f"- {c['a']} - {c['b']}: {difference_words(result, c)}: **{c['verdict']}**" for c in result["comparisons"]]
+        rows.append(f"| {arm['arm']} | {' | '.join(cells)} | {flops:.3g} | {len(arm['runs'])} |")
+    lines = [f"- {compared_words(result, c)}: {difference_words(result, c)}: **{c['verdict']}**" for c in result["comparisons"]]
     where = f"{result['data']['name']}, {str(result['date'])[:10]}. Again: `{result['command']}`"
-    return "\n".join([f"**Preset `{result['preset']}`**", "", *rows]) + "\n\n" + "\n".join(lines) + f"\n\n{where}"
+    return "\n".join([head, "", *rows]) + "\n\n" + "\n".join(lines) + f"\n\n{where}"
+
+
+def spread(result: dict[str, Any], values: list[float]) -> str:
+    """82.3 %, 81.9 % to 82.7 %: the mean over seeds, the lowest and the highest."""
+    mean = shown(result, statistics.fmean(values))
+    return mean if len(values) == 1 else f"{mean}, {shown(result, min(values))} to {shown(result, max(values))}"
 
 
 def catalog_block() -> str:

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from headstart.claims._claim import Claim
 
 
+PRESETS = ("smoke", "cpu", "gpu")
+"""Of every claim; a claim may lack the last."""
+
+
 def claim_names() -> list[str]:
     """The slugs that have a claim, sorted."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
@@ -31,6 +35,23 @@ def checked_claim(slug: str) -> str:
     if slug not in claim_names():
         raise UsageError(f"There is no claim '{slug}'.", f"{did_you_mean(slug, claim_names())}The claims: {', '.join(claim_names())}.")
     return slug
+
+
+def checked_preset(preset: str) -> str:
+    """The preset itself, if claims have such a one.
+
+    Raises:
+        UsageError: they have not.
+    """
+    if preset not in PRESETS:
+        raise UsageError(f"There is no preset '{preset}'.", f"{did_you_mean(preset, PRESETS)}The presets of a claim: {', '.join(PRESETS)}.")
+    return preset
+
+
+def refuse_no_seeds(seeds: int | None) -> None:
+    """Raises UsageError for a number of seeds below 1; None is that of the preset."""
+    if seeds is not None and seeds < 1:
+        raise UsageError(f"--seeds is {seeds}.", "Give at least 1.")
 
 
 def load_claim(slug: str) -> Claim:

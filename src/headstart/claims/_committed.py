@@ -1,7 +1,12 @@
-"""Results of claims in `claims/results/` of the checkout, as `headstart list`, `show`, the docs and the report read them. No torch here."""
+"""Results of claims in `claims/results/` of the checkout, as `headstart list`, `show`, the docs and the report read them. No torch here.
+
+The comparisons of one claim may be over different tasks ("labels", "mirrored"). Then each says over which, and an arm has a figure for each of these
+sets of tasks: two comparisons of the same arms are told apart, and no mean is taken over measurements that were never meant to be averaged.
+"""
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,6 +39,29 @@ def shown(result: Mapping[str, Any], value: float, signed: bool = False) -> str:
     return f"{100 * value:+.1f} points" if signed else f"{100 * value:.1f} %"
 
 
+def measures(result: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What is measured of each arm: name -> the tasks that it is the mean over. The metric alone, over all tasks (), unless the comparisons are over
+    different ones."""
+    over = list(dict.fromkeys(tuple(comparison.get("tasks", ())) for comparison in result["comparisons"]))
+    return {", ".join(tasks): tasks for tasks in over} if len(over) > 1 else {result["metric"]: ()}
+
+
+def of_seeds(arm: Mapping[str, Any], tasks: tuple[str, ...] = ()) -> list[float]:
+    """One value a seed: the mean over these tasks (none: the metric, which is that over all) of the mean over repeats."""
+    if not tasks:
+        return [run["metric"] for run in arm["runs"]]
+    return [statistics.fmean(statistics.fmean(run["tasks"][task]) for task in tasks) for run in arm["runs"]]
+
+
+def compared_words(result: Mapping[str, Any], comparison: Mapping[str, Any], minus: str = "-") -> str:
+    """droppos - mae on mirrored; where all comparisons are over the same tasks, the arms alone."""
+    on = f" on {', '.join(comparison['tasks'])}" if len(measures(result)) > 1 else ""
+    if comparison.get("base"):
+        share = f"{100 * comparison['share']:.0f} % of what {comparison['b']} gains over {comparison['base']}"
+        return f"gain of {comparison['a']} over {comparison['base']} {minus} {share}{on}"
+    return f"{comparison['a']} {minus} {comparison['b']}{on}"
+
+
 def difference_words(result: Mapping[str, Any], comparison: Mapping[str, Any]) -> str:
     """+3.1 points (95 % interval +1.2 to +5.0, 3 seeds)."""
     difference = shown(result, comparison["difference"], signed=True)
@@ -51,7 +79,7 @@ def verdict_words(result: Mapping[str, Any]) -> str:
     """One line for a list: "cpu: reproduced, +3.1 points (...)"."""
     deciding = next((comparison for comparison in result["comparisons"] if comparison.get("decides", True)), None)
     words = f"{result['preset']}: {result.get('verdict') or (deciding or {}).get('verdict', 'no verdict')}"
-    return words if deciding is None else f"{words}, {deciding['a']} - {deciding['b']} {difference_words(result, deciding)}"
+    return words if deciding is None else f"{words}, {compared_words(result, deciding)} {difference_words(result, deciding)}"
 
 
 def table_lines(folder: Path | None = None) -> list[str]:
@@ -67,7 +95,7 @@ def table_lines(folder: Path | None = None) -> list[str]:
                 result["slug"],
                 result["preset"],
                 result["metric"],
-                f"{comparison['a']} - {comparison['b']}",
+                compared_words(result, comparison),
                 difference_words(result, comparison),
                 verdict if comparison.get("decides", True) else f"{verdict} (shown beside)",
                 result["paper"]["value"],

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.claims._committed import shown
+from headstart.claims._committed import compared_words, measures, of_seeds, shown
 from headstart.core.errors import MissingDependency
 from headstart.tasks.metrics import paired_difference
 
@@ -41,23 +41,28 @@ def draw(result: Mapping[str, Any]) -> bytes:
         "ytick.color": INK,
     }
     scale = 100 if result["percent"] else 1
-    arms, comparisons = result["arms"], result["comparisons"]
+    comparisons, measured = result["comparisons"], measures(result)
+    of_arms = [  # one row an arm; where comparisons are over different tasks, one for each of those
+        (f"{arm['arm']} on {name}" if len(measured) > 1 else arm["arm"], of_seeds(arm, tasks))
+        for name, tasks in measured.items()
+        for arm in result["arms"]
+    ]
     with matplotlib.rc_context(style):
-        height = 1.9 + 0.45 * (len(arms) + len(comparisons) + 1)
+        height = 1.9 + 0.45 * (len(of_arms) + len(comparisons) + 1)
         figure = Figure(figsize=(9, height), layout="constrained", facecolor="white")
         FigureCanvasSVG(figure)
-        upper, lower = figure.subplots(2, 1, height_ratios=[len(arms) + 0.6, max(len(comparisons), 1) + 0.6])
+        upper, lower = figure.subplots(2, 1, height_ratios=[len(of_arms) + 0.6, max(len(comparisons), 1) + 0.6])
         unit = " (%)" if result["percent"] else ""
         figure.suptitle(f"{result['slug']}, preset {result['preset']}: {result['verdict']}", x=0.01, ha="left", fontsize=14, fontweight="bold")
-        for at, arm in enumerate(reversed(arms)):
-            values = scale * np.array([run["metric"] for run in arm["runs"]])
+        for at, (_, of_arm) in enumerate(reversed(of_arms)):
+            values = scale * np.array(of_arm)
             mean, interval = paired_difference(values.tolist(), [0.0] * len(values))
             if interval is not None:
                 upper.plot(interval, [at, at], color=ACCENT, linewidth=2, solid_capstyle="round", alpha=0.5)
             upper.scatter(values, [at] * len(values), s=36, facecolors="white", edgecolors=ACCENT, linewidths=1.5, zorder=3)
             upper.plot([mean, mean], [at - 0.25, at + 0.25], color=INK, linewidth=2, zorder=4)
-        upper.set_yticks(range(len(arms)), [arm["arm"] for arm in reversed(arms)])
-        upper.set_ylim(-0.6, len(arms) - 0.4)
+        upper.set_yticks(range(len(of_arms)), [name for name, _ in reversed(of_arms)])
+        upper.set_ylim(-0.6, len(of_arms) - 0.4)
         upper.set_xlabel(f"{result['metric']}{unit}")
         for at, comparison in enumerate(reversed(comparisons)):
             colour = COLOUR_OF_VERDICT[comparison["verdict"]]
@@ -67,7 +72,7 @@ def draw(result: Mapping[str, Any]) -> bytes:
             label = f"{shown(result, comparison['difference'], signed=True)}  {comparison['verdict']}"
             lower.annotate(label, (scale * comparison["difference"], at), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=11)
         lower.axvline(0, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        lower.set_yticks(range(len(comparisons)), [f"{one['a']} − {one['b']}" for one in reversed(comparisons)])
+        lower.set_yticks(range(len(comparisons)), [compared_words(result, one, "−") for one in reversed(comparisons)])
         lower.set_ylim(-0.6, max(len(comparisons), 1) - 0.2)
         lower.set_xlabel(f"difference paired by seed{' (points)' if result['percent'] else ''}")
         figure.supxlabel("Ring: one seed. Upright line: the mean. Bars: 95 % intervals.", x=0.01, ha="left", fontsize=10, color=MUTED)

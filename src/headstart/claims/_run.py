@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from headstart import methods
-from headstart.claims import load_claim
+from headstart.claims import load_claim, refuse_no_seeds
 from headstart.claims._claim import Arm, Claim, Guard, Model, Scale, Score, Split, Task, Use
 from headstart.claims._committed import results_folder
 from headstart.claims._record import Record, identity
@@ -66,8 +66,7 @@ def claim(
     scale = declared.scale(preset)
     if only_arm is not None and only_arm not in (names := [arm.name for arm in scale.arms]):
         raise UsageError(f"The claim {declared.slug} has no arm '{only_arm}' at preset {preset}.", f"Its arms: {', '.join(names)}.")
-    if seeds is not None and seeds < 1:
-        raise UsageError(f"--seeds is {seeds}.", "Give at least 1.")
+    refuse_no_seeds(seeds)
     folder = Path(out) if out is not None else Path("runs") / "claims" / f"{declared.slug}-{preset}"
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", "runs this claim"):

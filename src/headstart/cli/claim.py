@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from headstart.claims import checked_claim, claim_names
+from headstart.claims import checked_claim, checked_preset, claim_names, refuse_no_seeds
 from headstart.core.errors import UsageError
 
 HELP = "test a paper's central claim: its arms at equal training FLOPs, several seeds, a verdict; the same command continues"
@@ -32,13 +32,15 @@ def run(args: argparse.Namespace) -> int:
     if args.all and args.out is not None:
         raise UsageError("--out names the folder of one claim.", "Leave it out: each claim of --all has its own under runs/claims/.")
     slugs = claim_names() if args.all else [checked_claim(args.slug)]
+    preset = checked_preset(args.preset)
+    refuse_no_seeds(args.seeds)
     from headstart.claims._run import claim
 
     say = lambda line: print(line, file=sys.stderr if args.json else sys.stdout, flush=True)  # noqa: E731
     found = [
         claim(
             slug,
-            args.preset,
+            preset,
             out=args.out,
             seeds=args.seeds,
             only_arm=args.only_arm,

@@ -8,12 +8,13 @@ import json
 import re
 import sys
 import textwrap
+from statistics import fmean
 from typing import Any
 
 from headstart import methods
 from headstart.catalog import Card, card, implementation
 from headstart.catalog.card import DATA_KINDS
-from headstart.claims._committed import difference_words, read_results, shown
+from headstart.claims._committed import compared_words, difference_words, measures, of_seeds, read_results, shown
 from headstart.cli._flags import flags_of
 from headstart.verbs.config import flag, preset_config
 
@@ -110,9 +111,11 @@ def _field(label: str, text: str) -> list[str]:
 
 def _result(result: dict[str, Any]) -> list[str]:
     lines = [f"  preset {result['preset']}, {result['metric']} on {result['data']['name']}, {result['date']}, {result['hardware']}"]
-    lines.append("    " + ", ".join(f"{arm['arm']} {shown(result, arm['mean'])}" for arm in result["arms"]))
+    for name, tasks in (columns := measures(result)).items():
+        on = f"on {name}: " if len(columns) > 1 else ""
+        lines.append(f"    {on}" + ", ".join(f"{arm['arm']} {shown(result, fmean(of_seeds(arm, tasks)))}" for arm in result["arms"]))
     for comparison in result["comparisons"]:
-        line = f"{comparison['a']} minus {comparison['b']}: {difference_words(result, comparison)}: {comparison['verdict']}"
+        line = f"{compared_words(result, comparison, 'minus')}: {difference_words(result, comparison)}: {comparison['verdict']}"
         why = f" ({comparison['why']})" if comparison["why"] else ""
         lines += textwrap.wrap(line + why, WIDTH, initial_indent="    ", subsequent_indent="      ")
     return lines

@@ -166,23 +166,30 @@ def claim(content: dict[str, Any], path: Path) -> Evidence:
     slug, preset, metric = text(content["slug"]), text(content.get("preset")), text(content.get("metric"))
     data, paper = mapping(content.get("data")), mapping(content.get("paper"))
     percent = content.get("percent") is True
-    arms = [_claim_arm(mapping(arm)) for arm in listed(content.get("arms"))]
+    comparisons = [mapping(one) | {"tasks": list(map(text, listed(mapping(one).get("tasks"))))} for one in listed(content["comparisons"])]
+    measured = list(dict.fromkeys(tuple(one["tasks"]) for one in comparisons))
+    several = len(measured) > 1  # comparisons over different tasks: an arm has a figure for each (docs/claims.md)
+    arms = [
+        _claim_arm(mapping(arm), tasks, f" on {', '.join(tasks)}" if several else "")
+        for tasks in (measured if several else [()])
+        for arm in listed(content.get("arms"))
+    ]
     by_name = {arm.name: arm for arm in arms}
     evidence = Evidence(path, "claim", f"{slug}, preset {preset}", slugs=(slug,), metric=metric, percent=percent, arms=arms)
     evidence.sentence = text(content.get("sentence")) or text(content["claim"])
-    for comparison in map(mapping, listed(content["comparisons"])):
-        a, b = text(comparison.get("a")), text(comparison.get("b"))
+    for comparison in comparisons:
+        a, b, over = text(comparison.get("a")), text(comparison.get("b")), ", ".join(comparison["tasks"])
         verdict = text(comparison.get("verdict"))
-        spent = by_name.get(a, Arm(a, []))
+        spent = by_name.get(f"{a} on {over}" if several else a, Arm(a, []))
         evidence.findings.append(
             Finding(
-                a, b, metric, text(data.get("name")), finite(comparison.get("difference")), pair(comparison.get("ci95")),
+                a, b, over if several else metric, text(data.get("name")), finite(comparison.get("difference")), pair(comparison.get("ci95")),
                 verdict, TONES.get(verdict, "open"), "", "claim", (slug,), spent.flops, spent.seconds, percent,
                 content.get("higher_is_better") is not False, spent.mean,
             )
         )  # fmt: skip
         if why := text(comparison.get("why")):
-            evidence.notes.append(f"{a} over {b}: {why}.")
+            evidence.notes.append(f"{a} over {b}{f' on {over}' if several else ''}: {why}.")
     evidence.verdict = text(content.get("verdict")) or (evidence.findings[0].verdict if evidence.findings else "")
     evidence.facts = labelled(
         ("Claim", content["claim"]),
@@ -198,12 +205,14 @@ def claim(content: dict[str, Any], path: Path) -> Evidence:
     return evidence
 
 
-def _claim_arm(arm: dict[str, Any]) -> Arm:
+def _claim_arm(arm: dict[str, Any], tasks: tuple[str, ...], on: str) -> Arm:
+    """Its figures: the mean over these tasks; none: the metric."""
     runs = [mapping(run) for run in listed(arm.get("runs"))]
+    scores = [mapping(run.get("tasks")) for run in runs]
     unequal = text(arm.get("unequal"))
     return Arm(
-        text(arm.get("arm")),
-        [finite(run.get("metric")) for run in runs],
+        text(arm.get("arm")) + on,
+        [mean_of(mean_of(listed(of_run.get(task))) for task in tasks) for of_run in scores] if tasks else [finite(run.get("metric")) for run in runs],
         mean_of(run.get("train_flops") for run in runs),
         mean_of(run.get("wall_s") for run in runs),
         note=unequal,

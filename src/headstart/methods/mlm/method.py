@@ -144,7 +144,7 @@ class MLM(TextMethod):
 
     @torch.no_grad()
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
-        """The text with each hidden token as [guess|truth]. A person's own [MASK] is filled; where there is none, tokens are hidden at random."""
+        """The text with each hidden token as [guess|truth]. A person's own [MASK] becomes [guess]; where there is none, tokens are hidden at random."""
         mask_id = self.special_ids["mask"]
         asked = batch["input_ids"] == mask_id
         if own_text and bool(asked.any()):
@@ -159,7 +159,8 @@ class MLM(TextMethod):
             pieces = [str(self.tokenizer.id_to_token(i)) for i in row]
             for place, weight, guess in zip(places, used, guessed, strict=True):
                 if weight:
-                    pieces[place] = f"[{self.tokenizer.id_to_token(guess)}|{pieces[place]}]"
+                    truth = "" if row[place] == mask_id else f"|{pieces[place]}"
+                    pieces[place] = f"[{self.tokenizer.id_to_token(guess)}{truth}]"
             lines.append(" ".join(pieces).replace(" ##", "").replace("[PAD]", "").strip())
         return lines
 
