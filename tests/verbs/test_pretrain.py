@@ -58,7 +58,7 @@ def trainer_of(slug: str, store: Path, folder: Path, **settings: Any) -> Trainer
     corpus = open_corpus(method_class, config, folder, None)
     torch.manual_seed(0)
     method = method_class(config.method, corpus.store, None)
-    loader = Loader(corpus.mixture(config), 8)
+    loader = Loader(corpus.mixture(config, method), 8)
     device = torch.device("cpu")
     trial = Trial(
         method, config.optimizer, global_batch=8, load=loader.batch, device=device, seed=0, tokens_per_row=loader.tokens_per_row, seconds=0.01

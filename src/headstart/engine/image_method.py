@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from headstart.backbones.vit import ViT, ViTConfig
+from headstart.backbones.vit_blocks import Block
 from headstart.core.errors import BadInput
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
 from headstart.data.image.config import ImageConfig
@@ -25,6 +27,29 @@ from headstart.engine.method import Batch, Context, Method
 from headstart.engine.pictures import Drawing
 
 
+class EncoderSizes(Protocol):
+    """What the Config of a method on images says of its encoder."""
+
+    image_size: int
+    patch_size: int
+    hidden_size: int
+    num_layers: int
+    num_heads: int
+
+
+def encoder_shape(sizes: EncoderSizes, channels: int, **more: Any) -> ViTConfig:
+    """The encoder of a method for images of so many channels; `more`: of `ViTConfig`."""
+    return ViTConfig(
+        image_size=(sizes.image_size, sizes.image_size),
+        patch_size=sizes.patch_size,
+        channels=channels,
+        hidden_size=sizes.hidden_size,
+        num_layers=sizes.num_layers,
+        num_heads=sizes.num_heads,
+        **more,
+    )
+
+
 class ImageMethod(Method):
     """A method whose batch is `images` [batch, channels, height, width] in the store's own type.
 
@@ -34,12 +59,14 @@ class ImageMethod(Method):
         init: an export to continue from.
 
     Attributes:
+        encoder: the network that is kept; a method whose encoder lies elsewhere overrides `backbone`, `embed` and `compile_parts`.
         mean, std: float32 [channels], of the training images, in the store's values.
         crop_scale, crop_ratio, flip: of `augmented`; MAE's and DropPos's values, a method with others sets its own.
     """
 
     DataConfig = ImageConfig
     data_group = "image"
+    encoder: ViT
     crop_scale: tuple[float, float] = (0.2, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
     flip: float = 0.5
@@ -83,8 +110,15 @@ class ImageMethod(Method):
     def reload(self, folder: Path) -> ImageMethod:
         return type(self)(self.config, self.store, init=folder)
 
+    @property
+    def augments(self) -> bool:
+        return self.crop_scale[0] < 1 or self.flip > 0
+
     def augmented(self, batch: Batch, ctx: Context) -> Tensor:
-        """float32 [batch, channels, image_size, image_size], normalised: a random part of each image, half of them mirrored."""
+        """float32 [batch, channels, image_size, image_size], normalised: a random part of each image, half of them mirrored; the whole where the
+        settings neither crop nor mirror."""
+        if not self.augments:
+            return self.plain(batch)
         size = self.config.image_size
         cut = random_resized_crop_flip(batch["images"], ctx.rng, size, self.crop_scale, self.crop_ratio, self.flip)
         return normalize(cut, self.mean, self.std)
@@ -92,6 +126,26 @@ class ImageMethod(Method):
     def plain(self, batch: Batch) -> Tensor:
         """float32 [batch, channels, image_size, image_size], normalised: the whole of each image."""
         return normalize(resize(batch["images"], self.config.image_size), self.mean, self.std)
+
+    def encoder_input(self, batch: Batch, ctx: Context) -> Tensor:
+        """[batch, channels, height, width]: the images of a training step as the encoder gets them."""
+        return self.augmented(batch, ctx)
+
+    def feature(self, batch: Batch, ctx: Context, pooling: Literal["class", "mean"] = "class") -> Tensor:
+        encoder = cast(ViT, self.backbone())
+        return encoder.pool(encoder(self.encoder_input(batch, ctx)), pooling)
+
+    def backbone(self) -> nn.Module:
+        return self.encoder
+
+    def embed(self, batch: Batch) -> Tensor:
+        """[batch, dim]: the mean of all tokens of the whole image."""
+        return self.encoder.pool(self.encoder(self.plain(batch)))
+
+    def compile_parts(self) -> None:
+        for module in self.modules():
+            if isinstance(module, Block):
+                module.compile()
 
     def pictures(self, batch: Batch, ctx: Context) -> Tensor | None:
         """float32 [batch, channels, height, width], normalised: what `picture_caption` says, panel beside panel; None: nothing to draw."""

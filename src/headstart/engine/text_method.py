@@ -18,7 +18,7 @@ from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.sources import find_inputs
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
 from headstart.data.text.tokenizer import FAILS, described, library_errors, load_tokenizer
-from headstart.engine.method import Batch, Method
+from headstart.engine.method import Batch, Context, Method
 from headstart.interop.transformers_io import learned_positions
 
 
@@ -125,6 +125,10 @@ class TextMethod(Method):
 
     def embed(self, batch: Batch) -> Tensor:
         return mean_pool(self.hidden_states(batch), batch.get("attention_mask"))
+
+    def feature(self, batch: Batch, ctx: Context, pooling: Literal["class", "mean"] = "class") -> Tensor:
+        hidden = self.hidden_states(batch)
+        return mean_pool(hidden, batch.get("attention_mask")) if pooling == "mean" else hidden[:, 0]
 
 
 def check_network(hidden_size: int, num_layers: int, num_heads: int, dropout: float, sequence_length: int) -> None:

@@ -175,7 +175,7 @@ def measure_speed(wanted: Candidate, minutes: float, starts: Path) -> Method:
     method, corpus = built(wanted, None)
     started = time.perf_counter()  # the data is prepared: this is what a start costs each time
     device = resolve_device(config.device)
-    loader = Loader(corpus.mixture(config), config.global_batch)
+    loader = Loader(corpus.mixture(config, method), config.global_batch)
     threads = torch.get_num_threads()
     try:
         trial = new_trial(method.to(device), loader, config, device, SPEED_SECONDS)

@@ -37,10 +37,10 @@ class Corpus:
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.train)
 
-    def mixture(self, config: PretrainConfig) -> Mixture:
-        """The endless order of rows."""
+    def mixture(self, config: PretrainConfig, method: Method) -> Mixture:
+        """The endless order of rows, with what the method or an intervention around it says of each."""
         weights = config.mixture.weights or None
-        return Mixture(self.train, weights, config.seed, by=config.mixture.by if weights else "rows")
+        return Mixture(method.training_rows(self.train), weights, config.seed, by=config.mixture.by if weights else "rows")
 
     def held_out_batches(self, batch: int, limit: int) -> list[Batch]:
         """The first held-out rows of each store, `limit` in all, as CPU batches."""

@@ -83,10 +83,11 @@ def replay(run: str | Path, step: int, *, device: str | None = None, say: Callab
             init = None
             if config.init is not None:  # with a checkpoint only the shape of the network is needed
                 init = (checkpoint_export(place) if found else None) or resolve_init(config.init)
+            method = build_method(method_class, config, corpus.store, init).to(where)
             trainer = Trainer(
-                build_method(method_class, config, corpus.store, init).to(where),
+                method,
                 RunFolder(Path(scratch) / "run"),
-                Loader(corpus.mixture(config), config.global_batch),
+                Loader(corpus.mixture(config, method), config.global_batch),
                 held_out=None,
                 optimizer=config.optimizer,
                 schedule=config.schedule,

@@ -70,6 +70,15 @@ class CausalLM(TextMethod):
     def hidden_states(self, batch: Batch) -> Tensor:
         return self.model.base_model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
 
+    def feature(self, batch: Batch, ctx: Context, pooling: Literal["class", "mean"] = "class") -> Tensor:
+        """class: the last token, which alone has seen the whole row; the first one has seen nothing but itself."""
+        if pooling == "mean":
+            return super().feature(batch, ctx, pooling)
+        hidden, mask = self.hidden_states(batch), batch.get("attention_mask")
+        if mask is None:
+            return hidden[:, -1]
+        return hidden[torch.arange(len(hidden), device=hidden.device), mask.sum(1) - 1]
+
     def backbone(self) -> nn.Module:
         return self.model.base_model
 
