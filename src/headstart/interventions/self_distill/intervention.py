@@ -29,7 +29,7 @@ from headstart.engine.distributed import local
 from headstart.engine.guard import first_nonfinite
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.trial import spans
-from headstart.interventions.base import Around
+from headstart.interventions.base import Around, inside
 from headstart.interventions.self_distill.config import SelfDistillConfig
 from headstart.interventions.self_distill.rows import ROW, NumberedRows, numbered
 
@@ -92,7 +92,7 @@ class SelfDistill(Around):
         if config.decoder_steps:
             backbone = {id(parameter) for parameter in self.backbone().parameters()}
             outside = {name for name, parameter in self.inner.named_parameters() if id(parameter) not in backbone}
-            found.append(Phase(DECODER, config.decoder_steps, trainable=lambda name: name.removeprefix("inner.") in outside))
+            found.append(inside(Phase(DECODER, config.decoder_steps, trainable=lambda name: name in outside)))
         left = max(1, total_steps - config.decoder_steps)
         length = max(1, left // len(stages))
         for number, stage in enumerate(stages):
@@ -102,19 +102,14 @@ class SelfDistill(Around):
                 begins = place == 0
                 found.append(
                     dataclasses.replace(
-                        phase,
+                        inside(phase),
                         name=f"{stage}: {phase.name}" if len(self.own_phases) > 1 else stage,
                         steps=None if last and phase.steps is None else stop - start,
-                        trainable=self._trainable(phase),
                         on_start=self._start(stage, phase.on_start) if begins else phase.on_start,
                         restarts=phase.restarts or (begins and bool(found)),
                     )
                 )
         return found
-
-    def _trainable(self, phase: Phase) -> Callable[[str], bool]:
-        own = phase.trainable
-        return lambda name: name.startswith("inner.") and (own is None or own(name.removeprefix("inner.")))
 
     def _start(self, stage: str, then: Callable[[], None] | None) -> Callable[[], None]:
         """What happens when a stage begins: whoever was trained becomes the teacher, and the method is theta_init again."""
