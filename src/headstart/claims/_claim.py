@@ -40,13 +40,16 @@ class Arm:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `PretrainConfig` in which this arm differs from the scale's, by dotted name: {"method.arm": "mlm"}."""
     trained: bool = True
-    """False: the network as it is before step 1. It costs no FLOPs and is left out of the equality of FLOPs."""
+    """False: the network as it is before step 1, or the `start` itself. It is left out of the equality of FLOPs."""
     start: Arm | None = None
-    """An arm that is pre-trained first (once a seed, at the scale's first learning rate). This one continues from its export; its FLOPs count."""
+    """An arm that is pre-trained first (once a seed, at its own or the scale's first learning rate). This one continues from its export; its FLOPs
+    count. A start with one seed is shared by all seeds."""
     corpus: str = "train"
     """Which of `Data.corpora` it is pre-trained on."""
     seeds: int | None = None
     """Pre-training seeds; None: those of the scale."""
+    learning_rate: float | None = None
+    """Its pre-training rate; None: the best of the scale's."""
     unequal: str = ""
     """Why its training FLOPs may differ from the others'. It stands beside the result. Empty: they may not."""
 
@@ -64,6 +67,8 @@ class Scale:
     """Fields of `PretrainConfig` that every pre-training has, by dotted name; also `preset` of the method, and the budget."""
     repeats: int = 1
     """Measurements of each pre-trained model on each task, averaged."""
+    comparisons: tuple[Comparison, ...] | None = None
+    """Instead of those of the claim, where this preset has other tasks."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What the claim's own functions need to know: numbers of labels, epochs ..."""
 
@@ -103,6 +108,8 @@ class Score:
     order of items is that of the data, the same for every arm."""
     stuck: str | None = None
     """What is the matter with a downstream training that never left its start ("it says 'good' for every record")."""
+    beside: Mapping[str, float] = field(default_factory=dict)
+    """Further figures of the same measurement (BLEU beside a loss): shown, compared with nothing."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +187,11 @@ class Comparison:
     """not worse: the paper's side is a difference above -margin."""
     tasks: tuple[str, ...] = ()
     """Those that the metric is the mean over; empty: all."""
+    base: str = ""
+    """An arm from which both count: a minus base against `share` of b minus base. "a keeps 80 % of what b gains over base": share 0.8."""
+    share: float = 1.0
+    gate: str = ""
+    """Where this difference is not surely on the paper's side, nothing is decided, for this reason."""
 
 
 @dataclass(frozen=True)
@@ -203,6 +215,8 @@ class Claim:
     """(model, data, device) -> what must hold of it. Called for every trained arm and seed."""
     notes: Callable[[Mapping[str, float]], list[str]] = lambda means: []
     """Arm -> mean metric; sentences that stand beside the result without a verdict."""
+    validity: Callable[[Mapping[str, Mapping[str, float]], Data], list[str]] = lambda scores, data: []
+    """(arm -> task -> mean test score, data) -> why nothing is decided, each in words; none: what the figures say stands."""
     higher_is_better: bool = True
     percent: bool = True
     """Shown in per cent and points; the JSON holds the metric as it is."""
@@ -215,4 +229,5 @@ class Claim:
 
     def comparisons_of(self, scale: Scale) -> list[Comparison]:
         names = {arm.name for arm in scale.arms}
-        return [comparison for comparison in self.comparisons if {comparison.a, comparison.b} <= names]
+        declared = self.comparisons if scale.comparisons is None else scale.comparisons
+        return [comparison for comparison in declared if {comparison.a, comparison.b, comparison.base or comparison.a} <= names]

@@ -87,10 +87,12 @@ def assemble(
     """The result, said to the person as well; its last line is the verdict in plain words."""
     by_name = {arm.arm.name: arm for arm in arms}
     comparisons = [
-        compared(claim, comparison, by_name[comparison.a].runs, by_name[comparison.b].runs)
+        compared(claim, comparison, *(by_name[name].runs for name in (comparison.a, comparison.b, comparison.base) if name))
         for comparison in claim.comparisons_of(scale)
-        if {comparison.a, comparison.b} <= by_name.keys()
+        if {comparison.a, comparison.b, comparison.base or comparison.a} <= by_name.keys()
     ]
+    scores = {arm.arm.name: mean_scores(arm.runs) for arm in arms}
+    hold_back(claim.comparisons_of(scale), comparisons, claim.validity(scores, data))
     decided = overall([comparison["verdict"] for comparison in comparisons if comparison["decides"]])
     means = {arm.arm.name: float(np.mean([run.metric() for run in arm.runs])) for arm in arms}
     machine = hardware.describe()
@@ -145,6 +147,7 @@ def arm_json(arm: ArmRuns) -> dict[str, Any]:
             "tokens": run.model.tokens,
             "wall_s": round(run.model.wall_s, 1),
             "tasks": {task: [score.value for score in scores] for task, scores in run.scores.items()},
+            "beside": besides(run),
             "guards": [asdict(guard) for guard in run.guards],
             "stuck": [f"{task}: {score.stuck}" for task, scores in run.scores.items() for score in scores if score.stuck],
         }
@@ -162,10 +165,14 @@ def arm_json(arm: ArmRuns) -> dict[str, Any]:
     return found | ({"unequal": arm.arm.unequal} if arm.arm.unequal else {})
 
 
-def compared(claim: Claim, comparison: Comparison, a: Sequence[SeedRun], b: Sequence[SeedRun]) -> dict[str, Any]:
-    """One comparison over the seeds that both arms have. A failed guard of either arm makes it inconclusive, whatever the figures say."""
+def compared(claim: Claim, comparison: Comparison, a: Sequence[SeedRun], b: Sequence[SeedRun], base: Sequence[SeedRun] = ()) -> dict[str, Any]:
+    """One comparison over the seeds that its arms have. A failed guard of either arm makes it inconclusive, whatever the figures say."""
     pairs = list(zip(a, b, strict=False))
     ours, theirs = zip(*((x.metric(comparison.tasks), y.metric(comparison.tasks)) for x, y in pairs), strict=True)
+    if comparison.base:  # a - base against share (b - base), which is a against share b + (1 - share) base
+        start = [run.metric(comparison.tasks) for run in base]
+        pairs, ours = pairs[: len(start)], ours[: len(start)]
+        theirs = tuple(comparison.share * value + (1 - comparison.share) * of_base for value, of_base in zip(theirs, start, strict=False))
     found = difference(ours, theirs)
     failures = [failure for run in (run for pair in pairs for run in pair) if run.model.arm.trained for failure in run.failures()]
     decided: Verdict = verdict(found.interval, comparison.margin, claim.higher_is_better, comparison.claimed)
@@ -185,7 +192,9 @@ def compared(claim: Claim, comparison: Comparison, a: Sequence[SeedRun], b: Sequ
         "tasks": list(comparison.tasks or a[0].scores),
         "difference": found.mean,
         "ci95": None if found.interval is None else list(found.interval),
-        "ci95_items": items_interval(comparison.tasks or tuple(a[0].scores), pairs),
+        "base": comparison.base,
+        "share": comparison.share,
+        "ci95_items": None if comparison.base else items_interval(comparison.tasks or tuple(a[0].scores), pairs),
         "detectable": found.detectable,
         "margin": comparison.margin,
         "claimed": comparison.claimed,
@@ -193,6 +202,26 @@ def compared(claim: Claim, comparison: Comparison, a: Sequence[SeedRun], b: Sequ
         "verdict": decided,
         "why": why,
     }
+
+
+def besides(run: SeedRun) -> dict[str, float]:
+    """"task: name" -> a further figure of the measurement, the mean over repeats."""
+    names = {f"{task}: {name}": (task, name) for task, scores in run.scores.items() for name in scores[0].beside}
+    return {shown: float(np.mean([score.beside[name] for score in run.scores[task]])) for shown, (task, name) in names.items()}
+
+
+def mean_scores(runs: Sequence[SeedRun]) -> dict[str, float]:
+    """Task -> the mean of its test scores over seeds and repeats."""
+    return {task: float(np.mean([score.value for run in runs for score in run.scores[task]])) for task in runs[0].scores}
+
+
+def hold_back(declared: Sequence[Comparison], comparisons: Sequence[dict[str, Any]], reasons: Sequence[str] = ()) -> None:
+    """Where a gate does not hold, or the claim has `reasons` of its own, what decides is inconclusive, for these reasons."""
+    of_pair = {(comparison["a"], comparison["b"]): comparison["verdict"] for comparison in comparisons if not comparison["decides"]}
+    closed = [gate.gate for gate in declared if gate.gate and of_pair.get((gate.a, gate.b), "reproduced") != "reproduced"] + list(reasons)
+    for comparison in comparisons:
+        if closed and comparison["decides"]:
+            comparison["verdict"], comparison["why"] = "inconclusive", "; ".join(closed)
 
 
 def items_interval(tasks: Sequence[str], pairs: Sequence[tuple[SeedRun, SeedRun]]) -> list[float] | None:
@@ -240,6 +269,9 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     head = [f"{result['metric']}:"] if len(columns) > 1 else []
     told = ["", *head, *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows), ""]
+    for name in result["arms"][0]["runs"][0]["beside"]:
+        means = {arm["arm"]: statistics.fmean(run["beside"][name] for run in arm["runs"]) for arm in result["arms"]}
+        told.append(f"{name}: {', '.join(f'{arm} {mean:.4g}' for arm, mean in means.items())}")
     for comparison in result["comparisons"]:
         items = comparison["ci95_items"]
         over_items = "" if items is None else f"; over test items {shown(result, items[0], True)} to {shown(result, items[1], True)}"
@@ -248,6 +280,12 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         told.append(f"{compared}{over_items}: {comparison['verdict']}{why}")
     told += [f"{name}: {value}" for name, value in anchor_words(result)]
     return [*told, *result["notes"], *result["leaks"], result["sentence"]]
+
+
+def spread_words(result: Mapping[str, Any], arm: Mapping[str, Any], tasks: tuple[str, ...]) -> str:
+    """82.3 % (81.9 %, 82.7 %): the mean of an arm, and each seed's value."""
+    values = of_seeds(arm, tasks)
+    return f"{shown(result, statistics.fmean(values))} ({', '.join(shown(result, value) for value in values)})"
 
 
 def anchor_words(result: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -270,9 +308,3 @@ def publish(result: Mapping[str, Any], place: Path, say: Callable[[str], None]) 
         return
     with atomic_write(place.with_name(place.name + ".svg")) as file:
         file.write(figure)
-def spread_words(result: Mapping[str, Any], arm: Mapping[str, Any], tasks: tuple[str, ...]) -> str:
-    """82.3 % (81.9 %, 82.7 %): the mean of an arm, and each seed's value."""
-    values = of_seeds(arm, tasks)
-    return f"{shown(result, statistics.fmean(values))} ({', '.join(shown(result, value) for value in values)})"
-
-

@@ -110,8 +110,8 @@ class _Claiming:
         """A comparison of what does not exist would be left out, or fail after hours."""
         arms = {arm.name for scale in self.claim.presets.values() for arm in scale.arms}
         tasks = {task.name for task in self.data.tasks}
-        for comparison in self.claim.comparisons:
-            if strange := ({comparison.a, comparison.b} - arms) | (set(comparison.tasks) - tasks):
+        for comparison in self.claim.comparisons if self.scale.comparisons is None else self.scale.comparisons:
+            if strange := ({comparison.a, comparison.b, comparison.base or comparison.a} - arms) | (set(comparison.tasks) - tasks):
                 raise UsageError(f"The claim {self.claim.slug} compares {', '.join(sorted(strange))}, which it does not have.", "Correct its file.")
 
     def run(self) -> dict[str, Any]:
@@ -126,10 +126,10 @@ class _Claiming:
         return assemble(self.claim, self.preset, self.scale, self.data, runs, self.whole, self.device, self.say)
 
     def plan(self) -> str:
-        trained = [arm for arm in self.arms if arm.trained]
-        rates = len(self.scale.learning_rates)
-        pretrainings = sum(self.seeds[arm.name] + rates - 1 for arm in trained)
-        dev = sum((rates if arm.trained else 1) * len(task.settings) for arm in self.arms for task in self.tuned(arm))
+        rates = {arm.name: len(self.rates(arm)) if arm.trained else 1 for arm in self.arms}
+        starts = {arm.start.name: min(self.seeds[arm.name], self.scale.seeds_of(arm.start)) for arm in self.arms if arm.start is not None}
+        pretrainings = sum(self.seeds[arm.name] + rates[arm.name] - 1 for arm in self.arms if arm.trained) + sum(starts.values())
+        dev = sum(rates[arm.name] * len(task.settings) for arm in self.arms for task in self.tuned(arm))
         test = sum(self.seeds.values()) * len(self.data.tasks) * self.scale.repeats
         self.total = pretrainings + dev + test
         return (
@@ -156,15 +156,17 @@ class _Claiming:
         return self.models[key]
 
     def made(self, arm: Arm, rate: float | None, seed: int) -> Model:
-        start = None if arm.start is None else self.model(arm.start, self.scale.learning_rates[0], seed)
+        start = self.start_of(arm, seed)
         settings: dict[str, Any] = {**self.scale.settings, **arm.settings}
         preset = settings.pop("preset", "tiny")
         settings |= {"seed": seed, "device": self.device} | ({} if start is None else {"init": start.folder})
         sources: list[str | Path] = [str(path) for path in self.data.corpora[arm.corpus]]
         if not arm.trained:
             folder = self.folder / "runs" / f"{arm.name}-seed-{seed}"
-            if not (folder / "export").is_dir():
-                export_untrained(arm.method, preset, sources, folder, settings)
+            if start is not None:
+                put_export(folder, lambda half: shutil.copytree(start.export, half))
+                return Model(arm, seed, folder, None, start.flops, start.tokens, start.wall_s, 0.0)
+            put_export(folder, lambda half: export_untrained(arm.method, preset, sources, folder, half, settings))
             return Model(arm, seed, folder, None, 0.0, 0, 0.0, 0.0)
         folder = self.folder / "runs" / f"{arm.name}-rate-{rate:g}-seed-{seed}"
         settings |= {"out": folder, "optimizer.learning_rate": rate}
@@ -178,11 +180,21 @@ class _Claiming:
             flops, tokens, wall_s = flops + start.flops, tokens + start.tokens, wall_s + start.wall_s
         return Model(arm, seed, folder, rate, flops, tokens, wall_s, step_flops)
 
+    def start_of(self, arm: Arm, seed: int) -> Model | None:
+        """What an arm continues from: of a start with fewer seeds the last one."""
+        if arm.start is None:
+            return None
+        return self.model(arm.start, self.rates(arm.start)[0], min(seed, self.scale.seeds_of(arm.start) - 1))
+
+    def rates(self, arm: Arm) -> tuple[float, ...]:
+        """The pre-training rates that an arm tries."""
+        return self.scale.learning_rates if arm.learning_rate is None else (arm.learning_rate,)
+
     # --- choices, on dev with seed 0 ---------------------------------------------------------------------------------------------------------
 
     def tuned(self, arm: Arm) -> list[Task]:
         """The tasks with something to choose for this arm: a setting of theirs, or its pre-training rate."""
-        many_rates = arm.trained and len(self.scale.learning_rates) > 1
+        many_rates = arm.trained and len(self.rates(arm)) > 1
         return [task for task in self.data.tasks if many_rates or len(task.settings) > 1]
 
     def dev_scores(self, arm: Arm, rate: float | None) -> dict[str, dict[str, float]]:
@@ -200,9 +212,9 @@ class _Claiming:
         """The pre-training rate with the best mean dev score of its tasks, each at its best setting; and what was tried."""
         if not arm.trained:
             return None, {}
-        rates = {f"{rate:g}": rate for rate in self.scale.learning_rates}
+        rates = {f"{rate:g}": rate for rate in self.rates(arm)}
         if len(rates) == 1:
-            return self.scale.learning_rates[0], {}
+            return self.rates(arm)[0], {}
         tried: dict[str, Any] = {}
         for name, rate in rates.items():
             scores = self.dev_scores(arm, rate)
@@ -246,17 +258,25 @@ def is_done(folder: Path) -> bool:
     return (folder / "run.json").exists() and read_run(folder).get("status") == "done" and (folder / "export").is_dir()
 
 
-def export_untrained(method: str, preset: str, sources: Sequence[str | Path], folder: Path, settings: dict[str, Any]) -> None:
-    """`folder/export`: the network of a run with these settings as it is before step 1."""
+def put_export(folder: Path, write: Callable[[Path], object]) -> None:
+    """`folder/export`, written beside its place; once."""
+    if (folder / "export").is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    half = folder / ".export-writing"
+    shutil.rmtree(half, ignore_errors=True)
+    write(half)
+    half.rename(folder / "export")
+
+
+def export_untrained(method: str, preset: str, sources: Sequence[str | Path], folder: Path, place: Path, settings: dict[str, Any]) -> None:
+    """Into `place`: the network of a run in `folder` with these settings as it is before step 1."""
     method_class = methods.load(method)
     _, chosen = preset_config(method_class, preset)
     config = replace_nested(chosen, {"data": tuple(map(str, sources)), "out": folder, **settings})
     network = build_method(method_class, config, open_corpus(method_class, config, folder, None).store, None).eval()
-    half = folder / ".export-writing"
-    shutil.rmtree(half, ignore_errors=True)
-    half.mkdir(parents=True)
-    network.export(half)
-    half.rename(folder / "export")
+    place.mkdir()
+    network.export(place)
 
 
 def _name(setting: Any) -> str:
