@@ -73,6 +73,24 @@ def test_a_readme_does_not_make_a_corpus(tmp_path: Path) -> None:
     assert contents.passed_over == {".md": 1}
 
 
+def test_pairs_are_told_by_names_by_stereo_folders_and_by_lists(tmp_path: Path) -> None:
+    for name in ("a_1.jpg", "a_2.jpg", "alone_1.jpg", "scene/IM0.png", "scene/im1.png"):
+        write(tmp_path / "names" / name)
+    for name in ("left/1.png", "left/2.png", "right/1.png", "right/2.png", "right/3.png"):
+        write(tmp_path / "rig" / name)
+    for name in ("image_2/000_10.png", "image_3/000_10.png"):
+        write(tmp_path / "kitti" / name)
+    write(tmp_path / "list" / "pairs.txt", "# views\na/1.jpg b/1.jpg\n")
+    write(tmp_path / "table" / "pairs.csv", "image1,image2\na.jpg,b.jpg\n")
+    found = {name: what_lies_here(tmp_path / name).kinds for name in ("names", "rig", "kitti", "list", "table")}
+    assert found["names"]["image pairs"] == 2
+    assert found["rig"] == {"images": 5, "image pairs": 2}, "the folders are sides of a rig, no classes"
+    assert found["kitti"]["image pairs"] == 1
+    assert found["list"] == {"image pairs": 1}
+    assert found["table"] == {"image pairs": 1}
+    assert [chosen.slug for chosen, _ in fitting(what_lies_here(tmp_path / "list"), cards())] == ["croco"]
+
+
 def test_one_folder_per_class_is_labelled(tmp_path: Path) -> None:
     for name in ("cats/1.jpg", "cats/2.jpg", "dogs/1.jpg"):
         write(tmp_path / "train" / name)

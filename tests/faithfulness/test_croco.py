@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from headstart.backbones.croco import Binocular, CroCoNet, DecoderConfig
 from headstart.backbones.positions import grid_coordinates, interpolate_positions, rope_2d, rotate
 from headstart.backbones.vit import ViTConfig
 from headstart.backbones.vit_blocks import patchify, take
@@ -23,10 +24,9 @@ from headstart.engine.flops import count_flops
 from headstart.engine.method import Context
 from headstart.engine.optim import build_optimizer
 from headstart.engine.schedules import ScheduleConfig, multiplier
-from headstart.methods.croco.checkpoint import DEFAULTS, find_croco, from_official, parse_call, to_official
+from headstart.interop.croco import DEFAULTS, find_croco, from_official, parse_call, to_official
 from headstart.methods.croco.config import PRESETS, V1_EPOCH, CroCoConfig
 from headstart.methods.croco.method import CroCo, kept_patches
-from headstart.methods.croco.network import Binocular, CroCoNet, DecoderConfig, encoder_outputs
 from headstart.objectives.patches import Split, normalise_patches, patch_errors
 
 SPLIT = Split(
@@ -329,7 +329,7 @@ def test_15_both_views_in_one_batch_or_two() -> None:
     with torch.no_grad():
         together = model.encoder(torch.cat([one, two]))
         torch.testing.assert_close(together, torch.cat([model.encoder(one), model.encoder(two)]), rtol=0, atol=1e-5)
-        torch.testing.assert_close(encoder_outputs(model.encoder, one)[-1], model.encoder(one), rtol=0, atol=1e-6)
+        torch.testing.assert_close(model.encoder.outputs(one)[-1], model.encoder(one), rtol=0, atol=1e-6)
         outputs = Binocular(model.encoder, model.decoder)(one, two)
     assert [list(output.shape) for output in outputs] == [[2, 16, 32]] * 2 + [[2, 16, 16]] * 3
 

@@ -26,8 +26,8 @@ from headstart.engine.config import OptimizerConfig
 from headstart.engine.method import Context
 from headstart.engine.optim import build_optimizer
 from headstart.engine.update import Update
+from headstart.interop.croco import croco_kwargs, to_official
 from headstart.interop.vit import load_vit, save_vit
-from headstart.methods.croco.checkpoint import croco_kwargs, to_official
 from headstart.methods.croco.config import PRESETS, CroCoConfig
 from headstart.methods.croco.method import CroCo
 

@@ -173,12 +173,31 @@ class ViT(nn.Module):
 
     def encode(self, tokens: Tensor, rotation: Rotation | None = None) -> Tensor:
         """Placed patches [batch, kept, dim] -> [batch, class token + kept, dim], after the last norm."""
-        if self.config.class_token:
-            first = self.cls_token if self.config.groups or not hasattr(self, "pos_embed") else self.cls_token + self.pos_embed[:, :1]
-            tokens = torch.cat([first.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        tokens = self._with_class_token(tokens)
         for block in self.blocks:
             tokens = block(tokens, rotation)
         return self.norm(tokens)
+
+    def outputs(self, images: Tensor) -> list[Tensor]:
+        """What dense tasks read: the patches [batch, rows * columns, dim] after every block, the last after `norm`. The class token is left out; of
+        groups of bands the mean is taken."""
+        grid = grid_of(images.shape[2], images.shape[3], self.config.patch_size)
+        tokens, places, rotation = self.embed(images), self.positions(grid), self.rotation(grid)
+        tokens = self._with_class_token(tokens if places is None else tokens + places)
+        found = []
+        for block in self.blocks:
+            tokens = block(tokens, rotation)
+            found.append(tokens)
+        found[-1] = self.norm(tokens)
+        found = [output[:, self.prefix :] for output in found]
+        groups = len(self.config.groups)
+        return [output.unflatten(1, (groups, -1)).mean(1) for output in found] if groups else found
+
+    def _with_class_token(self, tokens: Tensor) -> Tensor:
+        if not self.config.class_token:
+            return tokens
+        first = self.cls_token if self.config.groups or not hasattr(self, "pos_embed") else self.cls_token + self.pos_embed[:, :1]
+        return torch.cat([first.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
 
     def pool(self, features: Tensor, how: Pooling = "mean") -> Tensor:
         """[batch, dim] of what `forward` gives: the mean of the patch tokens (MAE's fine-tuning) or the class token.

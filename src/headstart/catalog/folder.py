@@ -35,7 +35,14 @@ ENDINGS: dict[str, str] = {
 }
 TABLES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"})
 COMPRESSED = frozenset({".gz", ".zst", ".bz2", ".xz"})
-PAIR_ENDS = (("_1", "_2"), ("_left", "_right"), ("_l", "_r"))
+PAIR_ENDS = (("_1", "_2"), ("_left", "_right"), ("_l", "_r"), ("im0", "im1"), ("left", "right"))
+"""Of the names of two views' images, before the suffix; small letters."""
+PAIR_FOLDERS = (("left", "right"), ("image_2", "image_3"), ("image_02", "image_03"), ("image_0", "image_1"), ("cam0", "cam1"), ("view1", "view2"))
+"""Of stereo rigs: KITTI, EuRoC and others."""
+PAIR_FIELDS = ("image1", "image2")
+"""Columns of a list of pairs."""
+MAX_LINE = 4096
+"""Bytes of a .txt file that are looked at: a list of pairs has two images in its first line."""
 NOTABLE_SHARE = 0.01  # of all bytes; every folder has a README or a list of files, which is not data to pre-train on
 MAX_FILES = 20_000
 MAX_RECORD = 1 << 20  # characters of the first record that are read
@@ -96,8 +103,9 @@ def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderCont
             passed_over[kind][ending] += 1
             n_bytes[kind] += size
 
-    kinds["labelled images"] += _in_class_folders(images_in, folder)
-    kinds["image pairs"] += _pairs(images_in)
+    sides = {side for pair in _stereo_folders(images_in) for side in pair}
+    kinds["labelled images"] += _in_class_folders({place: stems for place, stems in images_in.items() if place not in sides}, folder)
+    kinds["image pairs"] += _pairs(images_in) + sum(len({*images_in[one]} & {*images_in[two]}) for one, two in _stereo_folders(images_in))
     dropped = [kind for kind in ("text", "records") if n_bytes[kind] < NOTABLE_SHARE * n_bytes["all"]]
     for kind in dropped:
         del kinds[kind]
@@ -136,6 +144,8 @@ def _kinds_of_file(path: Path) -> tuple[str, tuple[str, ...]]:
             return ending, ("multiband",) if _tiff_bands(path) > 3 else ("images",)
         if ending == ".npz":
             return ending, _kinds_of_arrays({name.removesuffix(".npy") for name in zipfile.ZipFile(path).namelist()})
+        if ending == ".txt" and not compression and _lists_pairs(path):
+            return ending, ("image pairs",)
         if ending in TABLES:
             return ending, kinds_of_fields(_field_names(path, ending, compression))
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, csv.Error, RecursionError, NotImplementedError):
@@ -152,6 +162,8 @@ def kinds_of_fields(fields: Iterable[str]) -> tuple[str, ...]:
         return ("code",)
     if "html" in has:
         return ("html",)
+    if has >= set(PAIR_FIELDS):
+        return ("image pairs",)
     if has & {"image", "filepath"} and has & {"caption", "captions", "title"}:
         return ("captioned images",)
     if "audio" in has and has & {"text", "transcript"}:
@@ -242,11 +254,32 @@ def _in_class_folders(images_in: dict[Path, list[str]], top: Path) -> int:
     return sum(len(images_in[child]) for parent, group in siblings.items() if len(group) > 1 and parent not in images_in for child in group)
 
 
+def _stereo_folders(images_in: dict[Path, list[str]]) -> list[tuple[Path, Path]]:
+    """Folders whose paths differ only in one name of PAIR_FOLDERS, and that hold files of equal names."""
+    found = []
+    for place in images_in:
+        for i, part in enumerate(place.parts):
+            for one, two in PAIR_FOLDERS:
+                other = Path(*place.parts[:i], two, *place.parts[i + 1 :])
+                if part == one and other in images_in and {*images_in[place]} & {*images_in[other]}:
+                    found.append((place, other))
+    return found
+
+
+def _lists_pairs(path: Path) -> bool:
+    """Whether the first line that says something names two images."""
+    with path.open("rb") as stream:
+        lines = stream.read(MAX_LINE).decode("utf-8-sig", "replace").splitlines()
+    first = next((line.strip() for line in lines if line.strip() and not line.startswith("#")), "")
+    names = first.split("\t") if "\t" in first else first.split()
+    return len(names) == 2 and all(ENDINGS.get(Path(name).suffix.lower()) == "images" for name in names)
+
+
 def _pairs(images_in: dict[Path, list[str]]) -> int:
     """Images whose names differ only in an end of PAIR_ENDS."""
     count = 0
     for stems in images_in.values():
-        present = set(stems)
-        for first, second in PAIR_ENDS:
-            count += sum(stem.endswith(first) and stem.removesuffix(first) + second in present for stem in stems)
+        present = {stem.lower() for stem in stems}
+        partners = ([stem.removesuffix(one) + two for one, two in PAIR_ENDS if stem.endswith(one)] for stem in present)
+        count += sum(any(partner in present for partner in of_stem) for of_stem in partners)
     return count

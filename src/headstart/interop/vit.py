@@ -377,6 +377,18 @@ def load_vit(path: str | Path, **changes: Any) -> tuple[ViT, list[str]]:
     return network, load_encoder(network, found)
 
 
+def stated_statistics(folder: Path, channels: int) -> tuple[Tensor, Tensor] | None:
+    """float32 [channels] mean and deviation that a folder's `preprocessor_config.json` says, in the values of the images' files; None where it says
+    none, or of another number of channels."""
+    path = folder / "preprocessor_config.json"
+    found = read_json(path, MAX_CONFIG_BYTES) if path.is_file() else {}
+    mean, std = (found.get(name) for name in ("image_mean", "image_std")) if isinstance(found, dict) else (None, None)
+    if not isinstance(mean, list) or not isinstance(std, list) or not len(mean) == len(std) == channels:
+        return None
+    scale = 1.0 / float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 1.0
+    return torch.tensor(mean, dtype=torch.float32) * scale, torch.tensor(std, dtype=torch.float32) * scale
+
+
 def has_transformers_class(config: ViTConfig) -> bool:
     """Whether transformers' ViTModel computes the same."""
     return config.class_token and config.positions in ("sincos", "learned") and not config.groups

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.tasks.metrics import FEWEST_SEEDS, difference_range, paired_difference, standard_error
+from headstart.tasks.metrics import ANY, FEWEST_SEEDS, difference_range, paired_difference, standard_error
 
 PRETRAINED, RANDOM = "pretrained", "random"
 
@@ -49,13 +49,14 @@ class Result:
     """The outcome of `finetune`."""
 
     task: str
-    metric: str  # the one that decides; higher is better
+    metric: str  # the one that decides
     model: str
     arms: list[Arm]
     data: dict[str, Any]  # numbers of records, classes, dropped records
     leaks: list[str] = field(default_factory=list)  # sentences on test records that stand in the training data
     warnings: list[str] = field(default_factory=list)
     config: dict[str, Any] = field(default_factory=dict)
+    higher_is_better: bool = True
 
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.arm == name)
@@ -64,12 +65,13 @@ class Result:
         """Mean of pretrained - random paired by seed, and its 95 % t interval (None for fewer than three seeds); None without a baseline."""
         if len(self.arms) < 2:
             return None
-        return paired_difference(self.arm(PRETRAINED).values(self.metric), self.arm(RANDOM).values(self.metric), difference_range(self.metric))
+        bounds = difference_range(self.metric) if self.higher_is_better and self.metric != "r2" else ANY  # errors have no upper end, r2 no lower
+        return paired_difference(self.arm(PRETRAINED).values(self.metric), self.arm(RANDOM).values(self.metric), bounds)
 
     def verdict(self) -> str:
         """One sentence: did the head start help, and by how much?"""
         mine = self.arm(PRETRAINED)
-        has = f"{self.metric} {mine.mean(self.metric):.4f}"
+        has = f"{self.metric} {mine.mean(self.metric):.4f}{'' if self.higher_is_better else ' (lower is better)'}"
         compared = self.difference()
         if compared is None:
             return f"The network reaches {has}; without a random start beside it nothing can be said of what pre-training gave."
@@ -79,9 +81,12 @@ class Result:
             many = len(mine.runs)
             return f"{'One seed decides' if many == 1 else f'{many} seeds decide'} nothing: {against}. Use at least {FEWEST_SEEDS} seeds."
         within = f"{against} (95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}, {len(mine.runs)} seeds)"
-        if interval[0] > 0:
+        better, worse = interval[0] > 0, interval[1] < 0
+        if not self.higher_is_better:
+            better, worse = worse, better
+        if better:
             return f"The head start helps: {within}."
-        if interval[1] < 0:
+        if worse:
             return f"The head start hurts: {within}."
         return f"Whether the head start helps is open: {within}."
 
@@ -112,7 +117,7 @@ class Result:
         return {
             "task": self.task,
             "metric": self.metric,
-            "higher_is_better": True,
+            "higher_is_better": self.higher_is_better,
             "model": self.model,
             "data": self.data,
             "arms": [

@@ -35,6 +35,10 @@ DTYPES = ("uint8", "uint16", "float32")
 TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAKE_SMALLER = "Make it smaller, or raise --image.max-megapixels."
 NPY_MAGIC = b"\x93NUMPY"
+GDAL_NODATA = 42113
+"""The tag in which a GeoTIFF says what pixels without data hold."""
+WHOLE = 2**20
+"""A size that no image has: none is decoded smaller than it is."""
 
 Content: TypeAlias = bytes | np.ndarray
 
@@ -55,7 +59,7 @@ class Form:
         channels, size, dtype: of the result, [channels, size, size].
         colour: "rgb", "grey" or "bands".
         converts: colour images may become grey, because a person asked for grey.
-        fit, bands, layout, first_frame, max_pixels: see `ImageConfig`.
+        fit, bands, layout, first_frame, max_pixels, nodata: see `ImageConfig`.
     """
 
     channels: int
@@ -68,6 +72,7 @@ class Form:
     layout: Layout
     first_frame: bool
     max_pixels: int
+    nodata: str | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -100,11 +105,13 @@ class Decoded:
     Attributes:
         pixels: [channels, size, size].
         height, width: of the file.
+        missing: share of its pixels that had no data, and have the mean of their band now.
     """
 
     pixels: np.ndarray
     height: int
     width: int
+    missing: float = 0.0
 
 
 def require_libraries() -> None:
@@ -119,7 +126,20 @@ def form_of(content: Content, config: ImageConfig) -> Form:
     Raises:
         Unusable: it cannot be read.
     """
-    form = Form(
+    form = _of_config(config)
+    wants_bands = config.mode == "bands" or bool(config.bands)
+    opened = _opened(content, replace(form, colour="bands" if wants_bands else "rgb"))
+    planes = _planes(opened, form)
+    colour = "bands" if wants_bands else config.mode
+    if colour == "auto":
+        colour = "grey" if len(planes) == 1 else "rgb" if len(planes) == 3 and planes.dtype == np.uint8 else "bands"
+    channels = {"grey": 1, "rgb": 3, "bands": len(planes)}[colour]
+    return replace(form, channels=channels, dtype=str(planes.dtype), colour=colour)
+
+
+def _of_config(config: ImageConfig) -> Form:
+    """What the settings decide of a form before an image is seen."""
+    return Form(
         channels=1,
         size=config.size,
         dtype="uint8",
@@ -130,15 +150,8 @@ def form_of(content: Content, config: ImageConfig) -> Form:
         layout=config.layout,
         first_frame=config.animated == "first",
         max_pixels=int(config.max_megapixels * 1e6),
+        nodata=config.nodata,
     )
-    wants_bands = config.mode == "bands" or bool(config.bands)
-    opened = _opened(content, replace(form, colour="bands" if wants_bands else "rgb"))
-    planes = _planes(opened, form)
-    colour = "bands" if wants_bands else config.mode
-    if colour == "auto":
-        colour = "grey" if len(planes) == 1 else "rgb" if len(planes) == 3 and planes.dtype == np.uint8 else "bands"
-    channels = {"grey": 1, "rgb": 3, "bands": len(planes)}[colour]
-    return replace(form, channels=channels, dtype=str(planes.dtype), colour=colour)
 
 
 def decode(content: Content, form: Form) -> Decoded:
@@ -156,11 +169,37 @@ def decode(content: Content, form: Form) -> Decoded:
         height, width = opened.shape[1:]
     else:
         width, height = opened.size
-    if isinstance(opened, np.ndarray) or opened.mode in ("I;16", "F") or form.bands:
-        return Decoded(_fitted_planes(_coloured(_planes(opened, form), form), form), height, width)
+    if isinstance(opened, np.ndarray) or opened.mode in ("I;16", "F") or form.bands or form.nodata is not None:
+        planes, missing = _planes_and_gaps(opened, form)
+        return Decoded(_fitted_planes(_coloured(planes, form), form), height, width, missing)
     _refuse_dtype(np.dtype(np.uint8), form)
     pixels = np.asarray(_fitted_picture(_as_colours(opened, form), form))
     return Decoded(np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)), height, width)
+
+
+def whole_planes(content: Content, config: ImageConfig) -> np.ndarray:
+    """[bands, height, width]: all of an image at its own size, in its own type, masked where a GeoTIFF says that there is no data.
+
+    Raises:
+        as `decode`.
+    """
+    form = _of_config(config)
+    return _as_planes(_opened(content, replace(form, size=WHOLE, colour="bands" if config.mode == "bands" or config.bands else "rgb")))
+
+
+def decode_whole(content: Content, form: Form) -> np.ndarray:
+    """[channels, height, width]: an image in the colours and the type of its store, at its own size.
+
+    Raises:
+        as `decode`.
+    """
+    form = replace(form, size=WHOLE)
+    opened = _opened(content, form)
+    if isinstance(opened, np.ndarray) or opened.mode in ("I;16", "F") or form.bands:
+        return np.ascontiguousarray(_coloured(_planes(opened, form), form))
+    _refuse_dtype(np.dtype(np.uint8), form)
+    pixels = np.asarray(_as_colours(opened, form))
+    return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
 
 
 # --- opening ------------------------------------------------------------------------------------------------------------------------------------
@@ -285,12 +324,26 @@ def _tiff(content: bytes, form: Form) -> np.ndarray | None:
         if page.imagedepth != 1:
             raise Unusable("is a volume.", "Write its slices to files of their own.")
         _refuse_size(page.imagelength, page.imagewidth, pages if channel_pages else samples, page.dtype.itemsize, form)
-        if channel_pages:
-            return np.asarray(file.series[0].asarray())
-        array = np.asarray(page.asarray())
-    if array.ndim == 3 and int(page.planarconfig) == 1:
-        return array.transpose(2, 0, 1)  # written pixel by pixel; band by band it is [bands, height, width] already
-    return array if array.ndim == 3 else array[None]
+        array = np.asarray(file.series[0].asarray() if channel_pages else page.asarray())
+        stated = page.tags.get(GDAL_NODATA)
+    if array.ndim == 3 and int(page.planarconfig) == 1 and not channel_pages:
+        array = array.transpose(2, 0, 1)  # written pixel by pixel; band by band it is [bands, height, width] already
+    planes = array if array.ndim == 3 else array[None]
+    if form.nodata is None and stated is not None and (gaps := _equal(planes, str(stated.value))).any():
+        return np.ma.masked_array(planes, gaps)
+    return planes
+
+
+def _equal(planes: np.ndarray, nodata: str) -> np.ndarray:
+    """bool: where the bands hold this number; nowhere where it is none."""
+    try:
+        value = float(nodata.strip("\0 "))
+    except ValueError:
+        return np.zeros(planes.shape, bool)
+    if planes.dtype.kind != "f":
+        return planes == value
+    with np.errstate(over="ignore"):
+        return np.isnan(planes) if math.isnan(value) else planes == planes.dtype.type(value)  # a file of float32 may write it with more digits
 
 
 def _refuse_pages(what: str, form: Form) -> None:
@@ -314,12 +367,13 @@ def _refuse_size(height: int, width: int, bands: int, itemsize: int, form: Form)
 
 
 def _planes(opened: Any, form: Form) -> np.ndarray:
-    """[channels, height, width] of type uint8, uint16 or float32; the chosen bands."""
-    if isinstance(opened, np.ndarray):
-        planes = opened
-    else:
-        array = np.asarray(opened)
-        planes = array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+    """[channels, height, width] of type uint8, uint16 or float32; the chosen bands, gaps filled."""
+    return _planes_and_gaps(opened, form)[0]
+
+
+def _planes_and_gaps(opened: Any, form: Form) -> tuple[np.ndarray, float]:
+    """The same, and the share of the pixels that had no data."""
+    planes = _as_planes(opened)
     _refuse_size(planes.shape[1], planes.shape[2], len(planes), planes.dtype.itemsize, form)
     if len(planes) == 0:
         raise Unusable("has no band.", "Remove it.")
@@ -327,17 +381,49 @@ def _planes(opened: Any, form: Form) -> np.ndarray:
         if max(form.bands) > len(planes):
             raise Unusable(f"has {counted(len(planes))}; band {max(form.bands)} is asked for.", "Correct --image.bands, or remove it.")
         planes = planes[[band - 1 for band in form.bands]]
+    planes, missing = _filled(planes, form.nodata)
     kind, bits = planes.dtype.kind, 8 * planes.dtype.itemsize
     if kind == "u" and bits <= 16:
-        return planes.astype(planes.dtype.newbyteorder("="), copy=False)
+        return planes.astype(planes.dtype.newbyteorder("="), copy=False), missing
     if kind == "f" or (kind == "i" and bits <= 16):
         with np.errstate(over="ignore"):
             planes = planes.astype(np.float32)
         if not np.isfinite(planes).all():
             what = "holds values that are no finite numbers (NaN or infinite)."
-            raise Unusable(what, "Fill the gaps with a number, for example the mean of the band.")
-        return planes
+            raise Unusable(what, "Say that these are gaps, which are filled: --image.nodata nan.")
+        return planes, missing
     raise Unusable(f"holds values of type {planes.dtype}.", "Store it as uint8, uint16 or float32.")
+
+
+def _as_planes(opened: Any) -> np.ndarray:
+    """What was opened as [channels, height, width]."""
+    if isinstance(opened, np.ndarray):
+        return opened
+    array = np.asarray(opened)
+    return array[None] if array.ndim == 2 else array.transpose(2, 0, 1)
+
+
+def _filled(planes: np.ndarray, nodata: str | None) -> tuple[np.ndarray, float]:
+    """(bands whose gaps have the mean of the rest of their band, share of the pixels with a gap).
+
+    Args:
+        planes: a masked array where the file itself says which pixels have no data.
+        nodata: what those hold, in every band; NaN counts for each band alone.
+    """
+    gaps = np.ma.getmaskarray(planes)
+    planes = np.ma.getdata(planes)
+    if nodata is not None:
+        gaps = _equal(planes, nodata)
+        if not math.isnan(float(nodata)):
+            gaps = np.broadcast_to(gaps.all(0), planes.shape)
+    if not gaps.any():
+        return planes, 0.0
+    result = planes.copy()
+    for band, of_band in zip(result, gaps, strict=True):
+        there = band[~of_band]
+        mean = there.mean(dtype=np.float64) if there.size else 0.0
+        band[of_band] = mean if planes.dtype.kind == "f" else round(mean)
+    return result, float(gaps.any(0).mean())
 
 
 def counted(bands: int) -> str:

@@ -49,7 +49,15 @@ def read_disparity(path: str | Path) -> np.ndarray:
     suffix = path.suffix.lower()
     if suffix not in (".pfm", ".png"):
         raise BadInput(f"is no map of disparity by its suffix ({suffix or 'none'}).", "Give .pfm, or KITTI's 16-bit .png.", file=readable(path))
-    values = _pfm(path) if suffix == ".pfm" else _kitti(path)
+    return checked_disparity(read_pfm(path) if suffix == ".pfm" else _kitti(path), path)
+
+
+def checked_disparity(values: np.ndarray, path: Path) -> np.ndarray:
+    """float32 [1, height, width] of [height, width], NaN where there is no number.
+
+    Raises:
+        BadInput: most values are negative, or one is above the width.
+    """
     values = np.where(np.isfinite(values), values, np.nan).astype(np.float32)
     known = values[~np.isnan(values)]
     if known.size and np.mean(known < 0) > 0.5:
@@ -61,8 +69,12 @@ def read_disparity(path: str | Path) -> np.ndarray:
     return values[None]
 
 
-def _pfm(path: Path) -> np.ndarray:
-    """float [height, width]; rows are stored from the bottom up."""
+def read_pfm(path: Path) -> np.ndarray:
+    """float [height, width] of a .pfm file of one channel, whose rows are stored from the bottom up.
+
+    Raises:
+        BadInput: it is none, or cut off.
+    """
     stream = io.BytesIO(read_bounded(path, MAX_BYTES, "map of disparity"))
     try:
         magic, sides, scale = (stream.readline(64).decode("ascii").strip() for _ in range(3))

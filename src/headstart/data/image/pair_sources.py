@@ -15,6 +15,7 @@ from typing import cast
 
 import numpy as np
 
+from headstart.catalog.folder import PAIR_ENDS, PAIR_FIELDS, PAIR_FOLDERS
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_bounded
 from headstart.data.image.pair_config import PairConfig, Pairing
@@ -22,12 +23,6 @@ from headstart.data.image.poses import TRANSFORMS, pairs_of_scene, read_scene
 from headstart.data.image.sources import KINDS, LISTS, MAX_LIST_BYTES, InputFile, Inputs, find_images
 from headstart.data.listing import readable, walk
 
-ENDINGS = (("_1", "_2"), ("_left", "_right"), ("_l", "_r"), ("im0", "im1"), ("left", "right"))
-"""Of the names of a pair's images, before the suffix."""
-FOLDERS = (("left", "right"), ("image_2", "image_3"), ("image_02", "image_03"), ("image_0", "image_1"), ("cam0", "cam1"), ("view1", "view2"))
-"""Of stereo rigs: KITTI, EuRoC and others."""
-COLUMNS = ("image1", "image2")
-"""Of a .csv or .tsv list."""
 HOW = "Say how with --image.pairing: list, names (a_1.jpg, a_2.jpg), folders (left, right), frames, poses, twos or crops."
 
 
@@ -165,10 +160,10 @@ def _prefixed(folder: Path, prefix: str) -> tuple[str, str] | None:
 def _pair_table(text: str, path: Path) -> Iterator[tuple[str, str]]:
     rows = csv.DictReader(text.splitlines(), delimiter="," if path.suffix.lower() == ".csv" else "\t", strict=True)
     try:
-        if not set(COLUMNS) <= set(rows.fieldnames or []):
-            raise BadInput(f"has no columns {' and '.join(COLUMNS)}.", "The first line must be a header.", file=readable(path))
+        if not set(PAIR_FIELDS) <= set(rows.fieldnames or []):
+            raise BadInput(f"has no columns {' and '.join(PAIR_FIELDS)}.", "The first line must be a header.", file=readable(path))
         for row in rows:
-            first, second = ((row[column] or "").strip() for column in COLUMNS)
+            first, second = ((row[column] or "").strip() for column in PAIR_FIELDS)
             if not first or not second:
                 raise BadInput("names no pair of images.", "Give both paths.", file=readable(path), record=rows.line_num)
             yield first, second
@@ -192,7 +187,7 @@ def _partners(files: list[Path]) -> list[tuple[Path, Path]]:
     there, pairs = {(file.parent, file.stem.lower()): file for file in files}, []
     for file in files:
         stem = file.stem.lower()
-        for one, two in ENDINGS:
+        for one, two in PAIR_ENDS:
             partner = there.get((file.parent, stem[: -len(one)] + two)) if stem.endswith(one) else None
             if partner is not None:
                 pairs.append((file, partner))
@@ -222,7 +217,7 @@ def _are_sides(paths: list[Path]) -> bool:
 def _sides(files: list[Path], config: PairConfig) -> list[tuple[Path, Path]]:
     """Files whose paths differ in the name of one folder alone."""
     there, pairs = set(files), []
-    names = dict([cast(tuple[str, str], config.view_folders)] if config.view_folders else FOLDERS)
+    names = dict([cast(tuple[str, str], config.view_folders)] if config.view_folders else PAIR_FOLDERS)
     for file in files:
         parts = file.parts
         for place in range(len(parts) - 2, -1, -1):

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from headstart.backbones.croco import CroCoNet, DecoderBlock, DecoderConfig
 from headstart.backbones.vit import ViTConfig
 from headstart.backbones.vit_blocks import Block, patchify, take, unpatchify
 from headstart.core.errors import UsageError
@@ -29,10 +30,9 @@ from headstart.data.image.pairs import PairRows, PairStore, open_pair_store, pai
 from headstart.data.image.views import colour_jitter, crop_at, middle, random_places
 from headstart.engine.image_method import ImageMethod
 from headstart.engine.method import Batch, Context
+from headstart.interop.croco import find_croco, save_croco, start_encoder
 from headstart.interop.vit import read_vit, save_vit
-from headstart.methods.croco.checkpoint import find_croco, save_croco, start_encoder
 from headstart.methods.croco.config import SETTINGS, CroCoConfig
-from headstart.methods.croco.network import CroCoNet, DecoderBlock, DecoderConfig
 from headstart.objectives.patches import Split, normalise_patches, patch_errors
 
 logger = logging.getLogger(__name__)
@@ -116,6 +116,10 @@ class CroCo(ImageMethod):
         if self.config.colour_jitter:
             cut = colour_jitter(cut, rng, name, self.config.colour_jitter)
         return normalize(cut, self.mean, self.std)
+
+    def encoder_input(self, batch: Batch, ctx: Context) -> Tensor:
+        """The first view, as a step sees it."""
+        return self.views(batch, ctx)[0]
 
     def middle_views(self, batch: Batch, offset: int = 0) -> tuple[Tensor, Tensor]:
         """The same without a draw: the middle of either image; of the second `offset` pixels further down and right."""

@@ -1,7 +1,7 @@
 """The network of CroCo: one encoder for both views, and a decoder that completes the first with the help of the second.
 
 - The decoder's parameters have the names of naver/croco (models/croco.py, models/blocks.py). The encoder is `backbones.vit.ViT` under timm's;
-  `checkpoint.py` renames it.
+  `interop.croco` renames it.
 - A decoder block: x += self-attention(norm1(x)); x += cross-attention(norm2(x), norm_y(y)); x += mlp(norm3(x)). The memory y, the second view, is
   never changed; every block has a norm_y of its own.
 - Positions: fixed tables added in encoder and decoder (first paper), or queries and keys of every attention turned by row and column (second).
@@ -216,24 +216,11 @@ class Binocular(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> list[Tensor]:
         """[batch, channels, height, width] twice, of one size -> [batch, places, width of encoder or decoder] for each block; only the last of
         either is normalised."""
-        outputs = encoder_outputs(self.encoder, torch.cat([first, second]))  # one batch of both: 5 % faster (models/croco_downstream.py)
+        outputs = self.encoder.outputs(torch.cat([first, second]))  # one batch of both: 5 % faster (models/croco_downstream.py)
         of_first = [output.chunk(2)[0] for output in outputs]
         tokens, memory = self.decoder.decoder_embed(outputs[-1]).chunk(2)
         grid = grid_of(first.shape[2], first.shape[3], self.encoder.config.patch_size)
         return of_first + self.decoder.decode(tokens, memory, grid, grid)
-
-
-def encoder_outputs(encoder: ViT, images: Tensor) -> list[Tensor]:
-    """The outputs of every block of an encoder without class token, [batch, places, dim] each; the last after `norm`."""
-    grid = grid_of(images.shape[2], images.shape[3], encoder.config.patch_size)
-    tokens, places, rotation = encoder.embed(images), encoder.positions(grid), encoder.rotation(grid)
-    tokens = tokens if places is None else tokens + places
-    outputs = []
-    for block in encoder.blocks:
-        tokens = block(tokens, rotation)
-        outputs.append(tokens)
-    outputs[-1] = encoder.norm(outputs[-1])
-    return outputs
 
 
 def _check(encoder: ViTConfig, decoder: DecoderConfig) -> None:

@@ -21,12 +21,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from headstart.backbones.croco import Binocular, CroCoNet, CrossDecoder, DecoderConfig
 from headstart.backbones.positions import Grid
-from headstart.backbones.vit import ViT
+from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import BadInput
 from headstart.core.files import read_json, write_json
 from headstart.interop.vit import Weights, count_blocks, load_beside, load_encoder, read_tensors, read_vit
-from headstart.methods.croco.network import CroCoNet
 
 WEIGHTS_FILE, SHAPE_FILE = "croco.safetensors", "croco.json"
 """Of an export: the whole network under the official names, and its `croco_kwargs`."""
@@ -72,7 +72,48 @@ class Checkpoint:
             "normalise_memory": self.kwargs["norm_im2_in_dec"],
         }
 
-    def load(self, network: CroCoNet) -> list[str]:
+    def binocular(self) -> tuple[Binocular, list[str]]:
+        """Encoder and decoder for tasks on two images, of these sizes, with these weights; and what starts fresh, a sentence each.
+
+        Raises:
+            BadInput: it says no image size, or weights do not fit.
+        """
+        encoder, decoder = self.shapes()
+        network = Binocular(ViT(encoder), CrossDecoder(encoder.hidden_size, decoder, encoder.grid, outputs=0))
+        return network, self.load(network)
+
+    def shapes(self) -> tuple[ViTConfig, DecoderConfig]:
+        """Of encoder and decoder.
+
+        Raises:
+            BadInput: the image size that it says is none.
+        """
+        kwargs = self.kwargs
+        sides, positions, mlp_ratio = _sides(kwargs), "rope" if kwargs["pos_embed"] != "cosine" else "cosine", kwargs["mlp_ratio"]
+        if not all(side >= kwargs["patch_size"] and side % kwargs["patch_size"] == 0 for side in sides) or not isinstance(mlp_ratio, int | float):
+            raise BadInput(f"says img_size {kwargs['img_size']} and mlp_ratio {mlp_ratio}", "Give the file as it was written.", file=self.file)
+        encoder = ViTConfig(
+            image_size=sides,
+            patch_size=kwargs["patch_size"],
+            channels=self.state["patch_embed.proj.weight"].shape[1],
+            hidden_size=kwargs["enc_embed_dim"],
+            num_layers=kwargs["enc_depth"],
+            num_heads=kwargs["enc_num_heads"],
+            mlp_ratio=mlp_ratio,
+            class_token=False,
+            positions="rope" if positions == "rope" else "sincos",
+        )
+        decoder = DecoderConfig(
+            hidden_size=kwargs["dec_embed_dim"],
+            num_layers=kwargs["dec_depth"],
+            num_heads=kwargs["dec_num_heads"],
+            mlp_ratio=mlp_ratio,
+            positions=positions,  # type: ignore[arg-type]
+            normalise_memory=bool(kwargs["norm_im2_in_dec"]),
+        )
+        return encoder, decoder
+
+    def load(self, network: CroCoNet | Binocular) -> list[str]:
         """Puts the weights into a network: the encoder's must fit; of the decoder's those of equal name and shape are taken.
 
         Returns:
@@ -170,13 +211,17 @@ def _grid(state: Mapping[str, Tensor], kwargs: dict[str, Any]) -> Grid | None:
     """Rows and columns of its tables; None where it has none."""
     if "enc_pos_embed" not in state:
         return None
+    height, width = _sides(kwargs)
+    return height // kwargs["patch_size"], width // kwargs["patch_size"]
+
+
+def _sides(kwargs: dict[str, Any]) -> tuple[int, int]:
+    """Height and width in pixels; zeros where none are said."""
     sides = kwargs["img_size"] if isinstance(kwargs["img_size"], list | tuple) else (kwargs["img_size"],) * 2
-    if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
-        return 0, 0
-    return sides[0] // kwargs["patch_size"], sides[1] // kwargs["patch_size"]
+    return tuple(sides) if len(sides) == 2 and all(isinstance(side, int) for side in sides) else (0, 0)  # type: ignore[return-value]
 
 
-def to_official(network: CroCoNet) -> dict[str, Tensor]:
+def to_official(network: CroCoNet | Binocular) -> dict[str, Tensor]:
     """The weights of a network under the official names."""
     state = {_named(name, _RENAMED): value for name, value in network.encoder.state_dict().items()} | network.decoder.state_dict()
     return {name: value[0] if name in _TABLES else value for name, value in state.items()}
@@ -195,14 +240,18 @@ def _named(name: str, prefixes: Mapping[str, str]) -> str:
     return name
 
 
-def save_croco(network: CroCoNet, folder: Path, mask_ratio: float = 0.9) -> None:
-    """Writes the whole network under the official names, and its `croco_kwargs`."""
-    state = {name: value.detach().cpu().float().contiguous() for name, value in to_official(network).items()}
+def save_croco(network: CroCoNet | Binocular, folder: Path, mask_ratio: float = 0.9, beside: Mapping[str, Tensor] | None = None) -> None:
+    """Writes the whole network under the official names, and its `croco_kwargs`.
+
+    Args:
+        beside: more tensors for the same file (`head.dpt.*`).
+    """
+    state = {name: value.detach().cpu().float().contiguous() for name, value in (to_official(network) | dict(beside or {})).items()}
     save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     write_json(folder / SHAPE_FILE, croco_kwargs(network, mask_ratio))
 
 
-def croco_kwargs(network: CroCoNet, mask_ratio: float = 0.9) -> dict[str, Any]:
+def croco_kwargs(network: CroCoNet | Binocular, mask_ratio: float = 0.9) -> dict[str, Any]:
     """The arguments that make the official `CroCoNet` of this shape."""
     encoder, decoder = network.encoder.config, network.decoder.config
     height, width = encoder.image_size

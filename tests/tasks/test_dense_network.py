@@ -8,12 +8,24 @@ import pytest
 import torch
 from torch import Tensor
 
+from headstart.backbones.croco import Binocular, CrossDecoder, DecoderConfig
 from headstart.backbones.dpt import DPT, from_official
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import UsageError
-from headstart.methods.croco.downstream import DPTHead, LinearHead, OneView, Prediction, TwoView, dpt_hooks, layer_id, tile_offsets, tiled
-from headstart.methods.croco.network import CrossDecoder, DecoderConfig
 from headstart.objectives.matching import depth_delta1, disparity_metrics, flow_metrics, matching_loss, pixel_losses
+from headstart.tasks.dense_network import (
+    BilinearHead,
+    DenseModel,
+    DPTHead,
+    LinearHead,
+    OneView,
+    Prediction,
+    TwoView,
+    choose_head,
+    dpt_hooks,
+    layer_id,
+)
+from headstart.tasks.tiling import tile_offsets, tiled
 
 
 def wave(shape: tuple[int, ...] | torch.Size, at: float, scale: float = 0.2) -> Tensor:
@@ -46,7 +58,7 @@ def test_10_hooks() -> None:
 @pytest.mark.parametrize("size", [(32, 32), (64, 96), (96, 32)])
 def test_10_predictions_have_the_size_of_the_image(size: tuple[int, int]) -> None:
     encoder, decoder = networks()
-    model = TwoView(encoder, decoder, DPTHead(32, 4, 16, 8, outputs=3), channels=2, with_confidence=True)
+    model = TwoView(Binocular(encoder, decoder), DPTHead(32, 4, 16, 8, outputs=3), channels=2, with_confidence=True)
     with torch.no_grad():
         values, confidence = model(wave((1, 3, *size), 1), wave((1, 3, *size), 2))
         depth = OneView(encoder, DPTHead(32, 4, None, None, outputs=1))(wave((1, 3, *size), 1))
@@ -77,20 +89,49 @@ def test_the_head_has_the_numbers_and_names_of_the_official_code() -> None:
     assert set(from_official(state | beside)) == set(head.state_dict())
 
 
-def test_a_linear_head_draws_each_patch_from_its_token() -> None:
+def dense(network: OneView | TwoView, shift: float = 0.0, scale: float = 1.0) -> DenseModel:
+    values = torch.ones(network.channels)
+    return DenseModel(network, torch.zeros(3), torch.ones(3), shift * values, scale * values)
+
+
+def test_a_linear_head_draws_each_patch_from_its_token_and_starts_where_it_is_told() -> None:
     encoder, decoder = networks(patch=8, depth=2)
-    head = LinearHead(16, 8, outputs=1, bias=3.5)
+    head = LinearHead(16, 8, outputs=2)
+    model = dense(TwoView(Binocular(encoder, decoder), head, channels=1, with_confidence=True), shift=1.0, scale=2.0)
     torch.nn.init.zeros_(head.linear.weight)
-    model = TwoView(encoder, decoder, head, channels=1)
+    model.start_at(torch.tensor([3.5]))
     values, confidence = model(wave((2, 3, 16, 24), 1), wave((2, 3, 16, 24), 2))
-    assert confidence is None
     assert torch.equal(values, torch.full((2, 1, 16, 24), 3.5))
+    assert confidence is not None
+    assert torch.equal(confidence, torch.zeros(2, 1, 16, 24)), "the start is of the values, not of the confidence"
     assert not any(name.endswith(("mask_token", "prediction_head.weight")) for name, _ in model.named_parameters())
+
+
+def test_a_bilinear_head_enlarges_one_value_a_patch() -> None:
+    head = BilinearHead(4, outputs=3)
+    tokens = torch.randn(1, 6, 4)
+    found = head([tokens], (2, 3), (10, 15))
+    assert found.shape == (1, 3, 10, 15)
+    torch.testing.assert_close(found[0, :, 2::5, 2::5].flatten(1).T, head.linear(tokens[0]))  # at the middle of a patch its own value
+
+
+def test_large_networks_get_the_dense_head() -> None:
+    chosen = [choose_head("auto", *depths) for depths in ((12, None), (3, None), (12, 12), (3, 3), (12, 6))]
+    assert chosen == ["dpt", "linear", "dpt", "linear", "linear"]
+    assert choose_head("auto", 12, 6, hooks=(1, 2, 3, 4)) == "dpt"
+    assert choose_head("bilinear", 12, 12) == "bilinear"
+
+
+def test_truth_is_standardised_as_predictions_are_scaled_back() -> None:
+    encoder, _ = networks(patch=8)
+    model = dense(OneView(encoder, LinearHead(32, 8, 1)), shift=5.0, scale=2.0)
+    image = wave((1, 3, 16, 16), 1)
+    torch.testing.assert_close(model.standardised(model(image).values), model.raw(image).values)
 
 
 def test_layers_are_numbered_as_in_the_official_code() -> None:
     encoder, decoder = networks(depth=2)
-    model = TwoView(encoder, decoder, LinearHead(16, 16, 1), channels=1)
+    model = TwoView(Binocular(encoder, decoder), LinearHead(16, 16, 1), channels=1)
     numbers = {name: layer_id(name, 4, 2) for name, _ in model.named_parameters()}
     assert numbers["network.encoder.patch_embed.proj.weight"] == 0
     assert [numbers[f"network.encoder.blocks.{i}.norm1.weight"] for i in range(4)] == [1, 2, 3, 4]
@@ -166,7 +207,7 @@ def test_12_a_constant_stays_constant(size: tuple[int, int]) -> None:
 
     torch.manual_seed(0)
     images = torch.rand(2, 3, *size)
-    found = tiled(predict, images, images, (8, 12), overlap=0.5)
+    found = tiled(predict, [images, images], (8, 12), overlap=0.5)
     factor = max(8 / size[0], 12 / size[1], 1)
     assert found.shape == (2, 2, *size)
     torch.testing.assert_close(found, torch.full_like(found, 8 / factor), rtol=1e-5, atol=0)
@@ -181,6 +222,6 @@ def test_sure_windows_count_more() -> None:
         return Prediction(torch.where(left, 1.0, 5.0), torch.where(left, -3.0, 3.0))
 
     images = torch.arange(12.0).expand(1, 3, 8, 12)
-    found = tiled(predict, images, images, (8, 8), overlap=0.5)[0, 0, 0]
+    found = tiled(predict, [images, images], (8, 8), overlap=0.5)[0, 0, 0]
     assert found[:8].tolist() == pytest.approx([1.0] * 8, abs=1e-4)
     assert found[8:].tolist() == pytest.approx([5.0] * 4, abs=1e-4)

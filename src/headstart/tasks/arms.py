@@ -1,0 +1,104 @@
+"""The arms of a fine-tuning, pretrained and random: every seed of each, the learning rate chosen with the first."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar
+
+from headstart.core.errors import UsageError
+from headstart.tasks.result import PRETRAINED, RANDOM, Arm, SeedRun
+
+Say: TypeAlias = Callable[[str], None]
+M = TypeVar("M")
+
+
+@dataclass
+class Trained(Generic[M]):
+    """One training.
+
+    Attributes:
+        scores: part ("test", "dev") -> its metrics.
+        loss: mean training loss over the last epoch.
+        stuck: what is the matter with predictions that are all the same.
+    """
+
+    model: M
+    scores: dict[str, dict[str, float]]
+    loss: float
+    steps: int
+    stuck: str | None
+
+
+def seeds_and_draws(seeds: int | Sequence[int], train: Any, what: str) -> tuple[list[int], list[Any]]:
+    """The seeds, and the draws of labelled records: one, or one for each seed.
+
+    Args:
+        seeds: how many (0, 1, ...), or which.
+        what: the draws in words, for the message.
+
+    Raises:
+        UsageError: there is no seed, or another number of draws.
+    """
+    seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not seed_list:
+        raise UsageError("There is no seed.", "Give at least one.")
+    draws = list(train) if isinstance(train, list | tuple) else [train]
+    if len(draws) not in (1, len(seed_list)):
+        raise UsageError(f"There are {len(draws)} {what} for {len(seed_list)} seeds.", "Give one, or one for each seed.")
+    return seed_list, draws
+
+
+def run_arms(
+    train: Callable[[str, int, float, Say], Trained[M]],
+    seeds: Sequence[int],
+    rates: Sequence[float],
+    metric: str,
+    baseline: bool,
+    say: Say,
+    higher_is_better: bool = True,
+) -> tuple[list[Arm], M]:
+    """Trains the pretrained arm and, with `baseline`, the random one.
+
+    Args:
+        train: (arm, seed, learning rate, what to call with lines of progress) -> one training.
+        rates: learning rates to try; with several each arm takes the one that is best on dev with the first seed.
+
+    Returns:
+        the arms, and the pretrained arm's model of the first seed.
+    """
+    names = [PRETRAINED, RANDOM] if baseline else [PRETRAINED]
+    total, done = len(names) * (len(seeds) + len(rates) - 1), 0
+
+    def run(arm: str, seed: int, rate: float) -> tuple[SeedRun, M]:
+        nonlocal done
+        started = time.perf_counter()
+        what = f"{arm}, seed {seed}" + (f", learning rate {rate:g}" if len(rates) > 1 else "")
+        trained = train(arm, seed, rate, lambda text: say(f"{what}: {text}"))
+        wall_s, done = time.perf_counter() - started, done + 1
+        test = trained.scores["test"]
+        say(f"{what}: {metric} {test[metric]:.4f}, loss {trained.loss:.4f}, {wall_s:.1f} s ({done} of {total} runs)")
+        return SeedRun(seed, test, trained.scores.get("dev"), trained.loss, trained.stuck, trained.steps, wall_s), trained.model
+
+    def all_of(arm: str) -> tuple[Arm, M]:
+        trials = [run(arm, seeds[0], rate) for rate in rates]
+        scores = [trial.dev_metrics[metric] if trial.dev_metrics else 0.0 for trial, _ in trials]
+        best = (max if higher_is_better else min)(range(len(rates)), key=lambda place: scores[place])
+        first, model = trials[best]
+        runs = [first, *(run(arm, seed, rates[best])[0] for seed in seeds[1:])]
+        tried = {f"{rate:g}": score for rate, score in zip(rates, scores, strict=True)} if len(rates) > 1 else {}
+        return Arm(arm, rates[best], runs, tried), model
+
+    pretrained, model = all_of(PRETRAINED)
+    return [pretrained, *(all_of(name)[0] for name in names[1:])], model
+
+
+def stuck_warnings(arms: Sequence[Arm], mend: str) -> list[str]:
+    """A sentence for each arm with runs whose predictions are all the same."""
+    found = []
+    for arm in arms:
+        if stuck := [run for run in arm.runs if run.stuck]:
+            which = ", ".join(str(run.seed) for run in stuck)
+            found.append(f"{len(stuck)} of {len(arm.runs)} {arm.arm} runs are stuck (seed {which}): {stuck[0].stuck}. {mend}")
+    return found
