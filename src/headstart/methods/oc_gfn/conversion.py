@@ -22,20 +22,23 @@ Conditional: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(states [n, state_size], outcomes [n, state_size]) -> (log P_F [n, actions], log F [n]): a `ConditionalFlow`, or exact flows in a test."""
 
 PAIRS = 2**18
-"""(state, outcome) pairs of one forward pass."""
+"""Of states and outcomes, that are in memory at once."""
 OUTCOMES = 64
 """K: outcomes that the conversion by sampling draws."""
 
 
 @torch.no_grad()
-def numerators(environment: Environment, conditional: Conditional, states: Tensor, outcomes: Tensor, log_weights: Tensor) -> Tensor:
+def numerators(
+    environment: Environment, conditional: Conditional, states: Tensor, outcomes: Tensor, log_weights: Tensor, pairs: int = PAIRS
+) -> Tensor:
     """log sum_y w(y) F(s|y) P_F(a|s, y) over the y that the state after a can reach; float32 [n, actions], -inf where there is none.
 
     Args:
         states: int64 [n, state_size], not done.
         outcomes: int64 [m, state_size]. log_weights: float32 [m], log r(y), or log r(y)/u(y) of outcomes that were drawn.
+        pairs: (state, outcome) pairs that are looked at at once.
     """
-    rows = max(1, PAIRS // max(1, len(outcomes)))
+    rows = max(1, pairs // max(1, len(outcomes)))
     return torch.cat([_numerators(environment, conditional, part, outcomes, log_weights) for part in states.split(rows)])
 
 

@@ -1,0 +1,55 @@
+"""What `adapt` takes: the same fields in Python and on the command line. No torch here: the command line refuses at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from headstart.core.errors import BadInput, UsageError
+from headstart.methods.oc_gfn.config import AdaptConfig
+
+
+@dataclass
+class AdaptSettings:
+    """Adapting a pre-trained sampler of objects to a reward."""
+
+    reward: str | None = None
+    """FILE.py:FUNCTION (a list of strings in, as many numbers of at least 0 out), or a .csv, .tsv or .parquet file with the columns sequence and
+    value."""
+    calls: int = 2000
+    """Distinct objects that may be scored."""
+    best: int = 20
+    """Of the best objects that are printed."""
+    baseline: bool = True
+    """Also train a flow network from scratch with as many calls."""
+    seed: int = 0
+    """Decides first weights and every draw."""
+    out: Path | None = None
+    """The folder for objects and networks; None: runs/adapted/RUN."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto, cpu or cuda."""
+    json: bool = False
+    """Print the result as JSON."""
+    debug: bool = False
+    """Show tracebacks."""
+    adapter: AdaptConfig = field(default_factory=AdaptConfig)
+
+
+def check(run: Path, settings: AdaptSettings) -> None:
+    """Refuses, before anything is loaded, what cannot be done.
+
+    Raises:
+        UsageError: something is not given, or no number for it. BadInput: something is not there.
+    """
+    if settings.reward is None:
+        raise UsageError("--reward is missing.", "example: headstart adapt runs/oc_gfn-tiny-0 --reward score.py:score --calls 2000")
+    if min(settings.calls, settings.best, settings.adapter.batch, settings.adapter.outcomes) < 1 or settings.adapter.replay < 0:
+        raise UsageError("--calls, --best, --adapter.batch and --adapter.outcomes are at least 1, --adapter.replay is at least 0.")
+    if not 0 <= settings.adapter.epsilon <= 1 or settings.adapter.temperature <= 0 or settings.adapter.learning_rate <= 0:
+        raise UsageError("--adapter.epsilon is a share; --adapter.temperature and --adapter.learning-rate are above 0.")
+    if not run.is_dir():
+        raise BadInput("is not a folder.", "Give a run of oc_gfn.", file=run)
+    file = Path(settings.reward.partition(".py:")[0] + ".py" if ".py:" in settings.reward else settings.reward)
+    if not file.is_file():
+        raise BadInput("does not exist.", "Give FILE.py:FUNCTION, or a table with the columns sequence and value.", file=file)

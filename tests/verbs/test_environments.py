@@ -1,0 +1,157 @@
+"""A method that makes its data itself runs like any other: kill -9 changes nothing, and every verb works on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from headstart.core.errors import UsageError
+from headstart.verbs.adapt import adapt
+from headstart.verbs.peek import peek
+from headstart.verbs.prepare import prepare
+from headstart.verbs.pretrain import pretrain
+from headstart.verbs.sample import load_run, sample
+from tests.at import At, after
+from tests.running import assert_same_run, flags, headstart, records, run_info, start
+
+BASKETS = Path(__file__).parents[2] / "examples" / "baskets.py"
+STEPS = 120
+SMALL: dict[str, Any] = {
+    "batch": 8,
+    "device": "cpu",
+    "precision": "fp32",
+    "method.hidden_size": 16,
+    "budget.steps": STEPS,
+    "trainer.log_every": 3,
+    "trainer.checkpoint_every": 20,
+    "trainer.evaluate_every": 20,
+    "trainer.evaluate_rows": 8,
+}
+
+
+def command(out: Path, data: str | Path = "builtin:tfbind8", **settings: Any) -> list[str | Path]:
+    return ["pretrain", "oc_gfn", "--data", data, "--out", out, *flags({**SMALL, **settings})]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody stopped. Read it, do not write into it."""
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    return pretrain("oc_gfn", "builtin:tfbind8", out=out, say=lambda line: None, **SMALL).folder
+
+
+@pytest.mark.slow
+@pytest.mark.promise("A method that makes its data online continues after SIGKILL with the same bits: it collects the same trajectories again.")
+def test_killed_at_any_moment_it_ends_with_the_same_bits(undisturbed: Path, tmp_path: Path) -> None:
+    run, log = tmp_path / "run", tmp_path / "log"
+    for at in (At((signal.SIGKILL,), "state-*.safetensors", run=str(run), step=50), after(85, run, signal.SIGKILL)):
+        process = start(*command(run), log=log, at=at)
+        assert process.wait(timeout=240) == -signal.SIGKILL
+    done = headstart(*command(run))
+    assert done.returncode == 0, done.stderr
+    assert "Continuing from step" in log.read_text() + done.stdout
+    assert_same_run(run, undisturbed)
+
+
+@pytest.mark.slow
+def test_micro_batches_change_nothing_but_rounding(undisturbed: Path, tmp_path: Path) -> None:
+    cut = pretrain("oc_gfn", "builtin:tfbind8", out=tmp_path / "cut", say=lambda line: None, **SMALL, **{"trainer.micro_batch": 2}).folder
+    pairs = list(zip(records(undisturbed, "metrics")[:10], records(cut, "metrics")[:10], strict=True))
+    assert all(ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3) for ours, theirs in pairs)
+    assert [ours["success"] for ours, _ in pairs] == pytest.approx([theirs["success"] for _, theirs in pairs])
+
+
+def test_a_run_says_what_it_builds_and_how_to_go_on(undisturbed: Path) -> None:
+    info = run_info(undisturbed)
+    assert info["unit"] == "trajectories"
+    assert info["totals"]["tokens"] == 8 * STEPS
+    assert info["totals"]["flops"] == STEPS * sum(info["decisions"]["flops_per_step"].values()) > 0
+    names = {line["probe"] for line in records(undisturbed, "probes")}
+    assert {"held_out/success", "held_out/log_flow_of_start"} <= names
+    assert "asked for " in records(undisturbed, "samples")[0]["lines"][0]
+    card = (undisturbed / "export" / "README.md").read_text()
+    assert "read_flow" in card
+    assert "AutoModel" not in card
+
+
+def test_an_export_is_the_trained_network(undisturbed: Path) -> None:
+    method, store, _ = load_run(undisturbed)
+    config = json.loads((undisturbed / "export" / "config.json").read_text())
+    assert config["environment"]["letters"] == ["A", "C", "G", "T"]
+    assert config["fail_floor"] == 1e-4
+    again = method.reload(undisturbed / "export")
+    batch = {"trajectory": torch.arange(5)}
+    assert torch.equal(again.embed(batch), method.embed(batch))
+    assert store.environment.name == "tfbind8"
+
+
+def test_objects_of_ones_own_are_asked_for(undisturbed: Path) -> None:
+    method, _, _ = load_run(undisturbed)
+    from tests.methods.test_oc_gfn import context
+
+    lines = method.show(method.encode(["ACGTACGT", "TTTTTTTT"]), context(torch.arange(2)))
+    assert [line.split(",")[0] for line in lines] == ["asked for ACGTACGT", "asked for TTTTTTTT"]
+    assert len(sample(undisturbed, count=3)) == 3
+
+
+@pytest.mark.slow
+def test_an_environment_of_ones_own_from_its_file_to_a_reward(tmp_path: Path) -> None:
+    run = pretrain("oc_gfn", BASKETS, out=tmp_path / "run", say=lambda line: None, **{**SMALL, "budget.steps": 20}).folder
+    said: list[str] = []
+    found = adapt(run, reward=f"{BASKETS}:sweetness", calls=30, out=tmp_path / "adapted", say=said.append, device="cpu", **{"adapter.batch": 4})
+    assert [arm["name"] for arm in found["arms"]] == ["adapted", "from scratch"]
+    assert all(30 <= arm["calls"] <= 56 and arm["flops"] > 0 for arm in found["arms"])
+    lines = (tmp_path / "adapted" / "objects.csv").read_text().splitlines()
+    assert lines[0] == "sequence,value"
+    values = [float(line.split(",")[1]) for line in lines[1:]]
+    assert values == sorted(values, reverse=True)
+    assert len(values) == found["arms"][0]["calls"]
+    assert json.loads((tmp_path / "adapted" / "adapter.json").read_text())["environment"]["name"] == "baskets"
+    assert any(line.startswith("adapted: ") for line in said)
+
+
+@pytest.mark.slow
+def test_a_table_that_lacks_an_object_stops_by_its_name(undisturbed: Path, tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("sequence,value\nACGTACGT,1\n")
+    done = headstart("adapt", undisturbed, "--reward", tmp_path / "scores.csv", "--calls", "10", "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 3
+    assert "has no entry for" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 2
+
+
+def test_adapt_refuses_what_cannot_be(undisturbed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--reward is missing"):
+        adapt(undisturbed)
+    (tmp_path / "score.py").write_text("def score(words):\n    return [1.0] * len(words)\n")
+    with pytest.raises(UsageError, match="at least 1"):
+        adapt(undisturbed, reward=f"{tmp_path / 'score.py'}:score", calls=0)
+
+
+def test_a_run_continues_another_of_the_same_environment_only(undisturbed: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="of the environment"):
+        pretrain("oc_gfn", "builtin:rna", out=tmp_path / "run", init=undisturbed, say=lambda line: None, **SMALL)
+    fewer = {**SMALL, "budget.steps": 2}
+    run = pretrain("oc_gfn", "builtin:tfbind8", out=tmp_path / "on", init=undisturbed, say=lambda line: None, **fewer)
+    assert run.info["status"] == "done"
+
+
+def test_other_sizes_are_another_run(undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(undisturbed, run)
+    with pytest.raises(UsageError, match="length"):
+        pretrain("oc_gfn", "builtin:tfbind8", out=run, say=lambda line: None, **SMALL, **{"environment.length": 4})
+
+
+def test_prepare_and_peek_show_the_environment(tmp_path: Path) -> None:
+    said: list[str] = []
+    prepare("oc_gfn", "builtin:amp", tmp_path / "store", say=said.append)
+    assert said[0] == "amp: too many objects to list, 21 actions, at most 50 steps"
+    assert len(peek(tmp_path / "store", count=3).objects) == 3
+    with pytest.raises(UsageError, match=r"Two environments|2 entries"):
+        pretrain("oc_gfn", ["builtin:amp", "builtin:rna"], out=tmp_path / "run", say=lambda line: None, **SMALL)
