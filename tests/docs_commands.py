@@ -24,6 +24,7 @@ SMALL_IMAGES: dict[str, Any] = {
     "method.image_size": 16, "method.patch_size": 4, "method.hidden_size": 32, "method.num_layers": 1, "method.num_heads": 2,
     "method.decoder_hidden_size": 16, "method.decoder_layers": 1, "method.decoder_heads": 2,
 }  # fmt: skip
+SMALL_ENVIRONMENT: dict[str, Any] = {"batch": 8, "device": "cpu", "precision": "fp32", "budget.steps": 6, "method.hidden_size": 16}
 
 ELSEWHERE = {
     r"make [\w-]+": "the targets are in the Makefile; CI runs install, lint, docs and test",
@@ -101,8 +102,10 @@ def small(command: str) -> list[str]:
         size = r"method\..*|text\.vocab_size" if "--init" in kept else ""  # the model that is continued has its own
         if any(word.startswith("stores/") for word in kept):  # and a prepared store was made as it was made
             size = r"text\..*|image\..*"
-        settings = SMALL_IMAGES if of_images(words[1]) else SMALL
+        settings = SMALL_IMAGES if of_images(words[1]) else SMALL_ENVIRONMENT if words[1] == "oc_gfn" else SMALL
         return [*words[:2], *flags({name: value for name, value in settings.items() if not re.fullmatch(size, name)}), *kept]
+    if verb == "adapt":
+        return [*_without(words, "--calls"), "--calls", "20"]
     if verb == "finetune" and words[1] == "image-classification":
         return [*words, "--epochs", "1", "--device", "cpu", "--seeds", "2"]
     if verb == "finetune":

@@ -75,6 +75,9 @@ def write_inputs(folder: Path) -> None:
         write_folder(folder / "my" / "classes" / split, classes=3, each=12)
         write_tiles(folder / "my" / "tile-classes" / split, classes=("field", "town"), each=8)
     write_tiles(folder / "my" / "tiles", classes=("",), each=40)
+    (folder / "score.py").write_text("def score(words):\n    return [word.count('G') + 1 for word in words]\n")
+    (folder / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / "baskets.py", folder / "examples")
     write_jsonl(folder / "reviews.jsonl", [{"body": record["text"]} for record in labelled(200, 1)])
     for file, seed in (("train", 3), ("test", 4), ("dev", 5), ("labels", 6)):
         records = labelled(32, seed)
@@ -111,6 +114,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         code, printed = runs_in_process(small("headstart pretrain satmaepp --data my/tiles --image.mode bands"))
         assert code == 0, printed
         code, printed = runs_in_process(small("headstart pretrain croco --data my/pairs"))
+        assert code == 0, printed
+        code, printed = runs_in_process(small("headstart pretrain oc_gfn --data builtin:tfbind8"))
         assert code == 0, printed
         assert runs_in_process(small("headstart prepare mlm --data my/texts --out stores/mine"))[0] == 0
         store = open_text_store(Path("stores/mine"))

@@ -15,6 +15,7 @@ _VERBS = {
     "pretrain": "headstart.verbs.pretrain",
     "prepare": "headstart.verbs.prepare",
     "finetune": "headstart.verbs.finetune",
+    "adapt": "headstart.verbs.adapt",
     "compare": "headstart.verbs.compare",
     "peek": "headstart.verbs.peek",
     "sample": "headstart.verbs.sample",

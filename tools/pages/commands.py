@@ -13,7 +13,11 @@ from headstart.tasks.config import FinetuneConfig
 from tools.pages import settings
 from tools.pages.results import cell
 
-SETTINGS = {"advise": ("advise", "AdviseSettings"), "compare": ("compare", "CompareSettings")}
+SETTINGS = {
+    "adapt": ("_adapt_settings", "AdaptSettings"),
+    "advise": ("advise", "AdviseSettings"),
+    "compare": ("compare", "CompareSettings"),
+}
 """Verb -> module of `verbs` and dataclass of its flags."""
 
 ELSEWHERE = {
