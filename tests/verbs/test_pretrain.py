@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,16 @@ from headstart.verbs.config import preset_config
 from headstart.verbs.pretrain import Run, _Pretraining
 from headstart.verbs.sample import load_run
 from tests.corpus import documents, write_corpus, write_jsonl
-from tests.running import METHODS, TIMES, TINY, files, last_step, records, run_info, untimed, weight_files
+from tests.running import METHODS, TIMES, TINY, environment, files, last_step, records, run_info, untimed, weight_files
+
+
+LATE = ("transformers", "torch.distributed.tensor", "torch.distributed.checkpoint", "torch.distributed.fsdp", "scipy", "tyro", "tensorboard", "pyarrow")
+
+
+def test_importing_pretrain_brings_torch_and_none_of_what_comes_later() -> None:
+    code = f"import headstart, sys; headstart.pretrain; print(*sorted({{'torch', *{LATE}}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout.split() == ["torch"]
 
 
 def quiet(line: str) -> None:

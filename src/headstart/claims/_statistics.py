@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from headstart.tasks.metrics import paired_difference
 
@@ -39,8 +39,8 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Difference:
     if interval is None:
         return Difference(mean, None, None)
     freedom = len(a) - 1
-    error = (interval[1] - mean) / stats.t.ppf(0.975, freedom)
-    return Difference(mean, interval, float(error * (stats.t.ppf(0.975, freedom) + stats.t.ppf(0.8, freedom))))
+    error = (interval[1] - mean) / stdtrit(freedom, 0.975)
+    return Difference(mean, interval, float(error * (stdtrit(freedom, 0.975) + stdtrit(freedom, 0.8))))
 
 
 def verdict(

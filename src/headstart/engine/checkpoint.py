@@ -14,20 +14,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
-from torch.distributed.checkpoint.planner import WriteItem
 
 from headstart.core.errors import BadInput
 from headstart.core.files import own_file, read_json, sha256_file, write_json
 from headstart.core.machine import refuse_limits
+from headstart.engine.checkpoint_files import flush_and_hash, sendable_errors
 from headstart.engine.checkpoint_places import MANIFEST, MAX_MANIFEST_BYTES, Owner, Place, Remote, place_of
 from headstart.engine.checkpoint_state import HostBuffers, keys_of, pack, unpack
-from headstart.engine.checkpoint_storage import flush_and_hash, plan_of, read_tensors, sendable_errors, write_tensors
 from headstart.engine.distributed import ALONE, Ranks
+
+if TYPE_CHECKING:
+    from torch.distributed.checkpoint.planner import WriteItem
 
 FORMAT_VERSION = 2
 READABLE = (1, 2)
@@ -88,6 +90,8 @@ class Checkpointer:
         Raises:
             Exception: what went wrong with the checkpoint before this one, or with the export; on every process.
         """
+        from headstart.engine.checkpoint_storage import plan_of
+
         self.wait()
         beside = self.place.folder / f".writing-{step:08d}"
         staged: list[Any] = []
@@ -109,6 +113,8 @@ class Checkpointer:
         self._pending = self._pool.submit(self._write, step, beside, *staged)
 
     def _write(self, step: int, beside: Path, items: list[WriteItem], copies: dict[str, Tensor], skeleton: Any) -> None:
+        from headstart.engine.checkpoint_storage import write_tensors
+
         def finish(hashes: dict[str, str]) -> None:
             write_json(beside / SKELETON, skeleton)
             for path in sorted(path for path in beside.rglob("*") if path.is_file()):
@@ -360,6 +366,8 @@ def _verify(folder: Path, names: Mapping[str, str]) -> None:
 
 def _read(folder: Path, like: Mapping[str, Tensor]) -> dict[str, Any]:
     """The state in a folder whose files were verified. Raises BadInput: they are whole, but no checkpoint."""
+    from headstart.engine.checkpoint_storage import read_tensors
+
     try:
         skeleton = read_json(folder / SKELETON)
         wanted: dict[str, set[str]] = {}

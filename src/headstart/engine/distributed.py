@@ -11,20 +11,24 @@ import atexit
 import functools
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
-from torch.distributed.tensor import DTensor
 
 from headstart.core.errors import FirstRankFailed, HeadstartError, Interrupted
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+    from typing_extensions import TypeIs
 
 T = TypeVar("T")
 
@@ -179,9 +183,16 @@ class StopVote:
             self._asked = None
 
 
+def is_cut(tensor: object) -> TypeIs[DTensor]:
+    """Whether FSDP2 cut the tensor over the processes. Only who imported torch's module of them can have made one; for a run on one process that
+    import would be a second of waiting for nothing."""
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
+
+
 def local(tensor: Tensor) -> Tensor:
     """This process's part of a tensor that FSDP2 cut; the same memory. Any other tensor as it is."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if is_cut(tensor) else tensor
 
 
 @contextmanager

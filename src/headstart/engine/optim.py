@@ -18,11 +18,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from headstart.core.errors import UsageError
 from headstart.engine.config import OptimizerConfig, OptimizerName
-from headstart.engine.distributed import local
+from headstart.engine.distributed import is_cut, local
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")  # BERT layer.3., ModernBERT/Llama layers.3., GPT-2 h.3., ViT/T5 blocks.3. and block.3.
 _EMBEDDING = re.compile(r"(?:^|\.)(?:\w*embed\w*|wte|wpe)(?:\.|$)")  # also `embeddings_project`, which sits at the embeddings' depth
@@ -183,10 +182,10 @@ def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None, each: b
     if not gradients:
         return torch.zeros(())
     norm = torch.nn.utils.get_total_norm(gradients)
-    if isinstance(norm, DTensor):
+    if is_cut(norm):
         norm = norm.full_tensor()
     if max_norm is not None and each:
-        norms = [own.full_tensor() if isinstance(own, DTensor) else own for own in torch._foreach_norm(gradients)]
+        norms = [own.full_tensor() if is_cut(own) else own for own in torch._foreach_norm(gradients)]
         torch._foreach_mul_([local(gradient) for gradient in gradients], [(max_norm / (own + 1e-6)).clamp(max=1.0) for own in norms])
     elif max_norm is not None:
         torch._foreach_mul_([local(gradient) for gradient in gradients], max_norm / norm.clamp(min=max_norm))
@@ -251,17 +250,18 @@ class MuonAdamW(torch.optim.AdamW):
 
 def _whole(part: Tensor, parameter: Tensor) -> Tensor:
     """The matrix of which this process has the part: a cut matrix cannot be orthogonalised. Every process does it for itself."""
-    if not isinstance(parameter, DTensor):
+    if not is_cut(parameter):
         return part
-    cut = DTensor.from_local(part, parameter.device_mesh, parameter.placements, run_check=False, shape=parameter.shape, stride=parameter.stride())
+    mesh, placements = parameter.device_mesh, parameter.placements
+    cut = type(parameter).from_local(part, mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride())
     return cut.full_tensor()
 
 
 def _part(matrix: Tensor, parameter: Tensor) -> Tensor:
-    """This process's part of a matrix, cut as the parameter."""
-    if not isinstance(parameter, DTensor):
+    """This process's part of a matrix that every process has, cut as the parameter."""
+    if not is_cut(parameter):
         return matrix
-    return distribute_tensor(matrix, parameter.device_mesh, parameter.placements, src_data_rank=None).to_local()
+    return type(parameter).from_local(matrix, parameter.device_mesh, run_check=False).redistribute(placements=parameter.placements).to_local()
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:

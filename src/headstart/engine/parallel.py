@@ -14,19 +14,20 @@ import functools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from headstart.engine.config import Mode
-from headstart.engine.distributed import ALONE, Ranks, local
+from headstart.engine.distributed import ALONE, Ranks, is_cut, local
 from headstart.engine.method import Batch, Context, Method
+
+if TYPE_CHECKING:
+    from torch.distributed.fsdp import FSDPModule
+    from torch.distributed.tensor import DTensor
 
 _ENTRANCES = ("loss", "items", "evaluate", "embed", "show")  # what the engine calls instead of `forward`: FSDP2 gathers the outer parameters there
 
@@ -68,8 +69,7 @@ class Parallel:
         self.ranks = ranks
         self.sharded = mode == "fsdp" and ranks.world > 1
         self._replica: DistributedDataParallel | None = None
-        if self.sharded:
-            _shard(method, ranks, device or torch.device("cpu"), precision)
+        self._cut: list[FSDPModule] = _shard(method, ranks, device or torch.device("cpu"), precision) if self.sharded else []  # the outermost first
 
     def enter(self, *, unused_parameters: bool) -> None:
         """Begins a phase: which parameters learn, and whether some of them get no gradient, is another matter in each."""
@@ -87,16 +87,15 @@ class Parallel:
     @contextmanager
     def micro_step(self, *, last: bool) -> Iterator[None]:
         """Surrounds the forward and backward pass of one micro-step; the ranks talk in the last one of an update."""
-        if isinstance(self.method, FSDPModule):
-            self.method.set_requires_gradient_sync(last)
+        for outermost in self._cut[:1]:
+            outermost.set_requires_gradient_sync(last)
         with nullcontext() if last or self._replica is None else self._replica.no_sync():
             yield
 
     def reshard(self) -> None:
         """Lets go of the gathered parameters, so that what is written into the parts counts."""
-        for module in self.method.modules():
-            if isinstance(module, FSDPModule):
-                module.reshard()
+        for module in self._cut:
+            module.reshard()
 
     @contextmanager
     def whole(self) -> Iterator[None]:
@@ -108,21 +107,28 @@ class Parallel:
         self.reshard()
         places: list[tuple[nn.Module, str, nn.Parameter]] = []
         gathered: dict[nn.Parameter, nn.Parameter] = {}  # tied parameters once
+        buffers: list[tuple[nn.Module, str, DTensor]] = []
         for module in self.method.modules():
             for name, parameter in module._parameters.items():
-                if not isinstance(parameter, DTensor):
+                if not is_cut(parameter):
                     continue
                 if parameter not in gathered:
                     full = parameter.full_tensor().detach()
                     gathered[parameter] = nn.Parameter(full.cpu(), parameter.requires_grad) if self.ranks.first else parameter
                 places.append((module, name, parameter))
+            buffers += [(module, name, buffer) for name, buffer in module._buffers.items() if is_cut(buffer)]
         for module, name, parameter in places:
             module._parameters[name] = gathered[parameter]
+        for module, name, buffer in buffers:
+            whole = buffer.full_tensor()
+            module._buffers[name] = whole.cpu() if self.ranks.first else buffer
         try:
             yield
         finally:
             for module, name, parameter in places:
                 module._parameters[name] = parameter
+            for module, name, buffer in buffers:
+                module._buffers[name] = buffer
 
     @contextmanager
     def unchanged(self) -> Iterator[None]:
@@ -150,15 +156,20 @@ class _Loss(nn.Module):
         return self.method.loss(batch, ctx)
 
 
-def _shard(method: Method, ranks: Ranks, device: torch.device, precision: Literal["fp32", "bf16"]) -> None:
+def _shard(method: Method, ranks: Ranks, device: torch.device, precision: Literal["fp32", "bf16"]) -> list[FSDPModule]:
+    """Cuts the parameters, in place; returns the modules that gather theirs, the method first."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+
     mesh = init_device_mesh(device.type, (ranks.world,))
     gathered_in = torch.bfloat16 if precision == "bf16" else None
     settings: dict[str, Any] = {
         "mesh": mesh,  # inputs stay as they are: autocast decides, as on one process
         "mp_policy": MixedPrecisionPolicy(param_dtype=gathered_in, reduce_dtype=torch.float32, cast_forward_inputs=False),
     }
-    for layer in layers(method):
-        fully_shard(layer, **settings)
-    fully_shard(method, **settings)
+    inner = [fully_shard(layer, **settings) for layer in layers(method)]
+    outer = fully_shard(method, **settings)
     for name in _ENTRANCES:
         register_fsdp_forward_method(method, name)
+    method.cut()
+    return [outer, *inner]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri, stdtrit
 
 RESAMPLES = 2000
 FEWEST_POINTS = 4  # of a curve with three parameters
@@ -51,7 +51,7 @@ def resampled_means(values: np.ndarray, seed: int = 0, resamples: int = RESAMPLE
         return np.tile(centre, (resamples, 1))
     draws = np.random.default_rng(seed).integers(n, size=(resamples, n))
     means = values[:, draws].mean(2).T  # [resamples, points]
-    widen = np.sqrt((1 / n + TEST_SHARE / (1 - TEST_SHARE)) * n * n / (n - 1)) * stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975)
+    widen = np.sqrt((1 / n + TEST_SHARE / (1 - TEST_SHARE)) * n * n / (n - 1)) * stdtrit(n - 1, 0.975) / ndtri(0.975)
     return centre + widen * (means - centre)
 
 
