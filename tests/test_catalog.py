@@ -80,21 +80,24 @@ def test_an_unknown_slug_names_the_closest() -> None:
 
 
 def test_implementation_is_a_module_or_a_package_in_one_of_the_homes(tmp_path: Path) -> None:
-    for home in ("methods", "interventions", "curate"):
+    for home in ("methods", "interventions", "planning", "curate"):
         (tmp_path / home).mkdir()
     (tmp_path / "methods" / "electra.py").write_text("raise RuntimeError('must not be imported')")
     (tmp_path / "methods" / "causal_lm.py").touch()
     (tmp_path / "interventions" / "rewarm.py").touch()
+    (tmp_path / "planning" / "dcpt_law").mkdir()
+    (tmp_path / "planning" / "dcpt_law" / "__init__.py").touch()
     (tmp_path / "curate" / "webmath").mkdir()
     (tmp_path / "curate" / "webmath" / "__init__.py").touch()
     (tmp_path / "methods" / "mae" / "__pycache__").mkdir(parents=True)  # left over: no __init__.py, so no code
 
-    found = {slug: catalog.implementation(slug, tmp_path) for slug in ("electra", "causal-lm", "rewarm", "webmath", "mae", "prop")}
+    found = {slug: catalog.implementation(slug, tmp_path) for slug in ("electra", "causal-lm", "rewarm", "dcpt_law", "webmath", "mae", "prop")}
 
     assert found == {
         "electra": "headstart.methods.electra",
         "causal-lm": "headstart.methods.causal_lm",
         "rewarm": "headstart.interventions.rewarm",
+        "dcpt_law": "headstart.planning.dcpt_law",
         "webmath": "headstart.curate.webmath",
         "mae": None,
         "prop": None,
@@ -102,7 +105,7 @@ def test_implementation_is_a_module_or_a_package_in_one_of_the_homes(tmp_path: P
 
 
 def test_implemented_agrees_with_the_files_of_the_package() -> None:
-    homes = [PACKAGE / home for home in ("methods", "interventions", "curate")]
+    homes = [PACKAGE / home for home in ("methods", "interventions", "planning", "curate")]
     for card in EVERY_CARD:
         name = card.slug.replace("-", "_")
         exists = any((home / f"{name}.py").is_file() or (home / name / "__init__.py").is_file() for home in homes)

@@ -58,6 +58,9 @@ METHOD_BLOCKS: dict[str, Callable[[str], str]] = {
 }
 """What the page of every method has, by the name of its markers."""
 
+OF_PLANNING = ("card", "data", "claim")
+"""Those of the page of a way of planning, whose flags are those of its verb."""
+
 
 def blocks() -> Iterator[tuple[str, str, Callable[[], str]]]:
     """All of them: those above, and those of every method that has code."""
@@ -66,6 +69,9 @@ def blocks() -> Iterator[tuple[str, str, Callable[[], str]]]:
         page = f"docs/methods/{slug}.md"
         for name, block in METHOD_BLOCKS.items():
             yield page, name, partial(block, slug)
+    for slug in methods.planning_with_code():
+        for name in OF_PLANNING:
+            yield f"docs/methods/{slug}.md", name, partial(METHOD_BLOCKS[name], slug)
 
 
 def filled(text: str, name: str, block: str) -> str:

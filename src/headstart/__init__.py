@@ -16,6 +16,7 @@ _VERBS = {
     "prepare": "headstart.verbs.prepare",
     "finetune": "headstart.verbs.finetune",
     "adapt": "headstart.verbs.adapt",
+    "fit": "headstart.verbs.fit",
     "compare": "headstart.verbs.compare",
     "peek": "headstart.verbs.peek",
     "sample": "headstart.verbs.sample",

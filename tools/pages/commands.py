@@ -17,6 +17,7 @@ SETTINGS = {
     "adapt": ("_adapt_settings", "AdaptSettings"),
     "advise": ("advise", "AdviseSettings"),
     "compare": ("compare", "CompareSettings"),
+    "fit": ("_fit_settings", "FitSettings"),
 }
 """Verb -> module of `verbs` and dataclass of its flags."""
 

@@ -24,6 +24,11 @@ def with_code() -> list[str]:
     return [slug for slug in slugs if (catalog.implementation(slug) or "").startswith("headstart.methods.")]
 
 
+def planning_with_code() -> list[str]:
+    """Slugs of the ways of planning, which train nothing themselves."""
+    return [slug for slug in catalog.CARDS if (catalog.implementation(slug) or "").startswith("headstart.planning.")]
+
+
 def paper(card: Card) -> str:
     """Title, venue, year, as a link where there is an arXiv id."""
     title = f"[{card.title}](https://arxiv.org/abs/{card.arxiv})" if card.arxiv else card.title
@@ -141,7 +146,7 @@ def catalog_table(by_family: dict[str, list[Card]]) -> str:
 
 def entry(card: Card) -> str:
     """One card of the catalog."""
-    if card.slug in with_code():
+    if card.slug in [*with_code(), *planning_with_code()]:
         status = f"**Runs.** [Its page]({card.slug}.md); `headstart show {card.slug}`."
     elif module := catalog.implementation(card.slug):
         status = f"**Runs** (`{module}`)."

@@ -31,7 +31,7 @@ BASELINES: dict[str, Card] = _by_slug(LANGUAGE_BASELINES, PERCEPTION_BASELINES)
 """What the methods are compared with; they run like any method but are not counted among the 35."""
 
 _PACKAGE = Path(__file__).parents[1]
-_HOMES = ("methods", "interventions", "curate")
+_HOMES = ("methods", "interventions", "planning", "curate")
 
 
 def cards() -> list[Card]:

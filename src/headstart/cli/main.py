@@ -31,6 +31,7 @@ VERBS = {
     "pretrain": "pre-train a method on your data; the same command continues",
     "finetune": "train a downstream task beside a random start",
     "adapt": "a pre-trained sampler of objects to your reward, beside one from scratch",
+    "fit": "a scaling law from losses of short runs: which mixture, size, how many tokens",
     "compare": "which of several runs is better for your task, at equal compute",
     "claim": "a paper's central statement, tested at equal training FLOPs",
     "sample": "see what a run has learned: completions, filled masks",

@@ -55,4 +55,6 @@ def _home(slug: str) -> str:
         raise UsageError(f"'{slug}' has a card but no code yet.", "`headstart list` shows what is implemented.")
     if home.startswith("headstart.interventions."):
         raise UsageError(f"'{slug}' is no method of its own: it changes how one trains.", "`headstart list --interventions` shows its flags.")
+    if home.startswith("headstart.planning."):
+        raise UsageError(f"'{slug}' trains nothing: it is a way of planning.", f"`headstart show {slug}` says what it needs and gives.")
     return home

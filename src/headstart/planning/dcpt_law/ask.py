@@ -1,0 +1,214 @@
+"""The questions of `headstart fit dcpt-law`, each answered with an interval from the bootstrap and with what to doubt.
+
+An answer is in parameters, tokens, FLOPs and nats a token, whatever the unit of the law.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from headstart.core.errors import UsageError
+from headstart.core.words import counted, share
+from headstart.planning.dcpt_law import answers, plan
+from headstart.planning.dcpt_law.fitted import Fitted
+from headstart.planning.dcpt_law.forms import Cells, Law
+from headstart.planning.dcpt_law.refit import LEVEL, interval
+
+Figures = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Value:
+    """A figure with the ends of its 90 % interval, None without a bootstrap."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a question got.
+
+    Attributes:
+        figures: name -> value; empty if there is no answer.
+        reached: share of the bootstrap's laws that have an answer; None without a bootstrap.
+        words: one sentence.
+        warnings: what to doubt.
+    """
+
+    question: str
+    figures: Mapping[str, Value]
+    reached: float | None
+    words: str
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def with_intervals(of: Callable[[Law], Figures | None], fitted: Fitted) -> tuple[dict[str, Value], float | None]:
+    """Figures of a law with intervals from its draws, and the share of draws that have an answer.
+
+    Args:
+        of: figures of one law; None where it has no answer.
+    """
+    best = of(fitted.law)
+    drawn = [of(law) for law in fitted.draws]
+    found = [figures for figures in drawn if figures is not None]
+    reached = len(found) / len(drawn) if drawn else None
+    if best is None:
+        return {}, reached
+    if not found:
+        return {name: Value(value) for name, value in best.items()}, reached
+    ends = {name: interval(np.array([figures[name] for figures in found])) for name in best}
+    return {name: Value(value, float(ends[name][0]), float(ends[name][1])) for name, value in best.items()}, reached
+
+
+def best_ratio(
+    domain: Fitted | None,
+    general: Fitted,
+    n: float,
+    d: float,
+    limit: float,
+    general_loss: float,
+    anneal: tuple[float, float] = (0.0, 0.0),
+    unique_tokens: float | None = None,
+) -> Answer:
+    """Usage 1: the largest share of domain text that keeps the general loss within `limit`.
+
+    Args:
+        n, d: of the planned run, in parameters and tokens.
+        general_loss: of the checkpoint before training, measured.
+        anneal: by how much annealing the rate lowers general and domain loss, where the points are of a constant rate.
+        unique_tokens: domain text that there is; the answer then counts epochs.
+    """
+    at = (n / general.unit_n, d / general.unit_d)
+
+    def of(law: Law) -> Figures | None:
+        ratio = answers.trade_off(law, *at, limit, general_loss, anneal[0])
+        return None if ratio is None else {"r_d": ratio}
+
+    figures, reached = with_intervals(of, general)
+    bound = answers.limit_of(general_loss, limit)
+    question = f"the largest r_d whose general loss stays within {share(limit)} of {general_loss:g} ({bound:.4f}), {_run(n, d)}"
+    if not figures:
+        least = general.law.loss(*at, 1.0) - anneal[0]
+        words = f"none: with general text alone the general loss is {least:.4f}. A lower learning rate, or a larger limit."
+        return Answer(question, {}, reached, words, tuple(general.ranges.beyond(*at, 1.0)))
+    ratio = figures["r_d"].value
+    figures |= {"general_loss": _loss(general, *at, 1 - ratio, anneal[0])}
+    figures |= {} if domain is None else {"domain_loss": _loss(domain, *at, ratio, anneal[1])}
+    words = f"r_d = {_shown(figures['r_d'])}: general loss {_shown(figures['general_loss'])}"
+    words += f", domain loss {_shown(figures['domain_loss'])}" if "domain_loss" in figures else ""
+    warnings = [*general.ranges.beyond(*at, 1 - ratio), *answers.doubts(general.law, *at, 1 - ratio)]
+    if domain is not None:
+        warnings += [line for line in [*domain.ranges.beyond(*at, ratio), *answers.doubts(domain.law, *at, ratio)] if line not in warnings]
+    if unique_tokens is not None:
+        warnings += _epochs(d, ratio, unique_tokens)
+    return Answer(question, figures, reached, words, tuple(warnings + _unsure(reached)))
+
+
+def limited(domain: Fitted, n: float, domain_tokens: float) -> Answer:
+    """Usage 2: how much general text to add when there are `domain_tokens` of the domain, each read once."""
+
+    def of(law: Law) -> Figures:
+        ratio, d = answers.limited_text(law, n / domain.unit_n, domain_tokens / domain.unit_d)
+        return {"r_d": ratio, "tokens": d * domain.unit_d}
+
+    figures, reached = with_intervals(of, domain)
+    ratio, d = figures["r_d"].value, figures["tokens"].value / domain.unit_d
+    figures["domain_loss"] = _loss(domain, n / domain.unit_n, d, ratio)
+    figures["domain_loss_alone"] = _loss(domain, n / domain.unit_n, domain_tokens / domain.unit_d, 1.0)
+    words = f"r_d = {_shown(figures['r_d'])}, {counted(figures['tokens'].value)} tokens in all: domain loss {_shown(figures['domain_loss'])}"
+    words += f" ({figures['domain_loss_alone'].value:.4f} with domain text alone)"
+    at = (n / domain.unit_n, d, ratio)
+    question = f"the r_d of least domain loss with {counted(domain_tokens)} domain tokens, N = {counted(n)}"
+    return Answer(question, figures, reached, words, (*domain.ranges.beyond(*at), *answers.doubts(domain.law, *at)))
+
+
+def best_size(domain: Fitted, flops: float, ratio: float, sizes: Sequence[float] = ()) -> Answer:
+    """Usage 3: which size and how many tokens for a compute budget of 6 N D."""
+    budget = flops / domain.unit_n / domain.unit_d
+
+    def of(law: Law) -> Figures:
+        n, d = answers.best_size(law, budget, ratio, [size / domain.unit_n for size in sizes])
+        return {"parameters": n * domain.unit_n, "tokens": d * domain.unit_d}
+
+    figures, reached = with_intervals(of, domain)
+    n, d = figures["parameters"].value, figures["tokens"].value
+    figures["domain_loss"] = _loss(domain, n / domain.unit_n, d / domain.unit_d, ratio)
+    words = f"{counted(n)} parameters{_between(figures['parameters'])}, {counted(d)} tokens: domain loss {_shown(figures['domain_loss'])}"
+    of_given = " of the sizes given" if sizes else ""
+    question = f"the best size{of_given} and tokens for {flops:.3g} FLOPs at r_d = {ratio:g}"
+    at = (n / domain.unit_n, d / domain.unit_d, ratio)
+    return Answer(question, figures, reached, words, (*domain.ranges.beyond(*at), *answers.doubts(domain.law, *at)))
+
+
+def least_tokens(domain: Fitted, n: float, ratio: float, target: float) -> Answer:
+    """Usage 4: the fewest tokens for a target domain loss."""
+
+    def of(law: Law) -> Figures | None:
+        d = answers.least_tokens(law, n / domain.unit_n, ratio, target)
+        return None if d is None else {"tokens": d * domain.unit_d}
+
+    figures, reached = with_intervals(of, domain)
+    question = f"the fewest tokens for a domain loss of {target:g}, N = {counted(n)}, r_d = {ratio:g}"
+    floor = answers.limit_of_data(domain.law, n / domain.unit_n, ratio)
+    if not figures:
+        words = f"unreachable: the law's limit for endless tokens is {floor:.4f}."
+        return Answer(question, {}, reached, words, tuple(domain.ranges.beyond(n / domain.unit_n, None, ratio)))
+    d = figures["tokens"].value
+    words = f"{counted(d)} tokens{_between(figures['tokens'])} (limit for endless tokens: {floor:.4f})"
+    at = (n / domain.unit_n, d / domain.unit_d, ratio)
+    return Answer(question, figures, reached, words, (*domain.ranges.beyond(*at), *answers.doubts(domain.law, *at), *_unsure(reached)))
+
+
+def predicted(fitted: Sequence[Fitted], n: float, d: float, ratio: float, k1: float | None = None, k2: float | None = None) -> Answer:
+    """Both losses at one point; `k1` and `k2` of a new domain for the cross-domain law."""
+
+    figures: dict[str, Value] = {}
+    warnings: list[str] = []
+    for one in fitted:
+        at = (n / one.unit_n, d / one.unit_d, ratio if one.which == "domain" else 1 - ratio)
+        figures[f"{one.which}_loss"] = _loss(one, *at, 0.0, k1, k2)
+        warnings += [line for line in [*one.ranges.beyond(*at), *answers.doubts(one.law, *at)] if line not in warnings]
+    words = ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in figures.items())
+    of_domain = "" if k1 is None else f", a domain of k1 = {k1:g}, k2 = {k2:g}"
+    return Answer(f"the losses, {_run(n, d)}, r_d = {ratio:g}{of_domain}", figures, None, words, tuple(warnings))
+
+
+def _loss(one: Fitted, n: float, d: float, r: float, lower: float = 0.0, k1: float | None = None, k2: float | None = None) -> Value:
+    """The prediction at one point, in the law's unit, and its interval; `lower` by what annealing does."""
+    cells = Cells.of(n, d, r, k1, k2)
+    value, ends = float(one.law.predict(cells)[0]) - lower, one.interval(cells)
+    return Value(value) if ends is None else Value(value, float(ends[0][0]) - lower, float(ends[1][0]) - lower)
+
+
+def _run(n: float, d: float) -> str:
+    return f"N = {counted(n)}, D = {counted(d)}"
+
+
+def _shown(value: Value) -> str:
+    """2.0348 (90 % 2.0301 to 2.0390)"""
+    return f"{value.value:.4f}" if value.low is None else f"{value.value:.4f} ({LEVEL:.0%} {value.low:.4f} to {value.high:.4f})"
+
+
+def _between(value: Value) -> str:
+    return "" if value.low is None else f" ({LEVEL:.0%} {counted(value.low)} to {counted(value.high)})"
+
+
+def _unsure(reached: float | None) -> list[str]:
+    return [] if reached is None or reached == 1 else [f"only {share(reached)} of the refits have an answer"]
+
+
+def _epochs(d: float, ratio: float, unique_tokens: float) -> list[str]:
+    try:
+        found = plan.repeats(plan.epochs(d, ratio, unique_tokens))
+    except UsageError as error:
+        return [f"{error.what} {error.mend}"]
+    return [] if found is None else [found]
