@@ -20,12 +20,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor
 
 from headstart.core.errors import Diverged, UsageError
 from headstart.core.progress import Reporter
 from headstart.core.rng import Rng
-from headstart.engine.distributed import local
+from headstart.engine.distributed import is_cut, local
 from headstart.engine.guard import first_nonfinite
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.trial import spans
@@ -78,8 +77,8 @@ class SelfDistill(Around):
         self.initial = frozen_copy(inner)
         self.teacher = frozen_copy(inner)
         self.own_phases = [phase.name for phase in inner.phases(1 << 30)]
-        self.rows: NumberedRows | None = None
-        self.is_cut = False
+        self.numbered: NumberedRows | None = None
+        self.sharded = False
 
     # --- stages -------------------------------------------------------------------------------------------------------------------------------
 
@@ -95,21 +94,19 @@ class SelfDistill(Around):
             found.append(inside(Phase(DECODER, config.decoder_steps, trainable=lambda name: name in outside)))
         left = max(1, total_steps - config.decoder_steps)
         length = max(1, left // len(stages))
-        for number, stage in enumerate(stages):
-            last = number == len(stages) - 1
-            steps = max(1, left - number * length) if last else length
-            for place, (phase, start, stop) in enumerate(spans(self.inner.phases(steps), steps)):
-                begins = place == 0
-                found.append(
-                    dataclasses.replace(
-                        inside(phase),
-                        name=f"{stage}: {phase.name}" if len(self.own_phases) > 1 else stage,
-                        steps=None if last and phase.steps is None else stop - start,
-                        on_start=self._start(stage, phase.on_start) if begins else phase.on_start,
-                        restarts=phase.restarts or (begins and bool(found)),
-                    )
-                )
-        return found
+        for stage in stages[:-1]:
+            found += self._stage(stage, length)
+        found += self._stage(stages[-1], max(1, left - (len(stages) - 1) * length), last=True)
+        return [dataclasses.replace(found[0], restarts=False), *found[1:]]  # the first has nothing to begin again
+
+    def _stage(self, stage: str, steps: int, last: bool = False) -> list[Phase]:
+        """The method's own phases over so many steps; the last stage keeps the one of open length open."""
+        phases = []
+        for phase, start, stop in spans(self.inner.phases(steps), steps):
+            name = f"{stage}: {phase.name}" if len(self.own_phases) > 1 else stage
+            phases.append(dataclasses.replace(inside(phase), name=name, steps=None if last and phase.steps is None else stop - start))
+        phases[0] = dataclasses.replace(phases[0], restarts=True, on_start=self._start(stage, phases[0].on_start))
+        return phases
 
     def _start(self, stage: str, then: Callable[[], None] | None) -> Callable[[], None]:
         """What happens when a stage begins: whoever was trained becomes the teacher, and the method is theta_init again."""
@@ -123,8 +120,8 @@ class SelfDistill(Around):
                 self._refuse_idle_teacher()
                 if self.settings.student == "initial":
                     copy_state(self.initial, self.inner)
-            if stage != TEACHER and self.rows is not None and "features" in self._buffers:
-                self._store_features(self.rows)
+            if stage != TEACHER and self.numbered is not None and "features" in self._buffers:
+                self._store_features(self.numbered)
             if then is not None:
                 then()
 
@@ -217,16 +214,16 @@ class SelfDistill(Around):
         parts, config = self.inner.training_rows(parts), self.settings
         width = int(self.backbone().config.hidden_size)  # type: ignore[union-attr,arg-type]
         size = 4 * width * sum(map(len, parts))
-        why = "rows are augmented" if self.inner.augments else "the weights are cut over processes" if self.is_cut else None
+        why = "rows are augmented" if self.inner.augments else "the weights are cut over processes" if self.sharded else None
         if why is not None and config.features == "stored":
             raise UsageError(f"The teacher's features cannot be stored: {why}.", "Give --self-distill.features online.")
         stored = config.features == "stored" or (config.features == "auto" and config.teacher_decay is None and size <= STORED_BYTES)
         if why is not None or not stored or config.weight == 0:
             return parts
-        self.rows = numbered(parts)
+        self.numbered = numbered(parts)
         device = next(self.inner.parameters()).device
-        self.register_buffer("features", torch.zeros(len(self.rows), width, device=device))
-        return list(self.rows.parts)
+        self.register_buffer("features", torch.zeros(len(self.numbered), width, device=device))
+        return list(self.numbered.parts)
 
     @torch.no_grad()
     def _store_features(self, rows: NumberedRows) -> None:
@@ -286,7 +283,7 @@ class SelfDistill(Around):
         self.teacher.compile_parts()
 
     def cut(self) -> None:
-        self.is_cut = True
+        self.sharded = True
         for method in (self.inner, self.initial, self.teacher):
             method.cut()
 
@@ -317,7 +314,8 @@ def copy_state(source: Method, target: Method) -> None:
 
 
 def _whole(value: Tensor) -> Tensor:
-    return value.full_tensor() if isinstance(value, DTensor) else value
+    """Of a cut tensor the whole."""
+    return value.full_tensor() if is_cut(value) else value
 
 
 INTERVENTION = SelfDistill
