@@ -10,11 +10,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
-SOURCE = Path(__file__).parents[1] / "src"
+if TYPE_CHECKING:
+    from tests.at import At
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src"
 
 TINY: dict[str, Any] = {
     "batch": 8,
@@ -49,15 +53,20 @@ def flags(settings: dict[str, Any]) -> list[str]:
 
 
 def environment() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+    """For a process of its own: finds headstart, and the programs of the tests (`tests.at`)."""
+    return os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (SOURCE, ROOT))), "OMP_NUM_THREADS": "1", "COLUMNS": "100"}
+
+
+def program(*arguments: str | Path, at: At | None = None) -> list[str]:
+    """The command line; with `at` it sends itself a signal at that moment."""
+    return [sys.executable, "-m", "headstart", *map(str, arguments)] if at is None else at.command(*arguments)
 
 
 def headstart(
     *arguments: str | Path, cwd: Path | None = None, timeout: float = 300, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The command line in a process of its own; `env` is added to the environment."""
-    command = [sys.executable, "-m", "headstart", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment() | (env or {}), cwd=cwd, timeout=timeout, check=False)
+    return subprocess.run(program(*arguments), capture_output=True, text=True, env=environment() | (env or {}), cwd=cwd, timeout=timeout, check=False)
 
 
 def heed_interrupts() -> None:
@@ -65,10 +74,10 @@ def heed_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def start(*arguments: str | Path, log: Path, cwd: Path | None = None) -> subprocess.Popen[bytes]:
-    """The command line in a process that goes on; what it prints is added to `log`."""
+def start(*arguments: str | Path, log: Path, cwd: Path | None = None, at: At | None = None) -> subprocess.Popen[bytes]:
+    """The command line in a process that goes on; what it prints is added to `log`. With `at` it sends itself a signal at that moment."""
     with log.open("ab") as file:
-        command = [sys.executable, "-m", "headstart", *map(str, arguments)]
+        command = program(*arguments, at=at)
         return subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, env=environment(), cwd=cwd, preexec_fn=heed_interrupts)
 
 
@@ -144,9 +153,8 @@ def torchrun_command(processes: int, module: str, *arguments: str | Path, restar
 
 def torchrun(processes: int, module: str, *arguments: str | Path, cwd: Path | None = None, timeout: float = 300) -> subprocess.CompletedProcess[str]:
     """Several processes, until they end."""
-    where = environment() | {"PYTHONPATH": os.pathsep.join([str(SOURCE), str(SOURCE.parent)])}
     command = torchrun_command(processes, module, *arguments)
-    return subprocess.run(command, capture_output=True, text=True, env=where, cwd=cwd, timeout=timeout, check=False)
+    return subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=cwd, timeout=timeout, check=False)
 
 
 def start_torchrun(processes: int, *arguments: str | Path, log: Path, restarts: int = 0) -> subprocess.Popen[bytes]:

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +21,9 @@ from safetensors.torch import load_file, save_file
 from headstart.core.errors import BadInput
 from headstart.core.files import sha256_file, write_json
 from headstart.engine.checkpoint import Checkpointer, load_checkpoint, pack, unpack
+from headstart.engine.checkpoint_files import write_safetensors
 from headstart.engine.checkpoint_state import HostBuffers, as_bytes
-from headstart.engine.checkpoint_storage import write_safetensors
-from tests.running import SOURCE
+from tests.running import environment
 
 
 def quiet(line: str) -> None:
@@ -218,24 +217,19 @@ def test_a_checkpoint_that_the_run_fell_back_from_pushes_out_no_good_one(tmp_pat
 @pytest.mark.slow
 @pytest.mark.promise("A process killed while it writes a checkpoint leaves the one before whole; the rest is removed at the next start.")
 def test_leftovers_of_a_killed_writer_are_removed_and_never_loaded(tmp_path: Path) -> None:
-    """Killed again and again while checkpoints of 32 MB are written as fast as they can be."""
+    """Killed before the first, the last and others of the changes that a save makes on the disk."""
     script = (
-        "import sys, torch; from pathlib import Path; from headstart.engine.checkpoint import Checkpointer\n"
-        "saver, weights = Checkpointer(Path(sys.argv[1])), torch.zeros(8, 1 << 20)\n"
+        "import sys, torch; from pathlib import Path; from headstart.engine.checkpoint import Checkpointer; from tests.at import At, watch\n"
+        "saver, weights = Checkpointer(Path(sys.argv[1])), torch.zeros(8, 1 << 10)\n"
         "first = (saver.list() or [0])[-1]\n"
-        "for step in range(first + 1, 1 << 20): saver.save(step, {'w': weights.fill_(step), 'step': step})\n"
+        "def save(step): saver.save(first + step, {'w': weights.fill_(first + step), 'step': first + step}); saver.wait()\n"
+        "save(1); save(2); watch(At((9,), sys.argv[2], int(sys.argv[3]))); save(3)\n"
     )
     newest, seen = 0, set()
-    for attempt in range(6):
-        process = subprocess.Popen([sys.executable, "-c", script, tmp_path], env=os.environ | {"PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"})
-        deadline = time.monotonic() + 120
-        while not (len(list(tmp_path.glob("step-*"))) > 1 and max(tmp_path.glob("step-*")).name > f"step-{newest:08d}"):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-        time.sleep(0.013 * attempt)
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    changes = ((".writing-*", 1), ("state-*.safetensors", 1), (".state.json.*", 2), (".manifest.json.*", 3), (".writing-*", 2))  # made, ..., renamed
+    for name, count in changes:
+        done = subprocess.run([sys.executable, "-c", script, tmp_path, name, str(count)], env=environment(), check=False)
+        assert done.returncode == -signal.SIGKILL
         seen |= {path.name[:9] for path in tmp_path.glob(".writing-*")}
         saver = Checkpointer(tmp_path)
         assert not list(tmp_path.glob(".*")), "leftovers"
@@ -243,7 +237,7 @@ def test_leftovers_of_a_killed_writer_are_removed_and_never_loaded(tmp_path: Pat
         found = saver.load_newest(said.append)
         assert found is not None
         assert said == [], "none was half written"
-        assert found[0] > newest
+        assert found[0] == newest + 2
         assert found[1]["w"].eq(found[0]).all()
         newest = found[0]
     assert seen, "no kill came in the middle of a checkpoint"
@@ -262,8 +256,7 @@ def test_an_error_of_the_disk_is_raised_at_the_next_save_and_leaves_the_last_che
         "except OSError as error: print(error.errno, Path(error.filename).name, saver.list())\n"
         "saver.save(4, {'w': torch.ones(1000)}); saver.close(); print(saver.list())\n"
     )
-    environment = os.environ | {"PYTHONPATH": str(SOURCE)}
-    done = subprocess.run([sys.executable, "-c", script, tmp_path], env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], env=environment(), capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == [f"{errno.EFBIG} state-00001.safetensors [1]", "[1, 4]"], done.stderr
     assert not list(tmp_path.glob(".*"))
 

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import signal
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.running import TINY, flags, last_step, wait_until
+from tests.running import TINY, flags
 
 STEPS = 300
 FIRST = 100
-"""The step of the first checkpoint, of three. It is a third of a second to the next: time enough to put a fault between them."""
+"""The step of the first checkpoint, of three."""
 SETTINGS: dict[str, Any] = {
     **TINY,
     "budget.steps": STEPS,
@@ -28,25 +24,6 @@ SETTINGS: dict[str, Any] = {
 def command(data: Path, out: Path, **settings: Any) -> list[str | Path]:
     """The command line of the run: causal-lm, `STEPS` steps, a checkpoint every `FIRST`."""
     return ["pretrain", "causal-lm", "--data", data, "--out", out, *flags({**SETTINGS, **settings})]
-
-
-@contextmanager
-def held(process: subprocess.Popen[bytes]) -> Iterator[None]:
-    """The process stands still while the block works."""
-    process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGCONT)
-
-
-def reach(run: Path, process: subprocess.Popen[bytes], log: Path, step: int = FIRST + 2) -> None:
-    """Waits until the run has logged this step and its checkpoints until then are whole."""
-
-    def there() -> bool:
-        return last_step(run) >= step and not any((run / "checkpoints").glob(".writing-*"))
-
-    wait_until(there, process, log)
 
 
 def checkpoints(run: Path) -> list[int]:

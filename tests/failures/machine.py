@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.running import environment
+from tests.at import At
+from tests.running import environment, program
 
 FILE = "ballast"
 
@@ -40,18 +40,18 @@ class SmallDisk:
         self.enter = ["nsenter", "-t", str(self.holder.pid), *(["-U", "--preserve-credentials"] if "-r" in flags else []), "-m"]
         self.path = Path(f"/proc/{self.holder.pid}/root{inside}")
 
-    def command(self, *arguments: str | Path) -> list[str]:
+    def command(self, *arguments: str | Path, at: At | None = None) -> list[str]:
         """The command line, on this disk."""
-        return [*self.enter, "--wd=" + str(Path.cwd()), sys.executable, "-m", "headstart", *map(str, arguments)]
+        return [*self.enter, "--wd=" + str(Path.cwd()), *program(*arguments, at=at)]
 
     def headstart(self, *arguments: str | Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """The command line on this disk, until it ends."""
         return subprocess.run(self.command(*arguments), capture_output=True, text=True, env=environment(), timeout=timeout, check=False)
 
-    def start(self, *arguments: str | Path, log: Path) -> subprocess.Popen[bytes]:
+    def start(self, *arguments: str | Path, log: Path, at: At | None = None) -> subprocess.Popen[bytes]:
         """The command line on this disk; it goes on, and what it prints is added to `log`."""
         with log.open("ab") as file:
-            return subprocess.Popen(self.command(*arguments), stdout=file, stderr=subprocess.STDOUT, env=environment())
+            return subprocess.Popen(self.command(*arguments, at=at), stdout=file, stderr=subprocess.STDOUT, env=environment())
 
     def shell(self, command: str) -> None:
         """A command in the namespace: to mount anew, for example."""

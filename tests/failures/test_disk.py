@@ -4,28 +4,33 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.failures.faults import FIRST, assert_told, checkpoints, command, held, reach
+from tests.at import At, after, standing
+from tests.failures.faults import FIRST, assert_told, checkpoints, command
 from tests.failures.machine import SmallDisk, small_disk
-from tests.running import assert_same_run, environment, flags, run_info, start
+from tests.running import assert_same_run, environment, flags, program, run_info, start
 
 AGAIN = "then give the same command: it continues."
+
+
+def between_checkpoints(run: Path) -> At:
+    """The run stands still when its first checkpoint is whole, long before the second."""
+    return after(FIRST + 2, run, signal.SIGSTOP, saved=FIRST)
 
 
 def filled_on_the_way(disk: SmallDisk, store: Path, log: Path, leave_kib: int = 0) -> tuple[Path, str]:
     """A run that the full disk ended after its first checkpoint, and what it printed."""
     run = disk.path / "run"
-    process = disk.start(*command(store, disk.inside / "run"), log=log)
-    reach(run, process, log)
-    with held(process):
+    process = disk.start(*command(store, disk.inside / "run"), log=log, at=between_checkpoints(disk.inside / "run"))
+    with standing(process, log):
         disk.fill(leave_kib=leave_kib)
-    assert process.wait(timeout=120) == 4, log.read_text()
+    assert process.wait(timeout=240) == 4, log.read_text()
     return run, log.read_text()
 
 
@@ -38,15 +43,14 @@ def test_full_while_a_checkpoint_is_written(store: Path, undisturbed: Path, tmp_
     with small_disk(tmp_path / "disk", 4000) as disk:
         run, told = filled_on_the_way(disk, store, tmp_path / "log", leave_kib=100)  # enough for the lines until then, too little for a checkpoint
         assert_told(told, "could not be written: No space left on device", "/run/checkpoints/", AGAIN)
-        kept = checkpoints(run)  # on a busy machine one more may be whole before the disk is full
-        assert FIRST in kept
+        assert checkpoints(run) == [FIRST]
         assert not list(run.glob("checkpoints/.writing-*")), "the room of the unfinished one was given back"
         assert run_info(run)["status"] == "failed"
         assert "No space left" in run_info(run)["error"]
         disk.make_room()
         done = disk.headstart(*command(store, disk.inside / "run"))
         assert done.returncode == 0, done.stderr
-        assert f"Continuing from step {kept[-1]} of" in done.stdout
+        assert f"Continuing from step {FIRST} of" in done.stdout
         assert_same_run(run, undisturbed)
 
 
@@ -59,7 +63,7 @@ def test_full_while_a_line_of_metrics_is_written(store: Path, undisturbed: Path,
     with small_disk(tmp_path / "disk", 4000) as disk:
         run, told = filled_on_the_way(disk, store, tmp_path / "log")  # what is left is the rest of the last page of metrics.jsonl
         assert_told(told, "metrics.jsonl could not be written: No space left on device", AGAIN)
-        assert FIRST in checkpoints(run)
+        assert checkpoints(run) == [FIRST]
         torn = (run / "metrics.jsonl").read_bytes()
         disk.make_room()
         done = disk.headstart(*command(store, disk.inside / "run"))
@@ -126,13 +130,11 @@ def test_full_while_a_store_is_built(corpus: Path, store: Path, tmp_path: Path) 
 @pytest.mark.promise("The folder of a run is removed while it runs: exit 4 and what is gone, no traceback.")
 def test_the_run_folder_is_removed_while_it_runs(store: Path, tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
-    process = start(*command(store, run), log=log)
-    reach(run, process, log)
-    with held(process):
+    process = start(*command(store, run), log=log, at=between_checkpoints(run))
+    with standing(process, log):
         shutil.rmtree(run)
-    assert process.wait(timeout=120) == 4, log.read_text()
-    # Which file of the run it misses first depends on where it was held.
-    assert_told(log.read_text(), f"pretrain: {run}/", "could not be written: No such file or directory", "It was removed or moved")
+    assert process.wait(timeout=240) == 4, log.read_text()
+    assert_told(log.read_text(), f"pretrain: {run}/metrics.jsonl could not be written: No such file or directory", "It was removed or moved")
     assert not run.exists(), "it is not made again, half"
 
 
@@ -146,18 +148,17 @@ def test_the_permission_is_taken_away(store: Path, undisturbed: Path) -> None:
     folder = Path(tempfile.mkdtemp(prefix="headstart-permission-"))
     run, log = folder / "run", folder / "log"
     without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    program = [*without, sys.executable, "-m", "headstart", *map(str, command(store, run))]
     try:
         with log.open("wb") as file:
-            process = subprocess.Popen(program, stdout=file, stderr=file, env=environment())
-        reach(run, process, log)
-        with held(process):
+            held = program(*command(store, run), at=between_checkpoints(run))
+            process = subprocess.Popen([*without, *held], stdout=file, stderr=file, env=environment())
+        with standing(process, log):
             (run / "metrics.jsonl").chmod(0o444)
-        assert process.wait(timeout=120) == 4, log.read_text()
+        assert process.wait(timeout=240) == 4, log.read_text()
         assert_told(log.read_text(), f"{run}/metrics.jsonl could not be written: Permission denied", AGAIN)
-        assert FIRST in checkpoints(run)
+        assert checkpoints(run) == [FIRST]
         (run / "metrics.jsonl").chmod(0o644)
-        done = subprocess.run(program, capture_output=True, text=True, env=environment(), check=False)
+        done = subprocess.run([*without, *program(*command(store, run))], capture_output=True, text=True, env=environment(), check=False)
         assert done.returncode == 0, done.stderr
         assert_same_run(run, undisturbed)
     finally:

@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.failures.faults import FIRST, STEPS, checkpoints, command, reach
-from tests.running import assert_same_run, environment, flags, headstart, last_step, run_info, start, wait_until
+from tests.at import At, after, standing, stands
+from tests.failures.faults import FIRST, checkpoints, command
+from tests.running import assert_same_run, environment, flags, headstart, last_step, program, run_info, start
 
 
 @pytest.mark.slow
@@ -23,20 +25,16 @@ from tests.running import assert_same_run, environment, flags, headstart, last_s
 )
 def test_interrupted_twice(store: Path, tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
-    slow = {"batch": 256, "trainer.micro_batch": 1, "budget.steps": 6, "trainer.checkpoint_every": 2, "trainer.log_every": 1}  # a step of 0.4 s
-    process = start(*command(store, run, **slow), log=log)
-    reach(run, process, log, step=3)
-    time.sleep(0.05)  # within the next step
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130, log.read_text()
+    few = {"budget.steps": 6, "trainer.checkpoint_every": 2, "trainer.log_every": 1}
+    # Before the line of step 4: its update is made, the step is not over.
+    process = start(*command(store, run, **few), log=log, at=after(3, run, signal.SIGINT, signal.SIGINT, saved=2))
+    assert process.wait(timeout=240) == 130, log.read_text()
     text = log.read_text()
     assert "Traceback" not in text
     assert text.rstrip().endswith("The same command continues from the last checkpoint."), text
-    assert checkpoints(run) == [2], "no new checkpoint: it stopped at once"
+    assert (checkpoints(run), last_step(run)) == ([2], 3), "no new checkpoint: it stopped at once"
     assert run_info(run)["status"] == "stopped"
-    done = headstart(*command(store, run, **slow))
+    done = headstart(*command(store, run, **few))
     assert done.returncode == 0, done.stderr
     assert "Continuing from step 2 of 6" in done.stdout
     assert last_step(run) == 6
@@ -49,37 +47,34 @@ def test_interrupted_twice(store: Path, tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("nohup", [False, True])
 def test_the_terminal_is_closed(nohup: bool, store: Path, undisturbed: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+    run, log = tmp_path / "run", tmp_path / "log"
     ours, theirs = pty.openpty()
-    program = [*(["nohup"] if nohup else []), sys.executable, "-m", "headstart", *map(str, command(store, run))]
+    held = program(*command(store, run), at=after(FIRST + 2, run, signal.SIGSTOP))
     hear = "signal.signal(signal.SIGHUP, signal.SIG_DFL)"  # the tests themselves may run under nohup
     lead = "os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0)"
     become_leader = f"import fcntl, os, signal, sys, termios; {hear}; {lead}; os.execvp(sys.argv[1], sys.argv[1:])"
     process = subprocess.Popen(
-        [sys.executable, "-c", become_leader, *program], stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), cwd=tmp_path
-    )
+        [sys.executable, "-c", become_leader, *(["nohup"] if nohup else []), *held],
+        stdin=theirs, stdout=theirs, stderr=theirs, env=environment(), cwd=tmp_path,
+    )  # fmt: skip
     os.close(theirs)
-    shown = bytearray()
     os.set_blocking(ours, False)
-    deadline = time.monotonic() + 120
-    while last_step(run) < FIRST + 2:
-        assert process.poll() is None, shown.decode()
-        assert time.monotonic() < deadline
-        try:
-            shown += os.read(ours, 1 << 16)
-        except OSError:  # nothing to read; or nobody writes here any more, since nohup writes to a file instead
+    with log.open("ab") as shown:
+        while not stands(process):  # somebody has to read, else it waits for room
+            with suppress(OSError):  # nothing there; or nobody writes any more, since nohup prints to a file instead
+                shown.write(os.read(ours, 1 << 16))
             time.sleep(0.001)
-    os.close(ours)  # the window is gone
+    with standing(process, log):
+        os.close(ours)  # the window is gone
     if nohup:
-        assert process.wait(timeout=120) == 0
+        assert process.wait(timeout=240) == 0
     else:
-        assert process.wait(timeout=120) == 130
+        assert process.wait(timeout=240) == 130
         assert run_info(run)["status"] == "stopped"
-        stopped_at = checkpoints(run)[-1]
-        assert FIRST < stopped_at < STEPS
+        assert checkpoints(run) == [FIRST, FIRST + 5], "the step whose line it was about to write is finished"
         done = headstart(*command(store, run))
         assert done.returncode == 0, done.stderr
-        assert f"Continuing from step {stopped_at}" in done.stdout
+        assert f"Continuing from step {FIRST + 5}" in done.stdout
     assert_same_run(run, undisturbed)
 
 
@@ -87,13 +82,12 @@ def test_the_terminal_is_closed(nohup: bool, store: Path, undisturbed: Path, tmp
 @pytest.mark.promise("Whoever reads what a run prints goes away (a pipe to head, a tee that was killed): the run goes on to its end.")
 def test_the_reader_of_the_output_goes_away(store: Path, undisturbed: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    program = [sys.executable, "-m", "headstart", *map(str, command(store, run))]
-    process = subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
+    process = subprocess.Popen(program(*command(store, run)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment())
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(timeout=120) == 0
+    assert process.wait(timeout=240) == 0
     assert process.stderr.read() == b""
     assert_same_run(run, undisturbed)
 
@@ -106,10 +100,8 @@ def test_the_reader_of_the_output_goes_away(store: Path, undisturbed: Path, tmp_
 def test_a_signal_while_a_store_is_built(corpus: Path, store: Path, tmp_path: Path) -> None:
     mine, log = tmp_path / "store", tmp_path / "log"
     arguments = ["prepare", "mlm", "--data", corpus, "--out", mine, *flags({"text.vocab_size": 300, "text.held_out_share": 0.1})]
-    process = start(*arguments, log=log)
-    wait_until((mine / ".work" / "tokenizer.json").exists, process, log)
-    process.terminate()
-    assert process.wait(timeout=60) == 130, log.read_text()
+    process = start(*arguments, log=log, at=At((signal.SIGTERM,), "000000.*.tmp"))  # when the tokenizer is there, and no part of the store
+    assert process.wait(timeout=240) == 130, log.read_text()
     assert log.read_text().endswith("headstart prepare: stopped.\nThe same command starts again.\n")
     assert "Traceback" not in log.read_text()
     assert not (mine / "manifest.json").exists()

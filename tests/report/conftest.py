@@ -49,7 +49,7 @@ class Visit:
 
     def wait_until(self, expression: str) -> None:
         """Until a JavaScript expression is true. Playwright's own way runs text as code in the page, which the page's policy forbids."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while not self.page.evaluate(expression):
             assert time.monotonic() < deadline, f"it did not come: {expression}"
             self.page.wait_for_timeout(50)
@@ -62,7 +62,7 @@ def visit(chromium: Any) -> Iterator[Callable[..., Visit]]:
 
     def opened(page: Path | str, width: int = 1280, height: int = 800, **settings: Any) -> Visit:
         context = chromium.new_context(viewport={"width": width, "height": height}, **settings)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         return Visit(context.new_page()).open(page)
 

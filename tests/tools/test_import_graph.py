@@ -13,7 +13,7 @@ TOOL = ROOT / "tools" / "import_graph.py"
 
 
 def import_graph(*arguments: str, root: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, str(TOOL), "--root", str(root), *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([sys.executable, str(TOOL), "--root", str(root), *arguments], capture_output=True, text=True, timeout=240)
 
 
 @pytest.fixture

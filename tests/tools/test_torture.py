@@ -137,7 +137,7 @@ def test_the_kill_comes_before_the_change(tmp_path: Path) -> None:
     data, work = tmp_path / "data.txt", tmp_path / "work"
     data.write_text("one line\n\nanother line\n")
     arguments = [ROOT / "tools" / "kill_at.py", "1", work, tmp_path / "report", "prepare", "mlm", "--data", data, "--out", work / "store"]
-    done = subprocess.run([sys.executable, *map(str, arguments)], env=environment(), cwd=ROOT, timeout=60, check=False)
+    done = subprocess.run([sys.executable, *map(str, arguments)], env=environment(), cwd=ROOT, timeout=240, check=False)
     assert done.returncode == -signal.SIGKILL
     assert (tmp_path / "report").read_text().startswith("mkdir ")
     assert not (tmp_path / "work").exists()

@@ -7,6 +7,7 @@ import json
 import random
 import re
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_lines
 from headstart.verbs._compare_arms import read_source
 from headstart.verbs.compare import CompareSettings, Comparison
+from tests.at import At
 from tests.corpus import ADJECTIVES, PLACES, TOPICS, documents, labelled, write_corpus, write_jsonl
-from tests.running import TINY, start, wait_until
+from tests.running import TINY, start
 from tests.running import headstart as command
 
 SETTINGS = TINY | {
@@ -257,11 +259,10 @@ def test_other_labels_in_the_same_folder_are_other_points(bench: Bench, compared
 def test_a_kill_loses_no_point(bench: Bench, tmp_path: Path) -> None:
     arguments = ["compare", bench.short, "--labels", bench.labels, "--seeds", "3", "--counts", "16", "--finetune.epochs", "1"]
     points, log = tmp_path / "killed" / "points.jsonl", tmp_path / "log"
-    process = start(*arguments, "--out", tmp_path / "killed", log=log)
-    wait_until(lambda: points.is_file() and points.read_bytes().count(b"\n") >= 5, process, log)
-    process.kill()
-    process.wait()
+    process = start(*arguments, "--out", tmp_path / "killed", log=log, at=At((signal.SIGKILL,), "points.jsonl", 6))
+    assert process.wait(timeout=240) == -signal.SIGKILL
     kept = points.read_bytes()
+    assert kept.count(b"\n") == 5
     with points.open("ab") as file:
         file.write(b'{"step": 0, "key": "half')  # what a kill in the middle of a line leaves
     done = command(*arguments, "--out", tmp_path / "killed")

@@ -14,8 +14,8 @@ import pytest
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.verbs.pretrain import Run, pretrain
-from tests.failures.faults import held
-from tests.running import TINY, files, flags, headstart, records, run_info, start, untimed, wait_until, weight_files
+from tests.at import after, standing
+from tests.running import TINY, files, flags, headstart, records, run_info, start, untimed, weight_files
 
 STEPS = {"budget.steps": 24}
 
@@ -77,14 +77,14 @@ def test_a_run_that_goes_on_keeps_its_folder_of_checkpoints_to_itself(store: Pat
     """Also before its first checkpoint, when nothing there tells whose it is."""
     settings = {**TINY, "budget.steps": 4000, "trainer.checkpoint_every": 2000, "trainer.checkpoint_folder": tmp_path / "shared"}
     log = tmp_path / "log"
-    process = start("pretrain", "causal-lm", "--data", store, "--out", tmp_path / "first", *flags(settings), log=log)
-    wait_until((tmp_path / "first" / "metrics.jsonl").exists, process, log)
-    with held(process):
+    first = ["pretrain", "causal-lm", "--data", store, "--out", tmp_path / "first", *flags(settings)]
+    process = start(*first, log=log, at=after(2, tmp_path / "first", signal.SIGSTOP))
+    with standing(process, log):
         second = headstart("pretrain", "causal-lm", "--data", store, "--out", tmp_path / "second", *flags(settings))
+        process.send_signal(signal.SIGTERM)
     assert second.returncode == 2, second.stderr
     assert "Another run writes its checkpoints to" in second.stderr
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=120) == 130
+    assert process.wait(timeout=240) == 130
 
 
 def test_in_an_object_store_the_second_run_is_refused_too(store: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from headstart.verbs.peek import lines, peek
 from headstart.verbs.prepare import prepare
 from headstart.verbs.pretrain import pretrain
 from headstart.verbs.sample import sample
+from tests.at import after
 from tests.data.image.pictures import encoded, smooth, write_folder
-from tests.running import assert_same_run, flags, headstart, last_step, records, run_info, start, wait_until
+from tests.running import assert_same_run, flags, headstart, records, run_info, start
 
 TINY: dict[str, Any] = {
     "batch": 8, "device": "cpu", "precision": "fp32", "image.size": 20, "image.held_out_share": 0.2,
@@ -174,10 +176,8 @@ def test_killed_the_same_command_ends_with_the_same_bits(photos: Path, tmp_path:
     undisturbed, log = tmp_path / "undisturbed", tmp_path / "log"
     assert headstart(*command(undisturbed)).returncode == 0
     for step in (30, 90):
-        process = start(*command(tmp_path / "run"), log=log)
-        wait_until(lambda step=step: last_step(tmp_path / "run") >= step, process, log)  # type: ignore[misc]
-        process.kill()
-        process.wait()
+        process = start(*command(tmp_path / "run"), log=log, at=after(step, tmp_path / "run", signal.SIGKILL))
+        assert process.wait(timeout=240) == -signal.SIGKILL
     done = headstart(*command(tmp_path / "run"))
     assert done.returncode == 0, done.stderr
     assert_same_run(tmp_path / "run", undisturbed)

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from tests.running import TINY, assert_same_run, flags, headstart, last_step, records, run_info, start, wait_until
+from tests.at import At, after, standing
+from tests.running import TINY, assert_same_run, flags, headstart, records, run_info, start
 
 pytestmark = pytest.mark.slow
 
+KILL = (signal.SIGKILL,)
 STEPS = 240
 SETTINGS: dict[str, Any] = {
     **TINY,
@@ -51,16 +53,16 @@ def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
     return run
 
 
-def moments(run: Path, rng: random.Random) -> list[tuple[str, Callable[[], bool]]]:
+def moments(run: Path, rng: random.Random) -> list[tuple[str, At]]:
     """When to kill: named moments that a run passes through, and random steps between them."""
     steps = sorted(rng.sample(range(25, STEPS - 10), 2))
     return [
-        ("in the rehearsal", lambda: any(run.glob(".rehearsal-*"))),
-        ("before the first checkpoint", lambda: 0 < last_step(run) < 20),
-        (f"past step {steps[0]}", lambda: last_step(run) >= steps[0]),
-        ("while a checkpoint is written", lambda: any(run.glob("checkpoints/.writing-*")) and last_step(run) >= steps[0]),
-        (f"past step {steps[1]}", lambda: last_step(run) >= steps[1]),
-        ("before the export", lambda: last_step(run) == STEPS),
+        ("in the rehearsal", At(KILL, "state-*.safetensors")),
+        ("before the first checkpoint", after(9, run, *KILL)),
+        (f"past step {steps[0]}", after(steps[0], run, *KILL)),
+        ("while a checkpoint is written", At(KILL, "state-*.safetensors", run=str(run), step=steps[0])),
+        (f"past step {steps[1]}", after(steps[1], run, *KILL)),
+        ("before the export", At(KILL, ".export*", run=str(run), step=STEPS)),
     ]
 
 
@@ -74,11 +76,9 @@ def test_killed_at_any_moment_the_same_command_ends_with_the_same_bits(
 ) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
     kills = moments(run, random.Random(slug))
-    for name, happened in kills if slug == "causal-lm" else kills[2:5]:  # where training has not begun or is over, methods do not differ
-        process = start(*command(slug, store, run), log=log)
-        wait_until(happened, process, log)
-        process.kill()
-        assert process.wait() == -signal.SIGKILL, name
+    for name, at in kills if slug == "causal-lm" else kills[2:5]:  # where training has not begun or is over, methods do not differ
+        process = start(*command(slug, store, run), log=log, at=at)
+        assert process.wait(timeout=240) == -signal.SIGKILL, name
         assert run_info(run)["status"] == "running"
     done = headstart(*command(slug, store, run))
     assert done.returncode == 0, done.stderr
@@ -113,34 +113,29 @@ def test_a_signal_ends_with_a_checkpoint_and_exit_130_and_a_second_process_is_re
     number: signal.Signals, undisturbed: Callable[[str], Path], store: Path, tmp_path: Path
 ) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
-    process = start(*command("causal-lm", store, run), log=log)
-    wait_until(lambda: last_step(run) >= 50, process, log)
-    if number == signal.SIGTERM:
-        process.send_signal(signal.SIGSTOP)  # the second process takes a while to start
-        second = headstart(*command("causal-lm", store, run))
-        process.send_signal(signal.SIGCONT)
-        assert second.returncode == 2
-        assert f"Another process is writing to the run {run}" in second.stderr
-        assert "Traceback" not in second.stderr
-    process.send_signal(number)
-    assert process.wait(timeout=120) == 130, log.read_text()
+    process = start(*command("causal-lm", store, run), log=log, at=after(48, run, signal.SIGSTOP))
+    with standing(process, log):
+        if number == signal.SIGTERM:
+            second = headstart(*command("causal-lm", store, run))
+            assert second.returncode == 2
+            assert f"Another process is writing to the run {run}" in second.stderr
+            assert "Traceback" not in second.stderr
+        process.send_signal(number)
+    assert process.wait(timeout=240) == 130, log.read_text()
     assert run_info(run)["status"] == "stopped"
-    checkpoints = sorted(path.name for path in (run / "checkpoints").iterdir())
-    stopped_at = int(checkpoints[-1].removeprefix("step-"))
-    assert f"Stopped after step {stopped_at} of {STEPS}; a checkpoint is written." in log.read_text()
+    assert f"Stopped after step 51 of {STEPS}; a checkpoint is written." in log.read_text(), "the step that it was in is finished"
+    assert (run / "checkpoints" / "step-00000051").is_dir()
     done = headstart(*command("causal-lm", store, run))
     assert done.returncode == 0, done.stderr
-    assert f"Continuing from step {stopped_at} of {STEPS}." in done.stdout
+    assert f"Continuing from step 51 of {STEPS}." in done.stdout
     assert_same_run(run, undisturbed("causal-lm"))
 
 
 @pytest.mark.promise("Ctrl-C or SIGTERM before step 1 ends with exit 130 and no traceback.")
 def test_a_signal_before_step_1_ends_with_exit_130(store: Path, tmp_path: Path) -> None:
     run, log = tmp_path / "run", tmp_path / "log"
-    process = start(*command("causal-lm", store, run), log=log)
-    wait_until((run / "run.json").exists, process, log)
-    process.terminate()
-    assert process.wait(timeout=120) == 130, log.read_text()
+    process = start(*command("causal-lm", store, run), log=log, at=At((signal.SIGTERM,), ".rehearsal-*"))
+    assert process.wait(timeout=240) == 130, log.read_text()
     assert run_info(run)["status"] == "stopped"
     assert "Traceback" not in log.read_text()
 

@@ -4,7 +4,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from headstart.data.text.config import TextConfig
 from headstart.data.text.prepare import unigram_entropy
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
 from tests.data.text.conftest import folder_bytes, many_documents, write_jsonl
+from tests.running import environment
 
 SMALL = TextConfig(vocab_size=300, held_out_share=0.1)
 
@@ -142,22 +142,18 @@ PREPARE = """
 import sys
 from headstart.data.text.config import TextConfig
 from headstart.data.text.store import prepare_text
+from tests.at import At, watch
+watch(At((9,), "0*.tmp", int(sys.argv[3])))
 prepare_text([sys.argv[1]], sys.argv[2], TextConfig(vocab_size=600, workers=1))
 """
 
 
 def start_and_kill(data: Path, out: Path, parts: int) -> None:
-    """Prepare in another process and SIGKILL it as soon as it has written this many parts."""
-    process = subprocess.Popen([sys.executable, "-c", PREPARE, str(data), str(out)])
-    try:
-        deadline = time.monotonic() + 120
-        while len(list((out / ".work" / "parts").glob("*.safetensors"))) < parts:
-            assert process.poll() is None, "it finished before it could be killed"
-            assert time.monotonic() < deadline
-            time.sleep(0.002)
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait()
+    """Prepare in another process, which SIGKILL ends when so many parts are there, just before it would name the next one."""
+    before = len(list((out / ".work" / "parts").glob("*.safetensors")))
+    done = subprocess.run([sys.executable, "-c", PREPARE, str(data), str(out), str(parts - before + 1)], env=environment(), check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert len(list((out / ".work" / "parts").glob("*.safetensors"))) == parts
     assert not (out / "manifest.json").exists()
 
 
