@@ -327,3 +327,32 @@ def test_numbers_of_steps_do_not_depend_on_values() -> None:
     rows = torch.arange(4)
     collected = [method.collect({"trajectory": rows}, context(rows, step)) for step in range(5)]
     assert len({tuple(value.shape for value in batch.values()) for batch in collected}) == 1
+
+
+@pytest.mark.slow
+def test_torchgfn_says_the_same_of_an_exported_network() -> None:
+    pytest.importorskip("gfn")
+    from gfn.gym import BitSequence, HyperGrid
+
+    from headstart.methods.oc_gfn.torchgfn import estimators
+
+    peers = [(Grid(8, edge_ends=False), HyperGrid(2, 8, validate_modes=False)), (Bits(16, 4), BitSequence(4, 16, n_modes=5))]
+    for environment, peer in peers:
+        flow = method_of(environment).flow
+        policy, log_flow = estimators(flow)
+        built = roll(environment, uniform_policy, Rng.at(0, 0, torch.arange(8)).uniform("b", environment.max_steps, environment.n_actions))
+        row, place = built.alive.nonzero(as_tuple=True)
+        states, outcomes = built.states[row, place], built.ends[row]
+        theirs = peer.states_from_tensor(torch.where(states == 16, -1, states))  # no letter yet; a grid has no such cell
+        conditions = environment.encode(outcomes)
+        log_pf, log_f = flow(states, outcomes)
+        logits = policy(theirs, conditions).masked_fill(~theirs.forward_masks, -torch.inf)
+        torch.testing.assert_close(logits.log_softmax(-1)[:, : environment.n_actions].exp(), log_pf.exp())
+        torch.testing.assert_close(log_flow(theirs, conditions)[:, 0], log_f)
+
+
+def test_torchgfn_has_no_grid_whose_edge_ends() -> None:
+    from headstart.methods.oc_gfn.torchgfn import estimators
+
+    with pytest.raises(UsageError, match="no environment like hypergrid"):
+        estimators(method_of(Grid(8)).flow)

@@ -293,3 +293,27 @@ def test_the_sparse_reward_has_three_cells() -> None:
     grid = Grid(8)
     r = sparse(grid)(grid.objects())
     assert sorted(grid.to_text(grid.objects()[r > 0])) == ["1,6", "6,1", "6,6"]
+
+
+@pytest.mark.slow
+def test_the_reward_of_peptides_tells_held_out_ones_apart() -> None:
+    """Trained on modlamp's tables; the figure of the docs page comes from here."""
+    pytest.importorskip("modlamp")
+    from headstart.data.environments.amp import AmpReward, read_peptides
+
+    peptides = Peptides()
+    known = read_peptides(peptides)
+    assert len({peptide.sequence for peptide in known}) == len(known) > 3000
+    assert max(len(peptide.sequence) for peptide in known) <= 50
+    reward = AmpReward(peptides, known)
+    assert reward.tested_on == len(known) // 5
+    assert reward.auc > 0.85
+    r = reward(peptides.from_text(["GIGKFLHSAKKFGKAFVGEIMNS", "MSTNPKPQRKTKRNTNRRPQDVK"]))
+    assert 0 <= float(r.min()) <= float(r.max()) <= 1
+    assert not any(parameter.requires_grad for parameter in reward.parameters())
+
+
+def test_the_area_under_the_curve_counts_pairs() -> None:
+    from headstart.data.environments.amp import auc
+
+    assert auc(torch.tensor([0.9, 0.2, 0.5, 0.5]), torch.tensor([1.0, 0.0, 1.0, 0.0])) == pytest.approx(3.5 / 4)

@@ -21,7 +21,7 @@ from headstart.data.environments.sequences import AMINO_ACIDS, Peptides
 
 FILES = ("AMPvsUniProt.csv", "AMPvsTMset.csv")
 HIDDEN = 256
-STEPS = 600
+STEPS = 300
 BATCH = 256
 TEST_SHARE = 0.2
 
