@@ -300,7 +300,7 @@ def test_a_budget_in_minutes_becomes_the_steps_that_the_measured_speed_allows(st
     ("budget", "message"),
     [
         ({"budget.steps": None}, "No budget"),
-        ({"budget.tokens": 9}, "Two budgets are given: steps, tokens"),
+        ({"budget.tokens": 9}, "More than one budget is given: steps, tokens"),
         ({"budget.steps": 0}, "must be positive"),
     ],
 )

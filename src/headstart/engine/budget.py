@@ -31,11 +31,11 @@ class Budget:
         """
         given = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) is not None}
         if len(given) != 1:
-            what = "No budget is given." if not given else f"Two budgets are given: {', '.join(given)}."
+            what = "No budget is given." if not given else f"More than one budget is given: {', '.join(given)}."
             raise UsageError(what, "Give one of --budget.steps, --budget.tokens, --budget.flops, --budget.minutes.")
         name, value = next(iter(given.items()))
         if not value > 0:
-            raise UsageError(f"--budget.{name} must be positive, not {value}.")
+            raise UsageError(f"--budget.{name} is {value}.", "Give a number above 0.")
         return name
 
 

@@ -45,11 +45,11 @@ def demo(out: Path, *, minutes: float, seeds: int, say: Callable[[str], None] = 
         minutes: pre-training time of the causal language model on this machine; mlm gets the same counted FLOPs.
         seeds: fine-tuning seeds.
     """
+    if seeds < 1:
+        raise UsageError(f"--seeds is {seeds}.", "Give at least 1; three or more give an interval.")
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     say("1/3  Data: the documentation of the packages in this Python, and a labelled task from it.")
-    if seeds < 1:
-        raise UsageError(f"--seeds is {seeds}.", "Give at least 1; three or more give an interval.")
     files, corpus = task_and_corpus(out, seeds)
 
     say(f"2/3  Pre-training: {METHODS[0]} for {minutes:g} minutes, then {METHODS[1]} for the same counted FLOPs.")
