@@ -3,7 +3,7 @@
 A batch of states is an int64 tensor [..., state_size] on any device, and a bool tensor [...] that says which of them are complete objects ("done").
 Whatever an environment does, it does to the whole batch with tensor operations, never to one object after another in Python.
 
-An environment of your own is a subclass with six attributes and six functions (docs/guides/environments.md has one of 40 lines):
+An environment of your own is a subclass with six attributes and six functions (examples/baskets.py is one):
 
     sizes, n_actions, max_steps      what a state is, how many actions there are, how long the longest way to an object is
     valid, step, can_reach           the graph
