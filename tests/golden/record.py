@@ -54,6 +54,7 @@ ON_IMAGES = SETTINGS | {
     "method.decoder_heads": 2,
     "image.size": 16,
 }
+ON_ENVIRONMENT = {name: value for name, value in SETTINGS.items() if name != "method.num_heads"} | {"environment.length": 4}
 OF_METHOD: dict[str, dict[str, Any]] = {
     "causal-lm": ON_TEXT,
     "mlm": ON_TEXT | {"method.causal_start": 10},
@@ -62,6 +63,7 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     "droppos": ON_IMAGES,
     "satmaepp": ON_IMAGES | {"method.groups": ("1", "2,3")},
     "croco": ON_IMAGES | {"image.pairing": "twos", "image.size": 18},  # each view is cut at a place of its own
+    "oc_gfn": ON_ENVIRONMENT,
 }
 
 
@@ -87,8 +89,10 @@ def trace(slug: str) -> dict[str, Any]:
         torch.set_num_threads(threads)
 
 
-def corpus(slug: str, folder: Path) -> Path:
+def corpus(slug: str, folder: Path) -> Path | str:
     """What a method is trained on; pictures are written into `folder`."""
+    if OF_METHOD[slug] is ON_ENVIRONMENT:
+        return "builtin:tfbind8"
     if OF_METHOD[slug].items() >= ON_TEXT.items():
         return CORPUS
     np.savez(folder / "images.npz", images=pictures(60))
@@ -102,7 +106,9 @@ def pictures(count: int) -> np.ndarray:
 
 
 def two_rows(method: Any) -> dict[str, Tensor]:
-    """A batch that depends on nothing: int64 [2, 16] token ids, or uint8 [2, 3, 16, 16] pictures."""
+    """A batch that depends on nothing: int64 [2, 16] token ids, uint8 [2, 3, 16, 16] pictures, or int64 [2, 4] words of DNA."""
+    if hasattr(method, "environment"):
+        return {"outcome": method.environment.objects()[[27, 200]]}
     if hasattr(method, "vocab_size"):
         return {"input_ids": (torch.arange(32) * 37 % (method.vocab_size - 5) + 5).view(2, 16)}
     return {"images": torch.from_numpy(pictures(2)).permute(0, 3, 1, 2).contiguous()}
@@ -110,8 +116,10 @@ def two_rows(method: Any) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def output(method: Any, batch: dict[str, Tensor]) -> Tensor:
-    """float32 [2, tokens, 32]: the last features of the backbone."""
+    """float32 [2, tokens, 32]: the last features of the backbone; of words float32 [2, 32]."""
     method.eval()
+    if "outcome" in batch:
+        return method.embed(batch).clone()
     found = method.hidden_states(batch) if "input_ids" in batch else method.backbone()(method.plain(batch))
     return found.clone()
 
