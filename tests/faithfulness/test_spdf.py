@@ -178,28 +178,25 @@ def test_06_pruned_entries_and_their_moments_stay_exactly_zero() -> None:
 
 @pytest.mark.parametrize("left_out", ["nothing", "moments", "gradients"])
 def test_06_what_each_part_of_the_order_is_for(left_out: str) -> None:
-    """Masks are put on a run that already has moments."""
+    """Masks are put on a run that already has moments; a step later the optimiser must still see none on pruned entries."""
     weight, pruned = nn.Parameter(torch.tensor(START)), torch.tensor(PRUNED)
     optimizer = build_optimizer(nn.ParameterDict({"w": weight}), HAND)
     generator = torch.Generator().manual_seed(0)
 
-    def one(masked: bool) -> None:
+    def optimise(masked: bool) -> None:
         weight.grad = torch.randn(2, 2, generator=generator)
         if masked and left_out != "gradients":
             hold_gradients([weight], [pruned])
         optimizer.step()
-        if masked:
-            hold_weights([weight], [pruned])
-            if left_out != "moments":
-                hold_moments(optimizer, [weight], [pruned])
 
     for _ in range(10):
-        one(masked=False)
+        optimise(masked=False)
     hold_weights([weight], [pruned])
-    one(masked=True)
-    if left_out == "gradients":  # a step later, before the moments are held again
-        weight.grad = torch.randn(2, 2, generator=generator)
-        optimizer.step()
+    optimise(masked=True)
+    hold_weights([weight], [pruned])
+    if left_out != "moments":
+        hold_moments(optimizer, [weight], [pruned])
+    optimise(masked=True)
     state = optimizer.state[weight]
     assert bool((state["exp_avg"][pruned] != 0).any()) is (left_out != "nothing")
 
@@ -318,6 +315,7 @@ def test_14_bleu() -> None:
     references = ["the vaults is a cheap pub near the river", "near the river there is a cheap pub called the vaults"]
     pytest.importorskip("sacrebleu")
     assert bleu([output], [references]) == pytest.approx(0.707107, abs=1e-6)
+    assert bleu(references[1:], [references]) == pytest.approx(1.0), "any reference counts"
     assert bleu([output] * 2, [references, references[:1]]) < 0.707107, "a source with fewer references is scored against those it has"
 
 

@@ -50,7 +50,7 @@ class Record:
         known = self.content["scores"].get(key)
         if known is None:
             score = measure()
-            known = {"value": score.value, "stuck": score.stuck, "items": None}
+            known = {"value": score.value, "stuck": score.stuck, "items": None, "beside": dict(score.beside)}
             if score.items is not None:
                 known["items"] = hashlib.sha256(key.encode()).hexdigest()[:16] + ".npy"
                 (self.folder / "items").mkdir(exist_ok=True)
@@ -59,7 +59,7 @@ class Record:
             self.content["scores"][key] = known
             write_json(self.path, self.content)
         items = None if known["items"] is None else np.load(own_file(self.folder / "items", known["items"]), allow_pickle=False)
-        return Score(known["value"], items, known["stuck"])
+        return Score(known["value"], items, known["stuck"], known.get("beside", {}))
 
     def knows(self, key: str) -> bool:
         return key in self.content["scores"]

@@ -155,7 +155,8 @@ class Pairs:
         """Of the rows named: hidden states [batch, most, dim], their targets int64 [batch, most], and bool [batch, most], which of them count."""
         batch = self.source.batch(index)
         ids = batch["input_ids"]
-        hidden = model.base_model(input_ids=ids, use_cache=False).last_hidden_state  # padding is on the right, where no token looks
+        embedded = model.get_input_embeddings()(ids)  # of ids GPT-2 would ask the device in each step whether they are padded
+        hidden = model.base_model(inputs_embeds=embedded, use_cache=False).last_hidden_state  # padding is on the right, where no token looks
         place = torch.arange(int(self.counts[index].max()), device=ids.device)
         counted = place < torch.from_numpy(self.counts[index]).to(ids.device, non_blocking=True)[:, None]
         at = torch.where(counted, batch["start"][:, None] + place, 1)

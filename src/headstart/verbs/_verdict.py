@@ -143,8 +143,10 @@ def closing_lines(folder: Path, info: dict[str, Any]) -> list[str]:
     totals, verdict = info["totals"], info["verdict"]
     kind = kind_of(methods.load(info["method"]))
     seen = f"{totals['tokens']:,} {info.get('unit', 'tokens')}"
+    executed = totals.get("executed_flops", totals["flops"])  # not in runs of older versions
+    zeros = f" without zeros ({executed:.3g} executed)" if executed != totals["flops"] else ""
     lines = [
-        f"Done: {totals['steps']:,} steps, {seen}, {totals['flops']:.3g} FLOPs, {duration(totals['wall_s'])},"
+        f"Done: {totals['steps']:,} steps, {seen}, {totals['flops']:.3g} FLOPs{zeros}, {duration(totals['wall_s'])},"
         f" peak memory {totals['peak_memory_bytes'] / 2**30:.2f} GiB."
     ]
     lines += [verdict[key] for key in ("plateau", "sentence") if key in verdict]

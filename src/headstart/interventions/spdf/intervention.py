@@ -37,6 +37,7 @@ class Sparse(Around):
 
     Attributes:
         matrices: those that are sparse.
+        first_shares: of each the share of zeros that the run begins with.
         pruned: of each a bool buffer in the parameter's own layout, True where it is held at zero; named as the parameter, with "/" for ".".
         parameters_of: of each the parameter; under FSDP this process's part.
     """
@@ -55,6 +56,7 @@ class Sparse(Around):
         self.pruned = nn.Module()
         for matrix, mask in zip(self.matrices, self.masks(config.first_level), strict=True):
             self.pruned.register_buffer(matrix.name.replace(".", "/"), mask)
+        self.first_shares = [float(mask.float().mean()) for mask in self.buffers_now()]
         if config.rescale_init:
             self._rescale()
         self.hold()
@@ -185,9 +187,8 @@ class Sparse(Around):
 
     def zero_shares(self, level: float) -> list[float]:
         """The share of zeros of each matrix at a level."""
-        if self.settings.init == "from-weights":
-            shares = [(local(mask).sum(), local(mask).numel()) for mask in self.buffers_now()]
-            return [float(zeros) / max(1, count) for zeros, count in shares]
+        if level == self.settings.first_level:
+            return self.first_shares
         counts = kept_counts(self.matrices, level, self.settings.distribution)
         return [1 - sum(of_blocks) / (matrix.shape[0] * matrix.shape[1]) for matrix, of_blocks in zip(self.matrices, counts, strict=True)]
 

@@ -1,0 +1,111 @@
+"""Checkpoints of Cerebras: NaN in place, or masks beside, become zeros; names and layouts those of transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from headstart.core.errors import BadInput
+from headstart.interop.cerebras import finalise, import_cerebras, to_gpt2
+from headstart.interop.masks import read_masks
+
+
+def gpt2() -> GPT2LMHeadModel:
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=8, n_head=2, n_positions=16, vocab_size=300, activation_function="gelu"))
+    with torch.no_grad():
+        for parameter in model.parameters():  # fresh norms are all alike
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+    return model.eval()
+
+
+def as_cerebras(model: GPT2LMHeadModel) -> dict[str, Tensor]:
+    """What format 1.7 calls them."""
+    found: dict[str, Tensor] = {}
+    state = model.state_dict()
+    for i in range(2):
+        here, there = f"transformer.h.{i}.", f"transformer_decoder.layers.{i}."
+        for kind in ("weight", "bias"):
+            parts = (state[f"{here}attn.c_attn.{kind}"].T if kind == "weight" else state[f"{here}attn.c_attn.{kind}"]).chunk(3)
+            found |= {f"{there}self_attn.proj_{name}_dense_layer.{kind}": part.clone() for name, part in zip("qkv", parts, strict=True)}
+            for ours, theirs in (("ln_1", "norm1"), ("ln_2", "norm3")):
+                found[f"{there}{theirs}.{kind}"] = state[f"{here}{ours}.{kind}"]
+            for ours, theirs in (("attn.c_proj", "self_attn.proj_output_dense_layer"), ("mlp.c_fc", "ffn.ffn.0.linear_layer"),
+                                 ("mlp.c_proj", "ffn.ffn.1.linear_layer")):  # fmt: skip
+                found[f"{there}{theirs}.{kind}"] = state[f"{here}{ours}.{kind}"].T.clone() if kind == "weight" else state[f"{here}{ours}.{kind}"]
+    for kind in ("weight", "bias"):
+        found[f"transformer_decoder.norm.{kind}"] = found[f"ln_f.{kind}"] = state[f"transformer.ln_f.{kind}"]
+    found["embedding_layer.word_embeddings.weight"] = found["lm_head.weight"] = state["transformer.wte.weight"]
+    return found | {"embedding_layer.position_embeddings.weight": state["transformer.wpe.weight"]}
+
+
+@pytest.fixture
+def tokenizer(store: Path) -> Tokenizer:
+    return Tokenizer.from_file(str(store / "tokenizer.json"))
+
+
+@pytest.mark.parametrize("form", ["NaN in place", "masks beside"])
+def test_pruned_weights_become_zeros_and_masks(form: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = gpt2()
+    state = as_cerebras(model)
+    pruned = {name: torch.rand(state[name].shape, generator=torch.Generator().manual_seed(i)) < 0.75
+              for i, name in enumerate(name for name in state if "linear_layer.weight" in name or "proj_q_dense_layer.weight" in name)}  # fmt: skip
+    for name, mask in pruned.items():
+        if form == "NaN in place":
+            state[name][mask] = float("nan")
+        else:
+            state[f"{name}_mask"] = ~mask
+    torch.save({"model": state}, tmp_path / "checkpoint.mdl")
+    shares = import_cerebras(tmp_path / "checkpoint.mdl", tmp_path / "model", num_heads=2, tokenizer=tokenizer)
+    loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
+    masks = read_masks(tmp_path / "model")
+    assert set(masks) == set(shares)
+    with torch.no_grad():
+        for i in range(2):
+            name = f"transformer_decoder.layers.{i}.ffn.ffn.0.linear_layer.weight"
+            original = dict(model.named_parameters())[f"transformer.h.{i}.mlp.c_fc.weight"]
+            original[pruned[name].T] = 0.0
+            assert torch.equal(dict(loaded.named_parameters())[f"transformer.h.{i}.mlp.c_fc.weight"], original)
+            assert torch.equal(masks[f"transformer.h.{i}.mlp.c_fc.weight"], ~pruned[name].T)
+            fused = masks[f"transformer.h.{i}.attn.c_attn.weight"]
+            assert torch.equal(fused[:, :8], ~pruned[f"transformer_decoder.layers.{i}.self_attn.proj_q_dense_layer.weight"].T)
+            assert bool(fused[:, 8:].all()), "k and v are dense"
+    assert torch.isfinite(loaded(torch.arange(12)[None]).logits).all()
+
+
+def test_a_dense_checkpoint_is_the_same_network(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    model = gpt2()
+    torch.save(as_cerebras(model), tmp_path / "dense.pt")
+    assert import_cerebras(tmp_path / "dense.pt", tmp_path / "model", num_heads=2, tokenizer=tokenizer) == {}
+    ids = torch.arange(12)[None]
+    with torch.no_grad():
+        assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path / "model")(ids).logits, model(ids).logits)
+    assert not (tmp_path / "model" / "masks.safetensors").exists()
+
+
+def test_what_is_no_such_checkpoint_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    (tmp_path / "x.mdl").write_bytes(b"\x89HDF\r\n")
+    with pytest.raises(BadInput, match="no checkpoint that can be read here"):
+        import_cerebras(tmp_path / "x.mdl", tmp_path / "model", num_heads=2, tokenizer=tokenizer)
+    with pytest.raises(BadInput, match="which no GPT-2 has"):
+        to_gpt2({"transformer_decoder.layers.0.moe.gate.weight": torch.zeros(2, 2)})
+    state = as_cerebras(gpt2())
+    del state["transformer_decoder.layers.1.self_attn.proj_v_dense_layer.weight"]
+    with pytest.raises(BadInput, match="2 of q, k and v"):
+        to_gpt2(state)
+    del state["transformer_decoder.layers.0.norm1.weight"], state["transformer_decoder.layers.1.self_attn.proj_k_dense_layer.weight"]
+    del state["transformer_decoder.layers.1.self_attn.proj_q_dense_layer.weight"]
+    torch.save(state, tmp_path / "part.pt")
+    with pytest.raises(BadInput, match="they would start random"):
+        import_cerebras(tmp_path / "part.pt", tmp_path / "model", num_heads=2, tokenizer=tokenizer)
+
+
+def test_whole_numbers_and_dense_weights_are_left_alone() -> None:
+    weights, masks = finalise({"step": torch.tensor(3), "w": torch.ones(2)})
+    assert masks == {}
+    assert int(weights["step"]) == 3
