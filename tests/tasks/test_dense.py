@@ -24,6 +24,7 @@ from headstart.tasks.dense_saved import load_dense
 from headstart.tasks.dense_tasks import make_task
 from headstart.tasks.dense_training import examples, measure, parameter_groups, predictions, train_dense
 from headstart.tasks.rectified import unrectified, vertical_shift
+from headstart.tasks.result import Arm, Result, SeedRun
 
 SHAPE = ViTConfig(image_size=(16, 16), patch_size=4, hidden_size=32, num_layers=2, num_heads=2, class_token=False, positions="rope")
 QUICK: dict[str, Any] = {"steps": 60, "batch": 16, "learning_rate": 3e-3}
@@ -198,6 +199,17 @@ def test_another_encoder_gets_a_decoder_of_its_own_width_for_two_views(tmp_path:
     saved = load_dense(tmp_path / "out" / "model", device="cpu")
     assert isinstance(saved.model.network, TwoView)
     assert saved.model.network.network.decoder.config == DecoderConfig(32, 2, 2, positions="cosine")
+
+
+@pytest.mark.parametrize(("mine", "said"), [(1.0, "helps"), (3.0, "hurts")])
+def test_where_lower_is_better_the_lower_one_has_helped(mine: float, said: str) -> None:
+    def arm(name: str, value: float) -> Arm:
+        runs = [SeedRun(seed, {"rmse": value + 0.01 * seed}, None, 0.0, None, 1, 0.0) for seed in range(3)]
+        return Arm(name, 1e-3, runs)
+
+    result = Result("dense-regression", "rmse", "m", [arm("pretrained", mine), arm("random", 2.0)], {}, higher_is_better=False)
+    assert f"The head start {said}: rmse {mine + 0.01:.4f} (lower is better) against 2.0100" in result.verdict()
+    assert result.to_json()["higher_is_better"] is False
 
 
 # --- starts, rates, examples ----------------------------------------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class OneViewConfig(DenseConfig):
         super().__post_init__()
         require(0 <= self.flip <= 1, "flip", self.flip, "Give a share from 0 to 1.")
         require(0 <= self.colour_jitter <= 1, "colour_jitter", self.colour_jitter, "Give a share from 0 to 1.")
-        require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1], "scale", self.scale, "Give the smallest and the largest factor, above 0.")
+        require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1], "scale", self.scale, "Give the smallest and the largest factor.")
 
 
 @dataclass

@@ -139,32 +139,33 @@ def load_dense(folder: str | Path, device: str = "auto") -> SavedDense:
     try:
         if saved["format_version"] != FORMAT_VERSION:
             raise BadInput(f"has format {saved['format_version']}, this version reads {FORMAT_VERSION}", "Upgrade headstart.", file=path)
-        task, head = checked(saved["task"], str, "task"), checked(saved["head"], str, "head")
+        task, kind = checked(saved["task"], str, "task"), checked(saved["head"], str, "head")
         channels, with_confidence = checked(saved["channels"], int, "channels"), checked(saved["with_confidence"], bool, "with_confidence")
         classes, hooks = checked(saved["classes"], list[str], "classes"), tuple(checked(saved["hooks"], list[int], "hooks"))
         height, width = checked(saved["crop"], list[int], "crop")
         overlap = checked(saved["overlap"], float, "overlap")
         numbers = {name: torch.tensor(checked(saved[name], list[float], name)) for name in _NUMBERS}
-        if task not in TASKS or head not in _HEADS.values() or not 0 < channels <= MAX_OUTPUTS or min(height, width) < 1 or not 0 <= overlap < 1:
+        if task not in TASKS or kind not in _HEADS.values() or not 0 < channels <= MAX_OUTPUTS or min(height, width) < 1 or not 0 <= overlap < 1:
             raise KeyError("task, head, channels, crop or overlap")
-        if TASKS[task].views == 2:
-            decoder = DecoderConfig(**saved["decoder"])
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise BadInput(f"is not a task of ours ({error!r})", _AGAIN, file=path) from None
-    encoder = ViT(read_shape(folder))
-    outputs = channels + with_confidence
-    if TASKS[task].views == 2:
-        both = Binocular(encoder, CrossDecoder(encoder.config.hidden_size, decoder, encoder.config.grid, outputs=0))
-        network: OneView | TwoView = TwoView(both, make_head(head, encoder, both.decoder, outputs, hooks), channels, with_confidence)  # type: ignore[arg-type]
-        weights = folder / WEIGHTS_FILE
-        state = from_official(read_tensors(weights))
-        own = {name: f"network.encoder.{name}" for name in encoder.state_dict()}
-        own |= {name: f"network.decoder.{name}" for name in both.decoder.state_dict()}
-    else:
-        network = OneView(encoder, make_head(head, encoder, None, outputs, hooks), channels, with_confidence)  # type: ignore[arg-type]
-        weights = folder / TIMM_FILE
-        state = read_tensors(weights)
-        own = {name: f"encoder.{name}" for name in encoder.state_dict()}
+    encoder, outputs, weights = ViT(read_shape(folder)), channels + with_confidence, folder / TIMM_FILE
+    own = {name: f"encoder.{name}" for name in encoder.state_dict()}
+    try:
+        if TASKS[task].views == 1:
+            head = make_head(kind, encoder, None, outputs, hooks)  # type: ignore[arg-type]
+            network: OneView | TwoView = OneView(encoder, head, channels, with_confidence)  # type: ignore[arg-type]
+        else:
+            decoder = CrossDecoder(encoder.config.hidden_size, DecoderConfig(**saved["decoder"]), encoder.config.grid, outputs=0)
+            head = make_head(kind, encoder, decoder, outputs, hooks)  # type: ignore[arg-type]
+            network = TwoView(Binocular(encoder, decoder), head, channels, with_confidence)  # type: ignore[arg-type]
+            weights = folder / WEIGHTS_FILE
+            own = {name: f"network.encoder.{name}" for name in encoder.state_dict()}
+            own |= {name: f"network.decoder.{name}" for name in decoder.state_dict()}
+    except (KeyError, TypeError, ValueError, RuntimeError, UsageError) as error:
+        raise BadInput(f"describes no network ({first_line(error)})", _AGAIN, file=path) from None
+    state = read_tensors(weights)
+    state = from_official(state) if isinstance(network, TwoView) else state
     try:
         network.load_state_dict({own.get(name, name): value for name, value in state.items()})
     except (KeyError, RuntimeError) as error:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -82,9 +83,12 @@ def train_dense(
     parameters = list(model.parameters())
     loss_sum, seen, said = torch.zeros((), device=device), 0, time.monotonic()
 
+    @lru_cache(maxsize=1)
+    def order(epoch: int) -> list[np.ndarray]:
+        return epoch_batches(np.ones(len(data), np.int64), a_batch, seed, epoch)
+
     def batch(step: int) -> tuple[list[Tensor], Tensor]:
-        rows = epoch_batches(np.ones(len(data), np.int64), a_batch, seed, step // steps_an_epoch)[step % steps_an_epoch]
-        return examples(task, data, rows, seed, step, crop)
+        return examples(task, data, order(step // steps_an_epoch)[step % steps_an_epoch], seed, step, crop)
 
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []), ThreadPoolExecutor(1) as ahead:
         torch.manual_seed(mix_int(seed + 1) >> 1)  # drop path
