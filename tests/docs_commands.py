@@ -13,6 +13,7 @@ from typing import Any
 
 from headstart import catalog, methods
 from headstart.cli.main import VERBS
+from headstart.verbs._finetune_settings import DENSE
 from tests.running import TINY, flags
 
 ROOT = Path(__file__).parents[1]
@@ -106,7 +107,7 @@ def small(command: str) -> list[str]:
         return [*words[:2], *flags({name: value for name, value in settings.items() if not re.fullmatch(size, name)}), *kept]
     if verb == "adapt":
         return [*_without(words, "--calls"), "--calls", "20"]
-    if verb == "finetune" and words[1] == "image-classification":
+    if verb == "finetune" and words[1] in ("image-classification", *DENSE):
         return [*words, "--epochs", "1", "--device", "cpu", "--seeds", "2"]
     if verb == "finetune":
         return [*words, "--epochs", "1", "--device", "cpu", "--max-length", "32", "--seeds", "2"]
@@ -114,6 +115,8 @@ def small(command: str) -> list[str]:
         return words if of_images(words[1]) else [*words, "--text.vocab-size", "300"]
     if verb == "replay":
         return [*_without(words, "--step"), "--step", "4"]
+    if verb == "fit":
+        return [*words, "--draws", "4"]
     if verb == "compare":
         return [*_without(words, r"--budget\..*"), "--measure", "linear-probe", "--seeds", "3"]
     if verb == "advise":

@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from headstart.cli import main as cli
 from headstart.core.config import replace_nested
 from tests.corpus import labelled, write_corpus, write_jsonl
 from tests.data.image.pictures import write_folder
 from tests.docs_commands import FENCE, INLINE, PARSED_ONLY, ROOT, SMALL, commands, elsewhere, is_form, made_folder, small
+from tests.planning.tables import rows, write
 from tests.running import torchrun
 
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -68,6 +70,7 @@ def write_inputs(folder: Path) -> None:
         write_jsonl(folder / f"{file}.jsonl", [{"text": record["text"]} for record in labelled(200, seed)])
     write_folder(folder / "my" / "images", classes=1, each=40)
     write_folder(folder / "views", classes=1, each=40)
+    write(folder / "losses.csv", rows())
     (folder / "my" / "pairs").mkdir()
     for number, image in enumerate(sorted((folder / "views").rglob("*.*"))):
         image.rename(folder / "my" / "pairs" / f"{number // 2:02d}_{number % 2 + 1}{image.suffix}")
@@ -75,6 +78,7 @@ def write_inputs(folder: Path) -> None:
         write_folder(folder / "my" / "classes" / split, classes=3, each=12)
         write_tiles(folder / "my" / "tile-classes" / split, classes=("field", "town"), each=8)
     write_tiles(folder / "my" / "tiles", classes=("",), each=40)
+    write_dense(folder / "my")
     (folder / "score.py").write_text("def score(words):\n    return [word.count('G') + 1 for word in words]\n")
     (folder / "examples").mkdir()
     shutil.copy(ROOT / "examples" / "baskets.py", folder / "examples")
@@ -83,6 +87,8 @@ def write_inputs(folder: Path) -> None:
         records = labelled(32, seed)
         write_jsonl(folder / f"{file}.jsonl", records)
         (folder / f"{file}.csv").write_text("text,label\n" + "".join(f"{r['text']},{r['label']}\n" for r in records))
+    for split, topics in (("train", ("boat", "cook", "fox")), ("test", ("owl", "soup"))):
+        write_jsonl(folder / f"pairs-{split}.jsonl", [{"source": topic, "target": f"the {topic} waits."} for topic in topics])
 
 
 def write_tiles(folder: Path, classes: tuple[str, ...], each: int) -> None:
@@ -92,6 +98,27 @@ def write_tiles(folder: Path, classes: tuple[str, ...], each: int) -> None:
         (folder / label).mkdir(parents=True)
         for number in range(each):
             np.save(folder / label / f"{number:03d}.npy", random.integers(500 * place, 2000 + 500 * place, (10, 24, 24)).astype(np.uint16))
+
+
+def write_dense(folder: Path) -> None:
+    """Images of 24 pixels with masks, depths in millimetres, and a rig of two cameras with disparities."""
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for task, places in {"masks": ("images", "masks"), "depth": ("images", "depth"), "stereo": ("left", "right", "disparity")}.items():
+            for place in places:
+                (folder / task / split / place).mkdir(parents=True)
+            for number in range(4):
+                values = random.integers(1, 4, (24, 24))
+                for place in places:
+                    file = folder / task / split / place / f"{number}.png"
+                    if place == "disparity":
+                        np.save(file.with_suffix(".npy"), values.astype(np.float32))
+                    elif place == "masks":
+                        Image.fromarray(values.astype(np.uint8)).save(file)
+                    elif place == "depth":
+                        Image.fromarray((1000 * values).astype(np.uint16)).save(file)
+                    else:
+                        Image.fromarray(random.integers(0, 256, (24, 24, 3)).astype(np.uint8)).save(file)
 
 
 @pytest.fixture(scope="session")
