@@ -41,9 +41,11 @@ def refuse_stores(stores: Sequence[Any], config: Any) -> None:
 
 
 def data_words(stores: Sequence[Any], rows: Sequence[Any]) -> str:
-    images, held_out = (sum(store.manifest["counts"][name] for store in stores) for name in ("images", "held_out_images"))
+    unit = rows[0].unit  # images, or pairs of them
+    images, held_out = (sum(store.manifest["counts"][name] for store in stores) for name in ("images", f"held_out_{unit}"))
     classes = f", {len(stores[0].classes):,} classes" if stores[0].classes else ""
-    return f"{images:,} images of {stores[0].in_words()}: {sum(map(len, rows)):,} to train on, {held_out:,} held out{classes}"
+    to_train = f"{sum(map(len, rows)):,}{'' if unit == 'images' else f' {unit}'} to train on"
+    return f"{images:,} images of {stores[0].in_words()}: {to_train}, {held_out:,} held out{classes}"
 
 
 def input_words(store: Any) -> str:
@@ -51,7 +53,7 @@ def input_words(store: Any) -> str:
 
 
 def rows_words(rows: Any) -> str:
-    return f"{len(rows):,} images"
+    return f"{len(rows):,} {rows.unit}"
 
 
 def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], Sequence[int], int]:

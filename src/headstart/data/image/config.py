@@ -17,6 +17,8 @@ MAX_MEGAPIXELS = 178.0
 """Pillow itself refuses larger pictures."""
 HOW_ONLY = ("workers", "max_megapixels", "on_bad_input", "max_bad_share")
 """Settings that say how a store is made, not what it holds."""
+NEWER = {"tile": None, "nodata": None, "max_nodata_share": 0.1}
+"""Settings that stores of an earlier version do not state."""
 
 
 @dataclass
@@ -45,6 +47,17 @@ class ImageConfig:
 
     label_field: str = "label"
     """Column with the class; of .npz files the array with it, or the one whose name has "labels" where that of the images has "images"."""
+
+    tile: int | None = None
+    """Cut every image into windows of so many pixels a side, beside each other; the last of a row or column is moved inwards. Each becomes an image
+    of its own. For scenes and scans: with `tile` equal to `size` pixels stay as they are. None: images are taken whole."""
+
+    nodata: str | None = None
+    """What pixels without data hold in every band, a number or nan. They are filled with the mean of their band in the image, and left out of the
+    statistics. None: as a GeoTIFF says itself."""
+
+    max_nodata_share: float = 0.1
+    """Images and windows with a larger share of pixels without data are left out, and counted."""
 
     animated: Literal["refuse", "first"] = "refuse"
     """A file of several pictures (animated GIF, many pages): bad input, or its first one."""
@@ -76,6 +89,10 @@ class ImageConfig:
         require(all(band >= 1 for band in self.bands), f"bands are {self.bands}.", "They are counted from 1.")
         require(len(set(self.bands)) == len(self.bands), f"bands are {self.bands}.", "Give each once.")
         require(not (self.bands and self.mode in ("rgb", "grey")), f"bands are given, and mode {self.mode}.", "Give --image.mode bands.")
+        require(self.tile is None or 1 <= self.tile <= MAX_SIZE, f"tile is {self.tile}.", f"Give 1 to {MAX_SIZE:,} pixels.")
+        require(self.tile is None or self.storage == "decoded", "windows have no encoded form.", "Leave out --image.storage encoded.")
+        require(self.nodata is None or _is_number(self.nodata), f"nodata is {self.nodata!r}.", "Give a number, or nan.")
+        require(0 <= self.max_nodata_share <= 1, f"max_nodata_share is {self.max_nodata_share}.", "Give a share from 0 to 1.")
         require(0 <= self.held_out_share < 1, f"held_out_share is {self.held_out_share}.", "Give a share from 0 up to, not including, 1.")
         require(0 <= self.max_bad_share <= 1, f"max_bad_share is {self.max_bad_share}.", "Give a share from 0 to 1.")
         limit = self.max_megapixels
@@ -83,11 +100,23 @@ class ImageConfig:
         require(self.workers is None or self.workers >= 1, f"workers is {self.workers}.", "Give at least 1.")
 
     def preparation(self) -> dict[str, Any]:
-        """The fields that decide the bytes of the store. What only decides how it is made (workers, limits) is left out."""
+        """The fields that decide the bytes of the store. What only decides how it is made (workers, limits) is left out, and what is newer than some
+        stores where it is at its default."""
         fields = asdict(self) | {"bands": list(self.bands)}
         for name in HOW_ONLY:
             del fields[name]
+        for name, default in NEWER.items():
+            if fields[name] == default:
+                del fields[name]
         return fields
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def require(holds: bool, what: str, mend: str) -> None:

@@ -20,9 +20,11 @@ from headstart.core.errors import BadInput
 from headstart.core.files import sync_folder
 from headstart.core.machine import refuse_limits, writing
 
-ARRAYS = ("hashes", "lengths", "label", "places", "sizes", "mean", "spread")
+PARTS_VERSION = 2
+ARRAYS = ("hashes", "lengths", "label", "places", "sizes", "mean", "spread", "missing", "looks")
 """Of a part, a row an image: content hash (uint64); how many rows of the growing array; index into `Part.labels` or -1; input file and record; height
-and width of the file (int64 [n, 2]); mean and sum of squared deviations of each channel (float64 [n, channels])."""
+and width of the file (int64 [n, 2]); mean and sum of squared deviations of each channel (float64 [n, channels]); share of the pixels without data;
+what it looks like (int8 [n, 256], `looks.py`)."""
 
 
 @dataclass
@@ -34,6 +36,7 @@ class Part:
         finished: (file index, sha256) of input files that ended in this part.
         faults: (file index, record number, what, mend).
         labels: names of the classes that occur in it.
+        gaps: images that were left out, for too many of their pixels have no data.
     """
 
     file: int = 0
@@ -41,6 +44,7 @@ class Part:
     finished: list[tuple[int, str]] = field(default_factory=list)
     faults: list[tuple[int, int, str, str]] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
+    gaps: int = 0
 
 
 class PartArrays:
@@ -62,6 +66,7 @@ class PartArrays:
         shapes: dict[str, tuple[Any, tuple[int, ...]]] = {
             "hashes": (np.uint64, ()), "lengths": (np.int64, ()), "label": (np.int64, ()), "places": (np.int64, (2,)), "sizes": (np.int64, (2,)),
             "mean": (np.float64, (channels,)), "spread": (np.float64, (channels,)),
+            "missing": (np.float64, ()), "looks": (np.int8, (256,)),
         }  # fmt: skip
         return {name: np.array(self.rows[name], kind).reshape(len(self), *inner) for name, (kind, inner) in shapes.items()}
 

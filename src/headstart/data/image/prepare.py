@@ -31,10 +31,11 @@ from headstart.core.machine import writing
 from headstart.core.progress import Reporter
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import Content, Form, Unusable, decode, form_of, require_libraries
-from headstart.data.image.parts import GrowingArray, Part, PartArrays, read_part, write_part
+from headstart.data.image.looks import look_of, near_copies
+from headstart.data.image.parts import PARTS_VERSION, GrowingArray, Part, PartArrays, read_part, write_part
 from headstart.data.image.read import Fault, Record, bad_input, read_picture, records
 from headstart.data.image.sources import InputFile, Inputs, find_images
-from headstart.data.image.store import ARRAYS, FORMAT_VERSION, KIND, PIXELS, ImageStore, read_inputs
+from headstart.data.image.store import ARRAYS, FORMAT_VERSION, KIND, LATER_ARRAYS, PIXELS, ImageStore, read_inputs
 from headstart.data.ordered import in_order
 from headstart.data.text.split import held_out_documents
 
@@ -111,7 +112,8 @@ def input_differences(store: ImageStore, inputs: Inputs) -> list[str]:
 
 @dataclass(frozen=True)
 class _Item:
-    """A record on its way to a thread; `count` of the records of its file are then done. Without a record: the end of a file of many images."""
+    """A record on its way to a thread; `count` of the records of its file are then done. Without a record: the end of a file of many images, or
+    windows."""
 
     file: int
     count: int
@@ -127,6 +129,13 @@ class _Image:
     size: tuple[int, int]
     mean: np.ndarray  # float64 [channels]
     spread: np.ndarray
+    missing: float  # share of the pixels that had no data
+    look: np.ndarray  # int8 [256]
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """An image that is left out: too many of its pixels have no data."""
 
 
 def _items(files: list[InputFile], config: ImageConfig, file: int, record: int) -> Iterator[_Item]:
@@ -137,7 +146,7 @@ def _items(files: list[InputFile], config: ImageConfig, file: int, record: int) 
         for count, found in enumerate(records(files[index], config), 1):
             if count > skip:
                 yield _Item(index, count, found)
-        if files[index].kind != "picture":
+        if files[index].kind != "picture" or config.tile is not None:
             yield _Item(index, count, None)
 
 
@@ -154,7 +163,7 @@ def _content(files: list[InputFile], item: _Item) -> tuple[Content | Fault, str]
     return data, "" if isinstance(data, Fault) else hashlib.sha256(data).hexdigest()
 
 
-def _work(files: list[InputFile], form: Form, storage: str, item: _Item) -> tuple[_Item, _Image | Fault | None, str]:
+def _work(files: list[InputFile], form: Form, config: ImageConfig, item: _Item) -> tuple[_Item, _Image | _Gap | Fault | None, str]:
     content, sha256 = _content(files, item)
     if isinstance(content, Fault) or item.record is None:
         return item, content if isinstance(content, Fault) else None, sha256
@@ -162,13 +171,17 @@ def _work(files: list[InputFile], form: Form, storage: str, item: _Item) -> tupl
         found = decode(content, form)
     except Unusable as error:
         return item, Fault(item.record.number, error.what, error.mend), sha256
+    if found.missing > config.max_nodata_share:
+        return item, _Gap(), sha256
     flat = found.pixels.reshape(form.channels, -1).astype(np.float64)
     mean = flat.mean(1)
-    spread = np.square(flat - mean[:, None]).sum(1)
-    stored = content if storage == "encoded" and isinstance(content, bytes) else found.pixels
-    if storage == "encoded" and not isinstance(content, bytes):
+    spread = np.square(flat - mean[:, None]).sum(1) / (1 - found.missing)  # what was filled has the mean, and no part in the spread
+    encoded = config.storage == "encoded"
+    if encoded and not isinstance(content, bytes):
         raise UsageError(f"{files[item.file].name} holds arrays, which have no encoded form.", "Leave out --image.storage encoded.")
-    return item, _Image(stored, content_hash(found.pixels), (found.height, found.width), mean, spread), sha256
+    stored = content if encoded and isinstance(content, bytes) else found.pixels
+    size = (found.height, found.width)
+    return item, _Image(stored, content_hash(found.pixels), size, mean, spread, found.missing, look_of(found.pixels)), sha256
 
 
 def content_hash(pixels: np.ndarray) -> int:
@@ -226,7 +239,7 @@ def _decode_all(files: list[InputFile], form: Form, config: ImageConfig, work: P
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         with Reporter("decode images", len(files), "files", start.file) as reporter, writing(target.path):
-            for item, found, sha256 in in_order(pool, lambda item: _work(files, form, config.storage, item), items, 4 * workers + 1):
+            for item, found, sha256 in in_order(pool, lambda item: _work(files, form, config, item), items, 4 * workers + 1):
                 part.file, part.record = item.file, item.count
                 if sha256:
                     part.finished.append((item.file, sha256))
@@ -234,6 +247,8 @@ def _decode_all(files: list[InputFile], form: Form, config: ImageConfig, work: P
                     if config.on_bad_input == "stop":
                         raise bad_input(files[item.file], found)
                     part.faults.append((item.file, found.number, found.what, found.mend))
+                elif isinstance(found, _Gap):
+                    part.gaps += 1
                 elif found is not None:
                     assert isinstance(item.record, Record)
                     target.append(found.stored)
@@ -246,6 +261,8 @@ def _decode_all(files: list[InputFile], form: Form, config: ImageConfig, work: P
                         sizes=found.size,
                         mean=found.mean,
                         spread=found.spread,
+                        missing=found.missing,
+                        looks=found.look,
                     )
                     size += length if isinstance(found.stored, bytes) else form.nbytes
                 if len(arrays) >= PART_IMAGES or size >= PART_BYTES or len(part.faults) >= PART_IMAGES:
@@ -268,6 +285,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
         "preparation": config.preparation(),
         "on_bad_input": config.on_bad_input,
         "max_megapixels": config.max_megapixels,
+        "parts": PARTS_VERSION,
         "inputs": hashlib.sha256(json.dumps([[file.name, file.size, file.mtime_ns, file.label] for file in files]).encode()).hexdigest(),
     }
     if work.exists() and not ((work / "plan.json").exists() and read_json(work / "plan.json") == plan):
@@ -287,9 +305,17 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
             f"{bad:,} of {n + bad:,} images are bad ({bad / (n + bad):.1%}), more than --image.max-bad-share allows.",
             f"{quarantined} names each: mend the files, or raise the share.",
         )
+    gaps = sum(part.gaps for part, _ in parts)
     if n == 0:
+        if gaps:
+            what = f"each of {gaps:,} images has more than {config.max_nodata_share:.0%} pixels without data."
+            raise BadInput(what, "Correct --image.nodata, or raise --image.max-nodata-share.", file=", ".join(map(str, sources[:3])))
         raise no_images(sources)
     arrays, classes = _described(rows, [part.labels for part, _ in parts], [len(arrays["hashes"]) for _, arrays in parts], config)
+    copies = arrays["dropped"].copy()
+    arrays["dropped"] |= near_copies(rows["looks"], arrays["held_out"], copies)
+    if arrays["held_out"].any() and not (~arrays["held_out"] & ~arrays["dropped"]).any():
+        raise BadInput("every training image nearly equals a held-out one.", "Give more varied images, or --image.held-out-share 0.")
     for name, array in arrays.items():
         with atomic_write(work / f"{name}.npy") as opened:
             np.save(opened, array, allow_pickle=False)
@@ -297,7 +323,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
     _write_inputs(work / "inputs.parquet", files, hashes)
     train = ~(arrays["held_out"] | arrays["dropped"])
     mean, deviation = statistics(rows["mean"][train], rows["spread"][train], form.size**2)
-    names = (*PIXELS[config.storage], *ARRAYS)
+    names = (*PIXELS[config.storage], *ARRAYS, *LATER_ARRAYS)
     manifest = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,
@@ -306,7 +332,10 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
             "images": n,
             "training_images": int(train.sum()),
             "held_out_images": int((arrays["held_out"] & ~arrays["dropped"]).sum()),
-            "duplicate_images": int(arrays["dropped"].sum()),
+            "duplicate_images": int(copies.sum()),
+            "near_duplicate_images": int((arrays["dropped"] & ~copies).sum()),
+            "images_without_data": gaps,
+            "images_with_gaps": int((rows["missing"] > 0).sum()),
             "enlarged_images": int((rows["sizes"].min(1) < form.size).sum()),
             "classes": len(classes),
             "quarantined": bad,
@@ -351,7 +380,7 @@ def _described(
             renamed = np.array([*(of_class[name] for name in names), -1])  # -1 stays the last
             labels[start : start + size] = renamed[labels[start : start + size]]
             start += size
-    arrays = {"labels": labels, "held_out": held_out, "dropped": dropped, "hashes": hashes, "places": rows["places"]}
+    arrays = {"labels": labels, "held_out": held_out, "dropped": dropped, "hashes": hashes, "places": rows["places"], "looks": rows["looks"]}
     if config.storage == "encoded":
         arrays["offsets"] = np.append(0, np.cumsum(rows["lengths"]))
     return arrays, classes
@@ -413,7 +442,7 @@ def _check_place(out: Path, sources: Sequence[str | Path]) -> None:
         if Path(source).is_dir() and place.is_relative_to(Path(source).resolve()):
             mend = "Give a folder elsewhere: nothing is written into your data."
             raise UsageError(f"the store {out} would lie inside the data folder {source}.", mend)
-    arrays = {f"{name}.npy" for name in (*ARRAYS, *(name for names in PIXELS.values() for name in names))}
+    arrays = {f"{name}.npy" for name in (*ARRAYS, *LATER_ARRAYS, *(name for names in PIXELS.values() for name in names))}
     ours = {"manifest.json", "inputs.parquet", "quarantine.jsonl", ".work", ".lock", *arrays, *OF_PAIRS}
     if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir() if not path.name.endswith(".tmp")} - ours):
         raise UsageError(f"{out} holds other files.", "Give a new folder for the store.")

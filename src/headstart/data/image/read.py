@@ -28,7 +28,7 @@ from headstart.data import parquet
 from headstart.data.arrays import HEADER_ERRORS
 from headstart.data.compressed import refuse_bomb
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Content, read_header
+from headstart.data.image.decode import Content, Unusable, read_header, whole_planes
 from headstart.data.image.sources import KINDS, InputFile
 
 AGAIN = "Copy or download the file again."
@@ -66,7 +66,47 @@ _Found: TypeAlias = Record | Fault
 
 
 def records(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
-    """The images of a file, in order."""
+    """The images of a file, in order; with `config.tile` their windows, counted through the file."""
+    if config.tile is None:
+        yield from _images(file, config)
+        return
+    number = 0
+    for found in _images(file, config):
+        windows = found if isinstance(found, Fault) else _cut(found, file, config.tile, config)
+        if isinstance(windows, Fault):
+            yield windows
+            continue
+        for window in windows:
+            number += 1
+            yield Record(number, window, found.label if isinstance(found, Record) else None)
+
+
+def _cut(record: Record, file: InputFile, tile: int, config: ImageConfig) -> Iterator[np.ndarray] | Fault:
+    """The windows of an image, row by row, in the layout of its arrays."""
+    content = read_picture(file) if record.content is None else record.content
+    if isinstance(content, Fault):
+        return content
+    try:
+        planes = whole_planes(content, config)
+    except Unusable as error:
+        return Fault(record.number, error.what, error.mend)
+    bands, height, width = planes.shape
+    if min(height, width) < tile:
+        return Fault(record.number, f"is {width} x {height} pixels, smaller than a window of {tile}.", "Lower --image.tile, or leave it out.")
+    if bands >= tile:
+        return Fault(record.number, f"has {bands} bands, a window {tile} pixels a side.", "Raise --image.tile above the number of bands.")
+    places = ((top, left) for top in window_places(height, tile) for left in window_places(width, tile))
+    windows = (planes[:, top : top + tile, left : left + tile] for top, left in places)
+    return (window.transpose(1, 2, 0) for window in windows) if config.layout == "channels-last" else windows
+
+
+def window_places(side: int, tile: int) -> list[int]:
+    """Where windows begin along a side: one beside the other, the last as far as it goes."""
+    return [*range(0, side - tile, tile), side - tile]
+
+
+def _images(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
+    """The images of a file, whole."""
     if file.kind == "picture":
         yield Record(0, None, file.label)
         return

@@ -6,6 +6,7 @@
     STORE/labels.npy                  int64 [n], index into the classes; -1 where there is none
     STORE/held_out.npy, dropped.npy   bool [n]
     STORE/hashes.npy                  uint64 [n], of the stored pixels: equal images have equal ones
+    STORE/looks.npy                   int8 [n, 256], what they look like (`looks.py`); not in stores of older versions
     STORE/places.npy                  int64 [n, 2]: input file, record in it (from 1; 0: the file is the image)
     STORE/inputs.parquet              name, bytes, time and hash of every input file
     STORE/quarantine.jsonl            bad images, one JSON object a line
@@ -37,6 +38,8 @@ FORMAT_VERSION = 1
 PIXELS = {"decoded": ("images",), "encoded": ("encoded", "offsets")}
 """The arrays that hold the images, by `storage`."""
 ARRAYS = ("labels", "held_out", "dropped", "hashes", "places")
+LATER_ARRAYS = ("looks",)
+"""Those that a store of an older version lacks."""
 COUNTS = ("images", "training_images", "held_out_images", "duplicate_images", "enlarged_images", "quarantined")
 REBUILD = "The store is damaged or not ours; delete the folder and prepare it again."
 
@@ -52,8 +55,9 @@ class ImageStore:
         labels: int64 [n], index into `classes`; -1: none.
         classes: names, sorted; empty without labels.
         held_out: bool [n], kept for validation.
-        dropped: bool [n], copies of other images; neither trained nor validated on.
+        dropped: bool [n], copies of other images, and training images that nearly equal a held-out one; neither trained nor validated on.
         hashes, places: see above.
+        looks: likewise; None in a store of an older version.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,6 +70,7 @@ class ImageStore:
         self.std = np.array(self.manifest["std"], np.float64)
         self.classes: list[str] = self.manifest["classes"]
         self.labels, self.held_out, self.dropped, self.hashes, self.places = (self._array(name) for name in ARRAYS)
+        self.looks = self._array("looks") if "looks" in self.manifest["arrays"] else None
         if self.storage == "decoded":
             self._images = self._array("images")
         else:
@@ -133,7 +138,8 @@ class ImageStore:
         counts, smaller = self.manifest["counts"], self.manifest["counts"]["enlarged_images"]
         lines = [
             f"{counts['images']:,} images of {self.in_words()} ({self.storage})",
-            f"{counts['training_images']:,} to train on, {counts['held_out_images']:,} held out; {counts['duplicate_images']:,} copies left out",
+            f"{counts['training_images']:,} to train on, {counts['held_out_images']:,} held out; {counts['duplicate_images']:,} copies left out"
+            + (f", {near:,} that nearly equal a held-out image" if (near := counts.get("near_duplicate_images")) else ""),
             f"mean {_numbers(self.mean)}; deviation {_numbers(self.std)}",
         ]
         if self.classes:
@@ -141,6 +147,10 @@ class ImageStore:
             shown = ", ".join(f"{name} {size:,}" for name, size in zip(self.classes[:8], sizes, strict=False))
             more = f", and {len(self.classes) - 8:,} more" if len(self.classes) > 8 else ""
             lines.append(f"{len(self.classes):,} classes: {shown}{more}")
+        if without := counts.get("images_without_data"):
+            lines.append(f"{without:,} images left out: too many of their pixels have no data (--image.max-nodata-share)")
+        if filled := counts.get("images_with_gaps"):
+            lines.append(f"{filled:,} images have pixels without data, filled with the mean of their band")
         if counts["quarantined"]:
             lines.append(f"{counts['quarantined']:,} bad images in {self.folder / 'quarantine.jsonl'}")
         if smaller > counts["images"] / 2:
@@ -179,6 +189,8 @@ class ImageStore:
             checks["encoded"] = self._encoded.dtype == np.uint8 and self._encoded.ndim == 1
             steps = np.diff(self._offsets) if self._offsets.dtype == np.int64 and self._offsets.shape == (n + 1,) else np.array([-1])
             checks["offsets"] = bool(self._offsets[0] == 0 and self._offsets[-1] == len(self._encoded) and (steps > 0).all())
+        if self.looks is not None:
+            checks["looks"] = self.looks.dtype == np.int8 and self.looks.shape == (n, 256)
         checks["statistics"] = self.mean.shape == self.std.shape == (self.channels,)
         for name, holds in checks.items():
             if not holds:
@@ -241,7 +253,7 @@ def _is_sound(manifest: dict[str, Any]) -> bool:
         entries += [(manifest["counts"][name], int) for name in COUNTS] + [(name, str) for name in manifest["classes"]]
         entries += [(value, float) for name in ("mean", "std") for value in manifest[name]]
         return (
-            set(arrays) == {*ARRAYS, *PIXELS[manifest["preparation"]["storage"]]}
+            set(arrays) - set(LATER_ARRAYS) == {*ARRAYS, *PIXELS[manifest["preparation"]["storage"]]}
             and all(isinstance(value, kind) for value, kind in entries)
             and all(math.isfinite(value) for name in ("mean", "std") for value in manifest[name])
         )
