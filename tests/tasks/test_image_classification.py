@@ -13,7 +13,7 @@ from PIL import Image
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import BadInput, UsageError
 from headstart.interop.vit import save_vit
-from headstart.tasks.image_classification import build, finetune_images, frozen_features, parameter_groups, statistics
+from headstart.tasks.image_classification import build, finetune_images, frozen_features, parameter_groups, statistics, whole_batches
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData, average_precision, image_metrics, read_images
 from headstart.tasks.image_network import load_classifier, predict
@@ -55,7 +55,7 @@ def test_an_easy_task_is_learned_beside_a_random_start(folder: Path) -> None:
 
 
 def test_every_regulariser_at_once_trains_and_several_classes_too(folder: Path) -> None:
-    config = ImageFinetuneConfig(**QUICK, mixup=0.8, cutmix=1.0, erasing=0.25, label_smoothing=0.1, drop_path=0.1, clip_norm=1.0)
+    config = ImageFinetuneConfig(**QUICK, mixup=0.8, cutmix=1.0, erasing=0.25, randaugment=9.0, label_smoothing=0.1, drop_path=0.1, clip_norm=1.0)
     result = finetune_images(folder, bars(32, 0), bars(32, 1), config=config, seeds=1, baseline=False)
     assert 0 < result.arms[0].runs[0].loss < 1
     data = bars(64, 0)
@@ -64,6 +64,14 @@ def test_every_regulariser_at_once_trains_and_several_classes_too(folder: Path) 
     assert found.metric == "map"
     assert found.arms[0].mean("map") > 0.9
     assert "64 of 64 test images stand in the training images" in found.leaks[0]
+
+
+def test_every_batch_is_whole_and_every_image_comes() -> None:
+    epochs = [whole_batches(100, 32, seed=0, epoch=epoch) for epoch in range(8)]
+    assert {tuple(map(len, batches)) for batches in epochs} == {(32, 32, 32)}
+    assert all(len(set(np.concatenate(batches))) == 96 for batches in epochs)
+    assert set(np.concatenate([rows for batches in epochs for rows in batches])) == set(range(100))
+    assert not np.array_equal(epochs[0][0], epochs[1][0])
 
 
 def test_rates_by_depth_and_what_decays(folder: Path) -> None:

@@ -22,7 +22,8 @@ from headstart.claims._data import data_folder
 from headstart.claims._images import (
     draw_images,
     encoded,
-    fine_tune,
+    few_labels,
+    fine_tuned_logits,
     flat_pixels,
     held_out_metrics,
     mirror_accuracy,
@@ -31,8 +32,7 @@ from headstart.claims._images import (
     write_pool,
 )
 from headstart.core.run import read_run
-from headstart.tasks.image_config import ImageFinetuneConfig
-from headstart.tasks.image_data import ImageData
+from headstart.tasks.image_data import ImageData, image_metrics
 
 MIRROR_IMAGES, MIRROR_C = 20, 0.1
 """Images that teach left and right, and the penalty of the regression: with 200 images raw pixels do nearly as well as anything."""
@@ -74,18 +74,11 @@ def read_part(file: Path, part: str) -> ImageData:
 
 def labelled_task(pool: ImageData, scored: Mapping[str, ImageData], options: Mapping[str, Any]) -> Task:
     """Fine-tuning on few labels, drawn by seed and repeat, the same for every arm."""
-    config = ImageFinetuneConfig(
-        learning_rate=1e-3,
-        steps=options["finetune_steps"],
-        batch=32,
-        warmup_share=0.08,
-        minimum_share=0.0,
-        crop_smallest=0.7,
-        flip=0.0,
-    )
+    config = few_labels(options["finetune_steps"], crop_smallest=0.7, flip=0.0)
 
     def measure(use: Use) -> Score:
-        return fine_tune(use, draw_images(pool, options["per_class"], use.seed), scored[use.split], config, "auc")
+        logits = fine_tuned_logits(use, draw_images(pool, options["per_class"], use.seed), scored[use.split], config)
+        return Score(image_metrics(logits, scored[use.split].labels)["auc"])
 
     return Task("labels", measure)
 

@@ -20,15 +20,11 @@ import torch
 
 from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Paper, Scale, Score, Task, Use
 from headstart.claims._data import data_folder
-from headstart.claims._images import held_out_metrics, write_pool
+from headstart.claims._images import few_labels, fine_tuned_logits, held_out_metrics, probed_logits, write_pool
 from headstart.core.errors import BadInput
 from headstart.data.arrays import HEADER_ERRORS
-from headstart.engine.probes import fit_linear_probe
 from headstart.methods.satmaepp.config import SENTINEL_BANDS, SENTINEL_GROUPS
-from headstart.tasks.image_classification import build, statistics, train_classifier
-from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData
-from headstart.tasks.image_network import predict
 
 CLASSES = {2: "forest", 3: "grassland", 4: "shrubland", 8: "built-up"}
 """Land use that is asked for, by its number in the scene."""
@@ -163,24 +159,12 @@ def read_scene(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def land_use_task(folds: Mapping[str, Fold], options: Mapping[str, Any]) -> Task:
     """Fine-tuning on few labelled pixels of the arm's own fold; balanced accuracy over the windows that are asked."""
-    config = ImageFinetuneConfig(
-        learning_rate=1e-3,
-        steps=options["finetune_steps"],
-        batch=32,
-        warmup_share=0.08,
-        minimum_share=0.0,
-        crop_smallest=1.0,
-        label_smoothing=0.1,
-        metric="balanced_accuracy",
-    )
+    config = few_labels(options["finetune_steps"], crop_smallest=1.0, label_smoothing=0.1)
 
     def measure(use: Use) -> Score:
         fold = folds[use.model.arm.corpus]
-        labelled, scored = fold.draw(use.seed), fold.scored[use.split]
-        network = build(use.model.export, config, labelled, *statistics(use.model.export, labelled), use.seed)
-        train_classifier(network, labelled, config, config.learning_rate, use.seed, torch.device(use.device))
-        guesses = predict(network, scored.images, config, torch.device(use.device)).argmax(1)
-        return balanced(guesses, scored)
+        scored = fold.scored[use.split]
+        return balanced(fine_tuned_logits(use, fold.draw(use.seed), scored, config).argmax(1), scored)
 
     return Task("land use", measure)
 
@@ -201,9 +185,8 @@ def neighbourhood_floors(folds: Mapping[str, Fold], scale: Scale) -> dict[str, f
         asked, values = neighbourhoods(fold.scored["test"]), []
         for seed in range(scale.seeds):
             drawn = fold.draw(1000 * seed)
-            weight, bias, mean, spread = fit_linear_probe(neighbourhoods(drawn), torch.from_numpy(drawn.labels))
-            logits = (asked.double() - mean) / spread @ weight + bias
-            values.append(balanced(logits.argmax(1).numpy(), fold.scored["test"]).value)
+            logits = probed_logits(neighbourhoods(drawn), drawn.labels, asked)
+            values.append(balanced(logits.argmax(1), fold.scored["test"]).value)
         floors[name] = float(np.mean(values))
     return floors
 

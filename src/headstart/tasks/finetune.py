@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import time
 from collections.abc import Callable, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from headstart.core.errors import UsageError
@@ -26,10 +24,11 @@ from headstart.core.files import write_json
 from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import resolve_device
 from headstart.interop.transformers_io import Encoder, load_encoder
+from headstart.tasks.arms import Say, Trained, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.leaks import find_overlap, training_leaks
-from headstart.tasks.result import PRETRAINED, RANDOM, Arm, Result, SeedRun
+from headstart.tasks.result import PRETRAINED, Arm, Result
 from headstart.tasks.rows import Rows
 from headstart.tasks.saved import save_finetuned
 from headstart.tasks.task import Task
@@ -73,12 +72,7 @@ def finetune(
     say = report or (lambda line: None)
     _check(task, config, dev)
     device = resolve_device(config.device)
-    seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not seed_list:
-        raise UsageError("There is no seed.", "Give at least one.")
-    draws = list(train) if isinstance(train, list | tuple) else [train]
-    if len(draws) not in (1, len(seed_list)):
-        raise UsageError(f"There are {len(draws)} training files for {len(seed_list)} seeds.", "Give one file, or one for each seed.")
+    seed_list, draws = seeds_and_draws(seeds, train, "training files")
     job = TASKS[task](config, draws[0])
     trains = [job.train, *(job.read(draw) for draw in draws[1:])]
     data = {"test": job.read(test)} | ({"dev": job.read(dev)} if dev is not None else {})
@@ -89,9 +83,8 @@ def finetune(
         train_rows = [job.rows(part, encoder, training=True) for part in trains]
         rows = {name: job.rows(part, encoder, training=False) for name, part in data.items()}
     by_seed = dict(zip(seed_list, train_rows * (len(seed_list) if len(draws) == 1 else 1), strict=True))
-    bench = Bench(job, config, encoder, Path(model_folder), data, rows, by_seed, device, say)
-    bench.total = len(seed_list) * (2 if baseline else 1) + max(len(config.learning_rates) - 1, 0) * (2 if baseline else 1)
-    arms = [bench.arm(PRETRAINED, seed_list)] + ([bench.arm(RANDOM, seed_list)] if baseline else [])
+    bench = Bench(job, config, encoder, Path(model_folder), data, rows, by_seed, device)
+    arms, first = run_arms(bench.train, seed_list, config.learning_rates or (config.learning_rate,), job.metric, baseline, say)
     tested = data["test"].leak_texts()
     beside = find_overlap(tested, chain.from_iterable(part.leak_texts() for part in trains)).sentence("the training file")
     result = Result(
@@ -108,8 +101,7 @@ def finetune(
     )
     if out is not None:
         write_json(_folder(out) / "result.json", result.to_json())
-        assert bench.first is not None
-        save_finetuned(Path(out) / "model", job, encoder, bench.first)
+        save_finetuned(Path(out) / "model", job, encoder, first)
     return result
 
 
@@ -125,33 +117,13 @@ class Bench:
     rows: dict[str, Rows]
     train_rows: dict[int, Rows]  # of each seed
     device: torch.device
-    say: Callable[[str], None]
-    total: int = 0
-    done: int = 0
-    first: FineTuned | None = None  # the pretrained arm's model of the first seed, for `out`
 
-    def arm(self, name: str, seeds: list[int]) -> Arm:
-        """All trainings of an arm; with several learning rates the one that is best on dev with the first seed."""
-        rates = self.config.learning_rates or (self.config.learning_rate,)
-        trials = [self.run(name, seeds[0], rate) for rate in rates]
-        scores = [run.dev_metrics[self.task.metric] if run.dev_metrics else 0.0 for run, _ in trials]
-        best = int(np.argmax(scores))
-        first, model = trials[best]
-        if name == PRETRAINED:
-            self.first = model
-        runs = [first, *(self.run(name, seed, rates[best])[0] for seed in seeds[1:])]
-        tried = {f"{rate:g}": score for rate, score in zip(rates, scores, strict=True)} if len(rates) > 1 else {}
-        return Arm(name, rates[best], runs, tried)
-
-    def run(self, arm: str, seed: int, learning_rate: float) -> tuple[SeedRun, FineTuned]:
+    def train(self, arm: str, seed: int, learning_rate: float, say: Say) -> Trained[FineTuned]:
         """One training and its scores."""
-        started = time.perf_counter()
         if arm == PRETRAINED:
             encoder = dataclasses.replace(self.encoder, module=copy.deepcopy(self.encoder.module))
         else:
             encoder = load_encoder(self.folder, fresh=True, seed=seed, dropout=self.config.dropout)
-        what = f"{arm}, seed {seed}" + (f", learning rate {learning_rate:g}" if len(self.config.learning_rates) > 1 else "")
-        say = lambda text: self.say(f"{what}: {text}")  # noqa: E731
         model, loss, steps = train(self.task, encoder, self.train_rows[seed], self.config, learning_rate, seed, self.device, say)
         found, stuck = {}, None
         for part in ("dev", "test"):
@@ -159,10 +131,7 @@ class Bench:
                 predictions = predict(model, self.task, self.rows[part], self.data[part], encoder, self.config, self.device)
                 found[part] = self.task.score(predictions, self.data[part])
                 stuck = self.task.stuck(predictions)
-        wall_s = time.perf_counter() - started
-        self.done += 1
-        say(f"{self.task.metric} {found['test'][self.task.metric]:.4f}, loss {loss:.4f}, {wall_s:.1f} s ({self.done} of {self.total} runs)")
-        return SeedRun(seed, found["test"], found.get("dev"), loss, stuck, steps, wall_s), model
+        return Trained(model, found, loss, steps, stuck)
 
 
 def _folder(path: str | Path) -> Path:
@@ -186,15 +155,7 @@ def _check(task: str, config: FinetuneConfig, dev: Any) -> None:
 
 
 def _warnings(arms: list[Arm], task: Task, test: Any) -> list[str]:
-    found = []
-    for arm in arms:
-        stuck = [run for run in arm.runs if run.stuck]
-        if stuck:
-            which = ", ".join(str(run.seed) for run in stuck)
-            found.append(
-                f"{len(stuck)} of {len(arm.runs)} {arm.arm} runs are stuck (seed {which}): {stuck[0].stuck}."
-                " Try a lower learning rate, a longer warm-up or more epochs."
-            )
+    found = stuck_warnings(arms, "Try a lower learning rate, a longer warm-up or more epochs.")
     if unseen := task.unseen(test):
         found.append(unseen)
     dropped = getattr(task.train, "dropped", [])

@@ -8,14 +8,21 @@ from typing import Literal
 from headstart.core.errors import UsageError
 
 ImageMetric = Literal["auto", "accuracy", "balanced_accuracy", "auc", "map"]
+LARS_RATE = 6.4
+"""Of MAE's probe: 0.1 for a batch of 256, at 16,384."""
 
 
 @dataclass
 class ImageFinetuneConfig:
     """Fine-tuning of a whole vision transformer. The defaults suit a few hundred labels and a small network; MAE's own values are named."""
 
-    learning_rate: float = 1e-3
-    """Peak rate of head and last block. MAE, base: 5e-4 for a batch of 256, in proportion to the batch."""
+    linear_probe: Literal["off", "regression", "lars"] = "off"
+    """Train a linear head alone, on the network as it is. regression: logistic regression on whole images, nothing to tune. lars: as MAE is measured,
+    LARS on the head behind batch norm without weights; its own values are pooling class, batch 16384, 90 epochs, warmup_share .11, crop_smallest
+    .08."""
+    learning_rate: float | None = None
+    """Peak rate of head and last block. None: 1e-3; with linear_probe lars 6.4, MAE's. MAE: 5e-4 (base), probe 0.1, each for a batch of 256 and in
+    proportion to it."""
     learning_rates: tuple[float, ...] = ()
     """Rates to try; each arm takes its best on the dev images with the first seed. Empty: `learning_rate` alone."""
     epochs: float = 50.0
@@ -25,7 +32,7 @@ class ImageFinetuneConfig:
     batch: int = 32
     """Images a step. MAE: 1024."""
     weight_decay: float = 0.05
-    """Of matrices; vectors, positions and the class token have none. MAE: 0.05."""
+    """Of matrices; vectors, positions and the class token have none, nor has LARS. MAE: 0.05."""
     beta2: float = 0.999
     """AdamW's second momentum. MAE: 0.999."""
     layer_decay: float = 0.75
@@ -34,12 +41,20 @@ class ImageFinetuneConfig:
     """Global norm of the gradients. MAE: none."""
     warmup_share: float = 0.05
     """Share of the steps in which the rate rises. MAE: 5 of 100 epochs."""
+    schedule: Literal["cosine", "linear"] = "cosine"
+    """How the rate falls after that. MAE: cosine; the plain recipe of transformers: linear, to a minimum_share of 0."""
     minimum_share: float = 1e-3
-    """The cosine ends at this share of the peak. MAE: 1e-6 of about 2e-3."""
+    """The rate ends at this share of the peak. MAE: 1e-6 of about 2e-3."""
     pooling: Literal["mean", "class"] = "mean"
     """Vector of an image. mean: of the patch tokens, before the encoder's last norm, under a norm of its own (MAE); class: the class token."""
     drop_path: float = 0.0
     """Probability of leaving out the last block's branches; less below. MAE: 0.1 base, 0.2 large."""
+    dropout: float = 0.0
+    """After the embeddings and after each branch of a block. MAE: 0; transformers' hidden_dropout_prob, where it is used: 0.1."""
+    decay_norms: bool = False
+    """Let the scales of norms decay, as transformers' recipe does."""
+    head_deviation: float = 2e-5
+    """Of the head's first weights. MAE: 2e-5, the head says nothing at first; transformers: 0.02."""
     train_positions: bool = True
     """Fixed sine and cosine positions are trained from their values on. MAE: yes (timm makes them a parameter)."""
     crop_smallest: float = 0.7
@@ -52,6 +67,9 @@ class ImageFinetuneConfig:
     """Alpha of mixup's Beta distribution; 0: off. MAE: 0.8."""
     cutmix: float = 0.0
     """Alpha of cutmix's Beta distribution; 0: off. With both, a batch takes either with probability one half. MAE: 1."""
+    randaugment: float = 0.0
+    """Magnitude of RandAugment (timm's rand-mM-mstd0.5-inc1: two random changes of colour or shape, each with probability one half), 0 to 10; 0: off.
+    For 8-bit images. MAE: 9."""
     erasing: float = 0.0
     """Probability of random erasing. MAE: 0.25."""
     metric: ImageMetric = "auto"
@@ -62,13 +80,23 @@ class ImageFinetuneConfig:
     """auto: a GPU if there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "epochs", "batch"):
+        for name in ("epochs", "batch"):
             _require(getattr(self, name) > 0, name, getattr(self, name), "Give a number above 0.")
+        _require(min(self.rates) > 0, "a learning rate", min(self.rates), "Give a number above 0.")
+        _require(0 <= self.randaugment <= 10, "randaugment", self.randaugment, "Give a magnitude from 0 to 10.")
         _require(self.steps is None or self.steps > 0, "steps", self.steps, "Give a number above 0.")
+        _require(0 <= self.dropout < 1, "dropout", self.dropout, "Give a number from 0 up to, but not, 1.")
+        _require(self.head_deviation >= 0, "head_deviation", self.head_deviation, "Give 0 or more.")
         for name in ("flip", "drop_path", "erasing", "label_smoothing", "warmup_share", "minimum_share"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "Give a share from 0 to 1.")
         _require(0 < self.crop_smallest <= 1, "crop_smallest", self.crop_smallest, "Give a share above 0, up to 1.")
         _require(self.mixup >= 0 and self.cutmix >= 0, "mixup or cutmix", min(self.mixup, self.cutmix), "Give 0 or more.")
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The peak rates to try, at least one."""
+        usual = LARS_RATE if self.linear_probe == "lars" else 1e-3
+        return self.learning_rates or (usual if self.learning_rate is None else self.learning_rate,)
 
 
 def _require(holds: bool, name: str, value: object, mend: str) -> None:

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from headstart.backbones.dropout import dropout
 from headstart.backbones.vit import ViT
 from headstart.backbones.vit_blocks import EPSILON
 from headstart.core.config import checked, replace_nested
@@ -43,36 +44,63 @@ class ImageClassifier(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, encoder: ViT, n_outputs: int, pooling: str, mean: Tensor, std: Tensor) -> None:
+    def __init__(
+        self, encoder: ViT, n_outputs: int, pooling: str, mean: Tensor, std: Tensor, probe: bool = False, head_deviation: float = 2e-5
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.pooling: Any = pooling
+        self.probe = probe
         width = encoder.config.hidden_size
-        if pooling == "mean":  # the mean of the tokens is normalised, not the tokens
+        own_norm = pooling == "mean" and not probe  # the mean of the tokens is normalised, not the tokens
+        if own_norm:
             encoder.norm = nn.Identity()  # type: ignore[assignment]
-        self.fc_norm = nn.LayerNorm(width, eps=EPSILON) if pooling == "mean" else nn.Identity()
-        self.head = nn.Linear(width, n_outputs)
-        nn.init.trunc_normal_(self.head.weight, std=2e-5)
-        nn.init.zeros_(self.head.bias)
+        self.fc_norm = nn.LayerNorm(width, eps=EPSILON) if own_norm else nn.Identity()
+        head = nn.Linear(width, n_outputs)
+        nn.init.trunc_normal_(head.weight, std=head_deviation)
+        nn.init.zeros_(head.bias)
+        self.head: nn.Linear | nn.Sequential = head
         self.register_buffer("mean", mean)
         self.register_buffer("std", std)
+        if probe:
+            encoder.requires_grad_(False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images [batch, channels, height, width] -> logits float32 [batch, outputs]."""
-        return self.head(self.fc_norm(self.encoder.pool(self.encoder(images), self.pooling))).float()
+        return self.head(self.features(images)).float()
+
+    def features(self, images: Tensor) -> Tensor:
+        """Normalised images [batch, channels, height, width] -> [batch, dim]: what the head sees."""
+        return self.fc_norm(self.encoder.pool(self.encoder(images), self.pooling))
+
+
+def hidden_dropout(encoder: ViT, p: float) -> None:
+    """Dropout as transformers' ViT has it (hidden_dropout_prob), while the network trains: on the embeddings, and on what attention and MLP add."""
+    drop = lambda module, output: dropout(output, p) if module.training else output  # noqa: E731
+    encoder.blocks[0].register_forward_pre_hook(lambda block, given: (drop(block, given[0]), *given[1:]))
+    for block in encoder.blocks:
+        for last in (block.attn.proj, block.mlp.fc2):  # type: ignore[union-attr]
+            last.register_forward_hook(lambda module, given, output: drop(module, output))  # type: ignore[union-attr]
+
+
+def predict(model: ImageClassifier, images: np.ndarray, config: ImageFinetuneConfig, device: torch.device) -> np.ndarray:
+    """float32 [n, classes]: the logits of whole images [n, channels, height, width]."""
+    return of_whole_images(model, model, images, config, device).cpu().numpy()
 
 
 @torch.no_grad()
-def predict(model: ImageClassifier, images: np.ndarray, config: ImageFinetuneConfig, device: torch.device) -> np.ndarray:
-    """float32 [n, classes]: the logits of whole images [n, channels, height, width]."""
+def of_whole_images(
+    model: ImageClassifier, what: Callable[[Tensor], Tensor], images: np.ndarray, config: ImageFinetuneConfig, device: torch.device
+) -> Tensor:
+    """float32 [n, ...]: `what` (the model, its features) makes of whole images [n, channels, height, width]."""
     model.to(device).eval()
     size, precision = model.encoder.config.image_size[0], precision_of(config, device)
     found = []
     for start in range(0, len(images), EVAL_BATCH):
         part = torch.from_numpy(images[start : start + EVAL_BATCH]).to(device)
         with autocast(device, precision):
-            found.append(model(normalize(resize(part, size), model.mean, model.std)))
-    return torch.cat(found).cpu().numpy()
+            found.append(what(normalize(resize(part, size), model.mean, model.std)).float())
+    return torch.cat(found)
 
 
 def precision_of(config: ImageFinetuneConfig, device: torch.device) -> Precision:
@@ -83,14 +111,14 @@ def precision_of(config: ImageFinetuneConfig, device: torch.device) -> Precision
 
 
 def save_classifier(folder: Path, model: ImageClassifier, classes: Sequence[str], several: bool) -> None:
-    """Writes `timm.safetensors` (loads by name into timm's VisionTransformer with global average pooling, for the pooling `mean`), the shape, and
-    what was learned besides weights."""
+    """Writes `timm.safetensors` (loads by name into timm's VisionTransformer; for the pooling `mean` with global average pooling, of a probe without
+    `fc_norm`), the shape, and what was learned besides weights."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name.removeprefix("encoder."): value.detach().cpu().float().contiguous() for name, value in model.state_dict().items()}
     pixels = {name: state.pop(name).tolist() for name in ("mean", "std")}
     save_file(state, folder / TIMM_FILE, metadata={"format": "pt"})
     write_json(folder / SHAPE_FILE, dataclasses.asdict(model.encoder.config.at(drop_path=0.0)))
-    learned = {"classes": list(classes), "several": several, "pooling": model.pooling}
+    learned = {"classes": list(classes), "several": several, "pooling": model.pooling, "probe": model.probe}
     write_json(folder / _TASK, {"format_version": FORMAT_VERSION, "task": "image-classification", **learned, **pixels})
 
 
@@ -131,13 +159,14 @@ def load_classifier(folder: str | Path, device: str = "auto") -> SavedClassifier
         if saved["format_version"] != FORMAT_VERSION:
             raise BadInput(f"has format {saved['format_version']}, this version reads {FORMAT_VERSION}", "Upgrade headstart.", file=folder / _TASK)
         classes, several = checked(saved["classes"], list[str], "classes"), checked(saved["several"], bool, "several")
+        probe = checked(saved.get("probe", False), bool, "probe")
         pooling = replace_nested(ImageFinetuneConfig(), {"pooling": saved["pooling"]}).pooling
         mean, std = (torch.tensor(checked(saved[name], list[float], name)) for name in ("mean", "std"))
         if not 0 < len(classes) <= MAX_CLASSES:
             raise KeyError("classes")
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
         raise BadInput(f"is not a task of ours ({error!r})", _AGAIN, file=folder / _TASK) from None
-    model = ImageClassifier(ViT(read_shape(folder)), len(classes), pooling, mean, std)
+    model = ImageClassifier(ViT(read_shape(folder)), len(classes), pooling, mean, std, probe)
     own = {name.removeprefix("encoder."): name for name in model.state_dict()}
     try:
         model.load_state_dict({own[name]: value for name, value in read_tensors(folder / TIMM_FILE).items()} | {"mean": mean, "std": std})

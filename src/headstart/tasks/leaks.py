@@ -115,7 +115,7 @@ def training_overlaps(test: Sequence[str], model: Path) -> list[tuple[Path, Over
         model: a run, or an export in one.
     """
     found: list[tuple[Path, Overlap | None]] = []
-    for run, info in _runs_behind(model):
+    for run, info in runs_behind(model):
         for entry in info.get("data", []):
             if entry.get("kind") != "text":
                 continue
@@ -143,7 +143,7 @@ def _run_of(model: Path) -> Path | None:
     return next((folder for folder in folders if (folder / "run.json").is_file()), None)
 
 
-def _runs_behind(model: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+def runs_behind(model: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """The run that made a model, then the run whose weights that one began with, and so on."""
     for _ in range(_LONGEST_CHAIN):
         run = _run_of(model)
