@@ -2,10 +2,10 @@
 
     python -m benchmarks.gpu [--seconds 460] [--try]
 
-Steps of ELECTRA-small, ELECTRA-base and GPT-2 against the peers, plain and compiled; what share of a tiny model's step the device works; what share
-of a step waits for data. Every side is a process of its own, as it is for a person. The result is written after each part, so that a script that is
-cut off keeps what it has; a part that would begin after `--seconds` is left out and named. `--try` runs the same parts on a CPU with few and short
-rows.
+Steps of ELECTRA-small, ELECTRA-base, GPT-2, MAE and DropPos against the peers, plain and compiled; what share of a tiny model's step the device
+works; what share of a step waits for data. Every side is a process of its own, as it is for a person. The result is written after each part, so that
+a script that is cut off keeps what it has; a part that would begin after `--seconds` is left out and named. `--try` runs the same parts on a CPU with
+few and short rows.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,25 @@ import torch
 
 from benchmarks.parts import RandomRows, method_of, steps_of, synchronize, trainer_of
 from benchmarks.result import origin
-from benchmarks.training_step import PEERS, last_json
+from benchmarks.training_step import COMPARISONS, PEERS, last_json
 from headstart import methods
 from headstart.core.files import write_json
 from headstart.methods.causal_lm.config import CausalLMConfig
 
-SHAPES: dict[str, tuple[list[str], list[str]]] = {  # name -> (what, size, batch and length; how a run of ours on a GPU runs it)
+SHAPES: dict[str, tuple[list[str], list[str]]] = {  # name -> (what, size, batch, length; how a run of ours on a GPU runs it)
     "electra-small": (["electra", "--size", "small", "--batch", "256", "--seq", "128"], ["--cuda-graph"]),
     "electra-base": (["electra", "--size", "base", "--batch", "256", "--seq", "128"], ["--our-compile"]),
     "causal-lm-gpt2": (["causal-lm", "--batch", "32", "--seq", "1024"], ["--our-compile"]),
+    "mae-base": (["mae", "--batch", "256"], ["--our-compile"]),
+    "droppos-base": (["droppos", "--batch", "256"], ["--our-compile"]),
 }
-TRIED = {"electra-small": ("4", "16"), "electra-base": ("2", "16"), "causal-lm-gpt2": ("1", "32")}
+TRIED = {
+    "electra-small": ["--batch", "4", "--seq", "16"],
+    "electra-base": ["--batch", "2", "--seq", "16"],
+    "causal-lm-gpt2": ["--batch", "1", "--seq", "32"],
+    "mae-base": ["--batch", "1"],
+    "droppos-base": ["--batch", "1"],
+}
 Figures = dict[str, Any]
 
 
@@ -50,29 +59,34 @@ def sides(name: str, trying: bool) -> dict[str, list[str]]:
     """The command of each side: peer plain, ours plain, ours as a run has it, peer compiled. The dearest last."""
     shape, fast = SHAPES[name]
     if trying:
-        batch, length = TRIED[name]
-        shape = [*shape[: shape.index("--batch")], "--batch", batch, "--seq", length]
+        shape = [*shape[: shape.index("--batch")], *TRIED[name]]
     how = ["--precision", "bf16", "--device", "cpu" if trying else "cuda"]
     how += ["--warmup", "1", "--steps", "1", "--repeats", "1"] if trying else ["--warmup", "6", "--steps", "10", "--repeats", "3"]
-    peer, mine = [sys.executable, str(PEERS), *shape, *how], [sys.executable, "-m", "benchmarks.training_step", *shape, *how, "--worker"]
+    peer = [sys.executable, str(PEERS), COMPARISONS[shape[0]].peer, *shape[1:], *how]
+    mine = [sys.executable, "-m", "benchmarks.training_step", *shape, *how, "--worker"]
     found = {"plain": peer, "ours, plain": mine, "ours": [*mine, "--mfu", *([] if trying else fast)]}
     return found if trying else {**found, "compiled": [*peer, "--compile"]}
 
 
 def step_against_peers(name: str, trying: bool) -> Figures:
-    """Tokens/s, memory and the ratios of one shape."""
+    """Tokens/s or images/s, memory and the ratios of one shape."""
     found = {side: last_json(command) for side, command in sides(name, trying).items()}
-    figures: Figures = {side: {key: entry[key] for key in ("tokens_per_s", "step_ms", "peak_mib")} for side, entry in found.items()}
+    figures: Figures = {side: {key: entry[key] for key in (rate_of(entry), "step_ms", "peak_mib")} for side, entry in found.items()}
     return figures | ratios(figures) | {"mfu": found["ours"]["mfu"]}
+
+
+def rate_of(entry: Figures) -> str:
+    """The name of its rate: tokens_per_s or images_per_s."""
+    return next(name for name in entry if name.endswith("_per_s"))
 
 
 def ratios(figures: Figures) -> Figures:
     """Of the faster of our two ways to the peer, plain and compiled; and of its memory to the plain peer's."""
-    best = max(("ours", "ours, plain"), key=lambda side: figures[side]["tokens_per_s"])
-    rate = figures[best]["tokens_per_s"]
-    found: Figures = {"best": best, "times_plain": round(rate / figures["plain"]["tokens_per_s"], 3)}
+    rate = rate_of(figures["plain"])
+    best = max(("ours", "ours, plain"), key=lambda side: figures[side][rate])
+    found: Figures = {"best": best, "times_plain": round(figures[best][rate] / figures["plain"][rate], 3)}
     if "compiled" in figures:
-        found["times_compiled"] = round(rate / figures["compiled"]["tokens_per_s"], 3)
+        found["times_compiled"] = round(figures[best][rate] / figures["compiled"][rate], 3)
     return found | {"memory_of_plain": round(figures[best]["peak_mib"] / figures["plain"]["peak_mib"], 3)}
 
 
@@ -153,9 +167,9 @@ def main() -> int:
     clock = Clock(args.seconds)
     parts: dict[str, Callable[[], Figures]] = {
         "tiny": lambda: tiny(args.trying),
-        **{name: (lambda name=name: step_against_peers(name, args.trying)) for name in ("electra-small", "causal-lm-gpt2")},  # type: ignore[misc]
+        **{name: partial(step_against_peers, name, args.trying) for name in ("electra-small", "causal-lm-gpt2")},
         "loader": lambda: loader(args.trying),
-        "electra-base": lambda: step_against_peers("electra-base", args.trying),
+        **{name: partial(step_against_peers, name, args.trying) for name in ("electra-base", "mae-base", "droppos-base")},
     }
     result: Figures = {"name": "gpu", "what": __doc__.splitlines()[0], "figures": {}, "left_out": {}, "seconds": {}}
     for name, part in parts.items():

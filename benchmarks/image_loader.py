@@ -120,7 +120,7 @@ def main() -> None:
         peer=peer,
         ratio=ours["decoded"] / max(peer.values()),
         must=10.0,
-        command=f"python -m benchmarks.image_loader --images {args.images} --size {args.size} --batch {args.batch}",
+        command=f"python -m benchmarks.image_loader --images {args.images} --size {args.size} --batch {args.batch} --seconds {args.seconds:g}",
         preparing_images_per_second=round(preparing),
     )
 

@@ -39,6 +39,15 @@ def method_of(slug: str, config: Any, vocab: int, device: torch.device | str = "
     return method.train()
 
 
+def image_method_of(slug: str, config: Any, device: torch.device | str = "cpu") -> Any:
+    """The same of a method on images: three channels of bytes, without a store."""
+    store = SimpleNamespace(channels=3, mean=[127.5] * 3, std=[64.0] * 3, dtype=np.dtype(np.uint8))
+    torch.manual_seed(0)
+    method = methods.load(slug)(config, store).to(device)
+    use_fast_kernels(method)
+    return method.train()
+
+
 class RandomRows:
     """`Rows` of random token ids, kept as the store keeps them."""
 

@@ -1,10 +1,12 @@
-"""A training step against what a user of transformers runs (`shared/peers/transformers_peers.py`, as it is): tokens/s and peak memory.
+"""A training step against what a user of transformers runs (`shared/peers/transformers_peers.py`, as it is): tokens/s or images/s, and peak memory.
 
-python -m benchmarks.training_step electra|causal-lm [--size small] [--batch 16] [--seq 128] [--device cpu] [--precision fp32] [--compile] ...
+python -m benchmarks.training_step electra|causal-lm|mae|droppos [--size small] [--batch 16] [--seq 128] [--device cpu] [--precision fp32] ...
 
 Both sides are processes of their own on random data, with the same widths, lengths, batch, dropout and number of threads. They alternate, and the
 median of the rounds counts. `--precision auto` lets ours take the faster of fp32 and bf16, as a run does; the peer's default is fp32.
-Ours is the update of a run (`engine.update`): loss, backward, clipping, optimiser, the guard against numbers that are not finite.
+Ours is the update of a run (`engine.update`): loss, backward, clipping, optimiser, the guard against numbers that are not finite. On images it also
+cuts, mirrors and normalises them, from stored bytes of 256 pixels a side; the peer begins with pixels that are ready. DropPos has no class in
+transformers: its peer is ViTMAE of the same encoder.
 """
 
 from __future__ import annotations
@@ -16,31 +18,65 @@ import statistics
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.parts import median_ratio, method_of
+from benchmarks.parts import image_method_of, median_ratio, method_of
 from benchmarks.result import write_result
 from headstart import methods
 
-MUST = {("electra", "cpu"): 1.8, ("causal-lm", "cpu"): 1.2, ("electra", "cuda"): 3.0, ("causal-lm", "cuda"): 2.6}
-AIM = {("electra", "cpu"): 2.5, ("causal-lm", "cpu"): 1.5, ("electra", "cuda"): 5.0, ("causal-lm", "cuda"): 2.6}
 PEERS = Path(os.environ.get("HEADSTART_PEERS", "../shared/peers")) / "transformers_peers.py"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How a method is compared."""
+
+    peer: str
+    """Its name in the peers' script."""
+    unit: str
+    """What is counted a second."""
+    lines: dict[str, tuple[float, float]]
+    """Device -> the ratio that must be reached, and that which should."""
+    size: str | None = None
+    """The preset, where the peer has one size only."""
+    name: str | None = None
+    """Of the result, where it is not WHAT-SIZE."""
+
+
+COMPARISONS = {
+    "electra": Comparison("electra", "tokens", {"cpu": (1.8, 2.5), "cuda": (3.0, 5.0)}),
+    "causal-lm": Comparison("causal-lm", "tokens", {"cpu": (1.2, 1.5), "cuda": (2.6, 2.6)}, "base", "causal-lm-gpt2"),
+    "mae": Comparison("mae", "images", {"cpu": (1.3, 1.3), "cuda": (1.6, 1.6)}, "base"),
+    "droppos": Comparison("mae", "images", {"cpu": (1.3, 1.3), "cuda": (1.6, 1.6)}, "base"),
+}
 
 
 def method_and_preset(arguments: argparse.Namespace) -> tuple[Any, Any]:
     """The method with the peer's sizes, and its preset."""
-    preset = methods.load(arguments.what).presets["base" if arguments.what == "causal-lm" else arguments.size]
-    method = method_of(arguments.what, preset.method, 50257 if arguments.what == "causal-lm" else 30522, arguments.device)
+    preset = methods.load(arguments.what).presets[COMPARISONS[arguments.what].size or arguments.size]
+    if COMPARISONS[arguments.what].unit == "images":
+        method = image_method_of(arguments.what, preset.method, arguments.device)
+    else:
+        method = method_of(arguments.what, preset.method, 50257 if arguments.what == "causal-lm" else 30522, arguments.device)
     if arguments.our_compile:
         method.compile_parts()
     return method, preset
 
 
+def random_batch(method: Any, preset: Any, arguments: argparse.Namespace) -> dict[str, torch.Tensor]:
+    """Token ids, or images as a store keeps them."""
+    if COMPARISONS[arguments.what].unit == "images":
+        shape = (arguments.batch, len(method.mean), preset.data["size"], preset.data["size"])
+        return {"images": torch.randint(256, shape, dtype=torch.uint8, device=arguments.device)}
+    return {"input_ids": torch.randint(1000, method.vocab_size - 1, (arguments.batch, arguments.seq), device=arguments.device)}
+
+
 def ours(arguments: argparse.Namespace) -> dict[str, Any]:
-    """This process trains a few steps: tokens/s (median of blocks) and peak memory in MiB."""
+    """This process trains a few steps: tokens/s or images/s (median of blocks) and peak memory in MiB."""
     from headstart.engine.guard import Guard
     from headstart.engine.metrics import peak_memory_bytes
     from headstart.engine.optim import OptimizerConfig, build_optimizer
@@ -50,9 +86,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(arguments.device)
     method, preset = method_and_preset(arguments)
     config = OptimizerConfig(**preset.optimizer)
-    vocab = method.vocab_size
-    ids = torch.randint(1000, vocab - 1, (arguments.batch, arguments.seq), device=device)
-    batches = [{"input_ids": ids}]
+    batch = random_batch(method, preset, arguments)
     rows = [torch.arange(arguments.batch, device=device)]
     phase = method.phases(1000)[-1].name
 
@@ -70,14 +104,14 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
         )
         wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
         for step in range(arguments.warmup):
-            scalars = update(batches, rows, step, phase)
+            scalars = update([batch], rows, step, phase)
         assert torch.isfinite(scalars["loss"]).item()
         times = []
         for block in range(blocks):
             wait()
             began = time.perf_counter()
             for step in range(steps):
-                update(batches, rows, 100 + block * steps + step, phase)
+                update([batch], rows, 100 + block * steps + step, phase)
             wait()
             times.append((time.perf_counter() - began) / steps)
         return statistics.median(times)
@@ -86,28 +120,32 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     chosen = min(precisions, key=lambda precision: seconds(precision, 2, 1)) if len(precisions) > 1 else precisions[0]
     step_s = seconds(chosen, arguments.steps, arguments.repeats)
     peak_mib = round(peak_memory_bytes(device) / 2**20)
-    found = {"tokens_per_s": round(arguments.batch * arguments.seq / step_s, 1), "step_ms": round(1e3 * step_s, 2), "peak_mib": peak_mib}
-    return found | {"precision": chosen} | ({"mfu": round(mfu(method, ids, step_s, phase), 4)} if arguments.mfu else {})
+    unit = COMPARISONS[arguments.what].unit
+    units = arguments.batch * (arguments.seq if unit == "tokens" else 1)
+    found = {f"{unit}_per_s": round(units / step_s, 1 if unit == "tokens" else 3), "step_ms": round(1e3 * step_s, 2), "peak_mib": peak_mib}
+    return found | {"precision": chosen} | ({"mfu": round(mfu(method, batch, step_s, phase), 4)} if arguments.mfu else {})
 
 
-def mfu(method: Any, ids: torch.Tensor, step_s: float, phase: str) -> float:
+def mfu(method: Any, batch: dict[str, torch.Tensor], step_s: float, phase: str) -> float:
     """The share of the rate of a large bf16 product here that a step of these rows reaches; FLOPs counted on four of the rows."""
     from headstart.core.hardware import matmul_flops
     from headstart.core.rng import Rng
     from headstart.engine.flops import count_flops
     from headstart.engine.method import Context
 
-    few = ids[:4]
-    context = Context(0, 1000, phase, Rng.at(0, 0, torch.arange(len(few), device=ids.device)), ids.device)
-    flops = count_flops(lambda: method.loss({"input_ids": few}, context)["loss"].backward()) / len(few) * len(ids)
-    return flops / step_s / matmul_flops(ids.device, torch.bfloat16)
+    few = {name: value[:4] for name, value in batch.items()}
+    count, whole = (len(next(iter(part.values()))) for part in (few, batch))
+    device = next(method.parameters()).device
+    context = Context(0, 1000, phase, Rng.at(0, 0, torch.arange(count, device=device)), device)
+    flops = count_flops(lambda: method.loss(few, context)["loss"].backward()) / count * whole
+    return flops / step_s / matmul_flops(device, torch.bfloat16)
 
 
 def theirs(arguments: argparse.Namespace) -> list[str]:
     """The peer's command."""
     precision = "fp32" if arguments.precision == "auto" else arguments.precision
     numbers = ("batch", "seq", "device", "warmup", "steps", "repeats", "threads")
-    command = [sys.executable, str(PEERS), arguments.what, "--size", arguments.size, "--precision", precision]
+    command = [sys.executable, str(PEERS), COMPARISONS[arguments.what].peer, "--size", arguments.size, "--precision", precision]
     command += [part for name in numbers for part in (f"--{name}", str(getattr(arguments, name)))]
     return command + (["--compile"] if arguments.compile else [])
 
@@ -122,7 +160,7 @@ def last_json(command: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["electra", "causal-lm"])
+    parser.add_argument("what", choices=list(COMPARISONS))
     parser.add_argument("--size", default="small", choices=["small", "base"])
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seq", type=int, default=128)
@@ -143,26 +181,28 @@ def main() -> None:
     if arguments.worker:
         print(json.dumps(ours(arguments)))
         return
-    command = sys.argv[1:]
+    comparison, command = COMPARISONS[arguments.what], sys.argv[1:]
+    rate = f"{comparison.unit}_per_s"
     mine, peer = [], []
     for _ in range(arguments.rounds):
         peer.append(last_json(theirs(arguments)))
         mine.append(last_json([sys.executable, "-m", "benchmarks.training_step", *command, "--worker"]))
-        print(f"ours {mine[-1]['tokens_per_s']:,.0f} tokens/s, {mine[-1]['peak_mib']:,} MiB ({mine[-1]['precision']});"
-              f" peer {peer[-1]['tokens_per_s']:,.0f} tokens/s, {peer[-1]['peak_mib']:,} MiB")  # fmt: skip
-    sides = [{name: statistics.median(entry[name] for entry in found) for name in ("tokens_per_s", "step_ms", "peak_mib")} for found in (mine, peer)]
-    shape = f"{arguments.what}-{arguments.size}" if arguments.what == "electra" else "causal-lm-gpt2"
+        print(f"ours {mine[-1][rate]:,.1f} {comparison.unit}/s, {mine[-1]['peak_mib']:,} MiB ({mine[-1]['precision']});"
+              f" peer {peer[-1][rate]:,.1f} {comparison.unit}/s, {peer[-1]['peak_mib']:,} MiB")  # fmt: skip
+    sides = [{name: statistics.median(entry[name] for entry in found) for name in (rate, "step_ms", "peak_mib")} for found in (mine, peer)]
+    shape = comparison.name or f"{arguments.what}-{comparison.size or arguments.size}"
     name = f"step-{shape}-{arguments.device}-{arguments.precision}" + ("-compiled" if arguments.compile else "")
+    must, aim = comparison.lines[arguments.device]
+    size = f"{arguments.batch} x {arguments.seq}" if comparison.unit == "tokens" else f"{arguments.batch} images of 224 x 224"
     write_result(
         arguments.out or Path("benchmarks/results") / f"{name}.json",
         name=name,
-        what=f"tokens/s of a training step, {arguments.batch} x {arguments.seq}, {arguments.threads} threads; the sides in turns,"
-        f" medians of {arguments.rounds} rounds",
+        what=f"{comparison.unit}/s of a training step, {size}, {arguments.threads} threads; the sides in turns, medians of {arguments.rounds} rounds",
         ours={**sides[0], "precision": mine[-1]["precision"]},
         peer={**sides[1], "precision": "fp32" if arguments.precision == "auto" else arguments.precision, "compiled": arguments.compile},
-        ratio=median_ratio([entry["tokens_per_s"] for entry in mine], [entry["tokens_per_s"] for entry in peer]),
-        must=MUST[(arguments.what, arguments.device)],
-        aim=4.0 if arguments.precision == "auto" and arguments.what == "electra" else AIM[(arguments.what, arguments.device)],
+        ratio=median_ratio([entry["step_ms"] for entry in peer], [entry["step_ms"] for entry in mine]),  # rates are rounded to tenths
+        must=must,
+        aim=4.0 if arguments.precision == "auto" and arguments.what == "electra" else aim,
         memory_ratio=round(sides[0]["peak_mib"] / sides[1]["peak_mib"], 3),
         command="python -m benchmarks.training_step " + " ".join(command),
     )

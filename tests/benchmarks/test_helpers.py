@@ -70,13 +70,14 @@ def test_the_faster_of_our_ways_counts() -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_both_sides_of_the_gpu_script_have_the_same_shape(name: str) -> None:
-    def setting(command: list[str], flag: str) -> str:
-        return command[command.index(flag) + 1]
+    def setting(command: list[str], flag: str) -> str | None:
+        return command[command.index(flag) + 1] if flag in command else None
 
     for trying in (False, True):
         commands = sides(name, trying)
         for flag in ("--batch", "--seq", "--precision", "--device", "--steps", "--repeats", "--warmup"):
             assert len({setting(command, flag) for command in commands.values()}) == 1
+        assert all((setting(command, "--seq") is None) == ("mae" in command or "droppos" in command) for command in commands.values())
         assert ("compiled" in commands) is not trying
         assert setting(commands["ours"], "--device") == ("cpu" if trying else "cuda")
 
