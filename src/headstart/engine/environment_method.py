@@ -63,7 +63,6 @@ class EnvironmentMethod(Method):
     def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         with torch.no_grad():
             collected = self.collect(batch, ctx)
-        torch.clear_autocast_cache()  # it holds weights in bf16 that were cast without gradients
         return self.score(collected, ctx)
 
     def reload(self, folder: Path) -> Method:

@@ -24,8 +24,9 @@ from headstart.engine.device import resolve_device
 from headstart.methods.oc_gfn.adapt import Adaptation
 from headstart.methods.oc_gfn.baselines import Scratch, ScratchConfig
 from headstart.methods.oc_gfn.method import OCGFN
-from headstart.methods.oc_gfn.training import run_until
-from headstart.methods.oc_gfn.trajectories import Policy, roll
+from headstart.methods.oc_gfn.training import RewardTraining, run_until
+from headstart.methods.oc_gfn.trajectories import roll
+from headstart.methods.oc_gfn.tune import FullTuning
 from headstart.verbs._adapt_settings import AdaptSettings, check
 from headstart.verbs.sample import load_run
 
@@ -84,17 +85,18 @@ def adapt_with(run: Path, settings: AdaptSettings, say: Callable[[str], None] = 
     environment, reward = method.environment, read_reward(settings.reward, method.environment)
     out = settings.out or Path("runs") / "adapted" / run.absolute().name
     scores = Scores(environment, reward, device)
-    adaptation = Adaptation(method.flow.to(device), scores, settings.adapter, settings.seed)
-    found = [looked("adapted", adaptation.advance, scores, adaptation.adapter.policy, settings, lambda: adaptation.flops)]
+    way = Adaptation if settings.adapter.way == "amortised" else FullTuning
+    adaptation = way(method.flow.to(device), scores, settings.adapter, settings.seed)
+    found = [looked("adapted", adaptation, settings)]
     if settings.baseline:
         config = ScratchConfig(settings.adapter.hidden_size, settings.adapter.num_layers, batch=settings.adapter.batch)
         others = Scores(environment, reward, device)
-        scratch = Scratch(others, config, settings.seed)
-        found.append(looked("from scratch", scratch.advance, others, scratch.policy, settings, lambda: scratch.flops))
+        found.append(looked("from scratch", Scratch(others, config, settings.seed), settings))
     for one in found:
         say(printable(one.sentence()))
     out.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.contiguous().cpu() for name, value in adaptation.adapter.state_dict().items()}, out / "adapter.safetensors")
+    network = adaptation.adapter if isinstance(adaptation, Adaptation) else adaptation.network
+    save_file({name: value.contiguous().cpu() for name, value in network.state_dict().items()}, out / "adapter.safetensors")
     described = {"environment": environment.describe(), "reward": settings.reward, "seed": settings.seed, **asdict(settings.adapter)}
     write_json(out / "adapter.json", described)
     objects, rewards = ranked(scores)
@@ -105,23 +107,22 @@ def adapt_with(run: Path, settings: AdaptSettings, say: Callable[[str], None] = 
     return {"folder": str(out), "arms": [asdict(one) for one in found]}
 
 
-def looked(
-    name: str, advance: Callable[[], object], scores: Scores, policy: Policy, settings: AdaptSettings, flops: Callable[[], int]
-) -> Found:
+def looked(name: str, training: RewardTraining, settings: AdaptSettings) -> Found:
     """Trains until the calls are used up, and lets the policy build objects."""
+    scores = training.scores
     with Reporter(name, total=settings.calls, unit="calls") as progress:
 
         def step() -> None:
             before = min(scores.distinct, settings.calls)
-            advance()
+            training.advance()
             progress.advance(min(scores.distinct, settings.calls) - before)
 
         updates = run_until(step, scores, settings.calls)
     calls, best = scores.distinct, ranked(scores)[1][:TOP]
     environment = scores.environment
     rows = torch.arange(DRAWN, device=scores.device)
-    built = roll(environment, policy, Rng.at(settings.seed, 1 << 40, rows).uniform("built", environment.max_steps, environment.n_actions))
-    return Found(name, calls, updates, flops(), float(best.mean()), float(scores.reward(built.ends).mean()))
+    built = roll(environment, training.policy, Rng.at(settings.seed, 1 << 40, rows).uniform("built", environment.max_steps, environment.n_actions))
+    return Found(name, calls, updates, training.flops, float(best.mean()), float(scores.reward(built.ends).mean()))
 
 
 def ranked(scores: Scores) -> tuple[Tensor, Tensor]:

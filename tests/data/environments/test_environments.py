@@ -261,6 +261,13 @@ def test_a_file_without_an_environment_is_refused(text: str, says: str, tmp_path
         prepare_environment([tmp_path / "mine.py"], tmp_path / "store", EnvironmentConfig())
 
 
+def test_what_is_no_environment_is_refused_before_it_is_run(tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_text("sequence,value\nACGT,1\n")
+    for entry in (tmp_path, tmp_path / "scores.csv", tmp_path / "missing.py"):
+        with pytest.raises(BadInput, match="is no environment"):
+            prepare_environment([entry], tmp_path / "store", EnvironmentConfig())
+
+
 # --- rewards of the papers -----------------------------------------------------------------------------------------------------------------------
 
 

@@ -81,11 +81,15 @@ def prepare_environment(sources: Sequence[str | Path], out: Path, config: Enviro
 
     Raises:
         UsageError: there is none of this name, its sizes are impossible, or it breaks the contract.
+        BadInput: neither of both is given, or the file cannot be run.
         OtherStore: `out` holds another one.
     """
     if len(sources) != 1:
         raise UsageError(f"{len(sources)} entries of --data for an environment.", f"Give one: {PREFIX}{next(iter(BUILTIN))}, or a Python file.")
     source = str(sources[0])
+    if not source.startswith(PREFIX) and not (Path(source).is_file() and source.endswith(".py")):
+        mend = f"Give {PREFIX}NAME ({', '.join(BUILTIN)}) or a Python file with a subclass of Environment; rewards come later: headstart adapt."
+        raise BadInput("is no environment.", mend, file=source)
     named = {"builtin": source.removeprefix(PREFIX)} if source.startswith(PREFIX) else {"file": str(Path(source).absolute())}
     inputs = [] if "builtin" in named else [{"name": Path(source).name, "sha256": sha256_file(source)}]
     environment = _make(named, config)
@@ -164,8 +168,8 @@ def builtin(name: str, config: EnvironmentConfig | None = None) -> Environment:
 def _own(path: Path, config: EnvironmentConfig) -> Environment:
     """The environment in a person's Python file."""
     spec = importlib.util.spec_from_file_location(f"headstart_environment_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise UsageError(f"{path} is no Python file.", f"Give a file with a subclass of Environment, or {PREFIX}{next(iter(BUILTIN))}.")
+    assert spec is not None
+    assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
