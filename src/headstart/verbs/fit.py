@@ -70,8 +70,9 @@ def fit(law: str, points: str | Path | Sequence[str | Path], *, say: Callable[[s
         BadInput: a row that cannot be used, or points that cannot tell the parameters.
         UsageError: a setting, or a question that lacks something.
     """
-    files = [points] if isinstance(points, str | Path) else list(points)
-    return fit_with(replace_nested(FitSettings(law=law), {"points": [str(file) for file in files], **settings}), say)
+    files = {"points": points, **{name: settings.pop(name) for name in ("held_out",) if name in settings}}
+    lists = {name: [given] if isinstance(given, str | Path) else list(given) for name, given in files.items()}
+    return fit_with(replace_nested(FitSettings(law=law), {**lists, **settings}), say)
 
 
 def fit_with(settings: FitSettings, say: Callable[[str], None] = print) -> FittedLaw:
@@ -81,6 +82,7 @@ def fit_with(settings: FitSettings, say: Callable[[str], None] = print) -> Fitte
     table, warnings = read_table(settings)
     held_out = None if not settings.held_out else _topic(_read(settings.held_out, settings), settings)
     say(lines.points(table))
+    _refuse_no_size(table, settings)
     _refuse_empty_question(table, settings)
     laws = _across(table, settings) if settings.across_domains else _laws(table, settings)
     for one in laws:
@@ -95,13 +97,13 @@ def fit_with(settings: FitSettings, say: Callable[[str], None] = print) -> Fitte
     folder.mkdir(parents=True, exist_ok=True)
     info: dict[str, Any] = {"answers": [answer.to_json() for answer in answers], "warnings": warnings}
     info["points"] = {"n": len(table), "runs": table.n_runs, "files": [{"file": str(file), "sha256": sha256_file(file)} for file in settings.points]}
-    write_law(folder, laws, **info)
+    record = write_law(folder, laws, **info)
     write_predictions(folder / "predictions.csv", {"fitted": table} | ({} if held_out is None else {"held out": held_out}), laws)
     drawn = _draw(folder, laws, table, held_out) if not settings.across_domains else []
     for line in [*warnings, *drawn]:
         say(f"note: {line}")
     say(f"{folder}: law.json, predictions.csv, bootstrap.csv")
-    return FittedLaw(folder, {one.which: one for one in laws}, answers, warnings, {"laws": {one.which: one.to_json() for one in laws}, **info})
+    return FittedLaw(folder, {one.which: one for one in laws}, answers, warnings, record)
 
 
 def read_table(settings: FitSettings) -> tuple[LossTable, list[str]]:
@@ -168,6 +170,14 @@ def _with_no_general_text(table: LossTable, settings: FitSettings) -> str:
     return f"  with the {n_points} points of r_g = 0, which it leaves out: R2 {one.quality.r2:.5f}, mean |error| {share(one.quality.error)}"
 
 
+def _refuse_no_size(table: LossTable, settings: FitSettings) -> None:
+    """Before the fit: a question about a size that nobody named."""
+    at_a_point = settings.at_r is not None and settings.at_d is not None
+    asked = settings.limit or settings.target or settings.domain_tokens is not None or at_a_point
+    if asked and settings.at_n is None and len(np.unique(table.n)) > 1:
+        raise UsageError("The question needs --at-n: the points are of several sizes.", "Give the size of the planned run.")
+
+
 def _refuse_empty_question(table: LossTable, settings: FitSettings) -> None:
     """A limit on general loss asks nothing where training lowers it at every ratio."""
     if not settings.limit or settings.general_loss is None:
@@ -182,26 +192,24 @@ def _refuse_empty_question(table: LossTable, settings: FitSettings) -> None:
 def questions(settings: FitSettings, laws: dict[str, Fitted], table: LossTable) -> list[Answer]:
     """The answers to what the settings ask."""
     domain, general = laws.get("domain"), laws.get("general")
-    n = None if settings.at_n is None else settings.at_n * settings.unit_n
-    if n is None and len(sizes := np.unique(table.n)) == 1:
-        n = float(sizes[0]) * table.unit_n
+    n = float(table.n[0]) * table.unit_n if settings.at_n is None else settings.at_n * settings.unit_n
     d = None if settings.at_d is None else settings.at_d * settings.unit_d
     found = []
     if settings.limit and d is not None and settings.general_loss is not None:
         unique = None if settings.unique_tokens is None else settings.unique_tokens * settings.unit_d
         anneal = (settings.anneal_general, settings.anneal_domain)
         for limit in settings.limit:
-            answer = ask.best_ratio(domain, _needed(general, "general"), _size(n), d, limit, settings.general_loss, anneal, unique)
-            found.append(_beside_grid_search(answer, table, _size(n), d, limit, settings.general_loss))
+            answer = ask.best_ratio(domain, _needed(general, "general"), n, d, limit, settings.general_loss, anneal, unique)
+            found.append(_beside_grid_search(answer, table, n, d, limit, settings.general_loss))
     if settings.domain_tokens is not None:
-        found.append(ask.limited(_needed(domain, "domain"), _size(n), settings.domain_tokens * settings.unit_d))
+        found.append(ask.limited(_needed(domain, "domain"), n, settings.domain_tokens * settings.unit_d))
     if settings.flops is not None and settings.at_r is not None:
         choices = [size * settings.unit_n for size in settings.sizes]
         found.append(ask.best_size(_needed(domain, "domain"), settings.flops, settings.at_r, choices))
     if settings.at_r is not None:
-        found += [ask.least_tokens(_needed(domain, "domain"), _size(n), settings.at_r, target) for target in settings.target]
+        found += [ask.least_tokens(_needed(domain, "domain"), n, settings.at_r, target) for target in settings.target]
     if settings.at_r is not None and d is not None and (settings.k1 is not None or not settings.across_domains):
-        found.append(ask.predicted(list(laws.values()), _size(n), d, settings.at_r, settings.k1, settings.k2))
+        found.append(ask.predicted(list(laws.values()), n, d, settings.at_r, settings.k1, settings.k2))
     return found
 
 
@@ -219,12 +227,6 @@ def _needed(law: Fitted | None, which: str) -> Fitted:
     if law is None:
         raise BadInput(f"The points have no loss_{which}, which a question needs.", f"Add the column loss_{which}.")
     return law
-
-
-def _size(n: float | None) -> float:
-    if n is None:
-        raise UsageError("The question needs --at-n: the points are of several sizes.", "Give the size of the planned run.")
-    return n
 
 
 def _draw(folder: Path, laws: Sequence[Fitted], table: LossTable, held_out: LossTable | None) -> list[str]:

@@ -5,6 +5,7 @@ N and D are in the law's unit throughout. Ratios are r_d, the share of the domai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from headstart.core.errors import UsageError
-from headstart.planning.dcpt_law.forms import Cells, Law
+from headstart.planning.dcpt_law.forms import Cells, Law, power
 
 TOLERANCE = 1e-10
 """Of every bisection, in r."""
@@ -75,7 +76,7 @@ def best_size(law: Law, budget: float, r: float, sizes: Sequence[float] = ()) ->
         best = float(n[law.predict(Cells.of(n, budget / 6 / n, r)).argmin()])
         return best, budget / 6 / best
     alpha, beta = law["alpha"], law["beta"]
-    g = (alpha * law["A"] / (beta * law["B"] * r ** law["eta"])) ** (1 / (alpha + beta))
+    g = power(alpha * law["A"] / (beta * law["B"] * r ** law["eta"]), 1 / (alpha + beta))
     return g * (budget / 6) ** (beta / (alpha + beta)), (budget / 6) ** (alpha / (alpha + beta)) / g
 
 
@@ -84,7 +85,8 @@ def least_tokens(law: Law, n: float, r: float, target: float) -> float | None:
     room = target - limit_of_data(law, n, r)
     if room <= 0:
         return None
-    return float((law["B"] * r ** law["eta"] / room) ** (1 / law["beta"]))
+    d = power(law["B"] * r ** law["eta"] / room, 1 / law["beta"])
+    return d if math.isfinite(d) else None
 
 
 def limit_of_data(law: Law, n: float, r: float) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -21,19 +22,21 @@ from headstart.planning.dcpt_law.points import LossTable
 FORMAT = 1
 
 
-def write_law(folder: Path, fitted: Sequence[Fitted], **more: Any) -> None:
-    """law.json and bootstrap.csv.
+def write_law(folder: Path, fitted: Sequence[Fitted], **more: Any) -> dict[str, Any]:
+    """Writes law.json and bootstrap.csv, and gives the former back. What is infinite (a beta near 0 does that) is null there.
 
     Args:
         more: further keys: answers, warnings, where the points come from.
     """
     software = {"python": platform.python_version(), "numpy": np.__version__, "scipy": version("scipy")}
     laws = {one.which: one.to_json() for one in fitted}
-    write_json(folder / "law.json", {"format": FORMAT, "slug": "dcpt_law", "laws": laws, **more, "software": software})
+    record: dict[str, Any] = _finite({"format": FORMAT, "slug": "dcpt_law", "laws": laws, **more, "software": software})
+    write_json(folder / "law.json", record)
     rows: list[list[Any]] = [["loss", "draw", "parameter", "value"]]
     for one in fitted:
         rows += [[one.which, draw, name, repr(value)] for draw, law in enumerate(one.draws) for name, value in law.parameters.items()]
     _write_csv(folder / "bootstrap.csv", rows)
+    return record
 
 
 def read_laws(path: Path) -> dict[str, Fitted]:
@@ -73,6 +76,15 @@ def write_predictions(path: Path, tables: Mapping[str, LossTable], fitted: Seque
                 seen, said = f"{losses[at]:.7g}", f"{values[at]:.7g}"
                 rows.append([one.which, n, d, f"{table.r_d[at]:g}", seen, said, low, high, error, how, table.places[at]])
     _write_csv(path, rows)
+
+
+def _finite(value: Any) -> Any:
+    """The value with null for each float that JSON has no word for."""
+    if isinstance(value, Mapping):
+        return {name: _finite(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _write_csv(path: Path, rows: Sequence[Sequence[Any]]) -> None:

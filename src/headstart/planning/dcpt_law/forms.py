@@ -70,6 +70,12 @@ class Cells:
         return np.where(self.r > 0, self.log_r, 0.0)
 
 
+def power(base: float, exponent: float) -> float:
+    """base ** exponent, infinite where no float holds it: a fitted beta may be near 0, and answers have 1 / beta in the exponent."""
+    with np.errstate(over="ignore", divide="ignore"):
+        return float(np.float64(base) ** exponent)
+
+
 @dataclass(frozen=True)
 class Term:
     """One summand.
@@ -258,8 +264,7 @@ class Law:
         """dL/dr of L3: eta B r^(eta-1) D^-beta - gamma C (r+eps)^(-gamma-1). The paper wants it below 0; at r = 0 with eta < 1 it is infinite."""
         del n  # has no part in it
         beta, eta, gamma, eps = (self[name] for name in ("beta", "eta", "gamma", "eps"))
-        with np.errstate(divide="ignore"):
-            rising = eta * self["B"] * float(np.float64(r) ** (eta - 1)) * d**-beta
+        rising = eta * self["B"] * power(r, eta - 1) * d**-beta
         return rising - gamma * self["C"] * (r + eps) ** (-gamma - 1)
 
     def interaction(self, d: float, r: float) -> float:
@@ -273,7 +278,7 @@ class Law:
         if self["eta"] < 1:
             return None
         shifted = (1 + self["eps"]) ** (self["gamma"] + 1)
-        return float((self["eta"] * self["B"] * shifted / (self["gamma"] * self["C"])) ** (1 / self["beta"]))
+        return power(self["eta"] * self["B"] * shifted / (self["gamma"] * self["C"]), 1 / self["beta"])
 
     def at_ratio(self, r: float) -> tuple[float, float]:
         """(E', B') of the Chinchilla law E' + A/N^alpha + B'/D^beta that L3 is at a fixed r: E' = E + C/(r+eps)^gamma, B' = B r^eta."""

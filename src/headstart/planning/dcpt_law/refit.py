@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from headstart.core.progress import Reporter
 from headstart.planning.dcpt_law.forms import CHINCHILLA, L1, L4, L5, Array, Cells, Form, Law
-from headstart.planning.dcpt_law.solve import HIGH, LOW, Fit, descend, fit, huber
+from headstart.planning.dcpt_law.solve import HIGH, LOW, Fit, descend, fit, huber, start_grid
 
 DRAWS = 200
 NEIGHBOURS = 8
 SPREAD = 0.3
 """Standard deviation of the neighbourhood's starts, in the logarithms."""
+SETTLED = 1e-4
+"""Of a refit (`solve.ROUGH`): against refits that settle at 1e-10 the ends of intervals moved by at most 4e-4 nats, at 0.4 of the time."""
 LEVEL = 0.9
 """Of all intervals."""
 FOLDS = 3
@@ -75,18 +77,27 @@ def bootstrap(best: Fit, cells: Cells, losses: Array, counts: NDArray[np.int64])
     Args:
         counts: [draws, points], how often each point's run was drawn.
     """
-    form = best.law.form
-    free = np.array([name not in best.fixed for name in form.names])
     laws = []
     with Reporter("bootstrap", total=len(counts), unit="refits") as progress:
         for draw, of_draw in enumerate(counts):
-            starts = np.where(free, neighbourhood(best.law, draw), best.law.logs)
             drawn = of_draw > 0
-            weights = np.broadcast_to(of_draw[drawn].astype(np.float64), (len(starts), int(drawn.sum())))
-            ends, values = descend(starts, form, cells[drawn], losses[drawn], weights, free)
-            laws.append(Law.of(form, np.exp(ends[values.argmin()])))
+            starts = neighbourhood(best.law, draw)
+            laws.append(refit(best.law.form, cells[drawn], losses[drawn], best.fixed, starts, of_draw[drawn].astype(np.float64)))
             progress.advance()
     return laws
+
+
+def refit(form: Form, cells: Cells, losses: Array, fixed: Mapping[str, float], starts: Array, weights: Array | None = None) -> Law:
+    """The best law from these starts, settled roughly: one of many whose spread or errors count.
+
+    Args:
+        weights: of the points, [points].
+    """
+    free = np.array([name not in fixed for name in form.names])
+    begin = np.where(free, starts, np.log([fixed.get(name, 1.0) for name in form.names]))
+    of_starts = None if weights is None else np.broadcast_to(weights, (len(begin), len(weights)))
+    ends, values = descend(begin, form, cells, losses, of_starts, free, SETTLED)
+    return Law.of(form, np.exp(ends[values.argmin()]))
 
 
 def interval(samples: Array) -> tuple[Array, Array]:
@@ -102,23 +113,27 @@ def folds(values: Array, over: Over) -> list[Array]:
     return np.array_split(distinct, FOLDS) if over == "tokens" else [distinct[part::FOLDS] for part in range(FOLDS)]
 
 
-def cross_validate(best: Fit, cells: Cells, losses: Array, over: Over) -> Quality | None:
+def cross_validate(law: Law, fixed: Mapping[str, float], cells: Cells, losses: Array, over: Over) -> Quality | None:
     """Quality over all points, each predicted without its fold; None with fewer than three values to hold out."""
-    predicted = held_out(best, cells, losses, over)
+    predicted = held_out(law, fixed, cells, losses, over)
     return None if predicted is None else quality(predicted, losses)
 
 
-def held_out(best: Fit, cells: Cells, losses: Array, over: Over) -> Array | None:
-    """[points], each predicted by a refit without its fold. What two sizes or three ratios cannot tell keeps its value of the full fit."""
+def held_out(law: Law, fixed: Mapping[str, float], cells: Cells, losses: Array, over: Over) -> Array | None:
+    """[points], each predicted by a refit without its fold. What two sizes or three ratios cannot tell keeps its value of the full fit.
+
+    Args:
+        law: fitted to all points. fixed: which of its parameters were given.
+    """
+    form = law.form
     values = {"sizes": cells.n, "tokens": cells.d, "ratios": cells.r}[over]
     if len(np.unique(values)) < FOLDS:
         return None
     predicted = np.empty_like(losses)
     for number, fold in enumerate(folds(values, over)):
         out = np.isin(values, fold)
-        kept = {name: best.law[name] for name in unidentified(best.law.form, cells[~out]) if name not in best.fixed}
-        starts = neighbourhood(best.law, number)
-        predicted[out] = fit(best.law.form, cells[~out], losses[~out], {**best.fixed, **kept}, starts).law.predict(cells[out])
+        kept = {name: law[name] for name in unidentified(form, cells[~out]) if name not in fixed}
+        predicted[out] = refit(form, cells[~out], losses[~out], {**fixed, **kept}, neighbourhood(law, number)).predict(cells[out])
     return predicted
 
 
@@ -166,7 +181,7 @@ def rivals(best: Fit, cells: Cells, losses: Array) -> list[Rival]:
 
 
 def _of_fit(found: Fit, cells: Cells, losses: Array) -> Rival:
-    shown: dict[Over, Quality | None] = {over: cross_validate(found, cells, losses, over) for over in get_args(Over)}
+    shown: dict[Over, Quality | None] = {over: cross_validate(found.law, found.fixed, cells, losses, over) for over in get_args(Over)}
     fitted = len(found.law.form.names) - len(found.fixed)
     return Rival(found.law.form.name, found.law.form.formula, fitted, quality(found.law.predict(cells), losses), shown)
 
@@ -182,10 +197,10 @@ def _chinchilla(best: Fit, cells: Cells, losses: Array) -> Rival | None:
     predicted = np.empty_like(losses)
     without: dict[Over, Array | None] = {"sizes": np.empty_like(losses), "tokens": np.empty_like(losses)}
     for at in each:
-        found = fit(form, cells[at], losses[at], fixed)
-        predicted[at] = found.law.predict(cells[at])
+        law = refit(form, cells[at], losses[at], fixed, start_grid(form, losses[at]))
+        predicted[at] = law.predict(cells[at])
         for over, of_all in without.items():
-            of_ratio = held_out(found, cells[at], losses[at], over)
+            of_ratio = held_out(law, fixed, cells[at], losses[at], over)
             if of_ratio is None or of_all is None:
                 without[over] = None
             else:
