@@ -34,6 +34,7 @@ BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/settings.md", "pretrain settings", settings.pretrain_block),
     ("docs/settings.md", "finetune settings", settings.finetune_block),
     ("docs/settings.md", "image settings", settings.image_finetune_block),
+    ("docs/settings.md", "dense settings", settings.dense_finetune_block),
     ("docs/commands.md", "commands", commands.commands_block),
     ("docs/errors.md", "exit codes", failures.exit_codes_block),
     ("docs/errors.md", "messages", failures.messages_block),

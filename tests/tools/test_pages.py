@@ -14,6 +14,7 @@ import yaml
 
 from headstart import catalog
 from headstart.cli.main import VERBS
+from headstart.verbs._finetune_settings import DENSE
 from tests.docs_commands import ROOT
 from tests.running import environment, headstart
 from tools.fill_docs import blocks, filled
@@ -82,6 +83,10 @@ def image_tables() -> str:
     return settings.finetune_block().split("### How")[0].replace("| `--recipe`", "") + settings.image_finetune_block()
 
 
+def dense_tables() -> str:
+    return settings.finetune_block().split("### How")[0].replace("| `--recipe`", "") + settings.dense_finetune_block()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("commands", "tables"),
@@ -89,8 +94,9 @@ def image_tables() -> str:
         (["pretrain causal-lm", "pretrain mae"], pretrain_tables),
         (["finetune classification"], settings.finetune_block),
         (["finetune image-classification"], image_tables),
+        ([f"finetune {task}" for task in DENSE], dense_tables),
     ],
-    ids=["pretrain", "finetune", "finetune images"],
+    ids=["pretrain", "finetune", "finetune images", "finetune dense"],
 )
 def test_the_settings_are_the_flags_of_the_command_line(commands: list[str], tables: Callable[[], str]) -> None:
     told = set(re.findall(r"^\| `--([\w.-]+)`", tables(), re.MULTILINE))

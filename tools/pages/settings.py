@@ -14,6 +14,7 @@ from headstart.engine.config import OptimizerConfig, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig
 from headstart.tasks import recipe
 from headstart.tasks.config import FinetuneConfig, QuestionAnsweringConfig
+from headstart.tasks.dense_config import CONFIGS, DenseConfig, OneViewConfig
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.verbs._finetune_settings import Common, FinetuneSettings
 from headstart.verbs.config import MixtureConfig, PretrainConfig, ProbeConfig, flag
@@ -91,3 +92,13 @@ def finetune_block() -> str:
 def image_finetune_block() -> str:
     """The flags of `finetune image-classification` that are its own."""
     return f"`finetune image-classification` takes the first table above, without `--recipe`, and these.\n\n{table(ImageFinetuneConfig)}"
+
+
+def dense_finetune_block() -> str:
+    """The flags of the dense tasks: those of all, those on one image, those of each."""
+    one_view = [name for name, cls in CONFIGS.items() if issubclass(cls, OneViewConfig)]
+    parts = [
+        f"The dense tasks take the first table of `finetune`, without `--recipe`, and these.\n\n{table(DenseConfig)}",
+        f"On one image ({', '.join(f'`{name}`' for name in one_view)}):\n\n{table(OneViewConfig, names=leaves(OneViewConfig))}",
+    ]
+    return "\n\n".join([*parts, *(f"Of `{name}`:\n\n{table(cls, names=leaves(cls))}" for name, cls in CONFIGS.items())])
