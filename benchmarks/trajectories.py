@@ -6,8 +6,8 @@ torchgfn (2.4) pins numpy below 2 and black with its release number; it runs wit
 
     pip install --no-deps --target peers torchgfn tensordict torch_geometric linear-attention-transformer dill ...; PYTHONPATH=src:peers python -m ...
 
-Both sides are in this process, take turns, and use one thread. torchgfn saves the log-probabilities while it samples, its faster way; ours samples
-without gradients and scores all states again in one pass. Rewards are each library's own for that environment, both cheap.
+Both sides are in this process, take turns, and use one thread. Both keep the log-probabilities while they sample, their faster way. Ours computes a
+state that several trajectories are in once (on the 8 x 8 grid that is most of it). Rewards are each library's own for that environment, both cheap.
 """
 
 from __future__ import annotations

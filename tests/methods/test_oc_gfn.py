@@ -28,7 +28,7 @@ from headstart.methods.oc_gfn.losses import outcome_teleportation, sub_trajector
 from headstart.methods.oc_gfn.method import OCGFN
 from headstart.methods.oc_gfn.saved import read_flow
 from headstart.methods.oc_gfn.training import RewardTraining, run_until
-from headstart.methods.oc_gfn.trajectories import masked_log_softmax, mixed, roll, uniform_policy, ways_to
+from headstart.methods.oc_gfn.trajectories import masked_log_softmax, mixed, roll, roll_scored, uniform_policy, ways_to
 from headstart.methods.oc_gfn.tune import FullTuning
 
 
@@ -86,6 +86,39 @@ def test_epsilon_mixes_in_uniform_valid_actions() -> None:
     found = mixed(log_probs, valid, 0.3).exp()
     torch.testing.assert_close(found, 0.7 * log_probs.exp() + 0.1 * valid)
     assert float(found[0, 2]) == 0.0
+
+
+@pytest.mark.parametrize("environment", [Grid(5), Dna(4), Bits(6, 1)], ids=str)
+def test_saving_work_changes_no_trajectory(environment: Environment) -> None:
+    """Distinct states once, and no step after the last end: the same objects, and the same gradients."""
+    network = Scratch(Scores(environment, by_letters), ScratchConfig(16))
+    uniform = Rng.at(0, 0, torch.arange(40)).uniform("p", environment.max_steps, environment.n_actions)
+    gradients = []
+    for lazy in (False, True):
+        trajectories, log_pf = roll_scored(environment, network.policy, uniform, 0.1, lazy)
+        network.optimizer.zero_grad()
+        torch.where(trajectories.alive, log_pf, 0).sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in (*network.trunk.parameters(), *network.head_pf.parameters())])
+        if not lazy:
+            whole = trajectories
+    assert torch.equal(trajectories.states, whole.states)
+    assert torch.equal(trajectories.done, whole.done)
+    assert torch.equal(trajectories.actions[trajectories.alive], whole.actions[whole.alive])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("objective", ["tb", "db", "subtb"])
+def test_saving_work_changes_no_loss(objective: str) -> None:
+    grid = Grid(5)
+    losses = {}
+    for lazy in (False, True):
+        scratch = Scratch(Scores(grid, by_letters), ScratchConfig(16, objective=objective))  # type: ignore[arg-type]
+        first = scratch.advance()  # counts FLOPs, and saves nothing
+        if not lazy:
+            scratch._cost.clear()
+        losses[lazy] = (first, scratch.advance(), scratch.relearn())
+    assert losses[True] == pytest.approx(losses[False], rel=1e-4)
 
 
 # --- losses --------------------------------------------------------------------------------------------------------------------------------------

@@ -80,6 +80,9 @@ def test_a_grid_whose_edge_ends_never_has_two_edges() -> None:
     grid = Grid(8)
     assert "7,7" not in grid.to_text(grid.objects())
     assert (grid.n_objects, Grid(8, 2, edge_ends=False).n_objects) == (63, 64)
+    on_edge, here = torch.tensor([[7, 2]]), torch.tensor([False])
+    assert not bool(grid.can_reach(on_edge, here, on_edge)), "on the edge there is no state that is not done"
+    assert not bool(grid.can_reach(grid.start(1), here, torch.tensor([[7, 7]])))
     _, done = grid.step(torch.tensor([[6, 3], [5, 3]]), torch.tensor([0, 0]))
     assert done.tolist() == [True, False]
     with pytest.raises(BadInput, match="7,7 cannot be reached"):

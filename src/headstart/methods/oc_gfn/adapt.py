@@ -186,7 +186,7 @@ class Adaptation(RewardTraining):
     def policy(self, states: Tensor, valid: Tensor) -> Tensor:
         return self.adapter.policy(states, valid)
 
-    def learn(self, trajectories: Trajectories, rng: Rng | None) -> float:
+    def learn(self, trajectories: Trajectories, rng: Rng | None, log_pf: Tensor | None = None) -> float:
         edges, config = Edges.of(trajectories), self.config
         outcomes = edges.ends[:, None]
         if rng is not None:

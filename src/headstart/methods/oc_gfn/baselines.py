@@ -17,7 +17,7 @@ from headstart.methods.oc_gfn.adapt import REWARD_FLOOR
 from headstart.methods.oc_gfn.losses import detailed_balance, sub_trajectory_balance, trajectory_balance
 from headstart.methods.oc_gfn.network import mlp
 from headstart.methods.oc_gfn.training import RewardTraining
-from headstart.methods.oc_gfn.trajectories import INVALID, Trajectories, backward_log_probs, masked_log_softmax, roll
+from headstart.methods.oc_gfn.trajectories import INVALID, Trajectories, backward_log_probs, distinct, masked_log_softmax, roll
 
 
 @dataclass
@@ -68,14 +68,25 @@ class Scratch(RewardTraining):
     def policy(self, states: Tensor, valid: Tensor) -> Tensor:
         return masked_log_softmax(self.head_pf(self.trunk(self.environment.encode(states))), valid)
 
-    def loss(self, trajectories: Trajectories, log_r: Tensor) -> Tensor:
-        """float32 [batch]."""
+    def hidden(self, states: Tensor) -> Tensor:
+        """[batch, steps, hidden]: the trunk, of each distinct state once where that is allowed."""
+        flat = states.flatten(0, 1)
+        found = distinct(self.environment, flat) if self._lazy else None
+        if found is None:
+            return self.trunk(self.environment.encode(states))
+        rows, which = found
+        return self.trunk(self.environment.encode(flat[rows]))[which].unflatten(0, states.shape[:2])
+
+    def loss(self, trajectories: Trajectories, log_r: Tensor, log_pf: Tensor | None = None) -> Tensor:
+        """float32 [batch]; `log_pf` where it is known from drawing."""
         environment, alive, ends = self.environment, trajectories.alive, trajectories.done[:, 1:]
+        log_pb = backward_log_probs(environment, None, trajectories.states[:, 1:], ends, trajectories.actions)
+        if log_pf is not None:
+            return trajectory_balance(self.log_z, log_pf, log_pb, log_r, alive)
         leaving = trajectories.states[:, :-1]
-        hidden = self.trunk(environment.encode(leaving))
+        hidden = self.hidden(leaving)
         log_pf = masked_log_softmax(self.head_pf(hidden), environment.valid(leaving))
         log_pf = log_pf.gather(-1, trajectories.actions[..., None])[..., 0]
-        log_pb = backward_log_probs(environment, None, trajectories.states[:, 1:], ends, trajectories.actions)
         if self.config.objective == "tb":
             return trajectory_balance(self.log_z, log_pf, log_pb, log_r, alive)
         log_f = self.head_logf(hidden).float()[..., 0]
@@ -83,8 +94,12 @@ class Scratch(RewardTraining):
             return detailed_balance(log_f, log_pf, log_pb, log_r, alive, ends)
         return sub_trajectory_balance(log_f, log_pf, log_pb, log_r, alive, ends, self.config.weight)
 
-    def learn(self, trajectories: Trajectories, rng: Rng | None) -> float:
-        loss = self.loss(trajectories, self.scores(trajectories.ends).clamp(min=REWARD_FLOOR).log()).mean()
+    @property
+    def on_policy(self) -> bool:  # type: ignore[override]
+        return self.config.objective == "tb"  # the others need the flows of all states too, and score them in one pass
+
+    def learn(self, trajectories: Trajectories, rng: Rng | None, log_pf: Tensor | None = None) -> float:
+        loss = self.loss(trajectories, self.scores(trajectories.ends).clamp(min=REWARD_FLOOR).log(), log_pf).mean()
         self.optimizer.zero_grad()
         loss.backward()
         clip_gradients([*self.parameters, self.log_z], self.config.clip_norm)

@@ -51,7 +51,7 @@ class OCGFN(EnvironmentMethod):
         if self.explorer is not None:
             for name, parameter in self.explorer.named_parameters():
                 parameter.lr_scale = config.log_z_rate if name == "log_z" else config.explorer_rate  # type: ignore[attr-defined]
-        side = getattr(self.environment, "side", None)
+        side = getattr(self.environment, "side", 0)
         self.novelty = NOVELTY.get(side, 0.005) if config.novelty is None else config.novelty
         self.register_buffer("last", torch.ones(()))  # share of successes of the last update
         if init is not None:

@@ -49,7 +49,7 @@ def encoded(environment: Environment, states: Tensor) -> Tensor:
 def _preprocessor(environment: Environment) -> Any:
     from gfn.preprocessors import Preprocessor
 
-    class OneHot(Preprocessor):  # type: ignore[misc]
+    class OneHot(Preprocessor):
         """Our encoding of torchgfn's states."""
 
         def preprocess(self, states: Any) -> Tensor:

@@ -11,7 +11,7 @@ from torch import Tensor
 from headstart.core.rng import Rng
 from headstart.data.environments.scores import Scores
 from headstart.engine.flops import count_flops
-from headstart.methods.oc_gfn.trajectories import Trajectories, roll, ways_to
+from headstart.methods.oc_gfn.trajectories import Trajectories, roll_scored, ways_to
 
 
 class RewardTraining:
@@ -24,7 +24,8 @@ class RewardTraining:
 
     Attributes:
         step: updates on new objects so far.
-        flops: of all updates so far, counted on the first of each kind (exact where all trajectories are of one length).
+        flops: of all updates so far, counted on the first of each kind, every state of every trajectory computed. On a CPU states that come several
+            times are computed once, and steps after the last end not at all: that is speed, and no part of the count.
     """
 
     def __init__(self, scores: Scores, config: Any, seed: int) -> None:
@@ -33,13 +34,22 @@ class RewardTraining:
         self.step, self.flops = 0, 0
         self._again = 0  # updates on old objects since the last one on new ones
         self._cost: dict[str, int] = {}
+        self._lazy = False  # while FLOPs are counted every row is computed: what a CPU may save is no part of them
+
+    on_policy = False
+    """Whether an update learns through the log-probabilities that its objects were drawn with."""
 
     def policy(self, states: Tensor, valid: Tensor) -> Tensor:
         """float32 [batch, actions]: log-probabilities for the reward."""
         raise NotImplementedError
 
-    def learn(self, trajectories: Trajectories, rng: Rng | None) -> float:
-        """One update; returns its loss. Without `rng` nothing new may be scored."""
+    def learn(self, trajectories: Trajectories, rng: Rng | None, log_pf: Tensor | None = None) -> float:
+        """One update; returns its loss.
+
+        Args:
+            rng: without it nothing new may be scored.
+            log_pf: float32 [batch, max_steps], of the policy as it is, with gradients where `on_policy` asks for them.
+        """
         raise NotImplementedError
 
     def advance(self) -> float:
@@ -59,7 +69,9 @@ class RewardTraining:
     def _new(self) -> float:
         rng = Rng.at(self.seed, self.step, self.rows)
         uniform = rng.uniform("policy", self.environment.max_steps, self.environment.n_actions)
-        return self.learn(roll(self.environment, self.policy, uniform, self.config.epsilon), rng)
+        with torch.set_grad_enabled(self.on_policy):
+            trajectories, log_pf = roll_scored(self.environment, self.policy, uniform, self.config.epsilon, self._lazy)
+        return self.learn(trajectories, rng, log_pf if self.on_policy else None)
 
     def _old(self) -> float:
         rng, (objects, _) = Rng.at(self.seed, self.step, self.rows), self.scores.seen()
@@ -73,7 +85,9 @@ class RewardTraining:
         if kind not in self._cost:
             self._cost[kind] = count_flops(lambda: found.append(update()))
         else:
+            self._lazy = self.rows.device.type == "cpu"
             found.append(update())
+            self._lazy = False
         self.flops += self._cost[kind]
         return found[0]
 

@@ -78,32 +78,67 @@ def gumbel(uniform: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def roll(environment: Environment, policy: Policy, uniform: Tensor, epsilon: float | Tensor = 0.0) -> Trajectories:
+def roll(environment: Environment, policy: Policy, uniform: Tensor, epsilon: float | Tensor = 0.0, lazy: bool = False) -> Trajectories:
     """Builds an object in every row.
 
     Args:
         uniform: float32 [batch, max_steps, actions] in [0, 1): the randomness, drawn by who asks.
         epsilon: share of uniform valid actions; a tensor may change from step to step of a run.
+        lazy: see `roll_scored`.
+    """
+    return roll_scored(environment, policy, uniform, epsilon, lazy)[0]
+
+
+def roll_scored(
+    environment: Environment, policy: Policy, uniform: Tensor, epsilon: float | Tensor = 0.0, lazy: bool = False
+) -> tuple[Trajectories, Tensor]:
+    """As `roll`, and log P_F float32 [batch, max_steps] of the actions under the policy itself, with gradients where they are asked for.
+
+    Args:
+        lazy: ask the policy for each distinct state once, and stop when all objects are done: shapes then depend on values, which a CPU does not mind
+            and a CUDA graph does. Only for policies that depend on the state alone.
     """
     batch, steps, _ = uniform.shape
     noise = gumbel(uniform)
     explores = isinstance(epsilon, Tensor) or epsilon > 0
     states = environment.start(batch, uniform.device)
     done = torch.zeros(batch, dtype=torch.bool, device=uniform.device)
-    all_states, all_done, all_actions = [states], [done], []
+    all_states, all_done, all_actions, scored = [states], [done], [], []
     for t in range(steps):
         valid = environment.valid(states)
-        log_probs = policy(states, valid)
-        if explores:
-            log_probs = mixed(log_probs, valid, epsilon)
-        actions = (log_probs + noise[:, t]).argmax(-1)
+        log_probs = policy_of_distinct(environment, policy, states, valid) if lazy else policy(states, valid)
+        chosen_by = mixed(log_probs.detach(), valid, epsilon) if explores else log_probs.detach()
+        actions = (chosen_by + noise[:, t]).argmax(-1)
         after, finished = environment.step(states, actions)
         states = torch.where(done[:, None], states, after)
         done = done | finished
         all_states.append(states)
         all_done.append(done)
         all_actions.append(actions)
-    return Trajectories(torch.stack(all_states, 1), torch.stack(all_done, 1), torch.stack(all_actions, 1))
+        scored.append(log_probs.gather(-1, actions[:, None])[:, 0])
+        if lazy and bool(done.all()):
+            break
+    missing = steps - len(scored)
+    log_pf = torch.nn.functional.pad(torch.stack(scored, 1), (0, missing))
+    actions = torch.nn.functional.pad(torch.stack(all_actions, 1), (0, missing))
+    return Trajectories(torch.stack(all_states + [states] * missing, 1), torch.stack(all_done + [done] * missing, 1), actions), log_pf
+
+
+def distinct(environment: Environment, states: Tensor) -> tuple[Tensor, Tensor] | None:
+    """(int64 [k]: a row of each distinct state, int64 [n]: which of them each of [n, state_size] is); None where states have no number."""
+    if environment.n_states >= 2**62:
+        return None
+    keys, which = torch.unique(environment.keys(states), return_inverse=True)
+    return torch.empty_like(keys).scatter_(0, which, torch.arange(len(states), device=states.device)), which
+
+
+def policy_of_distinct(environment: Environment, policy: Policy, states: Tensor, valid: Tensor) -> Tensor:
+    """What the policy says of every state, asked for each distinct one once."""
+    found = distinct(environment, states)
+    if found is None:
+        return policy(states, valid)
+    rows, which = found
+    return policy(states[rows], valid[rows])[which]
 
 
 def backward_log_probs(environment: Environment, logits: Tensor | None, states: Tensor, done: Tensor, actions: Tensor) -> Tensor:

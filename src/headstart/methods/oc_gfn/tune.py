@@ -31,6 +31,8 @@ class FullTuning(RewardTraining):
         flow: the pre-trained network; only read.
     """
 
+    on_policy = True
+
     def __init__(self, flow: ConditionalFlow, scores: Scores, config: AdaptConfig, seed: int = 0) -> None:
         super().__init__(scores, config, seed)
         self.network = copy.deepcopy(flow).requires_grad_(True)
@@ -55,9 +57,10 @@ class FullTuning(RewardTraining):
         wanted = converted(states, valid).exp()
         return self._step(-(wanted * self.policy(states, valid)).sum(-1).mean())
 
-    def learn(self, trajectories: Trajectories, rng: Rng | None) -> float:
+    def learn(self, trajectories: Trajectories, rng: Rng | None, log_pf: Tensor | None = None) -> float:
         environment, leaving, ends = self.environment, trajectories.states[:, :-1], trajectories.done[:, 1:]
-        log_pf = self.policy(leaving, environment.valid(leaving)).gather(-1, trajectories.actions[..., None])[..., 0]
+        if log_pf is None:
+            log_pf = self.policy(leaving, environment.valid(leaving)).gather(-1, trajectories.actions[..., None])[..., 0]
         log_pb = backward_log_probs(environment, None, trajectories.states[:, 1:], ends, trajectories.actions)
         log_r = self.scores(trajectories.ends).clamp(min=REWARD_FLOOR).log()
         return self._step(trajectory_balance(self.log_z, log_pf, log_pb, log_r, trajectories.alive).mean())
