@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from headstart.claims.self_distill import recipe
 from headstart.core.errors import Diverged, UsageError
 from headstart.core.rng import Rng
 from headstart.core.run import RunFolder
@@ -32,14 +34,16 @@ from headstart.interventions.self_distill.config import SETTINGS, SelfDistillCon
 from headstart.interventions.self_distill.intervention import SelfDistill, copy_state, feature_distance
 from headstart.methods.causal_lm.config import CausalLMConfig
 from headstart.methods.causal_lm.method import CausalLM
+from headstart.methods.droppos.config import DropPosConfig
+from headstart.methods.droppos.method import DropPos
 from headstart.methods.mae.config import PRESETS, MAEConfig
 from headstart.methods.mae.method import MAE
 from headstart.methods.mlm.config import MLMConfig
 from headstart.methods.mlm.method import MLM
-from headstart.tasks.image_classification import build
+from headstart.tasks.image_classification import build, parameter_groups
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData
-from tests.faithfulness.test_mae import context, facts, pixels, small, twin
+from tests.faithfulness.test_mae import NoWaiting, context, facts, pixels, small, twin
 from tests.running import records
 
 ROWS, BATCH = 20, 8
@@ -54,6 +58,13 @@ def mlm(dropout: float = 0.0, **changes: Any) -> MLM:
     torch.manual_seed(0)
     sizes = {"architecture": "bert", "hidden_size": 32, "num_heads": 2, "intermediate_size": 48, "sequence_length": 16}
     return MLM(MLMConfig(**{**sizes, "dropout": dropout, **changes}), texts())
+
+
+def droppos() -> DropPos:
+    """Its loss sums two means over different items."""
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 48, "num_layers": 2, "num_heads": 3, "decoder_hidden_size": 32, "decoder_layers": 1, "decoder_heads": 4}
+    return DropPos(DropPosConfig(**sizes, multi_task=True, crop_smallest=1.0, flip=0.0), facts())
 
 
 def texts() -> Any:
@@ -196,8 +207,8 @@ def test_02_at_theta_init_the_distance_is_exactly_zero() -> None:
 def test_02_with_stored_features_it_is_below_a_millionth() -> None:
     model = distilled(features="stored")
     parts = model.training_rows([Pixels()])
-    assert model.rows is not None
-    model._store_features(model.rows)
+    assert model.numbered is not None
+    model._store_features(model.numbered)
     batch = {name: torch.from_numpy(value) for name, value in parts[0].batch(np.array([3, 17, 5, 0])).items()}
     found = model.loss(batch, at(rows=4))
     assert float(found["distance"]) < 1e-6
@@ -385,6 +396,36 @@ def test_15_positions_are_fixed_until_fine_tuning(tmp_path: Path) -> None:
     assert float(dict(tuned.named_parameters())["encoder.pos_embed"].grad.abs().max()) > 0
 
 
+def test_fine_tuning_decays_norms_and_has_one_rate(tmp_path: Path) -> None:
+    mae().export(tmp_path)
+    data = ImageData(pixels()["images"].numpy(), np.arange(6) % 2, ["a", "b"])
+    tuned = build(tmp_path, recipe(10), data, torch.zeros(3), torch.ones(3), seed=0)
+    groups = parameter_groups(tuned, recipe(10))
+    names = {id(value): name for name, value in tuned.named_parameters()}
+    decays = {names[id(value)]: group["weight_decay"] for group in groups for value in group["params"]}
+    assert {group["lr_scale"] for group in groups} == {1.0}
+    assert {name for name, decay in decays.items() if decay == 0} == {
+        name for name in decays if name.endswith("bias") or name in ("encoder.pos_embed", "encoder.cls_token")
+    }
+    assert decays["encoder.norm.weight"] == decays["head.weight"] == 0.01
+    assert float(tuned.head.weight.detach().std()) == pytest.approx(0.02, rel=0.3)
+
+
+def test_fine_tuning_drops_embeddings_and_what_branches_add(tmp_path: Path) -> None:
+    mae().export(tmp_path)
+    data = ImageData(pixels()["images"].numpy(), np.arange(6) % 2, ["a", "b"])
+    tuned = build(tmp_path, dataclasses.replace(recipe(10), dropout=0.4), data, torch.zeros(3), torch.ones(3), seed=0)
+    zeros: dict[str, float] = {}
+    block = tuned.encoder.blocks[0]
+    block.norm1.register_forward_hook(lambda module, given, output: zeros.update(embeddings=float((given[0] == 0).float().mean())))
+    for name, part in {"attention": block.attn.proj, "mlp": block.mlp.fc2, "inside": block.mlp.fc1, "values": block.attn.qkv}.items():
+        part.register_forward_hook(lambda module, given, output, name=name: zeros.update({name: float((output == 0).float().mean())}))
+    tuned.train()(torch.rand(8, 3, 32, 32))
+    assert zeros == pytest.approx({"embeddings": 0.4, "attention": 0.4, "mlp": 0.4, "inside": 0.0, "values": 0.0}, abs=0.02)
+    tuned.eval()(torch.rand(8, 3, 32, 32))
+    assert max(zeros.values()) == 0.0
+
+
 # --- switches ---------------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -506,8 +547,8 @@ def test_features_are_stored_where_rows_are_always_seen_alike() -> None:
 
 @pytest.mark.parametrize(
     ("method", "batch"),
-    [(mae, pixels(BATCH)), (mlm, words())],
-    ids=["mae", "mlm"],
+    [(mae, pixels(BATCH)), (mlm, words()), (droppos, pixels(BATCH))],
+    ids=["mae", "mlm", "several means"],
 )
 def test_a_cut_batch_has_the_loss_of_the_whole(method: Any, batch: Batch) -> None:
     losses = []
@@ -524,6 +565,19 @@ def test_a_cut_batch_has_the_loss_of_the_whole(method: Any, batch: Batch) -> Non
     assert losses[0].keys() == losses[1].keys()
     for name in ("loss", "distance", "pull", "objective", "gradient_norm"):
         assert losses[1][name] == pytest.approx(losses[0][name], rel=1e-4), name
+
+
+@pytest.mark.parametrize("features", ["online", "stored"])
+def test_a_step_never_waits_for_the_device(features: str) -> None:
+    model = apart(features=features, pull_weight=1e-3, teacher_decay=0.9 if features == "online" else None)
+    parts = model.training_rows([Pixels()])
+    batch, ctx = {name: torch.from_numpy(value) for name, value in parts[0].batch(np.arange(6)).items()}, at()
+    assert ("row" in batch) == (features == "stored")
+    with NoWaiting():
+        scalars = model.loss(batch, ctx)
+        scalars["loss"].backward()
+        model.observe(scalars)
+        model.items(batch, ctx)
 
 
 def test_a_padded_row_counts_as_one_row() -> None:
@@ -617,10 +671,11 @@ def test_weights_of_the_official_code_load(tmp_path: Path) -> None:
 
 def test_the_export_is_the_students(tmp_path: Path) -> None:
     model = apart()
-    moved(model.inner)
+    moved(model.inner, 0.05)
     model.export(tmp_path)
     again = model.reload(tmp_path)
     assert same(weights(again), weights(model.inner))
+    assert not same(weights(again), weights(model.teacher))
 
 
 def test_copies_share_the_data_and_nothing_else() -> None:

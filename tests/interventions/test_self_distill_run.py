@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModel
 
 from headstart.core.errors import UsageError
 from headstart.verbs.pretrain import pretrain
 from tests.corpus import write_corpus
-from tests.running import TINY, records, run_info
+from tests.running import TINY, records, run_info, torchrun
 
 IMAGES: dict[str, Any] = {
     "device": "cpu", "precision": "fp32", "batch": 8, "budget.steps": 8, "image.size": 16, "image.held_out_share": 0.2, "method.image_size": 16,
@@ -89,3 +92,34 @@ def test_without_a_model_to_continue_it_is_refused(images: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="give --init"):
         pretrain("mae", images, out=tmp_path / "run", say=lambda line: None, **IMAGES | {"self_distill.rounds": 1})
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_give_the_run_of_one(images: Path, initial: Path, tmp_path: Path) -> None:
+    """With every process whole (features stored), and with the weights cut over them (features in every step)."""
+    settings = IMAGES | {"self_distill.rounds": 2, "budget.steps": 9, "self_distill.pull_weight": 1e-3}
+    pretrain("mae", images, out=tmp_path / "one", init=initial, say=lambda line: None, **settings)
+    plan = [
+        {"slug": "mae", "data": str(images), "init": str(initial), "out": str(tmp_path / mode), "trainer.parallel": mode, **settings}
+        for mode in ("ddp", "fsdp")
+    ]
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    done = torchrun(2, "tests.distributed.runs", tmp_path / "plan.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    alone = records(tmp_path / "one", "metrics")
+    assert [line["phase"] for line in alone] == ["teacher"] * 3 + ["student"] * 3 + ["student 2"] * 3
+    for mode in ("ddp", "fsdp"):
+        lines = records(tmp_path / mode, "metrics")
+        for name in ("loss", "distance", "pull", "gradient_norm", "learning_rate"):
+            found, wanted = ([line[name] for line in side if name in line] for side in (lines, alone))
+            assert found == pytest.approx(wanted, rel=2e-3, abs=1e-5), f"{mode}: {name}"
+
+
+@pytest.mark.slow
+def test_a_file_of_the_official_code_is_continued(images: Path, initial: Path, tmp_path: Path) -> None:
+    """{'args', 'state_dict'}: an encoder without a decoder, which is trained first. A width that was never published needs its number of heads."""
+    weights = load_file(initial / "export" / "model.safetensors")
+    torch.save({"args": argparse.Namespace(lr=1.5e-4), "state_dict": weights}, tmp_path / "self-distill.pt")
+    settings = IMAGES | {"self_distill.rounds": 1, "self_distill.decoder_steps": 2, "init": tmp_path / "self-distill.pt"}
+    pretrain("mae", images, out=tmp_path / "run", say=lambda line: None, **settings)
+    assert [line["phase"] for line in records(tmp_path / "run", "metrics")] == ["decoder"] * 2 + ["teacher"] * 3 + ["student"] * 3

@@ -25,6 +25,7 @@ from headstart.engine.trackers import refuse_missing
 if TYPE_CHECKING:
     from headstart.engine.method import Method
 
+WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 SMOKE_RECORDS = 64
 SMOKE_STEPS = 8
 LONG_RUN_STEPS = 10_000
@@ -233,8 +234,8 @@ def refuse_absent_data(data: Sequence[str]) -> None:
 
 
 def refuse_no_folder(init: Path) -> None:
-    """Raises UsageError where --init is no folder."""
-    if not init.is_dir():
+    """Raises UsageError where --init is neither a folder nor a file of weights, which vision transformers come as."""
+    if not (init.is_dir() or (init.is_file() and init.suffix in WEIGHT_FILES)):
         raise UsageError(f"--init {init} is not a folder.", "Give a run, an export, or a transformers folder on this disk.")
 
 

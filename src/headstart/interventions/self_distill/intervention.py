@@ -155,7 +155,7 @@ class SelfDistill(Around):
             terms.append(scalars["loss"])
             scalars["objective"] = scalars["loss"].detach()
         share = ctx.share(ROWS)  # of the rows of the global batch, where the method sums several means
-        count = torch.tensor(float(len(next(iter(batch.values())))), device=ctx.device)
+        count = row_count(batch)
         if config.weight:
             feature = self.inner.feature(batch, own, config.pooling)
             distance = feature_distance(feature, self.target(batch, own, rows))
@@ -181,11 +181,9 @@ class SelfDistill(Around):
         own = self.inner.items({name: value for name, value in batch.items() if name != ROW}, self.own(ctx))
         if not is_student(ctx.phase):
             return own
-        first = next(iter(batch.values()))
-        rows = torch.tensor(float(len(first)), device=first.device)
         if not self.settings.objective:
-            return {ROWS: rows}
-        return None if own is None else own | {ROWS: rows}
+            return {ROWS: row_count(batch)}
+        return None if own is None else own | {ROWS: row_count(batch)}
 
     def observe(self, scalars: Mapping[str, Tensor]) -> None:
         self.inner.observe({**scalars, "loss": scalars.get("objective", scalars["loss"])})
@@ -246,8 +244,10 @@ class SelfDistill(Around):
 
     def plan_lines(self) -> list[str]:
         config = self.settings
-        kept = "stored, one pass over the rows a round (its FLOPs are not counted)" if "features" in self._buffers else "computed in every step"
-        lines = [f"  distill    teacher: {config.teacher}, {config.rounds} x student from {config.student}; features {kept}"]
+        kept = "features stored, one pass over the rows a round (its FLOPs are not counted)"
+        if "features" not in self._buffers:
+            kept = "features computed in every step" if config.weight else "no distance"
+        lines = [f"  distill    teacher: {config.teacher}, {config.rounds} x student from {config.student}; {kept}"]
         if self.inner.augments:
             lines.append("             rows are augmented, teacher and student see the same part of each; the paper's are not augmented")
         return [*self.inner.plan_lines(), *lines]
@@ -286,6 +286,12 @@ class SelfDistill(Around):
         self.sharded = True
         for method in (self.inner, self.initial, self.teacher):
             method.cut()
+
+
+def row_count(batch: Batch) -> Tensor:
+    """float32 scalar on the batch's device, made there: a captured CUDA graph takes nothing from the host."""
+    first = next(iter(batch.values()))
+    return torch.full((), float(len(first)), device=first.device)
 
 
 def is_student(phase: str) -> bool:
