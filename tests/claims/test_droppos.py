@@ -73,6 +73,7 @@ def test_no_label_is_drawn_from_the_images_for_choices_and_none_is_in_the_pool(t
 
 def test_every_arm_has_the_encoder_of_the_specification() -> None:
     from headstart.backbones.vit import ViT
+    from headstart.engine.image_method import encoder_shape
     from headstart.methods.droppos import method
 
     for preset, width, depth in (("cpu", 96, 4), ("gpu", 192, 8)):
@@ -80,6 +81,6 @@ def test_every_arm_has_the_encoder_of_the_specification() -> None:
         sizes = {name.removeprefix("method."): value for name, value in settings.items() if name.startswith("method.")}
         config = dataclasses.replace(method.DropPos.presets["tiny"].method, **sizes)
         with torch.device("meta"):
-            encoder = ViT(method.encoder_config(config, channels=1))
+            encoder = ViT(encoder_shape(config, channels=1))
         assert (encoder.config.hidden_size, encoder.config.num_layers, encoder.config.num_heads) == (width, depth, 3)
         assert encoder.config.num_tokens == 49

@@ -276,9 +276,9 @@ def test_official_checkpoints_load(tmp_path: Path) -> None:
 
 
 def test_a_masking_that_shows_or_hides_nothing_is_refused(caplog: pytest.LogCaptureFixture) -> None:
-    with pytest.raises(UsageError, match="keeps 0 of 4 patches"):
+    with pytest.raises(UsageError, match="shows 0 of 4 patches"):
         method(patch_size=16, mask_ratio=0.9)
-    with pytest.raises(UsageError, match="keeps 4 of 4 patches"):
+    with pytest.raises(UsageError, match="shows 4 of 4 patches"):
         method(patch_size=16, mask_ratio=1e-9)
     with pytest.raises(UsageError, match="share between 0 and 1"):
         method(mask_ratio=1.0)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from headstart.backbones.attention import attention
 from headstart.backbones.positions import Rotation, rotate
+from headstart.core import products
 from headstart.core.errors import UsageError
 
 EPSILON = 1e-6
@@ -90,7 +91,7 @@ class PatchEmbed(nn.Module):
 
     def embed(self, patches: Tensor) -> Tensor:
         """Cut patches [..., values] in the order of `patchify` -> [..., dim]: those of a few patches cost only themselves."""
-        return F.linear(patches, self.proj.weight.permute(0, 2, 3, 1).flatten(1), self.proj.bias)
+        return products.linear(patches, self.proj.weight.permute(0, 2, 3, 1).flatten(1), self.proj.bias)
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:

@@ -20,17 +20,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headstart.backbones.vit import ViT, ViTConfig
-from headstart.backbones.vit_blocks import Block, patchify, take, unpatchify
+from headstart.backbones.vit import ViT
+from headstart.backbones.vit_blocks import patchify, take, unpatchify
 from headstart.backbones.vit_decoder import Decoder
 from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.data.image.store import ImageStore
-from headstart.engine.image_method import ImageMethod
+from headstart.engine.image_method import ImageMethod, encoder_shape
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, load_encoder, read_vit, save_vit
 from headstart.methods.droppos.config import SETTINGS, DropPosConfig
-from headstart.objectives.patches import kept_count, normalise_patches, patch_errors, random_split
+from headstart.objectives.patches import kept_count, normalise_patches, patch_errors, random_split, warn_if_few
 from headstart.objectives.positions import (
     affinities,
     official_distances,
@@ -43,8 +43,6 @@ from headstart.objectives.positions import (
 
 logger = logging.getLogger(__name__)
 
-FEW = 4
-"""Fewer seen patches than these say next to nothing about an image."""
 OFF_CHANCE = 3.0
 """Times chance that the accuracy must reach before a run is worth anything (the paper's spec of the claim)."""
 
@@ -83,7 +81,7 @@ class DropPos(ImageMethod):
         super().__init__(config, store, init)
         self.crop_scale = (config.crop_smallest, 1.0)
         self.flip = config.flip
-        self.encoder = ViT(encoder_config(config, store.channels))
+        self.encoder = ViT(encoder_shape(config, store.channels))
         self.grid = self.encoder.config.grid
         self.places = self.encoder.config.num_tokens
         self.kept, self.placed = check(config, self.places)
@@ -254,17 +252,6 @@ class DropPos(ImageMethod):
 
     # --- what leaves it -----------------------------------------------------------------------------------------------------------------------
 
-    def backbone(self) -> nn.Module:
-        return self.encoder
-
-    def compile_parts(self) -> None:
-        for module in self.modules():
-            if isinstance(module, Block):
-                module.compile()
-
-    def embed(self, batch: Batch) -> Tensor:
-        return self.encoder.pool(self.encoder(self.plain(batch)))
-
     def export(self, folder: Path) -> None:
         beside = dict(self.decoder.state_dict())
         if hasattr(self, "mask_pos_token"):
@@ -272,17 +259,6 @@ class DropPos(ImageMethod):
         if self.config.multi_task:
             beside |= {name if name == "mask_token" else f"aux_{name}": value for name, value in self.pixel_decoder.state_dict().items()}
         save_vit(self.encoder, folder, self.preprocessor(), beside)
-
-
-def encoder_config(config: DropPosConfig, channels: int) -> ViTConfig:
-    return ViTConfig(
-        image_size=(config.image_size, config.image_size),
-        patch_size=config.patch_size,
-        channels=channels,
-        hidden_size=config.hidden_size,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-    )
 
 
 def check(config: DropPosConfig, places: int) -> tuple[int, int]:
@@ -310,8 +286,7 @@ def check(config: DropPosConfig, places: int) -> tuple[int, int]:
         )
     if config.multi_task and kept == places:
         raise UsageError("With multi_task some patches must be hidden: their pixels are its target.", "Give a --method.mask-ratio above 0.")
-    if kept < FEW:
-        logger.warning("the encoder sees %d of %d patches: it is nearly blind. Smaller patches or larger images would help", kept, places)
+    warn_if_few(kept, places)
     return kept, placed
 
 

@@ -14,25 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from headstart.backbones.vit import ViT, ViTConfig
-from headstart.backbones.vit_blocks import Block, patchify, take, unpatchify
+from headstart.backbones.vit import ViT
+from headstart.backbones.vit_blocks import patchify, take, unpatchify
 from headstart.backbones.vit_decoder import Decoder
 from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.data.image.store import ImageStore
-from headstart.engine.image_method import ImageMethod
+from headstart.engine.image_method import ImageMethod, encoder_shape
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, load_encoder, read_vit, save_vit
 from headstart.methods.mae.config import SETTINGS, MAEConfig
-from headstart.objectives.patches import Split, kept_count, normalise_patches, patch_errors, random_split
+from headstart.objectives.patches import Split, check_seen, kept_count, normalise_patches, patch_errors, random_split
 
 logger = logging.getLogger(__name__)
-
-FEW = 4
-"""Fewer seen patches than these say next to nothing about an image."""
-
 
 class MAE(ImageMethod):
     """An encoder that sees a quarter of the patches, and a decoder that draws the others."""
@@ -51,10 +47,10 @@ class MAE(ImageMethod):
             raise UsageError(f"--method.mask-ratio is {config.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.75.")
         self.crop_scale = (config.crop_smallest, 1.0)
         self.flip = config.flip
-        self.encoder = ViT(encoder_config(config, store.channels))
+        self.encoder = ViT(encoder_shape(config, store.channels))
         self.total = self.encoder.config.num_tokens
         self.kept = kept_count(self.total, config.mask_ratio)
-        check_kept(self.kept, self.total, config.mask_ratio)
+        check_seen(self.kept, self.total, config.mask_ratio)
         self.decoder = Decoder(
             config.hidden_size,
             config.decoder_hidden_size,
@@ -106,18 +102,6 @@ class MAE(ImageMethod):
     def target(self, patches: Tensor) -> Tensor:
         return normalise_patches(patches) if self.config.normalise_targets else patches
 
-    def backbone(self) -> nn.Module:
-        return self.encoder
-
-    def compile_parts(self) -> None:
-        for part in (self.encoder, self.decoder):
-            for module in part.modules():
-                if isinstance(module, Block):
-                    module.compile()
-
-    def embed(self, batch: Batch) -> Tensor:
-        return self.encoder.pool(self.encoder(self.plain(batch)))
-
     @torch.no_grad()
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
         """The error of each image's hidden patches, beside that of a decoder that knows nothing."""
@@ -154,31 +138,6 @@ class MAE(ImageMethod):
 
     def export(self, folder: Path) -> None:
         save_vit(self.encoder, folder, self.preprocessor(), self.decoder.state_dict())
-
-
-def encoder_config(config: MAEConfig, channels: int) -> ViTConfig:
-    return ViTConfig(
-        image_size=(config.image_size, config.image_size),
-        patch_size=config.patch_size,
-        channels=channels,
-        hidden_size=config.hidden_size,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-    )
-
-
-def check_kept(kept: int, total: int, ratio: float) -> None:
-    """Refuses a masking that shows nothing; warns of one that shows next to nothing.
-
-    Raises:
-        UsageError: nothing is kept, or nothing hidden.
-    """
-    if not 0 < kept < total:
-        raise UsageError(
-            f"A mask ratio of {ratio} keeps {kept} of {total} patches.", "Choose smaller patches, larger images or another --method.mask-ratio."
-        )
-    if kept < FEW:
-        logger.warning("the encoder sees %d of %d patches: it is nearly blind. Smaller patches or larger images would help", kept, total)
 
 
 METHOD = MAE

@@ -17,18 +17,18 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.backbones.vit_blocks import Block, patchify, unpatchify
 from headstart.backbones.vit_decoder import Decoder
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.errors import BadInput
 from headstart.core.files import write_json
 from headstart.core.rng import Rng
 from headstart.data.image.augment import random_resized_crop_flip, resize
 from headstart.data.image.store import ImageStore
-from headstart.engine.image_method import ImageMethod
+from headstart.engine.image_method import ImageMethod, encoder_shape
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, save_vit
 from headstart.methods.satmaepp.config import SETTINGS, Groups, SatMAEPPConfig, check, group_width, resolve_groups
@@ -44,12 +44,10 @@ from headstart.methods.satmaepp.network import (
     join_cells,
 )
 from headstart.methods.satmaepp.weights import BANDS_FILE, load_head, load_into, plain_network, read_bands, read_weights, settings_of
-from headstart.objectives.patches import kept_count, normalise_patches, random_split
+from headstart.objectives.patches import check_seen, kept_count, normalise_patches, random_split
 
 logger = logging.getLogger(__name__)
 
-FEW = 4
-"""Fewer seen tokens than these say next to nothing about an image."""
 DIGITAL_NUMBER = 10_000.0
 """Of Sentinel-2 products: reflectance 1."""
 LEVELS = 255.0
@@ -138,13 +136,7 @@ class SatMAEPP(ImageMethod):
         """
         config = self.config
         tokens = kept_count(self.cells, config.mask_ratio) * self.n_groups if config.spatial_mask else kept_count(self.tokens, config.mask_ratio)
-        if not 0 < tokens < self.tokens:
-            raise UsageError(
-                f"A mask ratio of {config.mask_ratio} shows {tokens} of {self.tokens} tokens.",
-                "Choose smaller patches, larger images or another --method.mask-ratio.",
-            )
-        if tokens < FEW:
-            logger.warning("the encoder sees %d of %d tokens: it is nearly blind. Smaller patches or larger images would help", tokens, self.tokens)
+        check_seen(tokens, self.tokens, config.mask_ratio, "tokens")
         return tokens
 
     def _make_decoder(self) -> Decoder | GroupDecoder:
@@ -226,6 +218,9 @@ class SatMAEPP(ImageMethod):
         """float32 [batch, bands, side, side]: a random part of each image at the largest scale, half of them mirrored. Bicubic overshoot stays."""
         side = self.config.factor * self.config.image_size
         return random_resized_crop_flip(self.scaled(batch["images"]), ctx.rng, side, self.crop_scale, self.crop_ratio, self.flip)
+
+    def encoder_input(self, batch: Batch, ctx: Context) -> Tensor:
+        return self.scales_of(self.augmented(batch, ctx))[0]
 
     def plain(self, batch: Batch) -> Tensor:
         """float32 [batch, bands, image_size, image_size]: the whole of each image, at the input's size at once (as fine-tuning does)."""
@@ -376,17 +371,10 @@ class SatMAEPP(ImageMethod):
 
     # --- what leaves it -----------------------------------------------------------------------------------------------------------------------
 
-    def backbone(self) -> nn.Module:
-        return self.encoder
-
     def compile_parts(self) -> None:
         for module in self.modules():
             if isinstance(module, Block | UpsampleBlock):
                 module.compile()
-
-    def embed(self, batch: Batch) -> Tensor:
-        """[batch, dim]: the mean of all tokens, groups and places alike."""
-        return self.encoder.pool(self.encoder(self.plain(batch)))
 
     def official_state(self) -> dict[str, Tensor]:
         """All weights under the names of the released checkpoints."""
@@ -417,16 +405,8 @@ class SatMAEPP(ImageMethod):
 
 
 def encoder_config(config: SatMAEPPConfig, groups: Groups, channels: int) -> ViTConfig:
-    return ViTConfig(
-        image_size=(config.image_size, config.image_size),
-        patch_size=config.patch_size,
-        channels=channels,
-        hidden_size=config.hidden_size,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-        groups=groups,
-        group_width=group_width(config.hidden_size, config.group_width) if groups else 0,
-    )
+    width = group_width(config.hidden_size, config.group_width) if groups else 0
+    return encoder_shape(config, channels, groups=groups, group_width=width)
 
 
 METHOD = SatMAEPP
