@@ -20,7 +20,7 @@ from headstart.report.collect import Collector
 from headstart.report.evidence import Evidence, Finding, read_evidence
 from headstart.report.page import MAX_PAGE_BYTES, Contents, asset, headline, render, safe_json
 from headstart.report.runs import RunSection, repeat_command
-from tests.report.folders import ENTROPY, HOSTILE, advice_result, claim_result, demo_result, write_run
+from tests.report.folders import ENTROPY, HOSTILE, advice_result, claim_result, comparison_result, demo_result, write_run
 from tests.running import environment
 
 
@@ -291,6 +291,21 @@ def test_a_claim_is_read_with_its_interval_cost_and_figure(everything: Path) -> 
     assert (finding.shown(finding.difference), finding.interval_words()) == ("+1.2", "−0.4 to +2.8")
     assert (finding.flops, finding.seconds, finding.reached_words()) == (2e12, 95.0, "reaches 80.9\u202f%")
     assert entry.figure.startswith("data:image/svg+xml;base64,")
+
+
+def test_a_comparison_that_goes_on_has_no_verdict_and_no_empty_charts(tmp_path: Path) -> None:
+    whole = comparison_result()
+    begun = whole | {"status": "running", "winner": None, "sentence": "", "compared": [], "comparisons": []}
+    begun["arms"] = [arm | {"points": []} for arm in whole["arms"]]
+    (tmp_path / "comparison.json").write_text(json.dumps(begun))
+    entry = read_evidence(tmp_path / "comparison.json", "a")
+    assert entry is not None
+    assert (entry.verdict, entry.sentence, entry.arms, entry.charts) == ("running", "The comparison is going on.", [], [])
+    begun["arms"][0] = whole["arms"][0]
+    (tmp_path / "comparison.json").write_text(json.dumps(begun))
+    entry = read_evidence(tmp_path / "comparison.json", "a")
+    assert entry is not None
+    assert ([arm.name for arm in entry.arms], len(entry.charts)) == ([whole["arms"][0]["arm"]], 2)
 
 
 def test_a_claim_in_its_folder_and_the_committed_copy_are_one(tmp_path: Path) -> None:

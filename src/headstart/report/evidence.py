@@ -289,8 +289,9 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
     measured = text(content.get("metric"))
     percent, metric = measured in SHARES, {"halves": "document halves"}.get(measured, measured)
     evidence = Evidence(path, "comparison", text(content.get("name")) or path.parent.name, metric=metric, percent=percent)
-    evidence.sentence = text(content.get("sentence")) or ("The comparison is going on." if content.get("status") == "running" else "")
-    evidence.verdict = "better" if content.get("winner") is not None else "not enough evidence"
+    going_on = content.get("status") == "running"
+    evidence.sentence = text(content.get("sentence")) or ("The comparison is going on." if going_on else "")
+    evidence.verdict = "running" if going_on else "better" if content.get("winner") is not None else "not enough evidence"
     rows = {text(row.get("arm")): row for row in map(mapping, listed(content.get("compared")))}
     arms = [mapping(arm) for arm in listed(content.get("arms"))]
     methods = {text(arm.get("arm")): text(arm.get("method")) for arm in arms}
@@ -320,13 +321,15 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
         values = [finite(value) for seeds in listed(of_most[-1].get("values")) for value in _flat(seeds)] if of_most else []
         row = rows.get(name, {})
         note = f"at equal compute {_value(finite(row.get('value')), percent)}{_between(pair(row.get('ci95')), percent)}" if row else ""
-        evidence.arms.append(Arm(name, values, finite(row.get("flops")), finite(row.get("wall_s")), note=note))
+        if values or row or not going_on:
+            evidence.arms.append(Arm(name, values, finite(row.get("flops")), finite(row.get("wall_s")), note=note))
     evidence.arms.sort(key=lambda arm: list(rows).index(arm.name) if arm.name in rows else len(rows))
-    evidence.arms_caption = "With all labels; a dot is one training. The interval is that of the comparison at equal compute."
-    evidence.charts = [
-        _points_chart(f"{metric} against training FLOPs", "FLOPs", by_flops),
-        _points_chart(f"{metric} against pre-training time", "seconds", by_time),
-    ]
+    if evidence.arms:
+        evidence.arms_caption = "With all labels; a dot is one training. The interval is that of the comparison at equal compute."
+        evidence.charts = [
+            _points_chart(f"{metric} against training FLOPs", "FLOPs", by_flops),
+            _points_chart(f"{metric} against pre-training time", "seconds", by_time),
+        ]
     if len({x for series in by_labels for x in series["x"]}) > 1:
         evidence.charts.append(_points_chart(f"{metric} against the number of labels", "labels", by_labels))
     worth = [text(mapping(row).get("sentence")) for row in listed(content.get("worth"))]

@@ -70,7 +70,7 @@ class Comparing:
             "task": None, "metric": None, "measure": None, "data": {}, "arms": [self.describe(i) for i in range(len(arms))],
             "equal_compute": self.equal, "compared": [], "comparisons": [], "worth": [], "winner": None, "sentence": "", "notes": [], "leaks": [],
             "commands": {}, "plan": {}, "spent_s": 0.0, "hardware": hardware.describe(), "versions": versions(), "commit": git_commit(),
-            "command": sys.argv, "date": now(),
+            "command": shlex.join(["headstart", *sys.argv[1:]]), "date": now(),
         }  # fmt: skip
         self.say(words.question(arms, settings.labels, settings.budget.minutes))
         for line in words.arms(arms, self.equal):
