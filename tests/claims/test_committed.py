@@ -29,7 +29,7 @@ def result_of(*comparisons: dict[str, Any]) -> dict[str, Any]:
     def arm(name: str, labels: tuple[float, float], mirrored: tuple[tuple[float, float], tuple[float, float]]) -> dict[str, Any]:
         seeds = [
             {
-                "seed": seed, "metric": (one + sum(two) / 2) / 2, "train_flops": 1e12, "tokens": 9, "wall_s": 1.0,
+                "seed": seed, "metric": (one + sum(two) / 2) / 2, "train_flops": 1e12, "tokens": 9, "wall_s": 1.0, "beside": {},
                 "tasks": {"labels": [one], "mirrored": list(two)},
             }
             for seed, (one, two) in enumerate(zip(labels, mirrored, strict=True))
