@@ -271,11 +271,12 @@ def test_an_adapted_sampler_samples_in_proportion_to_the_reward(environment: Env
     wanted = target_distribution(environment, by_letters)
     before_training = {name: value.clone() for name, value in method.flow.state_dict().items()}
     tuned = FullTuning(method.flow, Scores(environment, by_letters), AdaptConfig(learning_rate=3e-3))
-    taught = l1(end_distribution(environment, tuned.policy), wanted)
-    assert taught < 0.5 * l1(end_distribution(environment, uniform_policy), wanted), "the lessons alone bring it near"
+    lesson = sampled_policy(environment, method.flow, by_letters, Rng.at(0, 0, torch.arange(1)))
+    taught = end_distribution(environment, tuned.policy)
+    assert l1(taught, end_distribution(environment, lesson)) < 0.1, "the lessons are learnt, the noise of 64 outcomes with them"
     for _ in range(300):
         tuned.advance()
-    assert l1(end_distribution(environment, tuned.policy), wanted) < min(0.1, taught)
+    assert l1(end_distribution(environment, tuned.policy), wanted) < min(0.1, l1(taught, wanted))
     assert all(torch.equal(value, before_training[name]) for name, value in method.flow.state_dict().items())
     before = l1(end_distribution(environment, adaptation.policy), wanted)
     for _ in range(500):

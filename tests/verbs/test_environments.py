@@ -18,6 +18,7 @@ from headstart.verbs.prepare import prepare
 from headstart.verbs.pretrain import pretrain
 from headstart.verbs.sample import load_run, sample
 from tests.at import At, after
+from tests.cli.test_flags import without_torch
 from tests.running import assert_same_run, flags, headstart, records, run_info, start
 
 BASKETS = Path(__file__).parents[2] / "examples" / "baskets.py"
@@ -131,6 +132,20 @@ def test_adapt_refuses_what_cannot_be(undisturbed: Path, tmp_path: Path) -> None
     (tmp_path / "score.py").write_text("def score(words):\n    return [1.0] * len(words)\n")
     with pytest.raises(UsageError, match="at least 1"):
         adapt(undisturbed, reward=f"{tmp_path / 'score.py'}:score", calls=0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["adapt", "nowhere", "--reward", "score.py:score"], "nowhere: is not a folder."),
+        (["adapt", ".", "--reward", "nowhere.csv"], "nowhere.csv: does not exist."),
+        (["adapt", ".", "--reward", "a.csv", "--adapter.epsilon", "2"], "--adapter.epsilon is a share"),
+        (["adapt", "."], "--reward is missing."),
+        (["pretrain", "oc_gfn", "--data", "builtin:tfbind8"], "No budget is given."),
+    ],
+)
+def test_wrong_usage_is_refused_before_torch_is_imported(arguments: list[str], says: str, tmp_path: Path) -> None:
+    assert says in without_torch(arguments, tmp_path)
 
 
 def test_a_run_continues_another_of_the_same_environment_only(undisturbed: Path, tmp_path: Path) -> None:
