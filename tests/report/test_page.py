@@ -20,7 +20,7 @@ from headstart.report.collect import Collector
 from headstart.report.evidence import Evidence, Finding, read_evidence
 from headstart.report.page import MAX_PAGE_BYTES, Contents, asset, headline, render, safe_json
 from headstart.report.runs import RunSection, repeat_command
-from tests.report.folders import ENTROPY, HOSTILE, advice_result, claim_result, comparison_result, demo_result, write_run
+from tests.report.folders import ENTROPY, HOSTILE, advice_result, claim_result, comparison_result, demo_result, png, write_run
 from tests.running import environment
 
 
@@ -350,6 +350,24 @@ def test_the_demonstration_is_read_with_the_gain_over_each_random_start(tmp_path
     assert (finding.a, finding.b, finding.verdict) == ("causal-lm", "a random start", "helps")
     assert finding.difference == pytest.approx(0.08)
     assert finding.seconds == 90.0
+
+
+def test_of_an_error_the_lower_one_has_helped_and_predictions_are_shown(tmp_path: Path) -> None:
+    def arm(name: str, value: float) -> dict[str, Any]:
+        return {"arm": name, "learning_rate": 1e-3, "runs": [{"seed": 0, "metrics": {"EPE": value}, "wall_s": 1.0}]}
+
+    result = {"task": "flow", "metric": "EPE", "higher_is_better": False, "model": "m", "arms": [arm("pretrained", 1.0), arm("random", 1.5)]}
+    result |= {"data": {}, "difference": -0.5, "ci95": [-0.7, -0.3], "verdict": "The head start helps.", "leaks": [], "warnings": [], "config": {}}
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "step-00000000-predictions.png").write_bytes(png())
+    (tmp_path / "pictures" / "step-00000000-predictions.txt").write_text("From the left: both views.")
+    entry = read_evidence(tmp_path / "result.json", "a")
+    assert entry is not None
+    (finding,) = entry.findings
+    assert (finding.verdict, finding.tone, finding.higher_is_better) == ("helps", "good", False)
+    assert entry.figure.startswith("data:image/png;base64,")
+    assert entry.figure_alt == "From the left: both views."
 
 
 def test_where_nothing_helped_the_best_comes_first() -> None:

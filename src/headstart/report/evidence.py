@@ -17,7 +17,7 @@ from headstart.core.errors import BadInput, HeadstartError
 from headstart.core.files import read_bounded
 from headstart.report.find import read_result
 from headstart.report.loose import labelled, listed, mapping, mean_of, pair, text
-from headstart.report.pictures import data_uri
+from headstart.report.pictures import data_uri, run_pictures
 from headstart.verbs._follow import finite
 
 MAX_FIGURE_BYTES = 256 * 2**10
@@ -28,7 +28,9 @@ TONES = {
 """Verdict words -> how the page colours them; every other word is open."""
 
 
-SHARES = frozenset({"accuracy", "f1", "macro_f1", "exact_match", "halves", "knn_halves"})
+SHARES = frozenset(
+    {"accuracy", "f1", "macro_f1", "exact_match", "halves", "knn_halves", "miou", "pixel_accuracy", "mean_accuracy", "delta1"}
+)
 """Metrics from 0 to 1 whose differences are said in points."""
 
 
@@ -352,7 +354,7 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
 def fine_tuning(content: dict[str, Any], path: Path) -> Evidence:
     """result.json of `headstart finetune --out FOLDER`."""
     metric, task = text(content.get("metric")), text(content.get("task"))
-    percent = metric in SHARES
+    percent, higher_is_better = metric in SHARES, content.get("higher_is_better") is not False
     evidence = Evidence(path, "fine-tuning", f"{task or 'fine-tuning'}, {path.parent.name}", metric=metric, percent=percent)
     evidence.sentence = text(content.get("verdict"))
     for entry in map(mapping, listed(content["arms"])):
@@ -363,15 +365,19 @@ def fine_tuning(content: dict[str, Any], path: Path) -> Evidence:
         evidence.arms.append(Arm(text(entry.get("arm")), values, seconds=mean_of(run.get("wall_s") for run in runs), note=note))
     difference, interval = finite(content.get("difference")), pair(content.get("ci95"))
     if math.isfinite(difference):
-        evidence.verdict = _word_of(interval)
+        evidence.verdict = _word_of(interval, higher_is_better)
         evidence.findings = [
             Finding(
                 path.parent.name, "a random start", metric, task, difference, interval, evidence.verdict, evidence.tone, "", "fine-tuning",
-                percent=percent, reached=evidence.arms[0].mean,
+                percent=percent, higher_is_better=higher_is_better, reached=evidence.arms[0].mean,
             )
         ]  # fmt: skip
     evidence.facts = labelled(("Model", content.get("model")), *((text(k), v) for k, v in list(mapping(content.get("data")).items())[:12]))
     evidence.notes = [text(note) for key in ("warnings", "leaks") for note in listed(content.get(key))]
+    pictures, left_out = run_pictures(path.parent)  # predictions of a dense task
+    if pictures:
+        evidence.figure, evidence.figure_alt = pictures[-1].uri, pictures[-1].caption
+    evidence.notes += left_out
     return evidence
 
 
@@ -422,9 +428,9 @@ def _flat(value: Any) -> list[Any]:
     return listed(value) if isinstance(value, list) else [value]
 
 
-def _word_of(interval: tuple[float, float] | None) -> str:
+def _word_of(interval: tuple[float, float] | None, higher_is_better: bool = True) -> str:
     """The words of `finetune` for a difference to a random start."""
-    return "open" if interval is None or interval[0] <= 0 <= interval[1] else "helps" if interval[0] > 0 else "hurts"
+    return "open" if interval is None or interval[0] <= 0 <= interval[1] else "helps" if (interval[0] > 0) is higher_is_better else "hurts"
 
 
 def _value(value: float, percent: bool) -> str:
