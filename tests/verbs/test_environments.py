@@ -12,6 +12,10 @@ import pytest
 import torch
 
 from headstart.core.errors import UsageError
+from headstart.core.rng import Rng
+from headstart.data.environments.sequences import Dna
+from headstart.methods.oc_gfn.saved import read_adapter
+from headstart.methods.oc_gfn.trajectories import roll
 from headstart.verbs.adapt import adapt
 from headstart.verbs.peek import peek
 from headstart.verbs.prepare import prepare
@@ -115,6 +119,12 @@ def test_an_environment_of_ones_own_from_its_file_to_a_reward(tmp_path: Path) ->
     assert len(values) == found["arms"][0]["calls"]
     assert json.loads((tmp_path / "adapted" / "adapter.json").read_text())["environment"]["name"] == "baskets"
     assert any(line.startswith("adapted: ") for line in said)
+    baskets = load_run(run)[0].environment
+    again = read_adapter(tmp_path / "adapted", baskets)
+    built = roll(baskets, again.policy, Rng.at(0, 0, torch.arange(64)).uniform("b", baskets.max_steps, baskets.n_actions))
+    assert bool((built.ends.sum(-1) == 3).all())
+    with pytest.raises(UsageError, match=r"'baskets'.*'tfbind8'"):
+        read_adapter(tmp_path / "adapted", Dna())
 
 
 @pytest.mark.slow

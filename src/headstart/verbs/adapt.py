@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from headstart.core.config import replace_nested
 from headstart.core.errors import UsageError
-from headstart.core.files import atomic_write, write_json
+from headstart.core.files import atomic_write
 from headstart.core.progress import Reporter
 from headstart.core.rng import Rng
 from headstart.core.terminal import printable
@@ -24,6 +23,7 @@ from headstart.engine.device import resolve_device
 from headstart.methods.oc_gfn.adapt import Adaptation
 from headstart.methods.oc_gfn.baselines import Scratch, ScratchConfig
 from headstart.methods.oc_gfn.method import OCGFN
+from headstart.methods.oc_gfn.saved import ADAPTER, save_adapter
 from headstart.methods.oc_gfn.training import RewardTraining, run_until
 from headstart.methods.oc_gfn.trajectories import roll
 from headstart.methods.oc_gfn.tune import FullTuning
@@ -94,16 +94,13 @@ def adapt_with(run: Path, settings: AdaptSettings, say: Callable[[str], None] = 
         found.append(looked("from scratch", Scratch(others, config, settings.seed), settings))
     for one in found:
         say(printable(one.sentence()))
-    out.mkdir(parents=True, exist_ok=True)
     network = adaptation.adapter if isinstance(adaptation, Adaptation) else adaptation.network
-    save_file({name: value.contiguous().cpu() for name, value in network.state_dict().items()}, out / "adapter.safetensors")
-    described = {"environment": environment.describe(), "reward": settings.reward, "seed": settings.seed, **asdict(settings.adapter)}
-    write_json(out / "adapter.json", described)
+    save_adapter(network, out, environment, settings.adapter, reward=settings.reward, seed=settings.seed)
     objects, rewards = ranked(scores)
     write_objects(out / "objects.csv", environment.to_text(objects), rewards)
     for text, value in zip(environment.to_text(objects[: settings.best]), rewards[: settings.best].tolist(), strict=True):
         say(printable(f"  {value:.4g}  {text}", one_line=True))
-    say(f"All {len(objects):,} scored objects: {out / 'objects.csv'}; the networks of the reward: {out / 'adapter.safetensors'}.")
+    say(f"All {len(objects):,} scored objects: {out / 'objects.csv'}; the networks of the reward: {out / ADAPTER}.")
     return {"folder": str(out), "arms": [asdict(one) for one in found]}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,13 @@ from safetensors.torch import load_file, save_file
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
 from headstart.data.environments.environment import Environment
-from headstart.methods.oc_gfn.config import OCGFNConfig
+from headstart.methods.oc_gfn.adapt import Adapter
+from headstart.methods.oc_gfn.config import AdaptConfig, OCGFNConfig
 from headstart.methods.oc_gfn.network import ConditionalFlow
 
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+ADAPTER, ADAPTER_CONFIG = "adapter.safetensors", "adapter.json"
+"""The networks of one reward, apart from the sampler that they were made with."""
 MODEL_TYPE = "headstart-oc-gfn"
 
 
@@ -70,3 +73,30 @@ def refuse_other(theirs: dict[str, Any], environment: Environment, folder: str |
     """Raises UsageError where a network was made for another environment; both are said."""
     if theirs != (ours := environment.describe()):
         raise UsageError(f"The model in {folder} is of the environment {theirs}, here it is {ours}.", "Give the environment of the model.")
+
+
+def save_adapter(network: Adapter | ConditionalFlow, folder: Path, environment: Environment, config: AdaptConfig, **more: Any) -> None:
+    """Writes the networks of one reward into `folder`; `more` is kept beside, as it is."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, folder / ADAPTER)
+    write_json(folder / ADAPTER_CONFIG, {"environment": environment.describe(), **more, **asdict(config)})
+
+
+def read_adapter(folder: str | Path, environment: Environment) -> Adapter:
+    """N and Q of a reward, on the CPU; `Adapter.policy` samples for it (`trajectories.roll`).
+
+    Raises:
+        BadInput: there are none, or they are damaged. UsageError: they were made for another environment.
+    """
+    path = own_file(Path(folder), ADAPTER_CONFIG)
+    found = read_json(path)
+    if not isinstance(found, dict) or found.get("way") != "amortised" or not isinstance(found.get("environment"), dict):
+        raise BadInput("is of no amortised predictor.", "Give a folder that `headstart adapt` wrote.", file=path)
+    refuse_other(found["environment"], environment, folder)
+    names = {field.name for field in fields(AdaptConfig)}
+    try:
+        adapter = Adapter(environment, AdaptConfig(**{name: value for name, value in found.items() if name in names}))
+        adapter.load_state_dict(load_file(own_file(Path(folder), ADAPTER)))
+    except (SafetensorError, RuntimeError, TypeError, ValueError, OSError) as error:
+        raise BadInput(f"does not fit ({str(error).splitlines()[0]}).", "Adapt again.", file=Path(folder) / ADAPTER) from None
+    return adapter
