@@ -11,7 +11,7 @@ import pytest
 from headstart.core.errors import BadInput, UsageError
 from headstart.planning.dcpt_law import answers, plan
 from headstart.planning.dcpt_law.answers import Ranges
-from headstart.planning.dcpt_law.domains import fit_domains, learnability
+from headstart.planning.dcpt_law.domains import beyond, fit_domains, learnability
 from headstart.planning.dcpt_law.fitted import fit_loss
 from headstart.planning.dcpt_law.forms import CROSS_DOMAIN, L1, L3, Array, Cells, Law
 from headstart.planning.dcpt_law.points import LossTable, refuse_few
@@ -184,6 +184,8 @@ def test_08_budget() -> None:
 def test_09_least_tokens() -> None:
     assert answers.least_tokens(DOM, 1.8, 0.8, 1.95) == pytest.approx(61.5738327, abs=1e-6)
     assert answers.least_tokens(DOM, 1.8, 0.8, 1.92) is None
+    with pytest.raises(UsageError, match="Without any of the text"):
+        answers.least_tokens(DOM, 1.8, 0.0, 1.95)
     assert answers.limit_of_data(DOM, 1.8, 0.8) == pytest.approx(1.9326105, abs=1e-7)
 
 
@@ -214,6 +216,8 @@ def test_11_cross_domain_values() -> None:
     assert {name: CROSS.loss(1.8, 10, 0.5, *DOMAINS[name]) for name in DOMAINS} == pytest.approx(losses, abs=1e-6)
     with pytest.raises(BadInput, match="of 2 domains; the cross-domain law needs 3"):
         fit_domains(sweeps(["code", "math"]), CROSS.predict(sweeps(["code", "math"])))
+    assert beyond(CROSS, sweeps(list(DOMAINS)), 2.0, 0.125) == []
+    assert beyond(CROSS, sweeps(list(DOMAINS)), 1.0, 0.125) == ["extrapolation: K = 1.25, the domains that were fitted have 0.656 to 0.889"]
 
 
 @pytest.mark.slow

@@ -30,6 +30,7 @@ def test_units_of_the_columns_and_of_the_law() -> None:
     assert sorted(set(plain.n)) == [0.5, 1.8, 4.0]
     in_billions = [row | {"N": row["N"] / 1e9, "D": row["D"] / 1e6} for row in rows()]
     np.testing.assert_allclose(read(in_billions, unit_n=1e9, unit_d=1e6).d, plain.d)
+    assert sorted(set(read(rows(sizes=(0.001,)), law_unit=1e9).n)) == [0.001], "points to be predicted take the law's unit"
     small = read([row | {"N": row["N"] / 1e5, "D": row["D"] / 1e4} for row in rows()])
     assert small.unit_n == 1e6
     assert sorted(set(small.n)) == pytest.approx([0.005, 0.018, 0.04])

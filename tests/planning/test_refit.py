@@ -55,6 +55,18 @@ def test_refits_of_exact_points_are_all_the_law(table: LossTable) -> None:
         np.testing.assert_allclose(law.predict(cells), losses, rtol=1e-7)
 
 
+def test_a_run_that_is_drawn_twice_counts_twice(table: LossTable, best: Fit) -> None:
+    """As if its points stood twice in the table."""
+    cells, losses = table.cells("domain"), table.losses("domain")
+    often = np.where(table.run == 4, 8, 1)
+    copies = np.repeat(np.arange(len(losses)), often)
+    (drawn,) = bootstrap(best, cells, losses, often[None])
+    copied = fit(L3, cells[copies], losses[copies], starts=neighbourhood(best.law, 0)).law
+    at = cells[table.run == 4]
+    np.testing.assert_allclose(drawn.predict(at), copied.predict(at), rtol=2e-4)
+    assert np.abs(best.law.predict(at) / copied.predict(at) - 1).max() > 4e-4, "it matters how often a run is drawn"
+
+
 def test_given_parameters_stay_in_refits(table: LossTable) -> None:
     losses = table.losses("domain")
     given = fit(L3, table.cells("domain"), losses, {"alpha": 0.2}, start_grid(L3, losses)[::32])

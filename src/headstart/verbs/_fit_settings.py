@@ -135,6 +135,8 @@ def _check_questions(settings: FitSettings) -> None:
     for asked, flag, names in needs:
         if asked and (missing := [f"--{name.replace('_', '-')}" for name in names if getattr(settings, name) is None]):
             raise UsageError(f"{flag} needs {' and '.join(missing)}.", "`headstart fit --help` says what each question takes.")
+    if settings.at_r == 0 and (settings.flops is not None or settings.target):
+        raise UsageError("--at-r is 0.", "Questions 3 and 4 are of a run with domain text: give a share above 0.")
     if settings.k1 is not None and not settings.across_domains:
         raise UsageError("--k1 and --k2 are of the cross-domain law.", "Add --across-domains.")
     if settings.across_domains and (settings.limit or settings.domain_tokens or settings.flops or settings.target):

@@ -24,7 +24,7 @@ from headstart.core.words import share
 from headstart.planning.dcpt_law import ask, figures
 from headstart.planning.dcpt_law.answers import Ranges, largest_allowed, limit_of
 from headstart.planning.dcpt_law.ask import Answer
-from headstart.planning.dcpt_law.domains import fit_domains
+from headstart.planning.dcpt_law.domains import beyond, fit_domains
 from headstart.planning.dcpt_law.files import write_law, write_predictions
 from headstart.planning.dcpt_law.fitted import Fitted, fit_loss, used
 from headstart.planning.dcpt_law.forms import L3, Form
@@ -80,7 +80,7 @@ def fit_with(settings: FitSettings, say: Callable[[str], None] = print) -> Fitte
     check(settings)
     folder = settings.out if settings.out is not None else Path("runs") / "laws" / settings.points[0].name.split(".")[0]
     table, warnings = read_table(settings)
-    held_out = None if not settings.held_out else _topic(_read(settings.held_out, settings), settings)
+    held_out = None if not settings.held_out else _topic(_read(settings.held_out, settings, table.unit_n), settings)
     say(lines.points(table))
     _refuse_no_size(table, settings)
     _refuse_empty_question(table, settings)
@@ -122,9 +122,9 @@ def read_table(settings: FitSettings) -> tuple[LossTable, list[str]]:
     return table, warnings
 
 
-def _read(files: Sequence[Path], settings: FitSettings) -> LossTable:
+def _read(files: Sequence[Path], settings: FitSettings, law_unit: float | None = None) -> LossTable:
     columns = {} if settings.columns is None else {str(name): str(column) for name, column in read_yaml(settings.columns).items()}
-    return read_points(_records(files), columns, settings.unit_n, settings.unit_d)
+    return read_points(_records(files), columns, settings.unit_n, settings.unit_d, law_unit)
 
 
 def _records(files: Sequence[Path]) -> Iterator[Record]:
@@ -209,7 +209,11 @@ def questions(settings: FitSettings, laws: dict[str, Fitted], table: LossTable) 
     if settings.at_r is not None:
         found += [ask.least_tokens(_needed(domain, "domain"), n, settings.at_r, target) for target in settings.target]
     if settings.at_r is not None and d is not None and (settings.k1 is not None or not settings.across_domains):
-        found.append(ask.predicted(list(laws.values()), n, d, settings.at_r, settings.k1, settings.k2))
+        answer = ask.predicted(list(laws.values()), n, d, settings.at_r, settings.k1, settings.k2)
+        if settings.k1 is not None and settings.k2 is not None:
+            more = beyond(_needed(domain, "domain").law, table.cells("domain"), settings.k1, settings.k2)
+            answer = replace(answer, warnings=(*answer.warnings, *more))
+        found.append(answer)
     return found
 
 

@@ -82,6 +82,8 @@ def best_size(law: Law, budget: float, r: float, sizes: Sequence[float] = ()) ->
 
 def least_tokens(law: Law, n: float, r: float, target: float) -> float | None:
     """Usage 4: D = [B r^eta / (target - E - A N^-alpha - C (r+eps)^-gamma)]^(1/beta) at which the loss reaches the target; None if no D does."""
+    if r <= 0:
+        raise UsageError("Without any of the text no number of its tokens reaches a loss.", "Ask at a ratio above 0.")
     room = target - limit_of_data(law, n, r)
     if room <= 0:
         return None

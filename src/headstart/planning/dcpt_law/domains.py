@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import TypeVar
 
 import numpy as np
 
 from headstart.core.errors import BadInput, UsageError
-from headstart.planning.dcpt_law.forms import CROSS_DOMAIN, Array, Cells
+from headstart.planning.dcpt_law.forms import CROSS_DOMAIN, Array, Cells, Law
 from headstart.planning.dcpt_law.solve import Fit, fit
+
+Number = TypeVar("Number", float, Array)
 
 FEWEST_DOMAINS = 3
 FEWEST_STEPS = 50
@@ -39,9 +42,20 @@ def rate_of_decline(before: float, after: float, steps: int) -> float:
     return (before - after) / (steps / 1000)
 
 
-def learnability(k1: float, k2: float, w2: float, w1: float = 1.0) -> float:
+def learnability(k1: Number, k2: Number, w2: float, w1: float = 1.0) -> Number:
     """K3 = w1/k1 + w2 k2. Its scale is free (K -> cK with F -> F c^mu changes no prediction), so the fit holds w1 at 1."""
     return w1 / k1 + w2 * k2
+
+
+def beyond(law: Law, cells: Cells, k1: float, k2: float) -> list[str]:
+    """The warning for a new domain that is harder or easier than all that were fitted."""
+    assert cells.k1 is not None  # `law` was fitted to them
+    assert cells.k2 is not None
+    known = learnability(cells.k1, cells.k2, law["w2"])
+    new = learnability(k1, k2, law["w2"])
+    if known.min() <= new <= known.max():
+        return []
+    return [f"extrapolation: K = {new:.3g}, the domains that were fitted have {known.min():.3g} to {known.max():.3g}"]
 
 
 def fit_domains(cells: Cells, losses: Array) -> Fit:

@@ -93,12 +93,19 @@ class LossTable:
         return Cells(self.n, self.d, self.r_d if which == "domain" else np.round(1 - self.r_d, 12), self.k1, self.k2)
 
 
-def read_points(records: Iterable[Record], columns: Mapping[str, str] | None = None, unit_n: float = 1.0, unit_d: float = 1.0) -> LossTable:
+def read_points(
+    records: Iterable[Record],
+    columns: Mapping[str, str] | None = None,
+    unit_n: float = 1.0,
+    unit_d: float = 1.0,
+    law_unit: float | None = None,
+) -> LossTable:
     """The table.
 
     Args:
         columns: our name -> the column's name there, for logs of other trainers.
         unit_n, unit_d: how many parameters and tokens a 1 in N and D stands for.
+        law_unit: of N and D in the law; None: millions or billions, by the median N. Points that a law is to predict take its unit.
 
     Raises:
         BadInput: a column is missing, or a row cannot be used; names it.
@@ -127,7 +134,7 @@ def read_points(records: Iterable[Record], columns: Mapping[str, str] | None = N
     if own and "domain" in names:
         of_run = [(*run, key[names.index("domain")]) for run, key in zip(of_run, keys, strict=True)]
     numbers = {run: number for number, run in enumerate(dict.fromkeys(of_run))}
-    unit = 1e9 if np.median(n) >= LARGE else 1e6
+    unit = law_unit or (1e9 if np.median(n) >= LARGE else 1e6)
     return LossTable(
         n=n / unit,
         d=d / unit,
