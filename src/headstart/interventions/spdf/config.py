@@ -77,6 +77,8 @@ class SparsityConfig:
 def refuse(method: MethodSettings | type[Method], config: Any) -> str | None:
     if config.optimizer.name == "muon":
         return "Muon makes the update of a whole matrix orthogonal, and that of its kept entries is no longer. Take adamw."
+    if method.data_group == "environment" and not config.sparsity.include:
+        return "its network has no repeated layers to make sparse; --sparsity.include names weights."
     return None
 
 
