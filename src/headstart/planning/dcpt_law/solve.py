@@ -79,14 +79,10 @@ def start_grid(form: Form, losses: Array) -> Array:
     return np.clip(np.log(grid), LOW, HIGH)
 
 
-def objective(logs: Array, form: Form, cells: Cells, losses: Array, weights: Array | float = 1.0) -> Array:
-    """[starts]: Huber sums times 1e6 of logs [starts, parameters].
-
-    Args:
-        weights: of the points, [points] or [starts, points]: how often each is drawn in a resample.
-    """
+def objective(logs: Array, form: Form, cells: Cells, losses: Array) -> Array:
+    """[starts]: Huber sums times 1e6 of logs [starts, parameters]."""
     residuals = np.log(form.losses(logs, cells)) - np.log(losses)
-    return SCALE * (weights * huber(residuals)).sum(1)
+    return SCALE * huber(residuals).sum(1)
 
 
 def objective_and_gradient(logs: Array, form: Form, cells: Cells, losses: Array) -> tuple[float, Array]:
