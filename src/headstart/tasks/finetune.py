@@ -125,7 +125,8 @@ class Bench:
         else:
             encoder = load_encoder(self.folder, fresh=True, seed=seed, dropout=self.config.dropout)
         model, loss, steps = train(self.task, encoder, self.train_rows[seed], self.config, learning_rate, seed, self.device, say)
-        found, stuck = {}, None
+        found: dict[str, dict[str, float]] = {}
+        stuck = None
         for part in ("dev", "test"):
             if part in self.data:
                 predictions = predict(model, self.task, self.rows[part], self.data[part], encoder, self.config, self.device)
