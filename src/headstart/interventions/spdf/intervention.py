@@ -56,7 +56,7 @@ class Sparse(Around):
         self.pruned = nn.Module()
         for matrix, mask in zip(self.matrices, self.masks(config.first_level), strict=True):
             self.pruned.register_buffer(matrix.name.replace(".", "/"), mask)
-        self.first_shares = [float(mask.float().mean()) for mask in self.buffers_now()]
+        self.first_shares = [int(mask.sum()) / mask.numel() for mask in self.buffers_now()]
         if config.rescale_init:
             self._rescale()
         self.hold()
