@@ -140,7 +140,8 @@ def test_on_a_terminal_list_is_a_table_by_family() -> None:
     assert process.wait(timeout=240) == 0
     lines = re.sub(r"\x1b\[[0-9;]*m", "", text.decode()).splitlines()
     families = [line.strip() for line in lines if re.fullmatch(r" ?[a-z0-9-]+ *", line)]  # a name in the first column and nothing beside it
-    assert families[-len(catalog.FAMILIES) :] == list(catalog.FAMILIES)
+    waiting = {card.family for card in catalog.cards() if not catalog.implemented(card.slug)}
+    assert families[-len(waiting) :] == [family for family in catalog.FAMILIES if family in waiting]
     assert families[0] == "baseline"
     assert "choose it when" in lines[0] + lines[1]
     assert all(len(line) <= 140 for line in lines)
