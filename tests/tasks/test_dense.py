@@ -332,6 +332,15 @@ def test_what_is_not_scored_has_no_influence(encoder: Path) -> None:
     assert (of_depth.shift.tolist(), of_depth.scale.tolist()) == ([3.0], [1.0])
 
 
+def test_test_images_that_only_look_like_training_images_are_said(encoder: Path) -> None:
+    part = images(6, 0)
+    darker = (part * 0.9).astype(np.uint8)
+    data = [DenseData.of_arrays([of], masks(part)) for of in (part, np.concatenate([darker[:2], part[2:3], images(3, 9)]))]
+    found = finetune_dense("segmentation", encoder, *data, config=SegmentationConfig(steps=1), seeds=1, baseline=False).leaks
+    assert found[0] == "1 of 6 test images stand in the training images."
+    assert "test images look nearly like one of the training images; the first is number 1." in found[1]
+
+
 def test_settings_and_data_that_do_not_fit_are_refused(encoder: Path) -> None:
     part = images(4, 0)
     data, numbers = DenseData.of_arrays([part], masks(part)), DenseData.of_arrays([part], part[:, :1].astype(np.float32))

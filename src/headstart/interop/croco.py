@@ -218,7 +218,7 @@ def _grid(state: Mapping[str, Tensor], kwargs: dict[str, Any]) -> Grid | None:
 def _sides(kwargs: dict[str, Any]) -> tuple[int, int]:
     """Height and width in pixels; zeros where none are said."""
     sides = kwargs["img_size"] if isinstance(kwargs["img_size"], list | tuple) else (kwargs["img_size"],) * 2
-    return tuple(sides) if len(sides) == 2 and all(isinstance(side, int) for side in sides) else (0, 0)  # type: ignore[return-value]
+    return tuple(sides) if len(sides) == 2 and all(isinstance(side, int) for side in sides) else (0, 0)
 
 
 def to_official(network: CroCoNet | Binocular) -> dict[str, Tensor]:

@@ -16,6 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,6 +37,7 @@ from headstart.tasks.dense_pictures import draw_predictions
 from headstart.tasks.dense_saved import save_dense
 from headstart.tasks.dense_tasks import DenseTask, make_task
 from headstart.tasks.dense_training import measure, train_dense
+from headstart.tasks.image_leaks import leaks_of
 from headstart.tasks.rectified import unrectified
 from headstart.tasks.result import RANDOM, Result
 
@@ -94,10 +96,9 @@ def finetune_dense(
     crop = crop_of(config, network)
     bench = Bench(init, job, config, by_seed, found, *pixel_statistics(init, first), crop, resolve_device(config.device))
     rates = config.learning_rates or (config.learning_rate,)
-    arms, model = run_arms(bench.train, seed_list, rates, job.metric, baseline, report or (lambda line: None), job.higher_is_better)
+    arms, tuned = run_arms(bench.train, seed_list, rates, job.metric, baseline, report or (lambda line: None), job.higher_is_better)
     seen = {content for part in trains for content in part.hashes}
-    shared = sum(content in seen for content in found["test"].hashes)
-    leaks = [f"{shared:,} of {len(found['test']):,} test images stand in the training images."] if shared else []
+    leaks = leaks_of(found["test"].hashes, found["test"].looks, seen, np.concatenate([part.looks for part in trains]), init)
     counts: dict[str, Any] = {"train": len(first), "draws": len(draws)} | {name: len(part) for name, part in found.items()}
     counts |= {"classes": job.classes} if job.classes else {}
     warnings = [
@@ -110,8 +111,8 @@ def finetune_dense(
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "result.json", result.to_json())
-        save_dense(Path(out) / "model", model, job, crop, config)
-        draw_predictions(Path(out), model, job, found["test"], crop, config, bench.device)
+        save_dense(Path(out) / "model", tuned, job, crop, config)
+        draw_predictions(Path(out), tuned, job, found["test"], crop, config, bench.device)
     return result
 
 

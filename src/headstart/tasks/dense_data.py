@@ -20,6 +20,7 @@ from headstart.core.errors import BadInput
 from headstart.core.hardware import memory_total
 from headstart.data.image.config import ImageConfig, Mode
 from headstart.data.image.decode import Form, Unusable, decode_whole, form_of
+from headstart.data.image.looks import look_of
 from headstart.data.image.target_sources import DenseFiles, find_targets
 from headstart.data.image.targets import READERS
 from headstart.data.listing import readable
@@ -65,7 +66,8 @@ class DenseData:
     def __init__(self, samples: Sequence[Sample | None], read: Callable[[int], Sample] | None = None, source: str = "") -> None:
         self._samples, self._read, self.source = list(samples), read, source
         self._room = (memory_total() or 2**33) // MEMORY_SHARE
-        self.hashes: list[bytes] = []
+        self.hashes: list[bytes] = []  # of the first views' pixels
+        self._looks: list[np.ndarray] = []
         self.notes: list[str] = []
         self.statistics = Statistics()
 
@@ -113,6 +115,7 @@ class DenseData:
     def _learn(self, sample: Sample, number: int) -> None:
         found, first = self.statistics, sample.views[0]
         self.hashes.append(hashlib.blake2b(np.ascontiguousarray(first).tobytes(), digest_size=16).digest())
+        self._looks.append(look_of(first))
         if not len(found.image_sum):
             found.image_sum, found.image_squares = np.zeros(len(first)), np.zeros(len(first))
         pixels = first.reshape(len(first), -1).astype(np.float64)
@@ -129,6 +132,11 @@ class DenseData:
             flat = sample.target.reshape(len(sample.target), -1)
             known = flat[:, np.isfinite(flat).all(0)]
             found.values.append(known[:, np.random.default_rng(number).integers(0, known.shape[1], 256)] if known.shape[1] > 256 else known)
+
+    @property
+    def looks(self) -> np.ndarray:
+        """int8 [n, 256], of the first views (`data.image.looks`)."""
+        return np.stack(self._looks)
 
     def image_statistics(self) -> tuple[np.ndarray, np.ndarray]:
         """Mean and deviation of each channel of the first views."""

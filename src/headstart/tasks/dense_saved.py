@@ -153,12 +153,12 @@ def load_dense(folder: str | Path, device: str = "auto") -> SavedDense:
     own = {name: f"encoder.{name}" for name in encoder.state_dict()}
     try:
         if TASKS[task].views == 1:
-            head = make_head(kind, encoder, None, outputs, hooks)  # type: ignore[arg-type]
-            network: OneView | TwoView = OneView(encoder, head, channels, with_confidence)  # type: ignore[arg-type]
+            head = make_head(kind, encoder, None, outputs, hooks)
+            network: OneView | TwoView = OneView(encoder, head, channels, with_confidence)
         else:
             decoder = CrossDecoder(encoder.config.hidden_size, DecoderConfig(**saved["decoder"]), encoder.config.grid, outputs=0)
-            head = make_head(kind, encoder, decoder, outputs, hooks)  # type: ignore[arg-type]
-            network = TwoView(Binocular(encoder, decoder), head, channels, with_confidence)  # type: ignore[arg-type]
+            head = make_head(kind, encoder, decoder, outputs, hooks)
+            network = TwoView(Binocular(encoder, decoder), head, channels, with_confidence)
             weights = folder / WEIGHTS_FILE
             own = {name: f"network.encoder.{name}" for name in encoder.state_dict()}
             own |= {name: f"network.decoder.{name}" for name in decoder.state_dict()}

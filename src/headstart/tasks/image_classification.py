@@ -25,15 +25,14 @@ from torch.nn import functional as F
 from headstart.backbones.kernels import use_fast_kernels
 from headstart.backbones.vit import ViT, layer_scales
 from headstart.core.errors import Diverged, UsageError
-from headstart.core.files import read_json, write_json
+from headstart.core.files import write_json
 from headstart.core.rng import Rng, mix_int
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
 from headstart.engine.device import resolve_device
 from headstart.engine.optim import clip_gradients
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.update import autocast
-from headstart.interop.model_folder import MAX_CONFIG_BYTES
-from headstart.interop.vit import load_vit
+from headstart.interop.vit import load_vit, stated_statistics
 from headstart.tasks.arms import Say, Trained, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData, image_metrics, read_images
@@ -288,13 +287,8 @@ def metric_of(config: ImageFinetuneConfig, data: ImageData) -> str:
 def statistics(folder: Path, train: ImageData) -> tuple[Tensor, Tensor]:
     """float32 [channels] mean and deviation in the values of the images: those that the network was trained with, as its folder says; else those of
     the training images."""
-    path = folder / "preprocessor_config.json"
-    if path.is_file():
-        found = read_json(path, MAX_CONFIG_BYTES)
-        mean, std = found.get("image_mean"), found.get("image_std")
-        if isinstance(mean, list) and isinstance(std, list) and len(mean) == len(std) == train.images.shape[1]:
-            scale = 1.0 / float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 1.0
-            return torch.tensor(mean, dtype=torch.float32) * scale, torch.tensor(std, dtype=torch.float32) * scale
+    if (stated := stated_statistics(folder, train.images.shape[1])) is not None:
+        return stated
     values = train.images.astype(np.float64)
     return torch.tensor(values.mean((0, 2, 3)), dtype=torch.float32), torch.tensor(values.std((0, 2, 3)), dtype=torch.float32)
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.data.image.looks import look_of, stand_near
+from headstart.data.image.pairs import open_pair_store
 from headstart.data.image.store import open_image_store
 from headstart.tasks.image_data import ImageData
 from headstart.tasks.leaks import runs_behind
@@ -24,16 +25,25 @@ def image_leaks(test: ImageData, trains: Sequence[ImageData], model: Path) -> li
         trains: the labelled training images, of every draw.
         model: what the network was read from; what its run was trained on is looked at, where it is known.
     """
-    looks = looks_of(test)
     seen = set().union(*(part.contents() for part in trains))
-    exact = np.array([content in seen for content in test.contents()])
-    near = stand_near(looks, np.concatenate([looks_of(part) for part in trains])) & ~exact
+    return leaks_of(test.contents(), looks_of(test), seen, np.concatenate([looks_of(part) for part in trains]), model)
+
+
+def leaks_of(contents: Sequence[bytes], looks: np.ndarray, seen: set[bytes], seen_looks: np.ndarray, model: Path) -> list[str]:
+    """The same from what is left of the images.
+
+    Args:
+        contents, looks: hashes of the test images' pixels, and int8 [n, 256].
+        seen, seen_looks: those of the training images, int8 [m, 256].
+    """
+    exact = np.array([content in seen for content in contents])
+    near = stand_near(looks, seen_looks) & ~exact
     found = []
     if exact.any():
-        found.append(f"{exact.sum():,} of {len(test):,} test images stand in the training images.")
+        found.append(f"{exact.sum():,} of {len(looks):,} test images stand in the training images.")
     if near.any():
         which = f"the first is number {near.argmax() + 1}"
-        found.append(f"{near.sum():,} of {len(test):,} test images look nearly like one of the training images; {which}.")
+        found.append(f"{near.sum():,} of {len(looks):,} test images look nearly like one of the training images; {which}.")
     for run, info in runs_behind(model):
         for entry in info.get("data", []):
             if entry.get("kind") == "image":
@@ -49,7 +59,7 @@ def pretraining_leaks(looks: np.ndarray, folder: Path, counts: object, where: st
         counts: of the store when the network was trained on it.
     """
     try:
-        store = open_image_store(folder)
+        store = open_pair_store(folder) if (folder / "pairs.json").is_file() else open_image_store(folder)
     except (BadInput, OSError):
         store = None
     if store is None or store.manifest["counts"] != counts or store.looks is None:

@@ -89,9 +89,10 @@ def next_lines(folder: Path) -> list[str]:
     load = f"from transformers import AutoImageProcessor, AutoModel; model = AutoModel.from_pretrained({str(export)!r})"
     if not (export / "config.json").is_file():  # transformers has no such network: groups of bands
         load = f"from headstart.interop.vit import load_vit; model, notes = load_vit({str(export)!r})"
+    task = "stereo" if (export / "croco.safetensors").is_file() else "image-classification"  # what two views teach is for two views
     return [
         f"Load it:   {load}",
-        f"Fine-tune: headstart finetune image-classification --init {shlex.quote(str(folder))} --train TRAIN_FOLDER --test TEST_FOLDER",
+        f"Fine-tune: headstart finetune {task} --init {shlex.quote(str(folder))} --train TRAIN_FOLDER --test TEST_FOLDER",
         f"Look:      headstart sample {shlex.quote(str(folder))}",
     ]
 

@@ -29,6 +29,7 @@ def found(folder: Path, source: str | Path, task: str) -> list[tuple[str, ...]]:
         ("segmentation", [("images/a.jpg", "masks/a.png"), ("images/b/c.jpg", "masks/b/c.png")]),
         ("segmentation", [("train/img/a.png", "train/annotations/a.png")]),
         ("segmentation", [("a.jpg", "a_mask.png"), ("b.png", "b_mask.png")]),
+        ("segmentation", [("a.jpg", "masks/a.png")]),
         ("depth", [("rgb/1.png", "depth/1.png"), ("rgb/2.png", "depth/2.png")]),
         ("dense-regression", [("a.png", "a.npy")]),
         ("dense-regression", [("images/a.tif", "targets/a.tif")]),
@@ -53,6 +54,7 @@ def test_folders_say_what_belongs_together(task: str, records: list[tuple[str, .
 def test_stereo_never_takes_the_next_frame_and_flow_takes_it_first(tmp_path: Path) -> None:
     touch(tmp_path, "image_2/0_10.png", "image_2/0_11.png", "image_3/0_10.png", "disp_occ_0/0_10.png", "flow_occ/0_10.png")
     assert found(tmp_path, tmp_path, "stereo") == [("image_2/0_10.png", "image_3/0_10.png", "disp_occ_0/0_10.png")]
+    assert found(tmp_path, tmp_path, "flow") == [("image_2/0_10.png", "image_2/0_11.png", "flow_occ/0_10.png")]
     (tmp_path / "image_3" / "0_10.png").unlink()
     with pytest.raises(BadInput, match="holds no image with a target for stereo"):
         find_targets(tmp_path, "stereo")
