@@ -2,12 +2,14 @@
 
 python -m benchmarks.trajectories [--batches 16 256] [--rounds 7] [--out benchmarks/results/trajectories-cpu.json]
 
-torchgfn (2.4) pins numpy below 2 and black with its release number; it runs with ours all the same. Keep it apart, for example:
+torchgfn (2.4) pins numpy below 2; it runs with ours all the same. Keep it apart, in a folder of its own:
 
-    pip install --no-deps --target peers torchgfn tensordict torch_geometric linear-attention-transformer dill ...; PYTHONPATH=src:peers python -m ...
+    pip install --no-deps --target peers torchgfn tensordict torch_geometric einops dill linear-attention-transformer ...   (whatever it imports)
+    PYTHONPATH=src:peers python -m benchmarks.trajectories
 
-Both sides are in this process, take turns, and use one thread. Both keep the log-probabilities while they sample, their faster way. Ours computes a
-state that several trajectories are in once (on the 8 x 8 grid that is most of it). Rewards are each library's own for that environment, both cheap.
+Both sides are in this process, take turns, and use one thread. torchgfn keeps the log-probabilities while it samples, its faster way; ours does so
+with 64 trajectories and more. Ours computes a state that several trajectories are in once (on the 8 x 8 grid that is most of it). Rewards are each
+library's own for that environment, both cheap.
 """
 
 from __future__ import annotations

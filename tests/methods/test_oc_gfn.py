@@ -108,12 +108,13 @@ def test_saving_work_changes_no_trajectory(environment: Environment) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("objective", ["tb", "db", "subtb"])
-def test_saving_work_changes_no_loss(objective: str) -> None:
+@pytest.mark.parametrize(("objective", "batch"), [("tb", 8), ("tb", 64), ("db", 8), ("subtb", 64)])
+def test_saving_work_changes_no_loss(objective: str, batch: int) -> None:
     grid = Grid(5)
     losses = {}
     for lazy in (False, True):
-        scratch = Scratch(Scores(grid, by_letters), ScratchConfig(16, objective=objective))  # type: ignore[arg-type]
+        scratch = Scratch(Scores(grid, by_letters), ScratchConfig(16, objective=objective, batch=batch))  # type: ignore[arg-type]
+        assert scratch.on_policy == ((objective, batch) == ("tb", 64))
         first = scratch.advance()  # counts FLOPs, and saves nothing
         if not lazy:
             scratch._cost.clear()

@@ -16,7 +16,7 @@ from headstart.engine.optim import clip_gradients
 from headstart.methods.oc_gfn.adapt import REWARD_FLOOR
 from headstart.methods.oc_gfn.losses import detailed_balance, sub_trajectory_balance, trajectory_balance
 from headstart.methods.oc_gfn.network import mlp
-from headstart.methods.oc_gfn.training import RewardTraining
+from headstart.methods.oc_gfn.training import KEPT_FROM, RewardTraining
 from headstart.methods.oc_gfn.trajectories import INVALID, Trajectories, backward_log_probs, distinct, masked_log_softmax, roll
 
 
@@ -95,8 +95,8 @@ class Scratch(RewardTraining):
         return sub_trajectory_balance(log_f, log_pf, log_pb, log_r, alive, ends, self.config.weight)
 
     @property
-    def on_policy(self) -> bool:  # type: ignore[override]
-        return self.config.objective == "tb"  # the others need the flows of all states too, and score them in one pass
+    def on_policy(self) -> bool:
+        return bool(self.config.objective == "tb" and self.config.batch >= KEPT_FROM)  # the others need the flows of all states too
 
     def learn(self, trajectories: Trajectories, rng: Rng | None, log_pf: Tensor | None = None) -> float:
         loss = self.loss(trajectories, self.scores(trajectories.ends).clamp(min=REWARD_FLOOR).log(), log_pf).mean()

@@ -13,6 +13,8 @@ from headstart.data.environments.environment import Environment
 
 Policy: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(states [batch, state_size], valid actions bool [batch, actions]) -> float32 log-probabilities [batch, actions]."""
+STATES_A_ROW = 64
+"""With more possible states than this for each row, few rows are alike: on bits of 16^10 states looking for them cost a sixth of an update."""
 INVALID = -1e9
 """The logit of an invalid action: its probability is exactly 0 in float32."""
 
@@ -125,8 +127,9 @@ def roll_scored(
 
 
 def distinct(environment: Environment, states: Tensor) -> tuple[Tensor, Tensor] | None:
-    """(int64 [k]: a row of each distinct state, int64 [n]: which of them each of [n, state_size] is); None where states have no number."""
-    if environment.n_states >= 2**62:
+    """(int64 [k]: a row of each distinct state, int64 [n]: which of them each of [n, state_size] is); None where so many states are possible that
+    looking for equal ones costs more than it saves."""
+    if environment.n_states > STATES_A_ROW * len(states):
         return None
     keys, which = torch.unique(environment.keys(states), return_inverse=True)
     return torch.empty_like(keys).scatter_(0, which, torch.arange(len(states), device=states.device)), which

@@ -16,7 +16,7 @@ from headstart.methods.oc_gfn.config import AdaptConfig
 from headstart.methods.oc_gfn.conversion import sampled_policy
 from headstart.methods.oc_gfn.losses import trajectory_balance
 from headstart.methods.oc_gfn.network import ConditionalFlow
-from headstart.methods.oc_gfn.training import RewardTraining
+from headstart.methods.oc_gfn.training import KEPT_FROM, RewardTraining
 from headstart.methods.oc_gfn.trajectories import Policy, Trajectories, backward_log_probs, masked_log_softmax, roll, uniform_policy
 
 LESSONS = 200
@@ -31,8 +31,6 @@ class FullTuning(RewardTraining):
         flow: the pre-trained network; only read.
     """
 
-    on_policy = True
-
     def __init__(self, flow: ConditionalFlow, scores: Scores, config: AdaptConfig, seed: int = 0) -> None:
         super().__init__(scores, config, seed)
         self.network = copy.deepcopy(flow).requires_grad_(True)
@@ -43,6 +41,10 @@ class FullTuning(RewardTraining):
         converted = sampled_policy(self.environment, flow.requires_grad_(False), scores, Rng.at(seed, 0, self.rows[:1]))
         for number in range(LESSONS):
             self._counted("lesson", lambda number=number: self._lesson(converted, number))  # type: ignore[misc]
+
+    @property
+    def on_policy(self) -> bool:
+        return bool(self.config.batch >= KEPT_FROM)
 
     def policy(self, states: Tensor, valid: Tensor) -> Tensor:
         first: nn.Linear = self.network.trunk[0]  # type: ignore[assignment]
