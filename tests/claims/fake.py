@@ -1,6 +1,6 @@
 """A cheap claim, declared as a claim file declares one: real runs of a tiny network, measurements that take no time.
 
-    python -m tests.claims.fake OUT     in a process of its own, to be killed
+    python -m tests.claims.fake OUT N     in a process of its own, which SIGKILL ends before its N-th change of the disk
 
 The "metric" is a number made from the weights, so it depends on every pre-training bit for bit.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import sys
 import time
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from safetensors.numpy import load_file
 
 from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Paper, Scale, Score, Task, Use
+from tests.at import At, watch
 from tests.corpus import write_corpus
 from tests.running import TINY
 
@@ -82,4 +84,5 @@ if __name__ == "__main__":
     from headstart.claims._run import claim
 
     out = Path(sys.argv[1])
+    watch(At((signal.SIGKILL,), "*", int(sys.argv[2])))
     print(json.dumps(claim(CLAIM, "cpu", out=out, device="cpu", results=out / "results")["verdict"]))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -112,34 +112,17 @@ def test_parts_make_the_same_result_as_the_whole(undisturbed: Path, tmp_path: Pa
     assert len((tmp_path / "calls.txt").read_text().splitlines()) == len((undisturbed / "calls.txt").read_text().splitlines())
 
 
-def progress_of(out: Path) -> int:
-    """How much is done: lines of metrics, finished runs and scores."""
-    lines = sum(len(path.read_text().splitlines()) for path in out.glob("runs/*/metrics.jsonl"))
-    scores = (out / "measured.json").read_text().count('"stuck"') if (out / "measured.json").exists() else 0
-    return lines + 5 * scores
-
-
 @pytest.mark.slow
 @pytest.mark.promise("A claim that was killed (SIGKILL) goes on where it was, repeats at most one measurement, and ends with the same result")
 def test_kill_9_again_and_again_gives_the_same_result(undisturbed: Path, tmp_path: Path) -> None:
     out, kills = tmp_path / "out", 0
-    log = (tmp_path / "log").open("ab")
     before_kills: list[set[str]] = []
-    while True:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.claims.fake", str(out)],
-            stdout=log,
-            stderr=log,
-            env=environment() | {"PYTHONPATH": f"{Path(fake.__file__).parents[2] / 'src'}:{Path(fake.__file__).parents[2]}"},
-        )
-        done_before = progress_of(out)
-        while process.poll() is None and progress_of(out) < done_before + 30:
-            time.sleep(0.005)
-        if process.poll() is not None:
-            assert process.returncode == 0, (tmp_path / "log").read_text()[-3000:]
+    while True:  # before the 100th change of the disk, then the 200th, the 400th ...: each time it comes further
+        command = [sys.executable, "-m", "tests.claims.fake", str(out), str(100 * 2**kills)]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+        if done.returncode != -signal.SIGKILL:
+            assert done.returncode == 0, done.stderr[-3000:]
             break
-        process.kill()
-        process.wait()
         kills += 1
         before_kills.append(set(result_in(out, "measured.json")["scores"]) if (out / "measured.json").exists() else set())
     assert kills >= 3

@@ -278,6 +278,9 @@ def test_a_budget_too_small_for_a_trial_says_so_and_names_one_that_is_not(langua
     assert advice.info["arms"] == []
     assert advice.info["commands"]["pretrain"] is None
     assert any("--budget.minutes" in line for line in said if line.startswith("Answer:"))
+    other, said = ask(*language, tmp_path / "out", **{"budget.minutes": 0.03})  # as the answer says: the same folder takes another budget
+    assert said[0].endswith("came to no trial; this is another question (budget: {'minutes': 0.02} -> {'minutes': 0.03}).")
+    assert other.info["budget"]["minutes"] == 0.03
 
 
 # what is refused

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstart.verbs._advise_lines import ranking_lines
-from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM, judge, rounded_up
+from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM, judge, no_trial, rounded_up
 
 SPLITS = np.array([0.01, -0.01, 0.004, -0.006, 0.002])
 
@@ -160,3 +160,12 @@ def test_no_trial_names_what_would_do() -> None:
     assert judged(left_out=(without,))["verdict"]["sentence"] == "No method can be tried on this data (clm: no rows)."
     info: dict[str, Any] = judged(left_out=())
     assert info["ranking"] == []
+
+
+def test_where_several_methods_are_too_many_it_says_so() -> None:
+    candidates = [{"arm": "mlm", "method": "mlm"}, {"arm": "clm", "method": "causal-lm"}]
+    info = {"budget": {"minutes": 6.0, "needed_minutes": 15.2}, "left_out": [], "candidates": candidates}
+    verdict = no_trial(info)
+    assert verdict["sentence"] == "No trial fits into a fifth of 6:00: give --budget.minutes 16 or more."
+    assert verdict["notes"] == ["Fewer methods need fewer minutes: --methods mlm, for example."]
+    assert no_trial(info | {"candidates": candidates[:1]})["notes"] == []

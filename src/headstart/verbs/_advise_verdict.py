@@ -155,8 +155,10 @@ def in_words(minutes: float) -> str:
 
 def no_trial(info: dict[str, Any]) -> dict[str, Any]:
     """The verdict where nothing was tried."""
-    reasons = [entry for entry in info["left_out"] if entry["minutes"] is not None]
+    reasons, notes = [entry for entry in info["left_out"] if entry["minutes"] is not None], []
     if info["candidates"]:
+        if len(info["candidates"]) > 1:
+            notes.append(f"Fewer methods need fewer minutes: --methods {info['candidates'][0]['method']}, for example.")
         needed = info["budget"]["needed_minutes"]
         sentence = f"No trial fits into a fifth of {duration(60 * info['budget']['minutes'])}: give --budget.minutes {rounded_up(needed)} or more."
     elif reasons:
@@ -168,4 +170,4 @@ def no_trial(info: dict[str, Any]) -> dict[str, Any]:
     else:
         why = "; ".join(f"{entry['method']}: {entry['why']}" for entry in info["left_out"])
         sentence = f"No method can be tried on this data ({why})."
-    return {"word": "no trial", "winner": None, "sentence": sentence, "notes": []}
+    return {"word": "no trial", "winner": None, "sentence": sentence, "notes": notes}

@@ -167,9 +167,9 @@ class _Advising:
         asked = plain(dataclasses.replace(self.settings, json=False, debug=False, out=None))
         asked["labels_sha256"] = None if self.settings.labels is None else sha256_file(self.settings.labels)
         if (self.out / "advice.json").exists():
-            self.book.info = read_advice(self.out)
-            self.refuse_changes(asked)
-            self.say(f"{self.out} is done. Nothing to do." if self.info["status"] == "done" else f"Going on with {self.out}.")
+            self.book.info = self.earlier(asked)
+            if self.info:
+                self.say(f"{self.out} is done. Nothing to do." if self.info["status"] == "done" else f"Going on with {self.out}.")
         self.say(_advise_lines.opening_line(asked))
         if not self.info:
             self.book.info = self.looked_at(asked)
@@ -190,12 +190,23 @@ class _Advising:
 
     # --- the steps of `run` -----------------------------------------------------------------------------------------------------------------
 
-    def refuse_changes(self, asked: dict[str, Any]) -> None:
-        before = self.info.get("settings", {})
+    def earlier(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The advice that lies here already; nothing where it was another question and there was no trial: then the prepared data alone is worth
+        keeping, and the person does what the answer said.
+
+        Raises:
+            UsageError: it was another question, and something was measured.
+        """
+        info = read_advice(self.out)
+        before = info.get("settings", {})
         changed = [name for name in asked if before.get(name) != asked[name]]
-        if changed:
-            listed = "; ".join(f"{flag(name)}: {before.get(name)!r} -> {asked[name]!r}" for name in changed)
+        if not changed:
+            return info
+        listed = "; ".join(f"{flag(name)}: {before.get(name)!r} -> {asked[name]!r}" for name in changed)
+        if info["status"] != "done" or any(arm["points"] for arm in info["arms"]):
             raise UsageError(f"{self.out} holds an advice on another question ({listed}).", "Repeat its settings, or choose another --out.")
+        self.say(f"{self.out} came to no trial; this is another question ({listed}).")
+        return {}
 
     def refuse_data(self) -> None:
         """No method can be tried: says what lies there and what is missing."""
