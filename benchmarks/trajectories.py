@@ -8,7 +8,7 @@ torchgfn (2.4) pins numpy below 2; it runs with ours all the same. Keep it apart
     PYTHONPATH=src:peers python -m benchmarks.trajectories
 
 Both sides are in this process, take turns, and use one thread. torchgfn keeps the log-probabilities while it samples, its faster way; ours does so
-with 64 trajectories and more. Ours computes a state that several trajectories are in once (on the 8 x 8 grid that is most of it). Rewards are each
+with 64 trajectories and more. On the grid ours asks the network once for each of the 64 cells, and looks the policy up. Rewards are each
 library's own for that environment, both cheap.
 """
 

@@ -17,7 +17,7 @@ from headstart.data.environments.store import EnvironmentStore
 from headstart.methods.oc_gfn.config import OCGFNConfig
 from headstart.methods.oc_gfn.method import OCGFN
 
-OPTIONS: dict[str, Any] = {**CLAIM.scale("smoke").options, "calls": 100, "early_calls": 20, "updates": 200, "flops_per_call": 4e4}
+OPTIONS: dict[str, Any] = {**CLAIM.scale("smoke").options, "calls": 100, "early_calls": 20, "updates": 200, "flops_per_call": 1e5}
 
 
 @pytest.fixture(scope="module")

@@ -104,6 +104,13 @@ def test_peptides_end_when_asked_or_when_full() -> None:
     assert float(mass) == pytest.approx(1.0, abs=1e-5)
 
 
+def test_every_state_has_its_key() -> None:
+    for environment in (Grid(3), Dna(2)):
+        every = environment.every_state()
+        assert environment.keys(every).tolist() == list(range(environment.n_states))
+        assert environment.valid(every).shape == (environment.n_states, environment.n_actions)
+
+
 def test_encodings_are_one_hot_in_order() -> None:
     assert Grid(3).encode(torch.tensor([[1, 2]])).tolist() == [[0, 1, 0, 0, 0, 1]]
     assert Words("ab", 2).encode(torch.tensor([[1, 2]])).tolist() == [[0, 1, 0, 0, 0, 1]]

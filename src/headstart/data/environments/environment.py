@@ -59,7 +59,8 @@ class Environment(abc.ABC):
 
     @abc.abstractmethod
     def valid(self, states: Tensor) -> Tensor:
-        """bool [..., n_actions]: which actions states allow; at least one each. Of done states the answer is not used, but it must not fail."""
+        """bool [..., n_actions]: which actions states allow; at least one each. It is also asked of done states and of any ints within `sizes`, where
+        the answer is not used."""
 
     @abc.abstractmethod
     def step(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
@@ -137,6 +138,15 @@ class Environment(abc.ABC):
         for place, size in enumerate(self.sizes):
             key = key * size + states[..., place]
         return key
+
+    def every_state(self, device: torch.device | str = "cpu") -> Tensor:
+        """int64 [n_states, state_size]: all values of the ints, in the order of `keys`; some may be no state that can be reached."""
+        key = torch.arange(self.n_states, device=device)
+        ints = []
+        for size in reversed(self.sizes):
+            ints.append(key % size)
+            key = key // size
+        return torch.stack(ints[::-1], -1)
 
     def describe(self) -> dict[str, Any]:
         """What config.json of an export says of it, so that an adapter of another environment is refused."""

@@ -17,7 +17,7 @@ from headstart.methods.oc_gfn.adapt import REWARD_FLOOR
 from headstart.methods.oc_gfn.losses import detailed_balance, sub_trajectory_balance, trajectory_balance
 from headstart.methods.oc_gfn.network import mlp
 from headstart.methods.oc_gfn.training import KEPT_FROM, RewardTraining
-from headstart.methods.oc_gfn.trajectories import INVALID, Trajectories, backward_log_probs, distinct, masked_log_softmax, roll
+from headstart.methods.oc_gfn.trajectories import INVALID, Trajectories, backward_log_probs, is_small, masked_log_softmax, roll
 
 
 @dataclass
@@ -69,13 +69,11 @@ class Scratch(RewardTraining):
         return masked_log_softmax(self.head_pf(self.trunk(self.environment.encode(states))), valid)
 
     def hidden(self, states: Tensor) -> Tensor:
-        """[batch, steps, hidden]: the trunk, of each distinct state once where that is allowed."""
-        flat = states.flatten(0, 1)
-        found = distinct(self.environment, flat) if self._lazy else None
-        if found is None:
-            return self.trunk(self.environment.encode(states))
-        rows, which = found
-        return self.trunk(self.environment.encode(flat[rows]))[which].unflatten(0, states.shape[:2])
+        """[batch, steps, hidden]: the trunk; where there are few states, each is computed once."""
+        environment = self.environment
+        if self._lazy and is_small(environment, states.shape[0] * states.shape[1]):
+            return self.trunk(environment.encode(environment.every_state(states.device)))[environment.keys(states)]
+        return self.trunk(environment.encode(states))
 
     def loss(self, trajectories: Trajectories, log_r: Tensor, log_pf: Tensor | None = None) -> Tensor:
         """float32 [batch]; `log_pf` where it is known from drawing."""
@@ -96,7 +94,8 @@ class Scratch(RewardTraining):
 
     @property
     def on_policy(self) -> bool:
-        return bool(self.config.objective == "tb" and self.config.batch >= KEPT_FROM)  # the others need the flows of all states too
+        small = is_small(self.environment, self.config.batch * self.environment.max_steps)
+        return bool(self.config.objective == "tb" and (small or self.config.batch >= KEPT_FROM))  # the others need the flows of all states too
 
     def learn(self, trajectories: Trajectories, rng: Rng | None, log_pf: Tensor | None = None) -> float:
         loss = self.loss(trajectories, self.scores(trajectories.ends).clamp(min=REWARD_FLOOR).log(), log_pf).mean()

@@ -13,8 +13,6 @@ from headstart.data.environments.environment import Environment
 
 Policy: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """(states [batch, state_size], valid actions bool [batch, actions]) -> float32 log-probabilities [batch, actions]."""
-STATES_A_ROW = 64
-"""With more possible states than this for each row, few rows are alike: on bits of 16^10 states looking for them cost a sixth of an update."""
 INVALID = -1e9
 """The logit of an invalid action: its probability is exactly 0 in float32."""
 
@@ -97,10 +95,14 @@ def roll_scored(
     """As `roll`, and log P_F float32 [batch, max_steps] of the actions under the policy itself, with gradients where they are asked for.
 
     Args:
-        lazy: ask the policy for each distinct state once, and stop when all objects are done: shapes then depend on values, which a CPU does not mind
-            and a CUDA graph does. Only for policies that depend on the state alone.
+        lazy: ask the policy once for every state there is, where these are few, and stop when all objects are done: shapes then depend on values,
+            which a CPU does not mind and a CUDA graph does. Only for policies that depend on the state alone.
     """
     batch, steps, _ = uniform.shape
+    table: Tensor | None = None
+    if lazy and is_small(environment, batch * steps):
+        every = environment.every_state(uniform.device)
+        table = policy(every, environment.valid(every))
     noise = gumbel(uniform)
     explores = isinstance(epsilon, Tensor) or epsilon > 0
     states = environment.start(batch, uniform.device)
@@ -108,7 +110,7 @@ def roll_scored(
     all_states, all_done, all_actions, scored = [states], [done], [], []
     for t in range(steps):
         valid = environment.valid(states)
-        log_probs = policy_of_distinct(environment, policy, states, valid) if lazy else policy(states, valid)
+        log_probs = policy(states, valid) if table is None else table[environment.keys(states)]
         chosen_by = mixed(log_probs.detach(), valid, epsilon) if explores else log_probs.detach()
         actions = (chosen_by + noise[:, t]).argmax(-1)
         after, finished = environment.step(states, actions)
@@ -126,22 +128,9 @@ def roll_scored(
     return Trajectories(torch.stack(all_states + [states] * missing, 1), torch.stack(all_done + [done] * missing, 1), actions), log_pf
 
 
-def distinct(environment: Environment, states: Tensor) -> tuple[Tensor, Tensor] | None:
-    """(int64 [k]: a row of each distinct state, int64 [n]: which of them each of [n, state_size] is); None where so many states are possible that
-    looking for equal ones costs more than it saves."""
-    if environment.n_states > STATES_A_ROW * len(states):
-        return None
-    keys, which = torch.unique(environment.keys(states), return_inverse=True)
-    return torch.empty_like(keys).scatter_(0, which, torch.arange(len(states), device=states.device)), which
-
-
-def policy_of_distinct(environment: Environment, policy: Policy, states: Tensor, valid: Tensor) -> Tensor:
-    """What the policy says of every state, asked for each distinct one once."""
-    found = distinct(environment, states)
-    if found is None:
-        return policy(states, valid)
-    rows, which = found
-    return policy(states[rows], valid[rows])[which]
+def is_small(environment: Environment, states: int) -> bool:
+    """Whether all states there can be are fewer than half of so many: then a network is asked for each of them once."""
+    return 2 * environment.n_states <= states
 
 
 def backward_log_probs(environment: Environment, logits: Tensor | None, states: Tensor, done: Tensor, actions: Tensor) -> Tensor:
