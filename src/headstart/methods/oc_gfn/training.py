@@ -28,8 +28,8 @@ class RewardTraining:
 
     Attributes:
         step: updates on new objects so far.
-        flops: of all updates so far, counted on the first of each kind, every state of every trajectory computed. On a CPU each state is computed once
-            where there are few, and steps after the last end not at all: that is speed, and no part of the count.
+        flops: of all updates so far, counted on the first of each kind, every state of every trajectory computed. On a CPU each state is computed
+            once where there are few, and steps after the last end not at all: that is speed, and no part of the count.
     """
 
     def __init__(self, scores: Scores, config: Any, seed: int) -> None:
