@@ -45,7 +45,9 @@ from tests.corpus import documents, write_corpus, write_jsonl
 from tests.running import METHODS, TIMES, TINY, environment, files, last_step, records, run_info, untimed, weight_files
 
 
-LATE = ("transformers", "torch.distributed.tensor", "torch.distributed.checkpoint", "torch.distributed.fsdp", "scipy", "tyro", "tensorboard", "pyarrow")
+LATE = (
+    "transformers", "torch.distributed.tensor", "torch.distributed.checkpoint", "torch.distributed.fsdp", "scipy", "tyro", "tensorboard", "pyarrow",
+)  # fmt: skip
 
 
 def test_importing_pretrain_brings_torch_and_none_of_what_comes_later() -> None:
