@@ -44,7 +44,6 @@ from headstart.verbs.sample import load_run
 from tests.corpus import documents, write_corpus, write_jsonl
 from tests.running import METHODS, TIMES, TINY, environment, files, last_step, records, run_info, untimed, weight_files
 
-
 LATE = (
     "transformers", "torch.distributed.tensor", "torch.distributed.checkpoint", "torch.distributed.fsdp", "scipy", "tyro", "tensorboard", "pyarrow",
 )  # fmt: skip

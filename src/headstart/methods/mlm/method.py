@@ -144,7 +144,7 @@ class MLM(TextMethod):
 
     @torch.no_grad()
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
-        """The text with each hidden token as [guess|truth]. A person's own [MASK] becomes [guess]; where there is none, tokens are hidden at random."""
+        """The text with each hidden token as [guess|truth]. A person's own [MASK] becomes [guess]; without one, tokens are hidden at random."""
         mask_id = self.special_ids["mask"]
         asked = batch["input_ids"] == mask_id
         if own_text and bool(asked.any()):
