@@ -38,7 +38,7 @@ def test_every_arm_has_as_many_calls_and_who_is_held_equal_as_many_flops(table: 
     found = {arm: adapted(use(tmp_path, arm), table, 1, OPTIONS) for arm in (arm.name for arm in CLAIM.scale("smoke").arms)}
     assert {one["calls"] for one in found.values()} == {100}
     for arm in ("gfn_scratch", "random_init"):
-        assert found[arm]["flops"] == pytest.approx(OPTIONS["flops_per_call"] * 100, rel=0.2)
+        assert 1 <= found[arm]["flops"] / (OPTIONS["flops_per_call"] * 100) < 1.35, "to one update of objects and one of old ones"
     assert found["gfn_scratch_plain"]["flops"] < found["gfn_scratch"]["flops"]
     assert found["random"]["flops"] == found["mcmc"]["flops"] == 0
     assert all(0 <= one["share_early"] <= one["share"] <= 1 for one in found.values())
