@@ -225,7 +225,7 @@ prepare_images([sys.argv[1]], sys.argv[2], ImageConfig(size=16, held_out_share=0
 
 @pytest.mark.slow
 @pytest.mark.promise("A preparation of images that is killed goes on where it was and ends with the same bytes.")
-def test_killed_again_and_again_a_preparation_ends_with_the_same_bytes(tmp_path: Path) -> None:
+def test_killed_at_any_moment_a_preparation_ends_with_the_same_bytes(tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (6000, 24, 24), dtype=np.uint8)
     np.savez(tmp_path / "x.npz", images=images)
     expected = prepared(tmp_path / "x.npz", tmp_path / "whole")
