@@ -38,6 +38,11 @@ def test_work_of_an_earlier_run_does_not_count_for_the_rate() -> None:
     assert Reporter("read", None, "MB").line(time.monotonic()).startswith("read: 0 MB, 0.0 MB/s")
 
 
+def test_before_the_first_item_is_done_no_time_is_promised() -> None:
+    reporter = Reporter("decode", 12, "files")
+    assert reporter.line(reporter.started + 5) == "decode: 0 of 12 files (0 %)"
+
+
 def test_long_times_are_minutes_and_hours() -> None:
     reporter = Reporter("read", 7200, "rows")
     reporter.advance(1)

@@ -59,8 +59,9 @@ class Reporter:
         rate = self.rate(now)
         text = f"{self.what}: {self.done:,.0f}"
         if self.total:
-            left = (self.total - self.done) / max(rate, 1e-9)
-            text += f" of {self.total:,.0f} {self.unit} ({100 * self.done / self.total:.0f} %), {rate:,.1f} {self.unit}/s, {_duration(left)} left"
+            text += f" of {self.total:,.0f} {self.unit} ({100 * self.done / self.total:.0f} %)"
+            if rate > 0:  # before the first item is done nobody knows
+                text += f", {rate:,.1f} {self.unit}/s, {_duration((self.total - self.done) / rate)} left"
         else:
             text += f" {self.unit}, {rate:,.1f} {self.unit}/s"
         return text
