@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -143,6 +143,11 @@ class Method(nn.Module):
         return {}
 
     @classmethod
+    def suggestions_of(cls, init: Path, config: Any, data: Any) -> dict[str, dict[str, Any]]:
+        """What suits it, where nobody says otherwise: group of settings ("method", `data_group`) -> name -> value."""
+        return {}
+
+    @classmethod
     def share_preparation(cls, store: Any, data: Any) -> Any:
         """Data settings that prepare further sources as `store` was (with its tokenizer), so that both can be mixed."""
         return data
@@ -206,11 +211,10 @@ class Method(nn.Module):
     def cut(self) -> None:
         """Called once when FSDP2 has cut the parameters over the processes: buffers that belong to parameters are cut here, as DTensors."""
 
-    @contextmanager
-    def skipped_flops(self, phase: str) -> Iterator[Callable[[], int]]:
+    def skipped_flops(self, phase: str) -> AbstractContextManager[Callable[[], int]]:
         """Surrounds a forward and backward pass whose FLOPs are counted. What it gives says afterwards how many of them were products with weights
         that stay zero in this phase: an ordinary machine executes them, they do not count as training FLOPs."""
-        yield lambda: 0
+        return nullcontext(lambda: 0)
 
     def training_rows(self, parts: Sequence[Any]) -> list[Any]:
         """The rows of each store before they are mixed; what is given back has as many, in the same order, and may say more of each in a batch."""

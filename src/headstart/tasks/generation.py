@@ -321,7 +321,7 @@ def write(decoder: Decoder, data: GenerationData, config: GenerationConfig, devi
                 use_cache=True,
             )
         for i, row in zip(part, found[:, longest:].tolist(), strict=True):
-            outputs[i] = decoder.tokenizer.decode(row[: row.index(decoder.end)] if decoder.end in row else row, skip_special_tokens=True).strip()
+            outputs[i] = str(decoder.tokenizer.decode(row[: row.index(decoder.end)] if decoder.end in row else row, skip_special_tokens=True)).strip()
     return outputs
 
 

@@ -111,7 +111,7 @@ def write_outputs(folder: Path, outputs: Sequence[str], data: GenerationData) ->
 
 def _targets(record: dict[str, Any], name: str, path: Any, number: int) -> list[str]:
     value = record.get(name)
-    targets = value if isinstance(value, list) else [value]
+    targets: list[Any] = value if isinstance(value, list) else [value]
     if not targets or not all(isinstance(target, str) and target.strip() for target in targets):
         fields = ", ".join(list(record)[:8])
         raise BadInput(f"has no text, or an empty one, in '{name}'", f"Its fields are: {fields}.", file=path, record=number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ def bleu(outputs: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     except ImportError:
         raise MissingDependency("sacrebleu", "generation", "BLEU") from None
     most = max(map(len, references))
-    streams = [[of_one[i] if i < len(of_one) else None for of_one in references] for i in range(most)]  # a missing reference is None
+    streams: list[Any] = [[of_one[i] if i < len(of_one) else None for of_one in references] for i in range(most)]  # a missing reference is None
     return float(corpus_bleu(list(outputs), streams, tokenize="13a").score) / 100
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,20 +40,22 @@ def write_report(folder: Path, kept: Mapping[Matrix, Tensor], parameters: Mappin
             for values, part in ((weight[rows], whole[rows]), (weight[rows].T, whole[rows].T)):
                 known.setdefault(digest(values), (name, part))
     for place in sorted({path.parent for path in folder.rglob("*.safetensors")}):
-        masks, entries, elsewhere, zeros_elsewhere = {}, {}, 0, 0
+        masks: dict[str, np.ndarray] = {}
+        entries: dict[str, dict[str, Any]] = {}
+        elsewhere = zeros_elsewhere = 0
         for name, tensor in tensors_of(place):
             if tensor.ndim == 2 and (found := known.get(digest(tensor))) is not None:
-                of, mask = found
-                masks[name] = np.ascontiguousarray(mask)
-                count, zeros = mask.size, int((tensor == 0).sum())
-                entries[name] = {"parameter": of, "shape": list(mask.shape), "kept": int(mask.sum()), "zeros": zeros, "sparsity": zeros / count}
+                of, part = found
+                masks[name] = np.ascontiguousarray(part)
+                zeros = int((tensor == 0).sum())
+                entries[name] = {"parameter": of, "shape": list(part.shape), "kept": int(part.sum()), "zeros": zeros, "sparsity": zeros / part.size}
             else:
                 elsewhere += tensor.size
                 zeros_elsewhere += int((tensor == 0).sum())
         if not masks:
             continue
-        write_masks(place, {name: torch.from_numpy(mask) for name, mask in masks.items()})
-        total, zeros = sum(mask.size for mask in masks.values()), sum(entry["zeros"] for entry in entries.values())
+        write_masks(place, {name: torch.from_numpy(part) for name, part in masks.items()})
+        total, zeros = sum(part.size for part in masks.values()), sum(entry["zeros"] for entry in entries.values())
         write_json(
             place / REPORT,
             {
