@@ -60,17 +60,24 @@ METHOD_BLOCKS: dict[str, Callable[[str], str]] = {
 }
 """What the page of every method has, by the name of its markers."""
 
+
+OF_INTERVENTION = ("card", "settings", "claim")
+"""Those of them that the page of an intervention has, which has no data and no presets of its own."""
+
 OF_PLANNING = ("card", "data", "claim")
 """Those of the page of a way of planning, whose flags are those of its verb."""
 
 
 def blocks() -> Iterator[tuple[str, str, Callable[[], str]]]:
-    """All of them: those above, and those of every method that has code."""
+    """All of them: those above, and those of every method and intervention that has code."""
     yield from BLOCKS
     for slug in methods.with_code():
         page = f"docs/methods/{slug}.md"
         for name, block in METHOD_BLOCKS.items():
             yield page, name, partial(block, slug)
+    for slug in methods.interventions_with_code():
+        for name in OF_INTERVENTION:
+            yield f"docs/methods/{slug}.md", name, partial(METHOD_BLOCKS[name], slug)
     for slug in methods.planning_with_code():
         for name in OF_PLANNING:
             yield f"docs/methods/{slug}.md", name, partial(METHOD_BLOCKS[name], slug)

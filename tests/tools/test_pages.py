@@ -62,7 +62,7 @@ def test_a_page_has_every_block_once() -> None:
 
 def test_every_method_with_code_has_its_page_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    for slug in methods.with_code():
+    for slug in [*methods.with_code(), *methods.interventions_with_code()]:
         assert f"methods/{slug}.md" in navigation
 
 

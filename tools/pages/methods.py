@@ -7,7 +7,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from headstart import catalog, methods
+from headstart import catalog, interventions, methods
 from headstart.catalog import Card
 from headstart.catalog.card import DATA_KINDS
 from headstart.claims._committed import compared_words, difference_words, measures, of_seeds, read_results, shown
@@ -22,6 +22,11 @@ def with_code() -> list[str]:
     """Slugs of the methods that `pretrain` runs, baselines first."""
     slugs = [*catalog.BASELINES, *catalog.CARDS]
     return [slug for slug in slugs if (catalog.implementation(slug) or "").startswith("headstart.methods.")]
+
+
+def interventions_with_code() -> list[str]:
+    """Slugs of the interventions that `pretrain` puts around a method."""
+    return [entry.card.slug for entry in interventions.settings()]
 
 
 def planning_with_code() -> list[str]:
@@ -89,7 +94,10 @@ def shown_value(value: Any) -> str:
 
 
 def settings_block(slug: str) -> str:
-    """The method's own flags."""
+    """The own flags of a method or an intervention."""
+    for entry in interventions.settings():
+        if entry.card.slug == slug:
+            return settings.table(entry.Config, entry.group)
     return settings.table(methods.load(slug).Config, "method")
 
 
@@ -146,7 +154,7 @@ def catalog_table(by_family: dict[str, list[Card]]) -> str:
 
 def entry(card: Card) -> str:
     """One card of the catalog."""
-    if card.slug in [*with_code(), *planning_with_code()]:
+    if card.slug in [*with_code(), *interventions_with_code(), *planning_with_code()]:
         status = f"**Runs.** [Its page]({card.slug}.md); `headstart show {card.slug}`."
     elif module := catalog.implementation(card.slug):
         status = f"**Runs** (`{module}`)."

@@ -15,7 +15,7 @@ class Line:
 
     what: str
     result: str  # name of the JSON
-    must: float
+    must: float  # 0: nothing, there is only an aim
     aim: float
     shown: Callable[[float], str]
     value: Callable[[Mapping[str, Any]], float | None] = lambda result: result["ratio"]
@@ -63,6 +63,11 @@ LINES = (
     Line("CPU: ELECTRA-small, 16 x 128, fp32 on both sides", "step-electra-small-cpu-fp32", 1.8, 2.5, times),
     Line("CPU: the same, precision chosen by ours", "step-electra-small-cpu-auto", 1.8, 4.0, times),
     Line("CPU: GPT-2 124 M, 4 x 256, fp32 on both sides", "step-causal-lm-gpt2-cpu-fp32", 1.2, 1.5, times),
+    Line("CPU: MAE, base at 224, batch 8, fp32 on both sides", "step-mae-base-cpu-fp32", 1.3, 1.3, times),
+    Line("CPU: the same, precision chosen by ours", "step-mae-base-cpu-auto", 1.3, 1.3, times),
+    Line("CPU: DropPos, the same encoder, against MAE's step, fp32 on both sides", "step-droppos-base-cpu-fp32", 1.3, 1.3, times),
+    Line("CPU: the same, precision chosen by ours", "step-droppos-base-cpu-auto", 1.3, 1.3, times),
+    Line("CPU: a student's step of self-distillation, MAE small, fp32, against the official loop", "self_distill-small-cpu", 1.2, 1.5, times),
     Line("GPU: ELECTRA-small, 256 x 128, bf16", "gpu", 3.0, 5.0, times, of_gpu("electra-small", "times_plain")),
     Line("GPU: ELECTRA-base, 256 x 128, bf16", "gpu", 2.2, 2.2, times, of_gpu("electra-base", "times_plain")),
     Line("GPU: ELECTRA-base, against the peer compiled", "gpu", 1.25, 1.25, times, of_gpu("electra-base", "times_compiled")),
@@ -71,6 +76,11 @@ LINES = (
     Line("GPU: GPT-2, against the peer compiled", "gpu", 1.15, 1.15, times, of_gpu("causal-lm-gpt2", "times_compiled")),
     Line("GPU: GPT-2, share of the matrix peak", "gpu", 0.48, 0.55, mfu, of_gpu("causal-lm-gpt2", "mfu")),
     Line("GPU: GPT-2, memory of the plain peer", "gpu", 1.0, 0.5, times, of_gpu("causal-lm-gpt2", "memory_of_plain"), higher_is_better=False),
+    Line("GPU: MAE, base at 224, batch 256, bf16", "gpu", 1.6, 1.6, times, of_gpu("mae-base", "times_plain")),
+    Line("GPU: MAE, against the peer compiled", "gpu", 1.2, 1.2, times, of_gpu("mae-base", "times_compiled")),
+    Line("GPU: MAE, share of the matrix peak", "gpu", 0.0, 0.45, mfu, of_gpu("mae-base", "mfu")),
+    Line("GPU: DropPos, the same encoder, against MAE's step", "gpu", 1.6, 1.6, times, of_gpu("droppos-base", "times_plain")),
+    Line("GPU: DropPos, against the peer compiled", "gpu", 1.2, 1.2, times, of_gpu("droppos-base", "times_compiled")),
     Line("GPU: a tiny model, share of a step on the device", "gpu", 0.85, 0.95, percent, of_gpu("tiny", "device_share")),
     Line("GPU: share of a step that waits for data", "gpu", 0.02, 0.005, percent, of_gpu("loader", "data_wait_share"), higher_is_better=False),
     Line("Store from text: WordPiece, of `encode_batch`'s rate", "tokenization-wordpiece", 0.9, 1.0, times),
@@ -92,6 +102,7 @@ PARTS = (
     ("sampling", "sampling from logits, against Gumbel noise"),
     ("rng", "counter-based draws, against Philox in the same arithmetic"),
     ("loader", "batches, against the fastest of DataLoader and grain"),
+    ("image_loader", "batches of decoded images, against a folder of JPEG files through DataLoader"),
 )
 
 
@@ -112,7 +123,8 @@ def row(line: Line, result: Mapping[str, Any] | None) -> str:
     figure, outcome = ("not measured yet", "") if value is None else (f"**{line.shown(value)}**", judged(line, value))
     command = "" if result is None else f"`{result['command']}`"
     aim = "" if line.aim == line.must else line.shown(line.aim)
-    return f"| {line.what} | {figure} | {line.shown(line.must)} | {aim} | {outcome} | {command} |"
+    must = line.shown(line.must) if line.must else ""
+    return f"| {line.what} | {figure} | {must} | {aim} | {outcome} | {command} |"
 
 
 def table_block() -> str:

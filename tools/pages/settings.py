@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 from typing import Any, get_type_hints
 
+from headstart import interventions
 from headstart.core.config import field_docs, plain, takes
 from headstart.data.image.config import ImageConfig
 from headstart.data.text.config import TextConfig
@@ -77,6 +78,9 @@ def pretrain_block() -> str:
     parts = ["### Common\n\n" + table(PretrainConfig, names=leaves(PretrainConfig))]
     for name, (cls, what) in PRETRAIN_GROUPS.items():
         parts.append(f"### `--{name}.`\n\n{what}\n\n{table(cls, name)}")
+    for entry in interventions.settings():
+        what = f"Around any method: [{entry.card.title}](methods/{entry.card.slug}.md)."
+        parts.append(f"### `--{flag(entry.group)}.`\n\n{what}\n\n{table(entry.Config, entry.group)}")
     return "\n\n".join(parts)
 
 
