@@ -16,12 +16,13 @@ from headstart.core.files import own_file
 MASKS = "masks.safetensors"
 
 
-def read_masks(folder: Path) -> dict[str, Tensor]:
+def read_masks(folder: str | Path) -> dict[str, Tensor]:
     """Name -> mask; empty where the model is dense.
 
     Raises:
         BadInput: the file is damaged, or holds something else.
     """
+    folder = Path(folder)
     if not (folder / MASKS).is_file():
         return {}
     path = own_file(folder, MASKS)
