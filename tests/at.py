@@ -33,6 +33,8 @@ class At:
     signals: tuple[int, ...]
     name: str = "metrics.jsonl"
     count: int = 1
+    event: str = "*"
+    """Of which kind the changes are, as Python's audit events name them: os.rename, for example."""
     run: str = ""
     step: int = 0
     saved: int = 0
@@ -56,7 +58,7 @@ def watch(at: At) -> None:
     def hear(event: str, args: tuple[Any, ...]) -> None:
         nonlocal seen
         path = path_of(event, args)
-        if path is None or seen >= at.count or not fnmatch.fnmatch(path.name, at.name):
+        if path is None or seen >= at.count or not (fnmatch.fnmatch(path.name, at.name) and fnmatch.fnmatch(event, at.event)):
             return
         if at.step and last_step(Path(at.run)) < at.step:
             return

@@ -218,7 +218,7 @@ import sys
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.store import prepare_images
 from tests.at import At, watch
-watch(At((9,), "0*.tmp", int(sys.argv[3])))
+watch(At((9,), "0*.tmp", int(sys.argv[3]), "os.rename"))
 prepare_images([sys.argv[1]], sys.argv[2], ImageConfig(size=16, held_out_share=0.2, workers=2))
 """
 
@@ -231,7 +231,7 @@ def test_killed_at_any_moment_a_preparation_ends_with_the_same_bytes(tmp_path: P
     expected = prepared(tmp_path / "x.npz", tmp_path / "whole")
     command = [sys.executable, "-c", KILLED, str(tmp_path / "x.npz"), str(tmp_path / "store")]
     parts = tmp_path / "store" / ".work" / "parts"
-    for more, there in ((2, 1), (4, 4), (5, 8)):  # killed before it names its second, fourth, fifth part; the parts that are then there
+    for more, there in ((2, 1), (4, 4), (5, 8)):  # killed before it names its second, fourth, fifth part; so many are then there
         assert subprocess.run([*command, str(more)], env=environment(), check=False).returncode == -signal.SIGKILL
         assert len(list(parts.glob("*.safetensors"))) == there
     subprocess.run([*command, "1000"], env=environment(), check=True)

@@ -143,7 +143,7 @@ import sys
 from headstart.data.text.config import TextConfig
 from headstart.data.text.store import prepare_text
 from tests.at import At, watch
-watch(At((9,), "0*.tmp", int(sys.argv[3])))
+watch(At((9,), "0*.tmp", int(sys.argv[3]), "os.rename"))
 prepare_text([sys.argv[1]], sys.argv[2], TextConfig(vocab_size=600, workers=1))
 """
 
@@ -165,7 +165,7 @@ def test_a_killed_preparation_continues_and_gives_the_same_bytes(tmp_path: Path)
     start_and_kill(data, out, 2)
     with pytest.raises(BadInput, match="preparation was interrupted"):
         open_text_store(out)
-    start_and_kill(data, out, 4)
+    start_and_kill(data, out, 3)
     prepare_text([data], out, TextConfig(vocab_size=600, workers=2))
     prepare_text([data], tmp_path / "undisturbed", TextConfig(vocab_size=600, workers=1))
     assert folder_bytes(out) == folder_bytes(tmp_path / "undisturbed")
@@ -195,9 +195,9 @@ def test_a_restart_reuses_the_parts_and_other_settings_do_not(tmp_path: Path) ->
 @pytest.mark.slow
 def test_two_processes_prepare_one_store(tmp_path: Path) -> None:
     data = write_jsonl(tmp_path / "a.jsonl", many_documents(800))
-    command = [sys.executable, "-c", PREPARE, str(data), str(tmp_path / "store")]
-    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [process.communicate(timeout=120)[1] for process in processes]
+    command = [sys.executable, "-c", PREPARE, str(data), str(tmp_path / "store"), "1000"]  # no kill
+    processes = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) for _ in range(2)]
+    outputs = [process.communicate(timeout=240)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0]
     assert sum("waiting for another process that prepares this store" in output for output in outputs) == 1
     open_text_store(tmp_path / "store").verify()
