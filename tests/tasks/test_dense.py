@@ -264,7 +264,7 @@ def test_the_head_reads_four_blocks_where_it_is_asked_to(encoder: Path) -> None:
     assert isinstance(model.network.head, DPTHead)
     assert model(torch.from_numpy(part[:2])).values.shape == (2, 2, 16, 16)
     assert isinstance(build(encoder, task, SegmentationConfig(), torch.zeros(3), torch.ones(3), 0).network.head, LinearHead)
-    with pytest.raises(UsageError, match="halves the grid of 3 x 4 patches"):
+    with pytest.raises(UsageError, match=r"halves the grid of 3 x 4 patches\.\n.*--head linear"):
         finetune_dense("segmentation", encoder, data, data, config=SegmentationConfig(head="dpt", hooks=(0, 0, 1, 1), crop=(12, 16)))
     with pytest.raises(UsageError, match="cannot be cut into patches"):
         finetune_dense("segmentation", encoder, data, data, config=SegmentationConfig(crop=(14, 16)))
