@@ -250,10 +250,13 @@ def test_parts_that_ours_has_not_are_refused(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"a plain vision transformer has not: blocks\.0\.attn\.q_norm\.weight"):
         read_vit(tmp_path / "qk.safetensors")
     save_file(state | {"reg_token": torch.ones(1, 4, 48)}, tmp_path / "registers.safetensors")
-    with pytest.raises(BadInput, match="has 1 others, for example reg_token"):
+    with pytest.raises(BadInput, match=r"has register tokens \(reg_token\)"):
         load_vit(tmp_path / "registers.safetensors", num_heads=3)
+    save_file(state | {"scale_token": torch.ones(1, 4, 48)}, tmp_path / "others.safetensors")
+    with pytest.raises(BadInput, match="has 1 others, for example scale_token"):
+        load_vit(tmp_path / "others.safetensors", num_heads=3)
     with pytest.raises(BadInput, match="how many heads"):
-        load_vit(tmp_path / "registers.safetensors")
+        load_vit(tmp_path / "others.safetensors")
     with pytest.raises(BadInput, match="the network's is"):
         load_encoder(ViT(SMALL.at(mlp_ratio=2.0)), read_vit_of(vit(), tmp_path))
 

@@ -250,6 +250,9 @@ def _refuse_other_networks(state: Mapping[str, Tensor], path: Path) -> None:
         raise BadInput("holds no vision transformer that is known here", mend, file=path)
     if weight.shape[2] != weight.shape[3]:
         raise BadInput(f"has patches of {weight.shape[2]} x {weight.shape[3]} pixels", "Give one with square patches.", file=path)
+    if registers := [name for name in ("register_tokens", "reg_token") if name in state]:
+        what = f"has register tokens ({registers[0]}), without which it computes something else"
+        raise BadInput(what, "Give the same network without them (dinov2_vits14, not dinov2_vits14_reg).", file=path)
     if count_blocks(state, "blocks.") > MAX_LAYERS:
         raise BadInput(f"has more than {MAX_LAYERS:,} blocks", mend, file=path)
     known = {"norm1", "norm2", "attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"}

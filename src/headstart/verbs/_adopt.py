@@ -21,7 +21,7 @@ from headstart.verbs.config import PretrainConfig, flag, preset_config
 
 
 def adopt(config: PretrainConfig, origin: dict[str, str], method: type[Method], init: Path) -> tuple[PretrainConfig, list[str]]:
-    """(settings with those of the model, the dotted names of the settings that it decides).
+    """(settings with those of the model, the dotted names of the settings that come from it).
 
     Raises:
         UsageError: one that was given is another; all are listed.
@@ -43,6 +43,10 @@ def adopt(config: PretrainConfig, origin: dict[str, str], method: type[Method], 
         changed[group] = dataclasses.replace(settings, **true)
     if refused:
         raise UsageError(f"The model in {init} decides what was given otherwise: {'; '.join(refused)}.", "Leave out these settings, or --init.")
+    for group, suggested in method.suggestions_of(init, config.method, config.data_config).items():
+        free = {name: value for name, value in suggested.items() if origin.get(f"{group}.{name}") not in GIVEN}
+        changed[group] = dataclasses.replace(changed[group], **free)
+        found[group] = {**found[group], **free}
     return dataclasses.replace(config, **changed), [f"{group}.{name}" for group, decided in found.items() for name in decided]
 
 

@@ -26,7 +26,7 @@ from headstart.backbones.vit_decoder import Decoder
 from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.data.image.store import ImageStore
-from headstart.engine.image_method import ImageMethod, encoder_shape
+from headstart.engine.image_method import ImageMethod, encoder_shape, sizes_for
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, load_encoder, read_vit, save_vit
 from headstart.methods.droppos.config import SETTINGS, DropPosConfig
@@ -110,6 +110,10 @@ class DropPos(ImageMethod):
     @classmethod
     def settings_of(cls, init: Path, config: DropPosConfig) -> dict[str, Any]:
         return read_vit(init).settings()
+
+    @classmethod
+    def suggestions_of(cls, init: Path, config: Any, data: Any) -> dict[str, dict[str, Any]]:
+        return sizes_for(read_vit(init), data)
 
     # --- one step -----------------------------------------------------------------------------------------------------------------------------
 

@@ -22,7 +22,7 @@ from headstart.backbones.vit_decoder import Decoder
 from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.data.image.store import ImageStore
-from headstart.engine.image_method import ImageMethod, encoder_shape
+from headstart.engine.image_method import ImageMethod, encoder_shape, sizes_for
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, load_encoder, read_vit, save_vit
 from headstart.methods.mae.config import SETTINGS, MAEConfig
@@ -71,6 +71,10 @@ class MAE(ImageMethod):
     @classmethod
     def settings_of(cls, init: Path, config: MAEConfig) -> dict[str, Any]:
         return read_vit(init).settings()
+
+    @classmethod
+    def suggestions_of(cls, init: Path, config: Any, data: Any) -> dict[str, dict[str, Any]]:
+        return sizes_for(read_vit(init), data)
 
     def split(self, rng: Rng) -> Split:
         """Which patches are seen and which are hidden, at random for each image."""

@@ -28,7 +28,7 @@ from headstart.core.files import write_json
 from headstart.core.rng import Rng
 from headstart.data.image.augment import random_resized_crop_flip, resize
 from headstart.data.image.store import ImageStore
-from headstart.engine.image_method import ImageMethod, encoder_shape
+from headstart.engine.image_method import ImageMethod, encoder_shape, sizes_for
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, save_vit
 from headstart.methods.satmaepp.config import SETTINGS, Groups, SatMAEPPConfig, check, group_width, resolve_groups
@@ -43,7 +43,7 @@ from headstart.methods.satmaepp.network import (
     halved,
     join_cells,
 )
-from headstart.methods.satmaepp.weights import BANDS_FILE, load_head, load_into, plain_network, read_bands, read_weights, settings_of
+from headstart.methods.satmaepp.weights import BANDS_FILE, is_grouped, load_head, load_into, plain_network, read_bands, read_weights, settings_of
 from headstart.objectives.patches import check_seen, kept_count, normalise_patches, random_split
 
 logger = logging.getLogger(__name__)
@@ -179,6 +179,11 @@ class SatMAEPP(ImageMethod):
     @classmethod
     def settings_of(cls, init: Path, config: SatMAEPPConfig) -> dict[str, Any]:
         return settings_of(read_weights(init))
+
+    @classmethod
+    def suggestions_of(cls, init: Path, config: SatMAEPPConfig, data: Any) -> dict[str, dict[str, Any]]:
+        found = read_weights(init)
+        return {} if is_grouped(found.state) else sizes_for(found, data)
 
     def start_from(self, found: Weights) -> None:
         """Takes the encoder's weights, and the decoder's and the head's where they fit; says what was adapted."""
