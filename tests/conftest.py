@@ -12,6 +12,13 @@ os.environ["OMP_NUM_THREADS"] = "1"  # tiny models: more threads only wait for e
 from tests.corpus import write_corpus
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The processes of pytest-xdist must collect the same names: one with an object's address differs from process to process."""
+    for item in items:
+        if " at 0x" in item.nodeid:
+            raise pytest.UsageError(f"{item.nodeid}: give its parameters names (ids=...) that are the same in every process.")
+
+
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of text files."""

@@ -88,7 +88,7 @@ def test_epsilon_mixes_in_uniform_valid_actions() -> None:
     assert float(found[0, 2]) == 0.0
 
 
-@pytest.mark.parametrize("environment", [Grid(4), Dna(4), Bits(3, 1)], ids=str)
+@pytest.mark.parametrize("environment", [Grid(4), Dna(4), Bits(3, 1)])
 def test_saving_work_changes_no_trajectory(environment: Environment) -> None:
     """Every state once, and no step after the last end: the same objects, and the same gradients."""
     network = Scratch(Scores(environment, by_letters), ScratchConfig(16))
@@ -233,7 +233,7 @@ def test_numerators_do_not_depend_on_how_states_are_cut() -> None:
 # --- the amortised predictor ---------------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("environment", [Dna(3), Peptides(2), Grid(4), Grid(4, edge_ends=False)], ids=str)
+@pytest.mark.parametrize("environment", [Dna(3), Peptides(2), Grid(4), Grid(4, edge_ends=False)])
 def test_q_is_a_distribution_over_what_can_be_reached_and_draws_from_it(environment: Environment) -> None:
     """Its probabilities sum to 1 over the reachable objects, and its draws have their frequencies."""
     torch.manual_seed(0)
@@ -368,7 +368,7 @@ def test_q_learning_finds_the_best_object() -> None:
     assert environment.to_text(best) == ["GGG"]
 
 
-@pytest.mark.parametrize("environment", [Grid(5), Grid(4, edge_ends=False), Dna(4), Peptides(3)], ids=str)
+@pytest.mark.parametrize("environment", [Grid(5), Grid(4, edge_ends=False), Dna(4), Peptides(3)])
 def test_a_step_never_waits_for_the_device(environment: Environment) -> None:
     """Fake tensors hold no values: an `.item()`, a boolean index or a shape that depends on data would raise. So a CUDA graph can hold the step, the
     building of its own data included."""

@@ -27,7 +27,7 @@ def test_the_built_in_ones_pass_the_check_that_others_must(environment: Environm
     check(environment)
 
 
-@pytest.mark.parametrize("environment", [Grid(4), Grid(3, 3), Grid(4, 2, edge_ends=False), Dna(3), Peptides(2)], ids=str)
+@pytest.mark.parametrize("environment", [Grid(4), Grid(3, 3), Grid(4, 2, edge_ends=False), Dna(3), Peptides(2)])
 def test_can_reach_is_exact(environment: Environment) -> None:
     """Against a walk through everything: what a state reaches is what its successors reach."""
     objects = environment.objects()
@@ -51,7 +51,7 @@ def test_can_reach_is_exact(environment: Environment) -> None:
         assert torch.equal(found, wanted), (states[0].tolist(), done)
 
 
-@pytest.mark.parametrize("environment", [Grid(4), Grid(4, 2, edge_ends=False), Dna(3), Peptides(3)], ids=str)
+@pytest.mark.parametrize("environment", [Grid(4), Grid(4, 2, edge_ends=False), Dna(3), Peptides(3)])
 def test_parents_are_those_that_step_here(environment: Environment) -> None:
     """Every parent's action leads back here, and the number of parents is that of all states that step here."""
     start = environment.start(1)
