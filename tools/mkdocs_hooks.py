@@ -18,7 +18,7 @@ from tools.pages.diagrams import svg  # noqa: E402
 from tools.pages.pointers import POINTER, line_of, pointers  # noqa: E402
 
 MERMAID = re.compile(r"^```mermaid\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-LANGUAGES = {".py": "python", ".sh": "bash"}
+LANGUAGES = {".py": "python", ".sh": "bash", ".yaml": "yaml"}
 
 
 def on_files(files: Files, *, config: Any) -> Files:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tools.pages.results import ROOT
 
-POINTER = re.compile(r"\]\((?:\.\./)*((?:src|examples|tools|tests|benchmarks)/[\w/]+\.(?:py|sh))(?:#([\w.]+))?\)")
+POINTER = re.compile(r"\]\((?:\.\./)*((?:src|examples|tools|tests|benchmarks)/[\w/]+\.(?:py|sh|yaml))(?:#([\w.]+))?\)")
 """Group 1: the file, from the root of the repository. Group 2: the symbol, if one is named."""
 
 

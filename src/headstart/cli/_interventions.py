@@ -57,5 +57,6 @@ def print_interventions(as_json: bool) -> None:
     console = Console()
     console.print(table)
     for slug in found:
-        console.print(f"{slug}: {known[slug].card.title}. {known[slug].card.choose_when[:1].upper()}{known[slug].card.choose_when[1:]}.", highlight=False)
+        card = known[slug].card
+        console.print(f"{slug}: {card.title}. {card.choose_when[:1].upper()}{card.choose_when[1:]}.", highlight=False)
     console.print("`headstart pretrain METHOD FLAGS ...` puts one around a method; several compose.", highlight=False)

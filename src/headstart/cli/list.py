@@ -23,7 +23,7 @@ MESSAGE_WIDTH = 110
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", type=Path, metavar="FOLDER", help="say what lies in this folder and list the methods that fit")
     parser.add_argument("--all", action="store_true", help="also the methods that have a card only: described, not yet written")
-    parser.add_argument("--interventions", action="store_true", help="what composes with any method, its flags, and with which method it has no sense")
+    parser.add_argument("--interventions", action="store_true", help="what composes with any method, its flags, and where it has no sense")
     parser.add_argument("--json", action="store_true", help="print JSON: every card whole")
 
 

@@ -27,7 +27,6 @@ from headstart.engine.method import Batch, Context, Method
 from headstart.engine.pictures import Drawing
 from headstart.interop.vit import Weights
 
-
 USUAL_SIZE = 224
 """Pixels a side that networks were trained on for most of their training; DINOv2 saw 518 at its end."""
 
@@ -56,8 +55,8 @@ def encoder_shape(sizes: EncoderSizes, channels: int, **more: Any) -> ViTConfig:
 
 
 def sizes_for(found: Weights, data: ImageConfig) -> dict[str, dict[str, Any]]:
-    """`suggestions_of` weights from elsewhere: images as large as those that they saw, but no larger than `USUAL_SIZE`, and stored so. At the size of a
-    small preset a network with patches of 16 would see four of them."""
+    """`suggestions_of` weights from elsewhere: images as large as those that they saw, but no larger than `USUAL_SIZE`, and stored so. At the size
+    of a small preset a network with patches of 16 would see four of them."""
     if found.grid is None or found.grid[0] != found.grid[1]:
         return {}
     size = min(found.grid[0], max(1, USUAL_SIZE // found.patch_size)) * found.patch_size
