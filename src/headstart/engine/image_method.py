@@ -16,8 +16,8 @@ from headstart.backbones.vit_blocks import Block
 from headstart.core.errors import BadInput
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Content
 from headstart.data.image.describe import as_colours
+from headstart.data.image.form import Content
 from headstart.data.image.head import decode_records, write_first_images
 from headstart.data.image.prepare import input_differences
 from headstart.data.image.rows import ImageRows

@@ -19,7 +19,8 @@ import numpy as np
 from headstart.core.errors import BadInput
 from headstart.core.hardware import memory_total
 from headstart.data.image.config import ImageConfig, Mode
-from headstart.data.image.decode import Form, Unusable, decode_whole, form_of
+from headstart.data.image.decode import decode_whole, form_of
+from headstart.data.image.form import Form, Unusable
 from headstart.data.image.looks import look_of
 from headstart.data.image.target_sources import DenseFiles, find_targets
 from headstart.data.image.targets import READERS

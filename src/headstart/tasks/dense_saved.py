@@ -27,7 +27,8 @@ from headstart.core.config import checked
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Content, Unusable, decode_whole, form_of
+from headstart.data.image.decode import decode_whole, form_of
+from headstart.data.image.form import Content, Unusable
 from headstart.engine.device import resolve_device
 from headstart.engine.update import autocast
 from headstart.interop.croco import WEIGHTS_FILE, from_official, save_croco

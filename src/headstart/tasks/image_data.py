@@ -12,7 +12,8 @@ import torch
 
 from headstart.core.errors import BadInput
 from headstart.data.image.config import ImageConfig, Mode
-from headstart.data.image.decode import Content, Form, Unusable, form_of
+from headstart.data.image.decode import form_of
+from headstart.data.image.form import Content, Form, Unusable
 from headstart.data.image.head import decode_records, read_labelled
 from headstart.objectives.ranking import auc
 

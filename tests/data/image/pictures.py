@@ -10,7 +10,8 @@ import numpy as np
 from PIL import Image
 
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Content, Decoded, decode, form_of
+from headstart.data.image.decode import Decoded, decode, form_of
+from headstart.data.image.form import Content
 
 
 def smooth(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Form, Unusable, decode, form_of
+from headstart.data.image.decode import decode, form_of
+from headstart.data.image.form import Form, Unusable
 from tests.data.image.pictures import decoded, encoded, npy, smooth, tiff
 
 RGB = smooth(12, 12)

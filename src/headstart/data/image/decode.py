@@ -1,5 +1,4 @@
-"""One image: bytes or an array -> [channels, size, size], the same for every image of a store. Bytes are foreign: what they state is checked before
-memory is taken, and what a decoder raises becomes `Unusable`.
+"""One image: bytes or an array -> [channels, size, size], the same for every image of a store. `opening` reads the bytes.
 
 What is done without a word, because it loses nothing that can be seen: EXIF orientation is applied, palettes and CMYK become colours, transparency is
 laid over white, a grey image in a colour store gets three equal channels. Colour profiles are not applied. 16-bit greys stay 16-bit; Pillow reads
@@ -8,94 +7,18 @@ laid over white, a grey image in a colour store gets three equal channels. Colou
 
 from __future__ import annotations
 
-import io
-import logging
 import math
-from dataclasses import asdict, dataclass, replace
-from functools import cache
-from typing import Any, TypeAlias
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from headstart.core.errors import MissingDependency
-from headstart.core.hardware import memory_total
-from headstart.core.machine import refuse_limits
-from headstart.data.arrays import HEADER_ERRORS
-from headstart.data.image.config import Fit, ImageConfig, Layout
+from headstart.data.image.config import ImageConfig
+from headstart.data.image.form import Content, Form, Unusable
+from headstart.data.image.opening import Image, holds, open_content, refuse_size
 
-try:
-    from PIL import Image, ImageOps, UnidentifiedImageError
-except ImportError:  # named in `require_libraries`
-    Image = ImageOps = None  # type: ignore[assignment]
-    UnidentifiedImageError = OSError  # type: ignore[assignment,misc]
-
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
-"""Pillow's names of what is opened. Others (PostScript runs a program) are not."""
-DTYPES = ("uint8", "uint16", "float32")
-TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-MAKE_SMALLER = "Make it smaller, or raise --image.max-megapixels."
-NPY_MAGIC = b"\x93NUMPY"
-GDAL_NODATA = 42113
-"""The tag in which a GeoTIFF says what pixels without data hold."""
 WHOLE = 2**20
 """A size that no image has: none is decoded smaller than it is."""
-
-Content: TypeAlias = bytes | np.ndarray
-
-
-class Unusable(Exception):
-    """An image that cannot be used: what is wrong, and how to mend it."""
-
-    def __init__(self, what: str, mend: str) -> None:
-        super().__init__(what)
-        self.what, self.mend = what, mend
-
-
-@dataclass(frozen=True)
-class Form:
-    """What every image of a store is, and how one becomes it.
-
-    Attributes:
-        channels, size, dtype: of the result, [channels, size, size].
-        colour: "rgb", "grey" or "bands".
-        converts: colour images may become grey, because a person asked for grey.
-        fit, bands, layout, first_frame, max_pixels, nodata: see `ImageConfig`.
-    """
-
-    channels: int
-    size: int
-    dtype: str
-    colour: str
-    converts: bool
-    fit: Fit
-    bands: tuple[int, ...]
-    layout: Layout
-    first_frame: bool
-    max_pixels: int
-    nodata: str | None = None
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return self.channels, self.size, self.size
-
-    @property
-    def nbytes(self) -> int:
-        """Of one image."""
-        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"bands": list(self.bands)}
-
-    @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Form:
-        """Raises ValueError or TypeError where the fields are not those of a form: they may come from a stranger."""
-        form = cls(**(fields | {"bands": tuple(fields["bands"])}))
-        numbers = (form.channels, form.size, form.max_pixels, *form.bands)
-        if not all(isinstance(number, int) and 0 < number < 2**31 for number in numbers) or form.dtype not in DTYPES:
-            raise ValueError("no form of images")
-        if form.colour not in ("rgb", "grey", "bands") or form.fit not in ("crop", "squash", "pad"):
-            raise ValueError("no form of images")
-        return form
 
 
 @dataclass
@@ -114,12 +37,6 @@ class Decoded:
     missing: float = 0.0
 
 
-def require_libraries() -> None:
-    """Raises MissingDependency without Pillow."""
-    if Image is None:
-        raise MissingDependency("pillow", "image", "Reading images")
-
-
 def form_of(content: Content, config: ImageConfig) -> Form:
     """The form that the first image of a store gives it.
 
@@ -128,7 +45,7 @@ def form_of(content: Content, config: ImageConfig) -> Form:
     """
     form = _of_config(config)
     wants_bands = config.mode == "bands" or bool(config.bands)
-    opened = _opened(content, replace(form, colour="bands" if wants_bands else "rgb"))
+    opened = open_content(content, replace(form, colour="bands" if wants_bands else "rgb"))
     planes = _planes(opened, form)
     colour = "bands" if wants_bands else config.mode
     if colour == "auto":
@@ -164,7 +81,7 @@ def decode(content: Content, form: Form) -> Decoded:
         Unusable: it cannot be read, or does not fit the form.
         MachineError: this process has no memory or no file descriptors left.
     """
-    opened = _opened(content, form)
+    opened = open_content(content, form)
     if isinstance(opened, np.ndarray):
         height, width = opened.shape[1:]
     else:
@@ -184,7 +101,7 @@ def whole_planes(content: Content, config: ImageConfig) -> np.ndarray:
         as `decode`.
     """
     form = _of_config(config)
-    return _as_planes(_opened(content, replace(form, size=WHOLE, colour="bands" if config.mode == "bands" or config.bands else "rgb")))
+    return _as_planes(open_content(content, replace(form, size=WHOLE, colour="bands" if config.mode == "bands" or config.bands else "rgb")))
 
 
 def decode_whole(content: Content, form: Form) -> np.ndarray:
@@ -194,173 +111,12 @@ def decode_whole(content: Content, form: Form) -> np.ndarray:
         as `decode`.
     """
     form = replace(form, size=WHOLE)
-    opened = _opened(content, form)
+    opened = open_content(content, form)
     if isinstance(opened, np.ndarray) or opened.mode in ("I;16", "F") or form.bands:
         return np.ascontiguousarray(_coloured(_planes(opened, form), form))
     _refuse_dtype(np.dtype(np.uint8), form)
     pixels = np.asarray(_as_colours(opened, form))
     return np.ascontiguousarray(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1))
-
-
-# --- opening ------------------------------------------------------------------------------------------------------------------------------------
-
-
-def _opened(content: Content, form: Form) -> Any:
-    """A picture of Pillow of mode L, RGB, I;16 or F, upright; or an array [channels, height, width].
-
-    Raises Unusable.
-    """
-    if isinstance(content, np.ndarray):
-        return _channels_first(content, form)
-    if not content:
-        raise Unusable("is empty.", "Remove it, or copy it again if the copy was cut off.")
-    try:
-        if content[:6] == NPY_MAGIC:
-            return _channels_first(_npy(content), form)
-        if content[:4] in TIFF_MAGIC and (planes := _tiff(content, form)) is not None:
-            return planes
-        return _picture(content, form)
-    except (Unusable, MissingDependency):
-        raise
-    except Image.DecompressionBombError as error:  # Pillow's own limit, twice ours
-        raise Unusable(f"has more than {form.max_pixels / 1e6:g} million pixels.", MAKE_SMALLER) from error
-    except UnidentifiedImageError as error:  # its text names an address in memory
-        raise Unusable("is no image of a kind that is read.", "Convert it, for example to PNG, or remove it.") from error
-    except Exception as error:  # a decoder of foreign bytes may raise anything
-        refuse_limits(error, "an image")
-        raise Unusable(f"is no image, damaged, or cut off ({_first_line(error)}).", "Copy or export it again, or remove it.") from error
-
-
-@cache
-def formats() -> tuple[str, ...]:
-    """Those of `FORMATS` that this Pillow was built with."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)
-
-
-def _picture(content: bytes, form: Form) -> Any:
-    picture = Image.open(io.BytesIO(content), formats=formats())
-    width, height = picture.size
-    _refuse_size(height, width, 4, 1, form)
-    if picture.format not in ("MPO", "TIFF") and getattr(picture, "is_animated", False):  # an MPO's other pictures are previews of its first
-        _refuse_pages("several pictures (an animation)", form)
-    if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
-        picture.draft(picture.mode, (2 * form.size, 2 * form.size))  # a large photograph is decoded at a half, quarter or eighth: still twice `size`
-    picture.load()
-    ImageOps.exif_transpose(picture, in_place=True)
-    return _flat(picture)
-
-
-def _flat(picture: Any) -> Any:
-    """The picture in mode L, RGB, I;16 or F: palettes looked up, transparency laid over white."""
-    mode = picture.mode
-    if mode.startswith("I;16"):
-        return picture if mode == "I;16" else Image.fromarray(np.asarray(picture).astype(np.uint16))
-    if mode == "I":
-        values = np.asarray(picture)
-        if values.min() < 0 or values.max() > 65535:
-            raise Unusable(f"holds values from {values.min()} to {values.max()}.", "Store it as 8-bit, 16-bit or 32-bit float.")
-        return Image.fromarray(values.astype(np.uint16))
-    if mode in ("L", "RGB", "F"):
-        if "transparency" not in picture.info or mode == "F":
-            return picture
-        mode = picture.mode + "A"
-    if mode == "1":
-        return picture.convert("L")
-    if mode in ("LA", "La", "RGBA", "RGBa", "PA", "LAA") or (mode == "P" and "transparency" in picture.info):
-        grey = mode in ("LA", "La")
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        flat = Image.alpha_composite(white, picture).convert("RGB")
-        return flat.getchannel(0) if grey else flat
-    if mode in ("P", "CMYK", "YCbCr", "HSV", "RGBX"):
-        return picture.convert("RGB")
-    raise Unusable(f"has the colour mode {mode}, which is not read.", "Convert it to RGB or grey.")
-
-
-def _npy(content: bytes) -> np.ndarray:
-    stream = io.BytesIO(content)
-    try:
-        shape, fortran, dtype = read_header(stream)
-    except HEADER_ERRORS as error:
-        raise Unusable(f"is no .npy file that is read ({_first_line(error)}).", "Write it with numpy.save.") from error
-    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
-        raise Unusable("is cut off, or holds Python objects.", "Write it again with numpy.save.")
-    flat = np.frombuffer(content, dtype, offset=stream.tell())
-    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
-
-
-def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """(shape, Fortran order, type) of a .npy file, whose `stream` then stands at its values. Raises one of `HEADER_ERRORS`."""
-    version = np.lib.format.read_magic(stream)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(stream)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(stream)
-    raise ValueError(f"format version {version}")
-
-
-def _tiff(content: bytes, form: Form) -> np.ndarray | None:
-    """[bands, height, width] of a TIFF; None for an ordinary picture, which Pillow reads: palette, CMYK, YCbCr, 1-bit, and 8-bit grey or colour."""
-    try:
-        import tifffile
-    except ImportError:
-        raise MissingDependency("tifffile", "image", "Reading TIFF") from None
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what it also raises
-    with tifffile.TiffFile(io.BytesIO(content)) as file:
-        page = file.pages.first
-        samples, extra = int(page.samplesperpixel), [int(kind) for kind in page.extrasamples]
-        pages = sum(not int(getattr(other, "subfiletype", 0) or 0) & 5 for other in file.pages)  # neither a smaller copy nor a mask
-        channel_pages = pages > 1 and file.series[0].axes == "CYX"  # a page a channel
-        if pages > 1 and not channel_pages:
-            _refuse_pages(f"{pages} pages", form)
-        if int(page.photometric) in (3, 5, 6, 8) or page.bitspersample == 1:  # palette, CMYK, YCbCr, Lab
-            return None
-        is_picture = page.dtype == np.uint8 and not channel_pages and (samples in (1, 3) or (samples in (2, 4) and extra in ([1], [2])))
-        if is_picture and form.colour != "bands":
-            return None
-        if page.dtype is None:
-            raise Unusable(f"has {page.bitspersample} bits a sample, which is not read.", "Store it as 8-bit, 16-bit or 32-bit float.")
-        if page.imagedepth != 1:
-            raise Unusable("is a volume.", "Write its slices to files of their own.")
-        _refuse_size(page.imagelength, page.imagewidth, pages if channel_pages else samples, page.dtype.itemsize, form)
-        array = np.asarray(file.series[0].asarray() if channel_pages else page.asarray())
-        stated = page.tags.get(GDAL_NODATA)
-    if array.ndim == 3 and int(page.planarconfig) == 1 and not channel_pages:
-        array = array.transpose(2, 0, 1)  # written pixel by pixel; band by band it is [bands, height, width] already
-    planes = array if array.ndim == 3 else array[None]
-    if form.nodata is None and stated is not None and (gaps := _equal(planes, str(stated.value))).any():
-        return np.ma.masked_array(planes, gaps)
-    return planes
-
-
-def _equal(planes: np.ndarray, nodata: str) -> np.ndarray:
-    """bool: where the bands hold this number; nowhere where it is none."""
-    try:
-        value = float(nodata.strip("\0 "))
-    except ValueError:
-        return np.zeros(planes.shape, bool)
-    if planes.dtype.kind != "f":
-        return planes == value
-    with np.errstate(over="ignore"):
-        return np.isnan(planes) if math.isnan(value) else planes == planes.dtype.type(value)  # a file of float32 may write it with more digits
-
-
-def _refuse_pages(what: str, form: Form) -> None:
-    if not form.first_frame:
-        raise Unusable(f"holds {what}.", "Write each to a file of its own, or take the first: --image.animated first.")
-
-
-def _refuse_size(height: int, width: int, bands: int, itemsize: int, form: Form) -> None:
-    if height < 1 or width < 1:
-        raise Unusable(f"is {width} x {height} pixels.", "Remove it.")
-    if height * width > form.max_pixels:
-        raise Unusable(
-            f"is {width:,} x {height:,}, more than {form.max_pixels / 1e6:g} million pixels.", MAKE_SMALLER
-        )
-    room = (memory_total() or 2**33) // 10
-    if height * width * bands * itemsize > room:
-        raise Unusable(f"would take {height * width * bands * itemsize / 1e6:,.0f} MB of memory.", "Cut it into smaller images.")
 
 
 # --- channels -----------------------------------------------------------------------------------------------------------------------------------
@@ -374,7 +130,7 @@ def _planes(opened: Any, form: Form) -> np.ndarray:
 def _planes_and_gaps(opened: Any, form: Form) -> tuple[np.ndarray, float]:
     """The same, and the share of the pixels that had no data."""
     planes = _as_planes(opened)
-    _refuse_size(planes.shape[1], planes.shape[2], len(planes), planes.dtype.itemsize, form)
+    refuse_size(planes.shape[1], planes.shape[2], len(planes), planes.dtype.itemsize, form)
     if len(planes) == 0:
         raise Unusable("has no band.", "Remove it.")
     if form.bands:
@@ -413,7 +169,7 @@ def _filled(planes: np.ndarray, nodata: str | None) -> tuple[np.ndarray, float]:
     gaps = np.ma.getmaskarray(planes)
     planes = np.ma.getdata(planes)
     if nodata is not None:
-        gaps = _equal(planes, nodata)
+        gaps = holds(planes, nodata)
         if not math.isnan(float(nodata)):
             gaps = np.broadcast_to(gaps.all(0), planes.shape)
     if not gaps.any():
@@ -428,20 +184,6 @@ def _filled(planes: np.ndarray, nodata: str | None) -> tuple[np.ndarray, float]:
 
 def counted(bands: int) -> str:
     return "1 band" if bands == 1 else f"{bands} bands"
-
-
-def _channels_first(array: np.ndarray, form: Form) -> np.ndarray:
-    if array.ndim == 2:
-        return array[None]
-    if array.ndim != 3:
-        raise Unusable(f"is an array of {array.ndim} axes.", "An image has two (height, width), or three with its channels.")
-    layout = form.layout
-    if layout == "auto":
-        if array.shape[0] == array.shape[2]:
-            mend = "Say it: --image.layout channels-first or channels-last."
-            raise Unusable(f"is an array of {array.shape}: its channels may be first or last.", mend)
-        layout = "channels-first" if array.shape[0] < array.shape[2] else "channels-last"
-    return array if layout == "channels-first" else array.transpose(2, 0, 1)
 
 
 def _coloured(planes: np.ndarray, form: Form) -> np.ndarray:
@@ -520,7 +262,3 @@ def _fitted_planes(planes: np.ndarray, form: Form) -> np.ndarray:
             resized = np.rint(resized).clip(0, 65535)
         target[top : top + new[1], left : left + new[0]] = resized
     return result
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

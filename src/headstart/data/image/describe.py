@@ -12,7 +12,8 @@ from PIL import Image
 
 from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write
-from headstart.data.image.decode import Content, decode
+from headstart.data.image.decode import decode
+from headstart.data.image.form import Content
 from headstart.data.image.store import ImageStore, open_image_store
 from headstart.data.permute import draw
 

@@ -13,7 +13,8 @@ import numpy as np
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Content, Form, Unusable, decode
+from headstart.data.image.decode import decode
+from headstart.data.image.form import Content, Form, Unusable
 from headstart.data.image.prepare import in_class_order
 from headstart.data.image.read import Fault, Record, bad_input, read_picture, records
 from headstart.data.image.sources import InputFile, find_images

@@ -22,8 +22,8 @@ import numpy as np
 from headstart.core.errors import BadInput, OtherStore
 from headstart.core.files import atomic_write, locked, read_json, sha256_file, write_json
 from headstart.data.arrays import map_array
-from headstart.data.image.decode import require_libraries
 from headstart.data.image.head import write_first_images
+from headstart.data.image.opening import require_libraries
 from headstart.data.image.pair_config import PairConfig
 from headstart.data.image.pair_sources import Pairs, find_pairs
 from headstart.data.image.prepare import OF_PAIRS, input_differences, prepare_inputs

@@ -30,8 +30,10 @@ from headstart.core.hardware import cores
 from headstart.core.machine import writing
 from headstart.core.progress import Reporter
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Content, Form, Unusable, decode, form_of, require_libraries
+from headstart.data.image.decode import decode, form_of
+from headstart.data.image.form import Content, Form, Unusable
 from headstart.data.image.looks import look_of, near_copies
+from headstart.data.image.opening import require_libraries
 from headstart.data.image.parts import PARTS_VERSION, GrowingArray, Part, PartArrays, read_part, write_part
 from headstart.data.image.read import Fault, Record, bad_input, read_picture, records
 from headstart.data.image.sources import InputFile, Inputs, find_images

@@ -28,7 +28,9 @@ from headstart.data import parquet
 from headstart.data.arrays import HEADER_ERRORS
 from headstart.data.compressed import refuse_bomb
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Content, Unusable, read_header, whole_planes
+from headstart.data.image.decode import whole_planes
+from headstart.data.image.form import Content, Unusable
+from headstart.data.image.opening import read_header
 from headstart.data.image.sources import KINDS, InputFile
 
 AGAIN = "Copy or download the file again."

@@ -31,7 +31,8 @@ from headstart.core.files import own_file, read_json, sha256_file
 from headstart.core.hardware import cores
 from headstart.data.arrays import map_array
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import Form, Unusable, decode
+from headstart.data.image.decode import decode
+from headstart.data.image.form import Form, Unusable
 
 KIND = "image"
 FORMAT_VERSION = 1

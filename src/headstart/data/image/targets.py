@@ -24,8 +24,8 @@ from headstart.core.errors import BadInput, MissingDependency
 from headstart.core.files import read_bounded
 from headstart.core.machine import refuse_limits
 from headstart.data.arrays import HEADER_ERRORS
-from headstart.data.image.decode import read_header
 from headstart.data.image.matching_files import MAX_BYTES, checked_disparity, read_disparity, read_flow, read_pfm
+from headstart.data.image.opening import read_header
 from headstart.data.listing import readable
 
 MAX_PIXELS = 178_000_000

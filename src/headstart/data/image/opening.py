@@ -1,0 +1,214 @@
+"""The bytes of an image file, or an array -> a picture of Pillow, or planes. Bytes are foreign: what they state is checked before memory is taken,
+and what a decoder raises becomes `Unusable`."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from headstart.core.errors import MissingDependency
+from headstart.core.hardware import memory_total
+from headstart.core.machine import refuse_limits
+from headstart.data.arrays import HEADER_ERRORS
+from headstart.data.image.form import Content, Form, Unusable
+
+try:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+except ImportError:  # named in `require_libraries`
+    Image = ImageOps = None  # type: ignore[assignment]
+    UnidentifiedImageError = OSError  # type: ignore[assignment,misc]
+
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names of what is opened. Others (PostScript runs a program) are not."""
+TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+MAKE_SMALLER = "Make it smaller, or raise --image.max-megapixels."
+NPY_MAGIC = b"\x93NUMPY"
+GDAL_NODATA = 42113
+"""The tag in which a GeoTIFF says what pixels without data hold."""
+
+
+def require_libraries() -> None:
+    """Raises MissingDependency without Pillow."""
+    if Image is None:
+        raise MissingDependency("pillow", "image", "Reading images")
+
+
+def open_content(content: Content, form: Form) -> Any:
+    """A picture of Pillow of mode L, RGB, I;16 or F, upright; or an array [channels, height, width].
+
+    Raises Unusable.
+    """
+    if isinstance(content, np.ndarray):
+        return _channels_first(content, form)
+    if not content:
+        raise Unusable("is empty.", "Remove it, or copy it again if the copy was cut off.")
+    try:
+        if content[:6] == NPY_MAGIC:
+            return _channels_first(_npy(content), form)
+        if content[:4] in TIFF_MAGIC and (planes := _tiff(content, form)) is not None:
+            return planes
+        return _picture(content, form)
+    except (Unusable, MissingDependency):
+        raise
+    except Image.DecompressionBombError as error:  # Pillow's own limit, twice ours
+        raise Unusable(f"has more than {form.max_pixels / 1e6:g} million pixels.", MAKE_SMALLER) from error
+    except UnidentifiedImageError as error:  # its text names an address in memory
+        raise Unusable("is no image of a kind that is read.", "Convert it, for example to PNG, or remove it.") from error
+    except Exception as error:  # a decoder of foreign bytes may raise anything
+        refuse_limits(error, "an image")
+        raise Unusable(f"is no image, damaged, or cut off ({_first_line(error)}).", "Copy or export it again, or remove it.") from error
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Those of `FORMATS` that this Pillow was built with."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _picture(content: bytes, form: Form) -> Any:
+    picture = Image.open(io.BytesIO(content), formats=formats())
+    width, height = picture.size
+    refuse_size(height, width, 4, 1, form)
+    if picture.format not in ("MPO", "TIFF") and getattr(picture, "is_animated", False):  # an MPO's other pictures are previews of its first
+        _refuse_pages("several pictures (an animation)", form)
+    if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
+        picture.draft(picture.mode, (2 * form.size, 2 * form.size))  # a large photograph is decoded at a half, quarter or eighth: still twice `size`
+    picture.load()
+    ImageOps.exif_transpose(picture, in_place=True)
+    return _flat(picture)
+
+
+def _flat(picture: Any) -> Any:
+    """The picture in mode L, RGB, I;16 or F: palettes looked up, transparency laid over white."""
+    mode = picture.mode
+    if mode.startswith("I;16"):
+        return picture if mode == "I;16" else Image.fromarray(np.asarray(picture).astype(np.uint16))
+    if mode == "I":
+        values = np.asarray(picture)
+        if values.min() < 0 or values.max() > 65535:
+            raise Unusable(f"holds values from {values.min()} to {values.max()}.", "Store it as 8-bit, 16-bit or 32-bit float.")
+        return Image.fromarray(values.astype(np.uint16))
+    if mode in ("L", "RGB", "F"):
+        if "transparency" not in picture.info or mode == "F":
+            return picture
+        mode = picture.mode + "A"
+    if mode == "1":
+        return picture.convert("L")
+    if mode in ("LA", "La", "RGBA", "RGBa", "PA", "LAA") or (mode == "P" and "transparency" in picture.info):
+        grey = mode in ("LA", "La")
+        picture = picture.convert("RGBA")
+        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
+        flat = Image.alpha_composite(white, picture).convert("RGB")
+        return flat.getchannel(0) if grey else flat
+    if mode in ("P", "CMYK", "YCbCr", "HSV", "RGBX"):
+        return picture.convert("RGB")
+    raise Unusable(f"has the colour mode {mode}, which is not read.", "Convert it to RGB or grey.")
+
+
+def _npy(content: bytes) -> np.ndarray:
+    stream = io.BytesIO(content)
+    try:
+        shape, fortran, dtype = read_header(stream)
+    except HEADER_ERRORS as error:
+        raise Unusable(f"is no .npy file that is read ({_first_line(error)}).", "Write it with numpy.save.") from error
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
+        raise Unusable("is cut off, or holds Python objects.", "Write it again with numpy.save.")
+    flat = np.frombuffer(content, dtype, offset=stream.tell())
+    return flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
+
+
+def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """(shape, Fortran order, type) of a .npy file, whose `stream` then stands at its values. Raises one of `HEADER_ERRORS`."""
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    if version == (2, 0):
+        return np.lib.format.read_array_header_2_0(stream)
+    raise ValueError(f"format version {version}")
+
+
+def _tiff(content: bytes, form: Form) -> np.ndarray | None:
+    """[bands, height, width] of a TIFF; None for an ordinary picture, which Pillow reads: palette, CMYK, YCbCr, 1-bit, and 8-bit grey or colour."""
+    try:
+        import tifffile
+    except ImportError:
+        raise MissingDependency("tifffile", "image", "Reading TIFF") from None
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what it also raises
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        page = file.pages.first
+        samples, extra = int(page.samplesperpixel), [int(kind) for kind in page.extrasamples]
+        pages = sum(not int(getattr(other, "subfiletype", 0) or 0) & 5 for other in file.pages)  # neither a smaller copy nor a mask
+        channel_pages = pages > 1 and file.series[0].axes == "CYX"  # a page a channel
+        if pages > 1 and not channel_pages:
+            _refuse_pages(f"{pages} pages", form)
+        if int(page.photometric) in (3, 5, 6, 8) or page.bitspersample == 1:  # palette, CMYK, YCbCr, Lab
+            return None
+        is_picture = page.dtype == np.uint8 and not channel_pages and (samples in (1, 3) or (samples in (2, 4) and extra in ([1], [2])))
+        if is_picture and form.colour != "bands":
+            return None
+        if page.dtype is None:
+            raise Unusable(f"has {page.bitspersample} bits a sample, which is not read.", "Store it as 8-bit, 16-bit or 32-bit float.")
+        if page.imagedepth != 1:
+            raise Unusable("is a volume.", "Write its slices to files of their own.")
+        refuse_size(page.imagelength, page.imagewidth, pages if channel_pages else samples, page.dtype.itemsize, form)
+        array = np.asarray(file.series[0].asarray() if channel_pages else page.asarray())
+        stated = page.tags.get(GDAL_NODATA)
+    if array.ndim == 3 and int(page.planarconfig) == 1 and not channel_pages:
+        array = array.transpose(2, 0, 1)  # written pixel by pixel; band by band it is [bands, height, width] already
+    planes = array if array.ndim == 3 else array[None]
+    if form.nodata is None and stated is not None and (gaps := holds(planes, str(stated.value))).any():
+        return np.ma.masked_array(planes, gaps)
+    return planes
+
+
+def holds(planes: np.ndarray, nodata: str) -> np.ndarray:
+    """bool: where the bands hold this number; nowhere where it is none."""
+    try:
+        value = float(nodata.strip("\0 "))
+    except ValueError:
+        return np.zeros(planes.shape, bool)
+    if planes.dtype.kind != "f":
+        return planes == value
+    with np.errstate(over="ignore"):
+        return np.isnan(planes) if math.isnan(value) else planes == planes.dtype.type(value)  # a file of float32 may write it with more digits
+
+
+def _refuse_pages(what: str, form: Form) -> None:
+    if not form.first_frame:
+        raise Unusable(f"holds {what}.", "Write each to a file of its own, or take the first: --image.animated first.")
+
+
+def refuse_size(height: int, width: int, bands: int, itemsize: int, form: Form) -> None:
+    if height < 1 or width < 1:
+        raise Unusable(f"is {width} x {height} pixels.", "Remove it.")
+    if height * width > form.max_pixels:
+        raise Unusable(
+            f"is {width:,} x {height:,}, more than {form.max_pixels / 1e6:g} million pixels.", MAKE_SMALLER
+        )
+    room = (memory_total() or 2**33) // 10
+    if height * width * bands * itemsize > room:
+        raise Unusable(f"would take {height * width * bands * itemsize / 1e6:,.0f} MB of memory.", "Cut it into smaller images.")
+
+
+def _channels_first(array: np.ndarray, form: Form) -> np.ndarray:
+    if array.ndim == 2:
+        return array[None]
+    if array.ndim != 3:
+        raise Unusable(f"is an array of {array.ndim} axes.", "An image has two (height, width), or three with its channels.")
+    layout = form.layout
+    if layout == "auto":
+        if array.shape[0] == array.shape[2]:
+            mend = "Say it: --image.layout channels-first or channels-last."
+            raise Unusable(f"is an array of {array.shape}: its channels may be first or last.", mend)
+        layout = "channels-first" if array.shape[0] < array.shape[2] else "channels-last"
+    return array if layout == "channels-first" else array.transpose(2, 0, 1)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
