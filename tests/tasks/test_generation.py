@@ -179,6 +179,7 @@ def test_the_command_trains_both_starts_and_writes_what_it_said(folder: Path, pa
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "model")
     for name, mask in masks_of(folder, model).items():
         assert not dict(model.named_parameters())[name][~mask].any()
+    assert masks_of(tmp_path / "out" / "model", model).keys() == masks_of(folder, model).keys(), "what was kept can be kept on"
     assert json.loads((tmp_path / "out" / "result.json").read_text())["data"]["scorer"].startswith("sacrebleu")
     assert any("in the training file" in line for line in lines)
 

@@ -54,8 +54,9 @@ def confusion(predicted: Tensor, truth: Tensor, n_classes: int) -> Tensor:
     Args:
         predicted, truth: int64 of one shape; truth -1 where none is scored.
     """
-    known = truth >= 0
-    return torch.bincount(truth[known] * n_classes + predicted[known], minlength=n_classes**2).view(n_classes, n_classes)
+    pair = torch.where(truth >= 0, truth * n_classes + predicted, n_classes**2).flatten()  # what is not scored falls into one more bin
+    counts = torch.zeros(n_classes**2 + 1, dtype=torch.int64, device=pair.device)
+    return counts.scatter_add_(0, pair, torch.ones_like(pair))[:-1].view(n_classes, n_classes)
 
 
 def segmentation_metrics(counts: Tensor) -> dict[str, float]:

@@ -32,7 +32,7 @@ from headstart.engine.device import resolve_device
 from headstart.engine.optim import OptimizerConfig, build_optimizer, clip_gradients, set_learning_rate
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.update import Precision, autocast
-from headstart.interop.masks import read_masks
+from headstart.interop.masks import read_masks, write_masks
 from headstart.interop.transformers_io import load_decoder, save_model_folder
 from headstart.interventions.spdf.hold import hold_gradients, hold_moments, hold_weights
 from headstart.objectives.projected_loss import projected_lm_loss
@@ -422,6 +422,8 @@ def finetune_generation(
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "result.json", result.to_json())
         save_model_folder(first.model, first.tokenizer, folder / "model")
+        if masks:
+            write_masks(folder / "model", masks)  # a further training can keep them too
         if config.generate:
             write_outputs(folder, written[f"{PRETRAINED}-{seed_list[0]}-{arms[0].learning_rate:g}"], parts["test"])
     return result

@@ -18,7 +18,8 @@ class AdaptSettings:
     """FILE.py:FUNCTION (a list of strings in, as many numbers of at least 0 out), or a .csv, .tsv or .parquet file with the columns sequence and
     value."""
     calls: int = 2000
-    """Distinct objects that may be scored."""
+    """Distinct objects to score while training; the last update is finished, and may score more. In the end each trained policy builds 256 objects,
+    which are scored too."""
     best: int = 20
     """Of the best objects that are printed."""
     baseline: bool = True

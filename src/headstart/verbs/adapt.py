@@ -41,9 +41,9 @@ class Found:
     """What one way of looking found.
 
     Attributes:
-        calls: distinct objects scored; updates; flops of all updates, counted.
-        top: mean reward of the best 100.
-        sampled: mean reward of what the trained policy builds in the end; these objects are not counted among `calls`.
+        calls: distinct objects scored while training (the last update may score more than was asked); updates; flops of all updates, counted.
+        top: mean reward of the best 100 of the first `--calls` scored objects: equally many for every way.
+        sampled: mean reward of what the trained policy builds in the end; these objects are scored too, and not counted among `calls`.
     """
 
     name: str
@@ -115,7 +115,7 @@ def looked(name: str, training: RewardTraining, settings: AdaptSettings) -> Foun
             progress.advance(min(scores.distinct, settings.calls) - before)
 
         updates = run_until(step, scores, settings.calls)
-    calls, best = scores.distinct, ranked(scores)[1][:TOP]
+    calls, best = scores.distinct, scores.seen(settings.calls)[1].sort(descending=True).values[:TOP]
     environment = scores.environment
     rows = torch.arange(DRAWN, device=scores.device)
     built = roll(environment, training.policy, Rng.at(settings.seed, 1 << 40, rows).uniform("built", environment.max_steps, environment.n_actions))

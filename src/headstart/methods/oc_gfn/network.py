@@ -57,8 +57,6 @@ class ConditionalFlow(nn.Module):
 class Explorer(nn.Module):
     """GAFlowNet: a flow network that is paid for novelty alone, and proposes outcomes. Random network distillation says what is new."""
 
-    target: nn.Sequential
-
     def __init__(self, environment: Environment, hidden_size: int, num_layers: int) -> None:
         super().__init__()
         self.environment = environment
