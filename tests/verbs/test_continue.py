@@ -175,16 +175,27 @@ def test_checkpoints_whose_run_json_is_gone_are_not_begun_anew_over(stopped: Pat
     assert f"--init {stopped / 'checkpoints' / 'step-00000012' / 'export'}" in str(caught.value)
 
 
-@pytest.mark.parametrize("kept", [0, 1])
-def test_metrics_that_were_deleted_are_missed_once(kept: int, stopped: Path, store: Path) -> None:
+@pytest.mark.parametrize(
+    ("lost", "gaps"),
+    [([0, 1, 2, 3, 4, 5], "after step 0 up to step 12"), ([1, 2, 3, 4, 5], "after step 2 up to step 12"), ([2], "after step 4 up to step 6")],
+)
+def test_metrics_that_were_deleted_are_missed(lost: list[int], gaps: str, stopped: Path, store: Path) -> None:
     metrics = stopped / "metrics.jsonl"
-    metrics.write_text("".join(metrics.read_text().splitlines(keepends=True)[:kept]))
+    metrics.write_text("".join(line for number, line in enumerate(metrics.read_text().splitlines(keepends=True)) if number not in lost))
     said: list[str] = []
     run(store, stopped, said, **{"trainer.stop_at": 18})
-    assert any(f"metrics.jsonl lacks the lines after step {2 * kept} up to step 12" in line for line in said)
-    said.clear()
-    run(store, stopped, said)
-    assert not any("lacks the lines" in line for line in said)
+    assert any(f"metrics.jsonl lacks the lines {gaps}:" in line for line in said)
+
+
+@pytest.mark.parametrize("damaged", ['{"step": 6, "lo\n', "{}\n", "[1, 2]\n", '{"step": "x"}\n', "\0\0\0\n"])
+def test_a_damaged_line_costs_no_other(damaged: str, stopped: Path, store: Path) -> None:
+    metrics = stopped / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True)
+    metrics.write_text("".join([*lines[:2], damaged, *lines[3:]]))
+    said: list[str] = []
+    run(store, stopped, said, **{"trainer.stop_at": 18})
+    assert metrics.read_text().startswith("".join([*lines[:2], *lines[3:]]))
+    assert any("metrics.jsonl lacks the lines after step 4 up to step 6:" in line for line in said)
 
 
 def test_what_a_run_notes_is_its_newest_checkpoint(stopped: Path) -> None:

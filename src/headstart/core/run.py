@@ -152,10 +152,10 @@ class RunFolder:
                 with writing(path):
                     sync_folder(path)
 
-    def cut(self, step: int) -> int:
-        """Drops the lines past `step` (and a half-written last line) from the metric files: the resumed run writes them again. Returns the step of
-        the last line that metrics.jsonl keeps, 0 if there is none."""
-        last = step
+    def cut(self, step: int) -> set[int] | None:
+        """Drops the lines past `step` (and half-written ones) from the metric files: the resumed run writes them again. Returns the steps of the
+        lines that metrics.jsonl keeps; None in a process that does not write."""
+        steps = None
         for name in ("metrics", "probes", "samples") if self.writes else ():
             path = self.folder / f"{name}.jsonl"
             kept = [record for record in read_lines(path) if record["step"] <= step] if path.exists() else []
@@ -163,8 +163,8 @@ class RunFolder:
                 with atomic_write(path) as file:
                     file.writelines(json.dumps(record).encode() + b"\n" for record in kept)
             if name == "metrics":
-                last = kept[-1]["step"] if kept else 0
-        return last
+                steps = {record["step"] for record in kept}
+        return steps
 
     def discard(self) -> None:
         """Removes what opening a new run made, after its command was refused: it has no work in it."""
@@ -229,15 +229,15 @@ def _is_sound(info: dict[str, Any]) -> bool:
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The records of a .jsonl file of ours; a half-written last line (a kill in the middle) is left out."""
+    """The records of a .jsonl file of ours. A line that is none, half-written by a kill or damaged since, is left out; those after it are not."""
     with io.TextIOWrapper(open_regular(path), encoding="utf-8", errors="replace") as file:
         while line := file.readline(MAX_LINE):
             try:
                 record = json.loads(line)
             except (ValueError, RecursionError):
-                return
+                continue
             if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-                return
+                continue
             yield record
 
 

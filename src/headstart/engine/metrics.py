@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import psutil
@@ -16,6 +17,7 @@ from headstart.engine.tensorboard import EventFile
 from headstart.engine.trackers import Sink, Tracker, open_trackers
 
 PLATEAU = "unigram_entropy"
+SHOWN_GAPS = 3
 
 
 class StepMetrics:
@@ -72,6 +74,14 @@ class Clock:
         (t0, n0, w0), (t1, n1, w1) = self._marks[0], self._marks[-1]
         seconds = max(t1 - t0, 1e-9)
         return (n1 - n0) / seconds, min(1.0, (w1 - w0) / seconds)
+
+
+def gaps_of(kept: set[int], every: int, step: int) -> str:
+    """In words, which of the lines due every so many steps up to `step` are not among those `kept`; "" if all are there."""
+    bounds = [0, *(due for due in range(every, step + 1, every) if due in kept), step - step % every + every]
+    gaps = [f"after step {before:,} up to step {after - every:,}" for before, after in pairwise(bounds) if after - before > every]
+    more = f" and {len(gaps) - SHOWN_GAPS:,} further gaps" if len(gaps) > SHOWN_GAPS else ""
+    return ", ".join(gaps[:SHOWN_GAPS]) + more
 
 
 def memory_bytes(device: torch.device) -> int:

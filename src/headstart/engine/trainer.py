@@ -28,7 +28,7 @@ from headstart.engine.ema import Ema
 from headstart.engine.evaluation import evaluate
 from headstart.engine.guard import Guard, Report
 from headstart.engine.method import Batch, Context, Method, Phase
-from headstart.engine.metrics import Clock, MetricsLog, StepMetrics, live_line, memory_bytes, peak_memory_bytes
+from headstart.engine.metrics import Clock, MetricsLog, StepMetrics, gaps_of, live_line, memory_bytes, peak_memory_bytes
 from headstart.engine.optim import build_optimizer, load_named_state, named_state, reset_moments, set_learning_rate
 from headstart.engine.parallel import Parallel
 from headstart.engine.pictures import write_drawing
@@ -421,12 +421,12 @@ class Trainer:
             self.run.cut(0)
             return
         self.load_state(*found)
-        last = self.run.cut(self.step)
+        kept = self.run.cut(self.step)
         self.run.update(resumed_at=self.step)
         self.run.note_checkpoint(self.step, self.checkpoint_folder)
         self.say(f"Continuing from step {self.step} of {self.total_steps}.")
-        if last < (logged := self.step - self.step % self.config.log_every):
-            self.say(f"WARNING: metrics.jsonl lacks the lines after step {last:,} up to step {logged:,}: they were deleted, and are not made again.")
+        if kept is not None and (gaps := gaps_of(kept, self.config.log_every, self.step)):
+            self.say(f"WARNING: metrics.jsonl lacks the lines {gaps}: they were deleted or damaged, and are not made again.")
 
     def named_tensors(self) -> dict[str, Tensor]:
         """What a checkpoint's tensors are cut like, by their names in it."""
