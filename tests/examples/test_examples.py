@@ -13,6 +13,7 @@ from transformers import AutoModelForMaskedLM, BertConfig, BertForMaskedLM
 
 from headstart.data.text.store import open_text_store
 from headstart.interop.transformers_io import save_model_folder
+from headstart.verbs.pretrain import pretrain
 from tests.corpus import TOPICS, labelled, write_jsonl
 from tests.running import environment, run_info
 
@@ -31,6 +32,12 @@ def run(script: str, *arguments: str | Path) -> str:
 def test_every_example_is_run_here() -> None:
     source = Path(__file__).read_text()
     assert all(f'"{path.name}"' in source for path in EXAMPLES.glob("*.py"))
+
+
+def test_an_environment_of_ones_own(tmp_path: Path) -> None:
+    settings = {"budget.steps": 3, "batch": 4, "method.hidden_size": 16, "out": tmp_path / "out", "device": "cpu"}
+    done = pretrain("oc_gfn", EXAMPLES / "baskets.py", say=lambda line: None, **settings)
+    assert run_info(done.folder)["totals"]["steps"] == 3
 
 
 def test_pretrain_and_finetune(corpus: Path, tmp_path: Path) -> None:

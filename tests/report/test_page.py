@@ -305,7 +305,7 @@ def test_a_comparison_that_goes_on_has_no_verdict_and_no_empty_charts(tmp_path: 
     (tmp_path / "comparison.json").write_text(json.dumps(begun))
     entry = read_evidence(tmp_path / "comparison.json", "a")
     assert entry is not None
-    assert ([arm.name for arm in entry.arms], len(entry.charts)) == ([whole["arms"][0]["arm"]], 2)
+    assert ([arm.name for arm in entry.arms], len(entry.charts)) == ([whole["arms"][0]["arm"]], 3)
 
 
 def test_a_claim_in_its_folder_and_the_committed_copy_are_one(tmp_path: Path) -> None:

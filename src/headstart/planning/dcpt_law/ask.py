@@ -1,4 +1,4 @@
-"""The questions of `headstart fit dcpt-law`, each answered with an interval from the bootstrap and with what to doubt.
+"""The questions of `headstart fit dcpt-law POINTS`, each answered with an interval from the bootstrap and with what to doubt.
 
 An answer is in parameters, tokens, FLOPs and nats a token, whatever the unit of the law.
 """

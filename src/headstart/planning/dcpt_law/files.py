@@ -48,7 +48,7 @@ def read_laws(path: Path) -> dict[str, Fitted]:
     path = path / "law.json" if path.is_dir() else path
     record = read_json(path)
     if not isinstance(record, Mapping) or record.get("slug") != "dcpt_law" or not isinstance(record.get("laws"), Mapping):
-        raise BadInput("is no law of ours.", "Give the law.json of `headstart fit dcpt-law`.", file=path)
+        raise BadInput("is no law of ours.", "Give the law.json of `headstart fit dcpt-law POINTS`.", file=path)
     if record.get("format") != FORMAT:
         raise BadInput(f"has format {record.get('format')}; this version reads {FORMAT}.", "Fit the points again.", file=path)
     return {which: Fitted.from_json(record["laws"][which], which) for which in ("domain", "general") if which in record["laws"]}
