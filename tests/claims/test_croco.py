@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.claims import _scenes
 from headstart.claims._claim import Data
-from headstart.claims._data import CHECKOUT
+from headstart.claims._data import CHECKOUT, data_folder
 from headstart.claims._scenes import TEST, TRAIN, Layer, Shape, Texture, block_matching, floors, kept_pairs, make_scene, make_scenes, read_photographs
 from headstart.claims.croco import CLAIM, FLOORS, MEDIAN_MAP, open_data, validity
+from headstart.core.errors import BadInput
 from headstart.methods.croco.method import CroCo, decoder_config, encoder_config
 
 FIXTURES = CHECKOUT / "tests" / "fixtures" / "phototex"
@@ -90,8 +90,9 @@ def test_a_texture_is_mirrored_at_its_borders_and_enlarged() -> None:
 )
 def test_the_statistics_are_those_of_the_specification(size: int, wanted: tuple[float, ...]) -> None:
     """An independent implementation has mean disparity, deviation within a scene, mean maximum, co-visible share and mean grey within 5 %."""
-    folder = Path(_scenes.__file__).parents[4] / "shared" / "data" / "phototex"
-    if not folder.is_dir():
+    try:
+        folder = data_folder("phototex")
+    except BadInput:
         pytest.skip("needs the photographs (HEADSTART_DATA)")
     scenes = make_scenes(read_photographs(folder, TEST), 1, range(300), size, size / 64)
     d = scenes.disparity

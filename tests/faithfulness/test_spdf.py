@@ -239,6 +239,7 @@ def test_08_sparse_fine_tuning_with_a_mask_of_ones_is_dense_fine_tuning(decoder_
 
 
 def test_09_a_mask_depends_on_seed_and_name_alone() -> None:
+    """Processes, DDP and FSDP2, and a run that resumes: test_on_two_processes_masks_are_the_same_and_a_run_resumes."""
     def masks(layers: int, seed: int) -> dict[str, Tensor]:
         method = Sparse(Wrapped(layers), SparsityConfig(level=0.75), seed)
         return {matrix.name: mask for matrix, mask in zip(method.matrices, method.buffers_now(), strict=True)}

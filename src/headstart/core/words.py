@@ -87,3 +87,8 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
 def _spelling(name: str) -> str:
     """A name or flag as it is compared: --Batch_Size like batch-size."""
     return name.lower().replace("_", "-").lstrip("-")
+
+
+def first_line(error: BaseException) -> str:
+    """What a library says of its failure, for a sentence of ours: the first line, at most 200 characters, without the full stop."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -24,6 +24,19 @@ OWN_WEIGHT = "weight/"
 FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
 """The parts of an update by which `headstart profile` splits its time; naming them costs a few microseconds a step."""
 MAX_GRAPHS = 4  # one per (phase, its length, shapes of the batch); beyond that the batch varies too much and runs plainly
+
+
+class AsksPrecision(Protocol):
+    """Settings that leave the precision to the machine, or name it."""
+
+    precision: Literal["auto", "fp32", "bf16"]
+
+
+def precision_of(config: AsksPrecision, device: torch.device) -> Precision:
+    """What `auto` means on this device: bf16 on a GPU that has it, fp32 elsewhere."""
+    if config.precision != "auto":
+        return config.precision
+    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:

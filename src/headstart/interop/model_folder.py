@@ -23,6 +23,7 @@ from transformers import AutoConfig, AutoModel
 from headstart.core.errors import BadInput
 from headstart.core.files import own_file, read_bounded, read_json, refuse_many_values
 from headstart.core.hardware import memory_total
+from headstart.core.words import first_line
 
 MAX_CONFIG_BYTES = 2**24
 """Of config.json, tokenizer_config.json and an index of weights."""
@@ -172,7 +173,3 @@ def _network_bytes(config: Any) -> int:
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         network = AutoModel.from_config(config)
     return 4 * sum(tensor.numel() for tensor in chain(network.parameters(), network.buffers()))
-
-
-def first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -28,9 +28,10 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrai
 from headstart.backbones.kernels import use_fast_kernels
 from headstart.backbones.text import Architecture, encode
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.words import first_line
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import check_tokenizer, library_errors, load_tokenizer, vocabulary_size
-from headstart.interop.model_folder import WEIGHTS, check_tokenizer_config, first_line, read_config
+from headstart.interop.model_folder import WEIGHTS, check_tokenizer_config, read_config
 
 WEIGHT_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError)
 """What a damaged file of weights may raise."""

@@ -29,7 +29,8 @@ from headstart.backbones.vit import ViT, ViTConfig, adapt_channels
 from headstart.core.errors import BadInput
 from headstart.core.files import read_json, write_json
 from headstart.core.hardware import memory_total
-from headstart.interop.model_folder import FREE_BYTES, MAX_CONFIG_BYTES, MAX_GROWTH, MAX_LAYERS, first_line, read_config, weight_files
+from headstart.core.words import first_line
+from headstart.interop.model_folder import FREE_BYTES, MAX_CONFIG_BYTES, MAX_GROWTH, MAX_LAYERS, read_config, weight_files
 from headstart.interop.vit_names import fold_layer_scale, from_transformers, is_transformers, to_transformers
 
 TIMM_FILE = "timm.safetensors"

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from headstart.core.errors import UsageError
+from headstart.tasks.image_config import require
 
 SegmentationMetric = Literal["miou", "pixel_accuracy", "mean_accuracy"]
 MatchingLoss = Literal["l1", "laplacian", "bounded", "bounded2"]
@@ -167,8 +167,3 @@ CONFIGS: dict[str, type[DenseConfig]] = {
     "flow": FlowConfig,
 }
 """Dense task -> its settings."""
-
-
-def require(holds: bool, name: str, value: object, mend: str) -> None:
-    if not holds:
-        raise UsageError(f"{name} is {value}.", mend)

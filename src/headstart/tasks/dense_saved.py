@@ -26,19 +26,20 @@ from headstart.backbones.vit import ViT
 from headstart.core.config import checked
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
+from headstart.core.words import first_line
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import decode_whole, form_of
 from headstart.data.image.form import Content, Unusable
 from headstart.engine.device import resolve_device
-from headstart.engine.update import autocast
+from headstart.engine.update import autocast, precision_of
 from headstart.interop.croco import WEIGHTS_FILE, from_official, save_croco
-from headstart.interop.model_folder import MAX_CONFIG_BYTES, first_line
+from headstart.interop.model_folder import MAX_CONFIG_BYTES
 from headstart.interop.vit import SHAPE_FILE, TIMM_FILE, read_shape, read_tensors
 from headstart.tasks.dense_config import CONFIGS, DenseConfig
 from headstart.tasks.dense_data import MODES
 from headstart.tasks.dense_network import BilinearHead, DenseModel, DPTHead, HeadName, LinearHead, OneView, Prediction, TwoView, make_head
 from headstart.tasks.dense_tasks import TASKS, DenseTask
-from headstart.tasks.dense_training import NEAR_WIDTH, precision_of
+from headstart.tasks.dense_training import NEAR_WIDTH
 from headstart.tasks.tiling import tiled
 
 logger = logging.getLogger(__name__)

@@ -18,7 +18,7 @@ from headstart.core.rng import mix_int
 from headstart.engine.device import resolve_device
 from headstart.engine.optim import clip_gradients
 from headstart.engine.schedules import ScheduleConfig, multiplier
-from headstart.engine.update import Precision, autocast
+from headstart.engine.update import autocast, precision_of
 from headstart.tasks.dense_config import DenseConfig
 from headstart.tasks.dense_data import DenseData
 from headstart.tasks.dense_network import DenseModel, Prediction, TwoView, layer_id
@@ -205,10 +205,3 @@ def measure(
     if high - low <= 1e-6 * max(1.0, abs(high)):
         stuck = f"it says {task.classes[int(high)] if task.classes else f'{high:.4g}'} for every pixel"
     return Measured(task.metrics(totals), stuck, task.in_pixels and max(high, -low) > NEAR_WIDTH * crop[1])
-
-
-def precision_of(config: DenseConfig, device: torch.device) -> Precision:
-    """What `auto` means on this device."""
-    if config.precision != "auto":
-        return config.precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"

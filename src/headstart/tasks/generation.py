@@ -31,7 +31,7 @@ from headstart.core.rng import mix_int
 from headstart.engine.device import resolve_device
 from headstart.engine.optim import OptimizerConfig, build_optimizer, clip_gradients, set_learning_rate
 from headstart.engine.schedules import ScheduleConfig, multiplier
-from headstart.engine.update import Precision, autocast
+from headstart.engine.update import Precision, autocast, precision_of
 from headstart.interop.masks import read_masks, write_masks
 from headstart.interop.transformers_io import load_decoder, save_model_folder
 from headstart.interventions.spdf.hold import hold_gradients, hold_moments, hold_weights
@@ -274,11 +274,6 @@ def masks_of(folder: Path, model: nn.Module) -> dict[str, Tensor]:
         raise BadInput(what, "Leave out --sparse.", file=folder / "masks.safetensors")
     return masks
 
-
-def precision_of(config: GenerationConfig, device: torch.device) -> Precision:
-    if config.precision != "auto":
-        return config.precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
 # --- writing ------------------------------------------------------------------------------------------------------------------------------------

@@ -31,14 +31,14 @@ from headstart.data.image.augment import normalize, random_resized_crop_flip, re
 from headstart.engine.device import resolve_device
 from headstart.engine.optim import clip_gradients
 from headstart.engine.schedules import ScheduleConfig, multiplier
-from headstart.engine.update import autocast
+from headstart.engine.update import autocast, precision_of
 from headstart.interop.vit import load_vit, stated_statistics
 from headstart.tasks.arms import Say, Trained, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData, image_metrics, read_images
 from headstart.tasks.image_leaks import image_leaks
 from headstart.tasks.image_mixing import erase, mix, soft_targets
-from headstart.tasks.image_network import EVAL_BATCH, ImageClassifier, hidden_dropout, of_whole_images, precision_of, predict, save_classifier
+from headstart.tasks.image_network import EVAL_BATCH, ImageClassifier, hidden_dropout, of_whole_images, predict, save_classifier
 from headstart.tasks.image_probe import Lars, fit_head, folded, normalised_head
 from headstart.tasks.image_randaugment import randaugment
 from headstart.tasks.result import RANDOM, Result

@@ -81,16 +81,16 @@ class ImageFinetuneConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch"):
-            _require(getattr(self, name) > 0, name, getattr(self, name), "Give a number above 0.")
-        _require(min(self.rates) > 0, "a learning rate", min(self.rates), "Give a number above 0.")
-        _require(0 <= self.randaugment <= 10, "randaugment", self.randaugment, "Give a magnitude from 0 to 10.")
-        _require(self.steps is None or self.steps > 0, "steps", self.steps, "Give a number above 0.")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "Give a number from 0 up to, but not, 1.")
-        _require(self.head_deviation >= 0, "head_deviation", self.head_deviation, "Give 0 or more.")
+            require(getattr(self, name) > 0, name, getattr(self, name), "Give a number above 0.")
+        require(min(self.rates) > 0, "a learning rate", min(self.rates), "Give a number above 0.")
+        require(0 <= self.randaugment <= 10, "randaugment", self.randaugment, "Give a magnitude from 0 to 10.")
+        require(self.steps is None or self.steps > 0, "steps", self.steps, "Give a number above 0.")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "Give a number from 0 up to, but not, 1.")
+        require(self.head_deviation >= 0, "head_deviation", self.head_deviation, "Give 0 or more.")
         for name in ("flip", "drop_path", "erasing", "label_smoothing", "warmup_share", "minimum_share"):
-            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "Give a share from 0 to 1.")
-        _require(0 < self.crop_smallest <= 1, "crop_smallest", self.crop_smallest, "Give a share above 0, up to 1.")
-        _require(self.mixup >= 0 and self.cutmix >= 0, "mixup or cutmix", min(self.mixup, self.cutmix), "Give 0 or more.")
+            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "Give a share from 0 to 1.")
+        require(0 < self.crop_smallest <= 1, "crop_smallest", self.crop_smallest, "Give a share above 0, up to 1.")
+        require(self.mixup >= 0 and self.cutmix >= 0, "mixup or cutmix", min(self.mixup, self.cutmix), "Give 0 or more.")
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -99,6 +99,7 @@ class ImageFinetuneConfig:
         return self.learning_rates or (usual if self.learning_rate is None else self.learning_rate,)
 
 
-def _require(holds: bool, name: str, value: object, mend: str) -> None:
+def require(holds: bool, name: str, value: object, mend: str) -> None:
+    """Raises UsageError where a setting does not hold."""
     if not holds:
         raise UsageError(f"{name} is {value}.", mend)

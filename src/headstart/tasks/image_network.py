@@ -23,10 +23,11 @@ from headstart.backbones.vit_blocks import EPSILON
 from headstart.core.config import checked, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
+from headstart.core.words import first_line
 from headstart.data.image.augment import normalize, resize
 from headstart.engine.device import resolve_device
-from headstart.engine.update import Precision, autocast
-from headstart.interop.model_folder import MAX_CONFIG_BYTES, first_line
+from headstart.engine.update import autocast, precision_of
+from headstart.interop.model_folder import MAX_CONFIG_BYTES
 from headstart.interop.vit import SHAPE_FILE, TIMM_FILE, read_shape, read_tensors
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import read_pixels
@@ -102,12 +103,6 @@ def of_whole_images(
             found.append(what(normalize(resize(part, size), model.mean, model.std)).float())
     return torch.cat(found)
 
-
-def precision_of(config: ImageFinetuneConfig, device: torch.device) -> Precision:
-    """What `auto` means on this device."""
-    if config.precision != "auto":
-        return config.precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
 
 
 def save_classifier(folder: Path, model: ImageClassifier, classes: Sequence[str], several: bool) -> None:

@@ -18,9 +18,10 @@ from safetensors.torch import load_file, save_file
 from headstart.core.config import checked, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
+from headstart.core.words import first_line
 from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import resolve_device
-from headstart.interop.model_folder import MAX_CONFIG_BYTES, first_line
+from headstart.interop.model_folder import MAX_CONFIG_BYTES
 from headstart.interop.transformers_io import WEIGHT_ERRORS, Encoder, load_encoder, save_model_folder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.data import Question, QuestionData, TaggedData, TextData, refuse_many

@@ -15,7 +15,7 @@ from headstart.core.errors import Diverged
 from headstart.core.rng import mix_int
 from headstart.engine.optim import OptimizerConfig, build_optimizer, clip_gradients, set_learning_rate
 from headstart.engine.schedules import ScheduleConfig, multiplier
-from headstart.engine.update import Precision, autocast
+from headstart.engine.update import autocast, precision_of
 from headstart.interop.transformers_io import Encoder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.rows import DeviceRows, Rows, epoch_batches
@@ -62,7 +62,7 @@ def train(
     steps_an_epoch = math.ceil(len(rows) / a_batch)
     total = max(1, int(steps_an_epoch * config.epochs))
     schedule = ScheduleConfig(name="electra", warmup_share=config.warmup_share)
-    precision = _precision(config, device)
+    precision = precision_of(config, device)
     source = DeviceRows(rows, _pad_id(encoder), device)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mix_int(seed) >> 1)
@@ -98,7 +98,7 @@ def train(
 def predict(model: FineTuned, task: Task, rows: Rows, data: Any, encoder: Encoder, config: FinetuneConfig, device: torch.device) -> list[Any]:
     """One prediction a record. Rows of similar length are scored together; nothing waits for the device until all are done."""
     source = DeviceRows(rows, _pad_id(encoder), device)
-    precision = _precision(config, device)
+    precision = precision_of(config, device)
     order = np.argsort(rows.lengths, kind="stable")
     parts = np.split(order, range(EVAL_BATCH, len(order), EVAL_BATCH))
     model.eval()
@@ -130,11 +130,3 @@ def _optimizer(config: FinetuneConfig, learning_rate: float) -> OptimizerConfig:
 
 def _pad_id(encoder: Encoder) -> int:
     return encoder.tokenizer.pad_token_id if encoder.tokenizer.pad_token_id is not None else 0
-
-
-def _precision(config: FinetuneConfig, device: torch.device) -> Precision:
-    if config.precision != "auto":
-        return config.precision
-    return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-
-

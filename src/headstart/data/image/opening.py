@@ -14,6 +14,7 @@ import numpy as np
 from headstart.core.errors import MissingDependency
 from headstart.core.hardware import memory_total
 from headstart.core.machine import refuse_limits
+from headstart.core.words import first_line
 from headstart.data.arrays import HEADER_ERRORS
 from headstart.data.image.form import Content, Form, Unusable
 
@@ -61,7 +62,7 @@ def open_content(content: Content, form: Form) -> Any:
         raise Unusable("is no image of a kind that is read.", "Convert it, for example to PNG, or remove it.") from error
     except Exception as error:  # a decoder of foreign bytes may raise anything
         refuse_limits(error, "an image")
-        raise Unusable(f"is no image, damaged, or cut off ({_first_line(error)}).", "Copy or export it again, or remove it.") from error
+        raise Unusable(f"is no image, damaged, or cut off ({first_line(error)}).", "Copy or export it again, or remove it.") from error
 
 
 @cache
@@ -116,7 +117,7 @@ def _npy(content: bytes) -> np.ndarray:
     try:
         shape, fortran, dtype = read_header(stream)
     except HEADER_ERRORS as error:
-        raise Unusable(f"is no .npy file that is read ({_first_line(error)}).", "Write it with numpy.save.") from error
+        raise Unusable(f"is no .npy file that is read ({first_line(error)}).", "Write it with numpy.save.") from error
     if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(content) - stream.tell():
         raise Unusable("is cut off, or holds Python objects.", "Write it again with numpy.save.")
     flat = np.frombuffer(content, dtype, offset=stream.tell())
@@ -208,7 +209,3 @@ def _channels_first(array: np.ndarray, form: Form) -> np.ndarray:
             raise Unusable(f"is an array of {array.shape}: its channels may be first or last.", mend)
         layout = "channels-first" if array.shape[0] < array.shape[2] else "channels-last"
     return array if layout == "channels-first" else array.transpose(2, 0, 1)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

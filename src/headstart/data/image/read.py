@@ -24,6 +24,7 @@ from headstart.core.errors import BadInput
 from headstart.core.files import open_regular
 from headstart.core.hardware import memory_total
 from headstart.core.machine import refuse_limits
+from headstart.core.words import first_line
 from headstart.data import parquet
 from headstart.data.arrays import HEADER_ERRORS
 from headstart.data.compressed import refuse_bomb
@@ -175,7 +176,7 @@ def _npz(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
                 yield Record(number, image, None if labels is None else labels[number - 1])
     except (*ZIP_ERRORS, *HEADER_ERRORS) as error:
         refuse_limits(error, file.path)
-        yield Fault(number + 1, f"is damaged, cut off, or no .npz file ({_first_line(error)}).", AGAIN)
+        yield Fault(number + 1, f"is damaged, cut off, or no .npz file ({first_line(error)}).", AGAIN)
 
 
 def _shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
@@ -269,7 +270,7 @@ def _parquet(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
                     yield Record(number, content, None if labels is None else _class(labels[at].as_py(), names))
     except parquet.ERRORS as error:
         refuse_limits(error, file.path)
-        yield Fault(number + 1, f"is damaged, cut off, or no parquet file ({_first_line(error)}).", AGAIN)
+        yield Fault(number + 1, f"is damaged, cut off, or no parquet file ({first_line(error)}).", AGAIN)
 
 
 def _image_column(schema: pa.Schema, config: ImageConfig) -> str | Fault:
@@ -335,7 +336,7 @@ def _tar(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
                 yield Fault(0, "holds no image.", f"Its members' suffixes must be known: {' '.join(KINDS)}.")
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
         refuse_limits(error, file.path)
-        yield Fault(number + 1, f"is damaged, cut off, or no .tar file ({_first_line(error)}).", AGAIN)
+        yield Fault(number + 1, f"is damaged, cut off, or no .tar file ({first_line(error)}).", AGAIN)
 
 
 def _end_of_tar(path: Path, offset: int) -> str | None:
@@ -354,7 +355,3 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, number: int, seco
     if member.size > largest():
         return Fault(number, f"member {member.name!r} has {member.size / 1e6:,.0f} MB.", "Cut it into smaller images.")
     return _exactly(archive.extractfile(member), member.size)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

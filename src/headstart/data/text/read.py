@@ -23,6 +23,7 @@ from headstart.core.errors import BadInput
 from headstart.core.files import refuse_many_values, unique_keys
 from headstart.core.hardware import memory_total
 from headstart.core.machine import refuse_limits
+from headstart.core.words import first_line
 from headstart.data import parquet
 from headstart.data.compressed import Bomb, Decompressed
 from headstart.data.text.config import DocumentSplit, TextConfig
@@ -127,7 +128,7 @@ class Reading:
         except (pa.ArrowException, OSError) as error:
             refuse_limits(error, self.file.path)
             how = f"the {self.file.compression} data is damaged or cut off" if self.file.compression else "cannot be read"
-            yield Fault(lines.number + 1, f"{how} ({_first_line(error)}).", "Copy or download the file again.")
+            yield Fault(lines.number + 1, f"{how} ({first_line(error)}).", "Copy or download the file again.")
 
 
 def document_limit(config: TextConfig) -> int:
@@ -246,7 +247,7 @@ def _json_lines(lines: _Lines, field: str) -> Iterator[_Found]:
         except UnicodeDecodeError as error:
             yield _not_utf8(number, error)
         except (ValueError, RecursionError) as error:
-            yield Fault(number, f"is not valid JSON ({_first_line(error)}).", "Write one JSON object a line.")
+            yield Fault(number, f"is not valid JSON ({first_line(error)}).", "Write one JSON object a line.")
         else:
             yield _field(number, record, field)
 
@@ -327,7 +328,7 @@ def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
     except UnicodeDecodeError as error:
         yield _not_utf8(number + 1, error)
     except parquet.ERRORS as error:
-        yield Fault(number + 1, f"is damaged, cut off, or no parquet file ({_first_line(error)}).", "Copy or download the file again.")
+        yield Fault(number + 1, f"is damaged, cut off, or no parquet file ({first_line(error)}).", "Copy or download the file again.")
 
 
 def _text(lines: _Lines, split: DocumentSplit, limit: int, known_size: int) -> Iterator[_Found]:
@@ -384,7 +385,3 @@ def _not_utf8(number: int, error: UnicodeDecodeError | None = None) -> Fault:
     if error and error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return Fault(number, "is UTF-16, not UTF-8.", "Convert it: iconv -f UTF-16 -t UTF-8.")
     return Fault(number, f"is not UTF-8{where}.", "Convert the file, for example: iconv -f LATIN1 -t UTF-8.")
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")[:200]

@@ -21,7 +21,8 @@ from transformers.activations import ACT2FN
 from headstart.backbones.text import build_encoder, build_masked_lm, encoder_config, word_embeddings
 from headstart.core.errors import BadInput
 from headstart.core.files import inside, own_file
-from headstart.interop.model_folder import first_line, read_config
+from headstart.core.words import first_line
+from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import WEIGHT_ERRORS, quiet
 from headstart.methods.electra.config import ElectraConfig
 
