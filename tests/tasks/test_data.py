@@ -84,6 +84,8 @@ def test_regression_reads_numbers(tmp_path: Path) -> None:
         ("a.jsonl.gz", gzip.compress(as_jsonl(RECORDS).encode(), mtime=0)[:-12], "cannot be read"),
         ("a.jsonl.gz", b"no gzip at all", "cannot be read"),
         ("a.csv", "text,label\nx,pos\ny\n", "record 3: has 1 columns, the header 2"),
+        ("a.csv", "text,label,label\nx,pos,neg\n", "has two columns 'label'"),
+        ("a.tsv", "text\ttext\tlabel\nx\ty\tpos\n", "has two columns 'text'"),
         ("a.csv", 'text,label\n"x,pos\n', "is not valid CSV"),
         ("a.parquet", b"PAR1 but no more", "no readable parquet"),
         ("a.docx", "x", "a kind that is not read here"),

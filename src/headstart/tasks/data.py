@@ -292,6 +292,8 @@ def _csv(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         reader = csv.reader(text, strict=True)
     try:
         header = next(reader, [])
+        if twice := [name for name in header if name and header.count(name) > 1]:
+            raise BadInput(f"has two columns {twice[0]!r}", "Rename the one that is not meant.", file=path)
         for row in reader:
             if not row:
                 continue

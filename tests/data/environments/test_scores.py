@@ -81,6 +81,32 @@ def test_a_table_is_read_and_lacks_nothing_silently(tmp_path: Path) -> None:
         read_reward(str(tmp_path / "bad.csv"), environment)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"sequence,value\nACGT,1\nacgt,2\n", "record 2: gives acgt two values, 1 and 2"),
+        (b"sequence,value\nACGT,-1\n", "record 1: gives ACGT the value -1"),
+        (b"sequence,value\nACGT,nan\n", "record 1: gives ACGT the value nan"),
+        (b"sequence,value,value\nACGT,1,2\n", "has two columns 'value'"),
+        (b"sequence,value\nACG\xe9,1\n", "is no table in UTF-8"),
+        (b'sequence,value\n"ACGT,1\n', "is no table in UTF-8"),
+    ],
+)
+def test_a_table_that_is_none_is_refused_before_it_is_asked(content: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "scores.csv").write_bytes(content)
+    with pytest.raises(BadInput, match=words):
+        read_reward(str(tmp_path / "scores.csv"), Dna(4))
+
+
+@pytest.mark.parametrize("body", ["1 / 0", "['much'] * len(texts)", "None"])
+def test_a_function_that_fails_names_an_object(body: str, tmp_path: Path) -> None:
+    environment = Dna(4)
+    (tmp_path / "score.py").write_text(f"def score(texts):\n    return {body}\n")
+    reward = Scores(environment, read_reward(f"{tmp_path / 'score.py'}:score", environment))
+    with pytest.raises((BadInput, UsageError), match="reward"):
+        reward(environment.from_text(["GGAT"]))
+
+
 def test_a_function_is_read_from_its_file(tmp_path: Path) -> None:
     environment = Dna(4)
     (tmp_path / "score.py").write_text("def score(texts):\n    return [text.count('G') for text in texts]\n")

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.errors import BadInput, HeadstartError, UsageError
 from headstart.data import parquet
 from headstart.data.environments.environment import Environment
 
@@ -143,7 +143,14 @@ def from_function(environment: Environment, function: Callable[[list[str]], Sequ
     """A reward from a person's function: a list of strings in, as many numbers out."""
 
     def reward(objects: Tensor) -> Tensor:
-        return torch.as_tensor(np.asarray(function(environment.to_text(objects)), np.float32))
+        texts = environment.to_text(objects)
+        try:
+            return torch.as_tensor(np.asarray(function(texts), np.float32))
+        except HeadstartError:
+            raise
+        except Exception as error:
+            what = f"The reward of {len(texts):,} objects, the first {texts[0]}, ended with {type(error).__name__}: {error}."
+            raise BadInput(what, "It takes a list of strings and gives as many numbers.") from error
 
     return reward
 
@@ -164,7 +171,14 @@ def read_reward(spec: str, environment: Environment) -> Reward:
     if not file.is_file():
         raise BadInput("does not exist.", "Give FILE.py:FUNCTION, or a table with the columns sequence and value.", file=file)
     texts, values = _columns(file)
-    return Table(environment, environment.from_text(texts), torch.tensor(values))
+    objects, known = environment.from_text(texts), dict[bytes, float]()
+    for number, (key, text, value) in enumerate(zip((row.tobytes() for row in objects.numpy()), texts, values, strict=True), 1):
+        if not 0 <= value < math.inf:
+            mend = "A GFlowNet needs rewards that are finite and at least 0; exp(beta * score) is one."
+            raise BadInput(f"gives {text} the value {value:g}.", mend, file=file, record=number)
+        if known.setdefault(key, value) != value:
+            raise BadInput(f"gives {text} two values, {known[key]:g} and {value:g}.", "Keep one of them, or their mean.", file=file, record=number)
+    return Table(environment, objects, torch.tensor(values))
 
 
 def _function(path: Path, name: str) -> Callable[[list[str]], Sequence[float]]:
@@ -187,8 +201,14 @@ def _columns(file: Path) -> tuple[list[str], list[float]]:
     if file.suffix == ".parquet":
         rows: list[dict[str, Any]] = list(parquet.rows(file, ["sequence", "value"]))
     else:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = list(csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ","))
+        try:
+            with file.open(newline="", encoding="utf-8-sig") as lines:
+                reader = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
+                rows, header = list(reader), list(reader.fieldnames or [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise BadInput(f"is no table in UTF-8 ({error}).", "Save it as UTF-8, and quote fields that hold the separator.", file=file) from None
+        if twice := [name for name in ("sequence", "value") if header.count(name) > 1]:
+            raise BadInput(f"has two columns {twice[0]!r}.", "Rename the one that is not meant.", file=file)
     texts, values = [], []
     for number, row in enumerate(rows, 1):
         try:
