@@ -46,13 +46,13 @@ class Export:
         if not isinstance(config, dict):
             raise BadInput("holds no configuration of a network.", "Give a transformers folder.", file=self.folder / "config.json")
         kept = {name: value for name, value in config.items() if not _MACHINE.fullmatch(name)}
-        return _hash([kept, *(sha256_file(path) for path in sorted(self.folder.glob("tokenizer.json")))])
+        return hash_of([kept, *(sha256_file(path) for path in sorted(self.folder.glob("tokenizer.json")))])
 
     @cached_property
     def contents(self) -> str:
         """Hash of the network itself."""
         weights = [path for name in WEIGHTS for path in sorted(self.folder.glob(name.replace("model.safetensors", "model*.safetensors")))]
-        return _hash([self.architecture, *(sha256_file(path) for path in dict.fromkeys(weights))])
+        return hash_of([self.architecture, *(sha256_file(path) for path in dict.fromkeys(weights))])
 
 
 @dataclass
@@ -242,5 +242,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(known)) if len(known) == len(values) else None
 
 
-def _hash(value: Any) -> str:
+def hash_of(value: Any) -> str:
+    """Of a value that JSON can hold."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,6 @@ recipe in the same folder simply are other points.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from headstart.tasks.data import TextData, read_classification, read_regression,
 from headstart.tasks.label_curve import TEST_SHARE, Bench, Draw, Measure, Scored, draw_labels, epochs
 from headstart.tasks.leaks import normalise
 from headstart.verbs._advise_measure import LARGE_NETWORK
-from headstart.verbs._compare_arms import Arm, Export
+from headstart.verbs._compare_arms import Arm, Export, hash_of
 from headstart.verbs.demo import FINETUNE
 
 LARGE_RATES = (3e-5, 1e-4)
@@ -71,7 +70,7 @@ class Labelled:
         return f"{len(self.draws)} random splits, {whole}, {self.test_share:.0%} for testing"
 
     def hash(self) -> str:
-        return _hash([[part.texts, part.seconds, part.labels, part.classes] for part in (self.records, self.test) if part is not None])
+        return hash_of([[part.texts, part.seconds, part.labels, part.classes] for part in (self.records, self.test) if part is not None])
 
     def with_counts(self, counts: Sequence[int], seeds: int) -> Labelled:
         """The same with these numbers of labels in each draw (those that every seed can have)."""
@@ -219,7 +218,7 @@ class Measuring:
                 self.rates[arm] = (config.learning_rates[0], {})
                 return self.rates[arm]
             bench = lambda: self.bench(arm, 0, -1)  # noqa: E731
-            train = _hash(draw.train.tolist())
+            train = hash_of(draw.train.tolist())
 
             def tried() -> dict[str, Any]:
                 best, found = bench().best_rate(draw)
@@ -243,7 +242,7 @@ class Measuring:
             right = None if scored.right is None else "".join(map(str, scored.right))
             return {**dataclasses.asdict(scored), "right": right, "arm": self.arms[item.arm].name, "labels": item.count, "seed": item.seed}
 
-        found = self.points.get(self.key(item.arm, export, "score", _hash([chosen.tolist(), _listed(draw.test)]), draw.seed, rate), measured)
+        found = self.points.get(self.key(item.arm, export, "score", hash_of([chosen.tolist(), _listed(draw.test)]), draw.seed, rate), measured)
         right = None if found["right"] is None else tuple(map(int, found["right"]))
         if self.total:
             self.done += 1
@@ -303,7 +302,7 @@ class Measuring:
     def key(self, arm: int, export: Export, what: str, chosen: str, seed: int, rate: float) -> str:
         fresh = self.arms[arm].fresh
         network = export.architecture if fresh else export.contents
-        return _hash([what, network, fresh, self.data_hash, chosen, seed, rate, plain(self.config_of(export)), self.measure, self.labelled.task])
+        return hash_of([what, network, fresh, self.data_hash, chosen, seed, rate, plain(self.config_of(export)), self.measure, self.labelled.task])
 
 
 def _parameters(folder: Path) -> int:
@@ -314,9 +313,3 @@ def _parameters(folder: Path) -> int:
 
 def _listed(index: np.ndarray | None) -> list[int] | None:
     return None if index is None else index.tolist()
-
-
-def _hash(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-

@@ -32,7 +32,6 @@ from headstart.verbs._finetune_settings import (
     DENSE,
     IMAGES,
     AnySettings,
-    DenseSettings,
     FinetuneSettings,
     GenerationSettings,
     ImageFinetuneSettings,
@@ -74,93 +73,45 @@ def finetune_with(
     """
     check_task(task)
     check(settings)
+
+    def tell(line: str) -> None:
+        say(printable(line))  # classes and tags are named as the files spell them
+
+    shared: dict[str, Any] = {
+        "dev": settings.dev,
+        "seeds": settings.seeds,
+        "baseline": settings.baseline,
+        "report": tell,
+        "out": settings.out,
+    }
+    assert settings.init is not None
     if isinstance(settings, ImageFinetuneSettings):
-        return _finetune_images(settings, say)
-    if isinstance(settings, GenerationSettings):
-        return _finetune_generation(settings, say)
-    if isinstance(settings, DenseConfig):
-        return _finetune_dense(task, settings, say)
-    assert settings.init is not None
-    folder = backbone_folder(settings.init)
-    if is_vision(folder):
-        raise UsageError(f"The model in {folder} reads images, the task {task} texts.", f"The tasks of images: {', '.join((IMAGES, *DENSE))}.")
-    config = FinetuneConfig(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(FinetuneConfig)})
-    config, train = suited(task, folder, settings, config, frozenset(given), lambda line: say(printable(line)))
-    result = run_task(
-        task,
-        folder,
-        train,
-        settings.test,
-        dev=settings.dev,
-        config=config,
-        seeds=settings.seeds,
-        baseline=settings.baseline,
-        report=lambda line: say(printable(line)),
-        out=settings.out,
-    )
-    for line in result.lines():  # classes and tags are named as the files spell them
-        say(printable(line))
-    return result
-
-
-def _finetune_images(settings: ImageFinetuneSettings, say: Callable[[str], None]) -> Result:
-    folder = _vision_model(settings.init)
-    config = ImageFinetuneConfig(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(ImageFinetuneConfig)})
-    result = finetune_images(
-        folder,
-        settings.train,
-        settings.test,
-        dev=settings.dev,
-        config=config,
-        seeds=settings.seeds,
-        baseline=settings.baseline,
-        report=lambda line: say(printable(line)),
-        out=settings.out,
-    )
+        config = _config(ImageFinetuneConfig, settings)
+        result = finetune_images(_vision_model(settings.init), settings.train, settings.test, config=config, **shared)
+    elif isinstance(settings, GenerationSettings):
+        config = _config(GenerationConfig, settings)
+        result = finetune_generation(backbone_folder(settings.init), settings.train, settings.test, config=config, **shared)
+    elif isinstance(settings, DenseConfig):
+        config = _config(CONFIGS[task], settings)
+        result = finetune_dense(task, _vision_model(settings.init), settings.train, settings.test, config=config, **shared)
+    else:
+        folder = backbone_folder(settings.init)
+        if is_vision(folder):
+            raise UsageError(f"The model in {folder} reads images, the task {task} texts.", f"The tasks of images: {', '.join((IMAGES, *DENSE))}.")
+        config, train = suited(task, folder, settings, _config(FinetuneConfig, settings), frozenset(given), tell)
+        result = run_task(task, folder, train, settings.test, config=config, **shared)
     for line in result.lines():
-        say(printable(line))
+        tell(line)
     return result
 
 
-def _finetune_generation(settings: GenerationSettings, say: Callable[[str], None]) -> Result:
-    assert settings.init is not None
-    result = finetune_generation(
-        backbone_folder(settings.init),
-        settings.train,
-        settings.test,
-        dev=settings.dev,
-        config=GenerationConfig(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(GenerationConfig)}),
-        seeds=settings.seeds,
-        baseline=settings.baseline,
-        report=lambda line: say(printable(line)),
-        out=settings.out,
-    )
-    for line in result.lines():
-        say(printable(line))
-    return result
+def _config(wanted: type, settings: AnySettings) -> Any:
+    """The task's own settings among those of the verb."""
+    return wanted(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(wanted)})
 
 
-def _finetune_dense(task: str, settings: DenseSettings, say: Callable[[str], None]) -> Result:
-    result = finetune_dense(
-        task,
-        _vision_model(settings.init),
-        settings.train,
-        settings.test,
-        dev=settings.dev,
-        config=CONFIGS[task](**{field.name: getattr(settings, field.name) for field in dataclasses.fields(CONFIGS[task])}),
-        seeds=settings.seeds,
-        baseline=settings.baseline,
-        report=lambda line: say(printable(line)),
-        out=settings.out,
-    )
-    for line in result.lines():
-        say(printable(line))
-    return result
-
-
-def _vision_model(init: Path | None) -> Path:
+def _vision_model(init: Path) -> Path:
     """The folder or file of a vision transformer."""
-    assert init is not None
     folder = backbone_folder(init) if init.is_dir() else init
     if folder.is_dir() and not is_vision(folder):
         raise UsageError(f"The model in {folder} reads no images.", "Give a vision transformer, or take a task of texts.")
