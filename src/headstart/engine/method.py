@@ -216,6 +216,10 @@ class Method(nn.Module):
         that stay zero in this phase: an ordinary machine executes them, they do not count as training FLOPs."""
         return nullcontext(lambda: 0)
 
+    def learning_rate(self, step: int, total_steps: int, peak: float) -> float | None:
+        """The rate of a step (counted from 0) of a schedule of `total_steps`, where it is not --schedule that decides it."""
+        return None
+
     def training_rows(self, parts: Sequence[Any]) -> list[Any]:
         """The rows of each store before they are mixed; what is given back has as many, in the same order, and may say more of each in a batch."""
         return list(parts)

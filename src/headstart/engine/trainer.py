@@ -209,7 +209,8 @@ class Trainer:
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         first, length = own_run(self.spans, step, schedule=True)
-        return self.learning_rate * multiplier(step - first, length, self.schedule)
+        own = self.method.learning_rate(step - first, length, self.learning_rate)
+        return self.learning_rate * multiplier(step - first, length, self.schedule) if own is None else own
 
     @property
     def executed_flops(self) -> int:

@@ -98,6 +98,9 @@ class Around(Method):
     def skipped_flops(self, phase: str) -> AbstractContextManager[Callable[[], int]]:
         return self.inner.skipped_flops(phase)
 
+    def learning_rate(self, step: int, total_steps: int, peak: float) -> float | None:
+        return self.inner.learning_rate(step, total_steps, peak)
+
     def training_rows(self, parts: Sequence[Any]) -> list[Any]:
         return self.inner.training_rows(parts)
 
