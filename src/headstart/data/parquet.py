@@ -32,22 +32,24 @@ def schema(path: Path) -> pa.Schema:
 
 
 def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Column name -> value of each row. Columns of lists and structures are left out.
+    """Column name -> value of each row. Columns of lists and structures are left out, unless `columns` names one: then lists of strings are read.
 
     Raises one of `ERRORS`, among them `compressed.Bomb`.
     """
     packed, size = path.stat().st_size, 0
     with pq.ParquetFile(path) as table:
         flat = {field.name: field.type for field in table.schema_arrow if not pa.types.is_nested(field.type)}
-        texts = [name for name, kind in flat.items() if any(is_text(kind) for is_text in TEXTS)]
+        wanted = list(flat) if columns is None else list(columns)
+        leaves = (table.schema.column(index) for index in range(len(table.schema)))
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY" and leaf.path.partition(".")[0] in wanted]
         stated = sum(table.metadata.row_group(index).total_byte_size for index in range(table.num_row_groups))
         at_once = min(max(BATCH_BYTES * table.metadata.num_rows // max(stated, 1), MIN_ROWS), MAX_ROWS)
     with pq.ParquetFile(path, read_dictionary=texts) as table:
-        for batch in table.iter_batches(batch_size=at_once, columns=list(flat) if columns is None else list(columns)):
+        for batch in table.iter_batches(batch_size=at_once, columns=wanted):
             names = batch.schema.names
             for start in range(0, len(batch), CHUNK):
-                for values in zip(*(_python(column.slice(start, CHUNK)) for column in batch.columns), strict=True):
-                    size += sum(len(value) for value in values if isinstance(value, str | bytes))
+                for values in zip(*(_python(column.slice(start, CHUNK), size, packed) for column in batch.columns), strict=True):
+                    size += sum(_size(value) for value in values)
                     refuse_bomb(size, packed)
                     yield dict(zip(names, values, strict=True))
 
@@ -55,12 +57,46 @@ def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str,
 TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
 
 
-def _python(column: pa.Array) -> Iterable[Any]:
-    """The values, all at once where they are small: five times as fast as one by one."""
+def is_texts(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds lists of strings, as interleaved documents do."""
+    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+        return False
+    inner = kind.value_type.value_type if pa.types.is_dictionary(kind.value_type) else kind.value_type
+    return pa.types.is_string(inner) or pa.types.is_large_string(inner)
+
+
+def _size(value: Any) -> int:
+    """Characters or bytes of a string, or of a list of them."""
+    if isinstance(value, list):
+        return sum(len(item) for item in value if isinstance(item, str))
+    return len(value) if isinstance(value, str | bytes) else 0
+
+
+def _python(column: pa.Array, before: int, packed: int) -> Iterable[Any]:
+    """The values, all at once where they are small: five times as fast as one by one.
+
+    Args:
+        before: bytes that came out of the file so far, whose size is `packed`: a list may refer to one long string as often as it likes.
+    """
+    if is_texts(column.type):
+        if _stated(column.flatten()) <= BATCH_BYTES:
+            return column.to_pylist()
+        return _lists(column, before, packed)
     if not isinstance(column, pa.DictionaryArray):
         return column.to_pylist()
-    if any(is_text(column.dictionary.type) for is_text in TEXTS):
-        lengths = pc.binary_length(column.dictionary).take(column.indices)
-        if (pc.sum(lengths).as_py() or 0) > BATCH_BYTES:
-            return (value.as_py() for value in column)
+    if any(is_text(column.dictionary.type) for is_text in TEXTS) and _stated(column) > BATCH_BYTES:
+        return (value.as_py() for value in column)
     return column.dictionary_decode().to_pylist()
+
+
+def _lists(column: pa.Array, before: int, packed: int) -> Iterator[Any]:
+    for index in range(len(column)):
+        one = column.slice(index, 1)
+        refuse_bomb(before + _stated(one.flatten()), packed)
+        yield one.to_pylist()[0]
+
+
+def _stated(column: pa.Array) -> int:
+    """Bytes of the strings of a column that may be encoded as a dictionary."""
+    lengths = pc.binary_length(column.dictionary).take(column.indices) if isinstance(column, pa.DictionaryArray) else pc.binary_length(column)
+    return int(pc.sum(lengths).as_py() or 0)

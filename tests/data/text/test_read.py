@@ -295,3 +295,39 @@ def test_memory_is_bounded_by_the_document_limit_not_by_the_file(tmp_path: Path,
         assert tracemalloc.get_traced_memory()[1] < 20e6
     finally:
         tracemalloc.stop()
+
+
+PIECES = ["# Sums", None, "The sum of $a$ and $b$ is ", None, "$a + b$.", None]
+INTERLEAVED = "# Sums\nThe sum of $a$ and $b$ is $a + b$."
+
+
+@pytest.mark.parametrize("field", ["text_list", "texts"])
+def test_interleaved_documents_are_read_as_their_texts_alone(tmp_path: Path, field: str) -> None:
+    images = [None, "https://example.org/a.png", None, "https://example.org/b.png", None, "https://example.org/c.png"]
+    columns = {"URL": ["https://example.org"], field: [PIECES], "image_list": [images], "metadata": ["{}"]}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    assert texts(read(tmp_path / "a.parquet")) == [INTERLEAVED]
+    line = json.dumps({name: values[0] for name, values in columns.items()}).encode()
+    assert texts(read(write(tmp_path / "a.jsonl", line))) == [INTERLEAVED]
+    assert texts(read(tmp_path / "a.parquet", text_field=field)) == [INTERLEAVED]
+    (bad,) = read(tmp_path / "a.parquet", text_field="body")
+    assert isinstance(bad, Fault)
+
+
+def test_a_field_of_text_goes_before_the_list(tmp_path: Path) -> None:
+    assert texts(read(write(tmp_path / "a.jsonl", b'{"text": "whole", "text_list": ["piece"]}'))) == ["whole"]
+
+
+def test_a_list_of_other_things_is_no_text(tmp_path: Path) -> None:
+    (bad,) = read(write(tmp_path / "a.jsonl", b'{"text_list": ["one", 2]}'))
+    assert isinstance(bad, Fault)
+    assert "not a string" in bad.what
+
+
+def test_lists_that_refer_to_one_long_string_a_thousand_times_are_a_bomb(tmp_path: Path) -> None:
+    long = "x" * 2**20
+    pq.write_table(pa.table({"text_list": [[long] * 100] * 20}), tmp_path / "a.parquet", dictionary_pagesize_limit=2**22)
+    assert (tmp_path / "a.parquet").stat().st_size < 2**21
+    *_, last = read(tmp_path / "a.parquet", max_document_mb=1000)
+    assert isinstance(last, Fault)
+    assert "decompression bomb" in last.what

@@ -17,7 +17,8 @@ class TextConfig:
     """Preparation of text. Two runs with equal values and equal files write equal bytes."""
 
     text_field: str = "text"
-    """Field of .jsonl records, column of .csv, .tsv and .parquet files, that holds the text."""
+    """Field of .jsonl records, column of .csv, .tsv and .parquet files, that holds the text, or a list of texts (null where an image stands) that are
+    joined. Left at its default, the lists of interleaved documents are found too: text_list, texts."""
 
     document_split: DocumentSplit = "auto"
     """Where a document ends in .txt files. auto: at blank lines if the first MiB has blocks of several lines between blank lines, else one document

@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import IO, Any, TypeAlias
@@ -31,6 +31,8 @@ from headstart.data.text.sources import InputFile
 
 BLOCK = 2**20
 NAME_COLUMN = "Name the column that holds the text with --text.text-field."
+INTERLEAVED = ("text_list", "texts")
+"""Fields of interleaved documents (InfiMM-WebMath's and OBELICS' form) that are read where there is no field "text": the texts between the images."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -150,6 +152,25 @@ def _checked(number: int, text: str) -> Record | Fault:
     return Record(number, text, text.encode())
 
 
+def joined(pieces: Sequence[Any]) -> str | None:
+    """The text of an interleaved document without its images: its pieces, on lines of their own where no white space stands between them. None
+    stands where an image is. None if an entry is neither."""
+    texts = [piece for piece in pieces if piece is not None]
+    if not all(isinstance(piece, str) for piece in texts):
+        return None
+    text = ""
+    for piece in texts:
+        text += piece if not text or text[-1:].isspace() or piece[:1].isspace() else f"\n{piece}"
+    return text
+
+
+def field_of_text(names: Collection[str], field: str) -> str:
+    """Which field holds the text: `field`, or where that is left at its default and missing, the list of an interleaved document."""
+    if field in names or field != TextConfig.text_field:
+        return field
+    return next((name for name in INTERLEAVED if name in names), field)
+
+
 def why_no_text(value: str) -> str | None:
     """Why a string is no text, None if it is: NUL bytes and lone surrogates, which JSON can spell."""
     if "\0" in value:
@@ -255,12 +276,14 @@ def _json_lines(lines: _Lines, field: str) -> Iterator[_Found]:
 def _field(number: int, record: Any, field: str) -> _Found:
     if not isinstance(record, dict):
         return Fault(number, f"is a JSON {type(record).__name__}, not an object.", f'Write one object a line, like {{"{field}": "..."}}.')
+    field = field_of_text(record, field)
     if field not in record:
         there = ", ".join(repr(name) for name in list(record)[:8]) or "none"
         return Fault(number, f"has no field {field!r} (its fields: {there}).", "Name the field that holds the text with --text.text-field.")
-    if not isinstance(record[field], str):
+    text = joined(record[field]) if isinstance(record[field], list) else record[field]
+    if not isinstance(text, str):
         return Fault(number, f"field {field!r} is {json.dumps(record[field])[:40]}, not a string.", "Write the text as a JSON string.")
-    return number, record[field]
+    return number, text
 
 
 def _table(lines: _Lines, field: str, delimiter: str, limit: int) -> Iterator[_Found]:
@@ -306,6 +329,7 @@ def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
     number = 0
     try:
         columns = parquet.schema(file.path)
+        field = field_of_text(columns.names, field)
         if field not in columns.names:
             there = ", ".join(repr(name) for name in columns.names[:8])
             yield Fault(0, f"has no column {field!r} (its columns: {there}).", NAME_COLUMN)
@@ -313,11 +337,11 @@ def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
         kind = columns.field(field).type
         if pa.types.is_dictionary(kind):
             kind = kind.value_type
-        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or parquet.is_texts(kind)):
             yield Fault(0, f"column {field!r} is of type {kind}, not string.", NAME_COLUMN)
             return
         for row in parquet.rows(file.path, [field]):
-            text = row[field]
+            text = joined(row[field]) if isinstance(row[field], list) else row[field]
             number += 1
             if text is None:
                 yield Fault(number, f"column {field!r} is null, not a string.", "Leave the row out, or write the text.")
