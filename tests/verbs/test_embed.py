@@ -81,6 +81,8 @@ def test_texts_get_vectors_and_lines(trained: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_embedded_is_refused(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No data is given"):
         embed(trained, [], out=tmp_path / "out")
+    with pytest.raises(UsageError, match="names a file; embed writes a folder"):
+        embed(trained, [tmp_path], out=tmp_path / "vectors.npy")
     with pytest.raises(UsageError, match="0 records"):
         embed(trained, ["x"], out=tmp_path / "out", shown=0)
     with pytest.raises(BadInput, match="does not exist"):

@@ -16,7 +16,7 @@ from typing import Any
 
 from headstart import __version__
 from headstart.cli._flags import Parser
-from headstart.core.errors import FirstRankFailed, HeadstartError
+from headstart.core.errors import FirstRankFailed, HeadstartError, UsageError
 from headstart.core.machine import ordinary
 from headstart.core.terminal import leave_terminal, open_closed_streams, printable, silence
 from headstart.core.words import did_you_mean
@@ -31,6 +31,7 @@ VERBS = {
     "pretrain": "pre-train a method on your data; the same command continues",
     "finetune": "train a downstream task beside a random start",
     "fit": "a scaling law from losses of short runs: which mixture, size, how many tokens",
+    "merge": "average an old model and what it became, beside or instead of replay",
     "adapt": "a pre-trained sampler of objects to your reward, beside one from scratch",
     "compare": "which of several runs is better for your task, at equal compute",
     "claim": "a paper's central statement, tested at equal training FLOPs",
@@ -126,7 +127,15 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 
 def parse(module: Any, verb: str, argv: list[str]) -> Any:
-    """The verb's arguments."""
+    """The verb's arguments.
+
+    Raises:
+        UsageError: one of them is an empty text: as a path it would mean the folder one stands in.
+    """
+    if "" in argv:
+        place = argv.index("")
+        after = f" (after {argv[place - 1]})" if place else ""
+        raise UsageError(f"An argument is empty{after}.", "A shell variable without a value? Write it out, or leave the flag away.")
     if hasattr(module, "parse"):
         return module.parse(argv)
     parser = Parser(prog=f"headstart {verb}", description=module.HELP, epilog=f"example: {module.EXAMPLE}")

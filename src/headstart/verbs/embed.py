@@ -77,10 +77,12 @@ def embed(
         raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER: the records to embed.")
     if shown < 1 or neighbours < 1 or seed < 0:
         raise UsageError(f"{shown} records with {neighbours} neighbours, seed {seed}.", "Give at least 1 of each, and a seed of at least 0.")
+    folder = Path(out) if out is not None else Path("runs") / "embeddings" / Path(run).absolute().name
+    if folder.suffix in (".npy", ".parquet", ".npz", ".jsonl") and not folder.is_dir():
+        raise UsageError(f"{folder} names a file; embed writes a folder.", f"Give --out {folder.with_suffix('')}: the vectors are in its vectors.npy.")
     method, store, _ = load_run(Path(run))
     kind, where = kind_of(method), resolve_device(device)
     names, vectors = embed_records(method.to(where).eval(), kind.read_records(data, store), where)
-    folder = Path(out) if out is not None else Path("runs") / "embeddings" / Path(run).absolute().name
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "vectors.npy") as file:
         np.save(file, vectors, allow_pickle=False)
