@@ -17,6 +17,7 @@ _VERBS = {
     "finetune": "headstart.verbs.finetune",
     "adapt": "headstart.verbs.adapt",
     "fit": "headstart.verbs.fit",
+    "merge": "headstart.verbs.merge",
     "compare": "headstart.verbs.compare",
     "peek": "headstart.verbs.peek",
     "sample": "headstart.verbs.sample",
