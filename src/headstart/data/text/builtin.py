@@ -66,7 +66,8 @@ def excluded_modules(spec: str) -> frozenset[str]:
     name, _, query = spec.partition("?")
     options = dict(parse_qsl(query))
     if name != SPEC or set(options) - {"exclude"}:
-        raise UsageError(f"unknown built-in corpus {spec!r}.", f"There is {SPEC}, and {SPEC}?exclude=FILE.")
+        mend = f"There is {SPEC}, {SPEC}?exclude=FILE, and languages with a known optimum: builtin:pcfg-tiny, builtin:pcfg-mini, builtin:hmm."
+        raise UsageError(f"unknown built-in corpus {spec!r}.", mend)
     if "exclude" not in options:
         return frozenset()
     try:

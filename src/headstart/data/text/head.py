@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 from headstart.core.files import atomic_write
+from headstart.data.languages.language import is_language, parse_spec, sentences
 from headstart.data.text import builtin
 from headstart.data.text.config import TextConfig
 from headstart.data.text.read import Fault, Reading, bad_input
@@ -29,6 +30,9 @@ def write_first_documents(sources: Sequence[str | Path], path: Path, config: Tex
 def documents(sources: Sequence[str | Path], config: TextConfig) -> Iterator[str]:
     """Raises BadInput where a record cannot be used, whatever `on_bad_input` says."""
     for source in sources:
+        if is_language(str(source)):
+            yield from sentences(parse_spec(str(source)))
+            continue
         if str(source).startswith(builtin.PREFIX):
             for package_file in builtin.package_files(str(source)):
                 document = builtin.read_document(package_file)

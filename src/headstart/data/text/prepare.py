@@ -22,6 +22,7 @@ from headstart.core.errors import BadInput, OtherStore, UsageError
 from headstart.core.files import atomic_write, locked, read_json, reserve, sha256_file, sync_folder, write_json
 from headstart.core.hardware import cores
 from headstart.core.progress import Reporter
+from headstart.data.languages.language import find_language, is_language, parse_spec, write_sentences
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.builtin import write_builtin
 from headstart.data.text.config import TextConfig
@@ -86,7 +87,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
     files = [_written_out(file, work, index, workers) for index, file in enumerate(inputs.files)]
     tokenizer_path = work / "tokenizer.json"
     if not tokenizer_path.exists():
-        tokenizer = taken[0] if taken else text_tokenizer.train_tokenizer(_sample(files, config), config)
+        tokenizer = taken[0] if taken else _own_tokenizer(files, config)
         with atomic_write(tokenizer_path) as file:
             file.write(tokenizer.to_str(pretty=True).encode())
     tokenizer, _ = text_tokenizer.load_tokenizer(tokenizer_path, config)
@@ -106,7 +107,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
         raise no_text(sources)
 
     arrays = _merge(parts, work, len(files), tally)
-    _split(arrays, config)
+    _split(arrays, config, generated=all(is_language(file.name) for file in files))
     special_ids = text_tokenizer.special_ids(tokenizer, taken[1] if taken else None)
     manifest = _manifest(arrays, tally, tokenizer, special_ids, config)
     hashes = dict(entry for info in infos for entry in info.finished)
@@ -198,9 +199,19 @@ def _written_out(file: InputFile, work: Path, index: int, workers: int) -> Input
         return file
     path = work / f"builtin-{index}.jsonl"
     if not path.exists():
-        write_builtin(file.name, path, workers)
+        if is_language(file.name):
+            write_sentences(parse_spec(file.name), path)
+        else:
+            write_builtin(file.name, path, workers)
     status = path.stat()
     return replace(file, path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
+
+
+def _own_tokenizer(files: list[InputFile], config: TextConfig) -> Tokenizer:
+    """Trained on the corpus; where that is nothing but languages with known statistics, one token a word of theirs."""
+    if all(is_language(file.name) for file in files):
+        return text_tokenizer.word_tokenizer(dict.fromkeys(word for file in files for word in find_language(file.name).words))
+    return text_tokenizer.train_tokenizer(_sample(files, config), config)
 
 
 def _sample(files: list[InputFile], config: TextConfig) -> list[str]:
@@ -271,8 +282,18 @@ def _merge(parts: list[Path], work: Path, n_files: int, tally: Tally) -> dict[st
     }
 
 
-def _split(arrays: dict[str, np.ndarray], config: TextConfig) -> None:
-    """Add `held_out` and `dropped`. An only document is cut in two at the end of a sentence."""
+def _split(arrays: dict[str, np.ndarray], config: TextConfig, generated: bool) -> None:
+    """Add `held_out` and `dropped`. An only document is cut in two at the end of a sentence.
+
+    Args:
+        generated: the corpus is drawn from a language with known statistics: documents are independent draws, and equal ones are no copies. To leave
+            those out that are held out too would change the distribution that is learned.
+    """
+    if generated:
+        n = len(arrays["hashes"])
+        arrays["held_out"] = np.arange(n) < round(config.held_out_share * n)
+        arrays["dropped"] = np.zeros(n, dtype=bool)
+        return
     if config.held_out_share and len(arrays["hashes"]) == 1:
         held_out = _cut_only_document(arrays, config.held_out_share)
     else:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from headstart.core.errors import BadInput
+from headstart.data.languages.language import is_language, parse_spec
 from headstart.data.listing import reached_once, readable, walk
 from headstart.data.text import builtin
 
@@ -24,6 +25,8 @@ FORMATS: dict[str, Format] = {
     ".txt": "txt", ".text": "txt", ".md": "document", ".markdown": "document", ".rst": "document",
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
 }  # fmt: skip
+BYTES_A_SENTENCE = 20
+"""About what one of a language with known statistics takes, before it is written."""
 COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}
 
 
@@ -71,7 +74,10 @@ def find_inputs(sources: Sequence[str | Path]) -> Inputs:
     seen: set[str] = set()
     for source in sources:
         found = Inputs()
-        if str(source).startswith(builtin.PREFIX):
+        if is_language(str(source)):
+            spec = parse_spec(str(source))
+            found.files = [InputFile(Path(source), str(source), "builtin", None, BYTES_A_SENTENCE * spec.sentences, 0, spec.listing)]
+        elif str(source).startswith(builtin.PREFIX):
             packages = builtin.package_files(str(source))
             size, listing = sum(file.size for file in packages), builtin.listing_sha256(packages)
             found.files = [InputFile(Path(source), str(source), "builtin", None, size, 0, listing)]

@@ -79,6 +79,15 @@ def _register_specials(tokenizer: Tokenizer) -> None:
     )
 
 
+def word_tokenizer(words: Iterable[str]) -> Tokenizer:
+    """One token for each of these words, which white space separates; anything else is [UNK]."""
+    names = [*SPECIAL_TOKENS, *words]
+    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(names)}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    _register_specials(tokenizer)
+    return tokenizer
+
+
 def bert_tokenizer(vocabulary: dict[str, int], config: TextConfig) -> Tokenizer:
     """WordPiece with BERT's normaliser and splitting: control characters removed, CJK characters and punctuation split, greedy longest match."""
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=MAX_WORD_CHARACTERS))
