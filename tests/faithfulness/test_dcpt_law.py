@@ -1,7 +1,5 @@
-"""The numbered checks of the D-CPT law's specification: values, derivatives, recovery of known laws, and the answers that follow from them.
-
-Check 15, the sampler of a sweep's mixture, belongs to the sweep, which is not here yet.
-"""
+"""The numbered checks of the D-CPT law's specification: values, derivatives, recovery of known laws, the answers that follow from them, and the order
+of a sweep's mixture."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ import numpy as np
 import pytest
 
 from headstart.core.errors import BadInput, UsageError
+from headstart.data.mixture import Mixture
 from headstart.planning.dcpt_law import answers, plan
 from headstart.planning.dcpt_law.answers import Ranges
 from headstart.planning.dcpt_law.domains import beyond, fit_domains, learnability
@@ -255,6 +254,42 @@ def test_13_at_a_fixed_ratio_the_law_is_chinchillas() -> None:
 
 def test_14_huber() -> None:
     np.testing.assert_allclose(huber([5e-4, -5e-4, 2e-3, -2e-3, 0.0]), [1.25e-7, 1.25e-7, 1.5e-6, 1.5e-6, 0.0], rtol=1e-12)
+
+
+class Part:
+    """Rows that say which they are."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def batch(self, rows: Array) -> dict[str, Array]:
+        return {"row": rows}
+
+
+def drawn(r_d: float, windows: Array) -> tuple[Array, Array]:
+    """(part, row) of these windows of a run at r_d: domain, then general text."""
+    weights = [weight for weight in (r_d, 1 - r_d) if weight]
+    return Mixture([Part(4_001), Part(9_000)][: len(weights)], weights, seed=3, by="rows").locate(windows)
+
+
+def test_15_mixture_sampler() -> None:
+    windows = np.arange(10_000)
+    part, row = drawn(0.33, windows)
+    assert (part == 0).mean() == pytest.approx(0.33, abs=0.015)
+    for workers in (2, 7):  # each asks for the windows that are its own
+        shares = [drawn(0.33, windows[worker::workers]) for worker in range(workers)]
+        for worker, (of_part, of_row) in enumerate(shares):
+            np.testing.assert_array_equal(of_part, part[worker::workers])
+            np.testing.assert_array_equal(of_row, row[worker::workers])
+    few = row[part == 0]
+    for r_d in (0.5, 0.8, 1.0):
+        more_parts, more_rows = drawn(r_d, windows)
+        more = more_rows[more_parts == 0]
+        assert len(more) > len(few)
+        np.testing.assert_array_equal(more[: len(few)], few)
 
 
 def test_16_without_interaction_the_data_are_not_fitted() -> None:

@@ -1,11 +1,83 @@
-"""Arithmetic of a plan. The sweep itself (short runs at several ratios) and the long run after it need re-warming and are not here."""
+"""Arithmetic of a plan, all of it before and after the runs: where a sweep looks at its losses, what planning may cost, how often text is read, and
+what gives way when the domain text is too short."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from headstart.core.errors import UsageError
+from headstart.planning.dcpt_law.answers import limited_text
+from headstart.planning.dcpt_law.forms import Law
 
 MANY_EPOCHS, MOST_EPOCHS = 1.0, 4.0
 """Up to about four epochs repeats are nearly as good as new text (Muennighoff et al. 2023); beyond, D no longer says what was learnt."""
+
+WARMUP_STEPS = 20
+"""Of every run of a sweep; then the rate stays, so that a loss in mid-run is that of a shorter run."""
+RATE_SHARE = 0.5
+"""Of the planned peak: the constant rate of a sweep."""
+OCTAVES = 3
+"""A run is looked at from D_max / 8 on: what comes before is the transient, which no term of the law knows."""
+
+RATIOS = (0.1, 0.2, 0.5, 0.8, 1.0)
+"""r_d of the sweep of `plan cpt`."""
+ANNEALED_RATIO = 0.5
+"""r_d of the run that has the planned schedule instead: it says by how much annealing lowers the losses."""
+PLANNING_SHARE = 0.2
+"""Of the budget, at most."""
+FEWEST_SWEEP_STEPS = 2 * WARMUP_STEPS
+"""Of a run of a sweep: half of it must lie behind the warm-up."""
+SUBSETS = 4
+"""A subset is a quarter of the run, read four times (Guo et al. 2025)."""
+LEAST_SUBSET = 0.1
+"""Of the domain text: what is better than nine tenths of a pool is a small part of it already."""
+
+
+def evaluation_steps(total_steps: int, per_octave: int = 2) -> tuple[int, ...]:
+    """The steps at which a run of a sweep is looked at, D_max 2^(-k / per_octave) from D_max / 8 on, ascending; never within the warm-up.
+
+    Args:
+        per_octave: 2 for the sweep of a law (7 points a run); 4 (13 points) where few runs have to give the 30 points that a law needs.
+
+    Raises:
+        UsageError: the run is too short to have a constant rate.
+    """
+    if total_steps < FEWEST_SWEEP_STEPS:
+        what = f"A run of the sweep would have {total_steps} steps, {WARMUP_STEPS} of them warm-up."
+        raise UsageError(what, f"Give at least {FEWEST_SWEEP_STEPS}: more tokens, or a smaller --batch.")
+    steps = {round(total_steps * 2 ** (-k / per_octave)) for k in range(OCTAVES * per_octave + 1)}
+    return tuple(sorted(step for step in steps if step > WARMUP_STEPS))
+
+
+@dataclass(frozen=True)
+class Split:
+    """How a budget is divided, in steps.
+
+    Attributes:
+        of_each: of every run of the sweep. runs: how many there are. left: of the long run.
+    """
+
+    of_each: int
+    runs: int
+    left: int
+
+    @property
+    def planning(self) -> int:
+        return self.of_each * self.runs
+
+
+def split_budget(total_steps: int, runs: int = len(RATIOS) + 1, share: float = PLANNING_SHARE) -> Split:
+    """Planning gets at most `share`, in equal runs; the long run gets the rest.
+
+    Raises:
+        UsageError: the runs of the sweep would be too short to say anything.
+    """
+    of_each = int(share * total_steps / runs)
+    if of_each < FEWEST_SWEEP_STEPS:
+        need = -(-FEWEST_SWEEP_STEPS * runs * 100 // round(share * 100))
+        what = f"A budget of {total_steps:,} steps leaves {of_each} for each of the {runs} runs of the sweep ({share:.0%} of it, together)."
+        raise UsageError(what, f"Give a budget of at least {need:,} steps, a smaller --batch, or choose a ratio yourself: pretrain --mix.")
+    return Split(of_each, runs, total_steps - runs * of_each)
 
 
 def epochs(tokens: float, ratio: float, unique_tokens: float) -> float:
@@ -18,7 +90,7 @@ def epochs(tokens: float, ratio: float, unique_tokens: float) -> float:
         UsageError: above four epochs.
     """
     found = ratio * tokens / unique_tokens
-    if found > MOST_EPOCHS:
+    if found > MOST_EPOCHS * (1 + 1e-9):
         what = f"{ratio:.3g} of {tokens:,.0f} tokens read {unique_tokens:,.0f} domain tokens {found:.3g} times."
         fitting = f"At most {MOST_EPOCHS:g} epochs: r_d {MOST_EPOCHS * unique_tokens / tokens:.3g} at these tokens"
         raise UsageError(what, f"{fitting}, {MOST_EPOCHS * unique_tokens / ratio:,.0f} tokens at this r_d, or more domain text.")
@@ -28,3 +100,56 @@ def epochs(tokens: float, ratio: float, unique_tokens: float) -> float:
 def repeats(found: float) -> str | None:
     """The warning for more than one epoch."""
     return f"the domain text is read {found:.3g} times: the law was made for new text" if found > MANY_EPOCHS else None
+
+
+def subset_tokens(tokens: float, unique_tokens: float) -> float | None:
+    """How much of the domain text to choose by quality: a quarter of the run, not below a tenth of the text. None: all of it, because the run is as
+    long as it."""
+    return max(tokens / SUBSETS, LEAST_SUBSET * unique_tokens) if unique_tokens > tokens else None
+
+
+def epoch_tokens(tokens: float, ratio: float, unique_tokens: float, subset: float | None) -> float:
+    """Tokens, general text included, after which the domain text is drawn anew: a quarter of the run with a subset, U / r with everything; at most
+    the run."""
+    return tokens / SUBSETS if subset is not None else min(tokens, unique_tokens / ratio)
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """A run whose domain text suffices.
+
+    Attributes:
+        tokens, ratio: D and r_d. lowered: which of the two gave way, "", "r", "D" or "r and D".
+    """
+
+    tokens: float
+    ratio: float
+    lowered: str = ""
+
+
+def within_epochs(domain: Law, general: Law, n: float, tokens: float, ratio: float, unique_tokens: float, bound: float) -> Fitting:
+    """The run of least predicted domain loss that reads the domain text four times at most and keeps the general loss.
+
+    Where r D / U is more, domain tokens are fixed at 4 U (usage 2) and D = 4 U / r: r may be anything from 4 U / D (the whole run, less of it domain
+    text) to `ratio` (a shorter run of the same mixture).
+
+    Args:
+        n, tokens, unique_tokens: in the laws' unit.
+        ratio: r_d that keeps the limit at `tokens`.
+        bound: what the constant-rate general loss may reach (`answers.limit_of`).
+    """
+    most = MOST_EPOCHS * unique_tokens
+    if ratio * tokens <= most:
+        return Fitting(tokens, ratio)
+    least = most / tokens
+    best, _ = limited_text(domain, n, most)
+    best = min(max(best, least), ratio)
+    if general.loss(n, most / best, 1 - best) > bound:  # a shorter run has recovered less of the general loss
+        low, high = least, best
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if general.loss(n, most / middle, 1 - middle) <= bound else (low, middle)
+        best = low
+    if best <= least * (1 + 1e-6):
+        return Fitting(tokens, least, "r")
+    return Fitting(most / best, best, "D" if best >= ratio * (1 - 1e-6) else "r and D")
