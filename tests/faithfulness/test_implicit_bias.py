@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from headstart.data.languages.generated import SIZES, random_grammar
 from headstart.data.languages.grammar import Grammar
 from headstart.data.languages.language import PAD, entropy
 from headstart.data.languages.pcfg import PCFG
+from headstart.engine.sharpness import Predictions, ProbeKind, exact_trace, fisher_trace, gradients, hutchinson_draws
 
 TWO = "S -> S1 [.6] | S2 [.4]\nS1 -> A B [1.]\nS2 -> B A [1.]\nA -> 'a' [.7] | 'b' [.3]\nB -> 'a' [.2] | 'b' [.8]"
 
@@ -92,3 +99,79 @@ def test_17_tiny() -> None:
     assert tiny.spell(sentences[:5]) == ["3 0 0 5", "12 0 0", "12 5 15", "8 6 6 15", "3 8 8 0"]
     assert int((sentences != PAD).sum()) == 1094
     assert tiny.optimal_loss(sentences)[0] == pytest.approx(1.785069, abs=1e-5)
+
+
+# --- sharpness ------------------------------------------------------------------------------------------------------------------------------------
+
+W, X = torch.tensor([[0.5, -0.2], [0.1, 0.3], [-0.4, 0.6]], dtype=torch.float64), torch.tensor([[1.0, 2.0]], dtype=torch.float64)
+
+
+def regression(label: int = 0) -> tuple[dict[str, nn.Parameter], Callable[[], Tensor], Callable[[], Predictions]]:
+    """Softmax regression on one example: its parameters, loss and predictions."""
+    weight = nn.Parameter(W.clone())
+    logits = lambda: X @ weight.T  # noqa: E731
+    return {"weight": weight}, lambda: F.cross_entropy(logits(), torch.tensor([label])), lambda: Predictions(logits(), torch.ones(1))
+
+
+def test_07_trace_of_softmax_regression() -> None:
+    parameters, loss, predictions = regression()
+    p = (X @ W.T).softmax(-1)[0]
+    np.testing.assert_allclose(p, [0.206788, 0.376792, 0.416420], atol=1e-6)
+    assert exact_trace([loss], parameters).mean == pytest.approx(3.209304, abs=1e-6)
+    fisher = 0.0
+    for y in range(3):
+        own, of_label, _ = regression(y)
+        square = float(gradients(of_label(), own, graph=False)[0].square().sum())
+        fisher += float(p[y]) * square
+        if y == 0:
+            assert square == pytest.approx(4.722816, abs=1e-6)  # off the optimum the data's label gives another trace
+    assert fisher == pytest.approx(3.209304, abs=1e-6)
+    drawn = fisher_trace([predictions], parameters, draws=4000, relative_error=0.0)
+    assert abs(drawn.mean - 3.209304) < 4 * drawn.standard_error
+
+
+@pytest.mark.parametrize(("kind", "variance"), [("gaussian", 10.8655), ("rademacher", 6.0681)])
+def test_08_hutchinson(kind: ProbeKind, variance: float) -> None:
+    parameters, loss, _ = regression()
+    draws = hutchinson_draws(loss, parameters, 20_000, kind, torch.Generator().manual_seed(1), at_once=1000).sum(1)
+    assert abs(float(draws.mean()) - 3.209304) < 4 * math.sqrt(variance / 20_000)
+    fourth = float((draws - draws.mean()).pow(4).mean())
+    assert abs(float(draws.var()) - variance) < 4 * math.sqrt((fourth - variance**2) / 20_000)
+
+
+def test_12_trace_of_a_product() -> None:
+    """Logit u v, label ~ Bernoulli(sigmoid(1)): the expected loss at u v = 1 has trace p (1 - p) (u^2 + v^2)."""
+    p = torch.sigmoid(torch.tensor(1.0, dtype=torch.float64))
+
+    def trace(u: float, v: float) -> float:
+        parameters = {name: nn.Parameter(torch.tensor(value, dtype=torch.float64)) for name, value in (("u", u), ("v", v))}
+        loss = lambda: F.binary_cross_entropy_with_logits(parameters["u"] * parameters["v"], p)  # noqa: E731
+        return exact_trace([loss], parameters).mean
+
+    assert trace(2.0, 0.5) == pytest.approx(0.835601, abs=1e-6)
+    assert trace(1.0, 1.0) == pytest.approx(0.393224, abs=1e-6)
+    assert min(trace(u, 1 / u) for u in (0.9, 0.95, 1.05, 1.1)) > 0.393224
+
+
+def test_11_sgd_drifts_to_the_flat_minimum() -> None:
+    """4,000 runs at once, labels drawn anew in every step; and gradient descent on the expected loss, which stays where it is."""
+    rng = np.random.default_rng(0)
+    p = 1 / (1 + np.exp(-1.0))
+    u, v = np.full(4000, 2.0), np.full(4000, 0.5)
+    found = {}
+    for step in range(2001):
+        if step in (0, 500, 1000, 2000):
+            found[step] = float((u * u - v * v).mean())
+            ends = u, v
+        slope = 1 / (1 + np.exp(-u * v)) - (rng.random(4000) < p)
+        u, v = u - 0.1 * slope * v, v - 0.1 * slope * u
+    np.testing.assert_allclose(list(found.values()), [3.750, 1.358, 0.498, 0.067], atol=0.01)
+    a, b = 2.0, 0.5
+    for _ in range(2000):
+        slope = 1 / (1 + np.exp(-a * b)) - p
+        a, b = a - 0.1 * slope * b, b - 0.1 * slope * a
+    assert a * a - b * b == pytest.approx(3.75, abs=1e-9)
+    u, v = ends
+    q = 1 / (1 + np.exp(-u * v))
+    assert float((u * v).mean()) == pytest.approx(0.966, abs=0.01)
+    assert float((q * (1 - q) * (u * u + v * v)).mean()) == pytest.approx(0.365, abs=0.01)  # the trace, from .835601

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from headstart.core import hardware
+from headstart.core import hardware, second_order
 
 SMALLEST = 1 << 23
 """Multiply-adds below which a product stays with torch: there the Python around it costs what it brings."""
@@ -39,8 +39,8 @@ def slow_on(vendor: str, flags: list[str]) -> bool:
 
 
 def worth_it(x: Tensor, weight: Tensor) -> bool:
-    """Whether to take oneDNN for `linear` of these: large fp32 matrices on such a CPU, outside autocast and torch.compile."""
-    return mkl_is_slow() and suits(x, weight)
+    """Whether to take oneDNN for `linear` of these: large fp32 matrices on such a CPU, outside autocast and torch.compile, differentiated once."""
+    return mkl_is_slow() and suits(x, weight) and not second_order.wanted()
 
 
 def suits(x: Tensor, weight: Tensor) -> bool:

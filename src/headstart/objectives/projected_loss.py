@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from headstart.core import products
+from headstart.core import products, second_order
+from headstart.objectives.token_loss import masked_lm_loss
 
 CHUNK = 1 << 27
 """Logits that exist at a time: 512 MiB in fp32, half of it in bf16."""
@@ -36,12 +37,15 @@ def projected_lm_loss(
 ) -> Tensor:
     """`masked_lm_loss` of the logits `F.linear(hidden, weight, bias)`: sum(w * -log p(target)) / (sum(w) + eps), in nats.
 
-    Equal to it up to the order of sums; under autocast the products are in its type, the softmax in fp32. It can be differentiated once.
+    Equal to it up to the order of sums; under autocast the products are in its type, the softmax in fp32. It can be differentiated once; within
+    `core.second_order` it is the plain loss, which can be differentiated again.
 
     Args:
         hidden: [..., dim]; weight: [vocab, dim]; bias: [vocab] or None; targets: int64 [...]; weights: float [...] or None for all 1.
         chunk: logits that exist at a time.
     """
+    if second_order.wanted():
+        return masked_lm_loss(F.linear(hidden, weight, bias), targets, weights, eps)
     counted = torch.ones_like(targets, dtype=torch.float32) if weights is None else weights.to(torch.float32)
     shares = (counted / (counted.sum() + eps)).flatten()
     rows, ids = hidden.reshape(-1, hidden.shape[-1]), targets.flatten()
@@ -51,14 +55,20 @@ def projected_lm_loss(
     return _score(rows, weight, bias, ids, shares, chunk, (False, False, False))[0]
 
 
-def next_token_loss(hidden: Tensor, output: nn.Linear, ids: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
+def next_token_loss(
+    hidden: Tensor, output: nn.Linear, ids: Tensor, attention_mask: Tensor | None, next_ids: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """(mean -log p of each token that is not padding given those before it, in nats; the number of these tokens).
 
     Args:
         hidden: [batch, length, dim], what the output layer takes; ids: int64 [batch, length].
+        next_ids: int64 [batch, length], what follows each token, where the row itself does not say it of the last.
     """
-    scored = torch.ones_like(ids[:, 1:], dtype=torch.float32) if attention_mask is None else attention_mask[:, 1:].float()
-    return projected_lm_loss(hidden[:, :-1], output.weight, output.bias, ids[:, 1:], scored), scored.sum()
+    if next_ids is None:
+        hidden, next_ids = hidden[:, :-1], ids[:, 1:]
+        attention_mask = None if attention_mask is None else attention_mask[:, 1:]
+    scored = torch.ones_like(next_ids, dtype=torch.float32) if attention_mask is None else attention_mask.float()
+    return projected_lm_loss(hidden, output.weight, output.bias, next_ids, scored), scored.sum()
 
 
 class _ProjectedLoss(torch.autograd.Function):
