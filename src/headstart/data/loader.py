@@ -78,14 +78,16 @@ class Loader:
 
     def _mixed(self, parts: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
         """Rows of several parts in the order of the samples. A key that only some parts give is filled with what its absence means: attend to all,
-        segment 0."""
+        segment 0, no image; so is what one part has less of than another (images of a row)."""
+        of_parts = [(parts == index, self.mixture.parts[index].batch(rows[parts == index])) for index in np.unique(parts)]
         batch: dict[str, np.ndarray] = {}
-        for index in np.unique(parts):
-            mine = parts == index
-            for name, values in self.mixture.parts[index].batch(rows[mine]).items():
-                if name not in batch:
-                    batch[name] = np.full((len(rows), *values.shape[1:]), name == "attention_mask", values.dtype)
-                batch[name][mine] = values
+        for name in dict.fromkeys(name for _, found in of_parts for name in found):
+            having = [found[name] for _, found in of_parts if name in found]
+            largest = np.max([values.shape[1:] for values in having], axis=0).astype(int)
+            batch[name] = np.full((len(rows), *largest), name == "attention_mask", having[0].dtype)
+            for mine, found in of_parts:
+                if name in found:
+                    batch[name][(mine, *(slice(size) for size in found[name].shape[1:]))] = found[name]
         return batch
 
 

@@ -15,7 +15,7 @@ import stat
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import IO, Any, TypeAlias
+from typing import IO, Any, Generic, TypeAlias, TypeVar
 
 import pyarrow as pa
 
@@ -55,24 +55,23 @@ class Fault:
 
 
 _Found: TypeAlias = tuple[int, str] | Fault
+T = TypeVar("T")
 
 
-class Reading:
-    """One pass over one file. Iterate over it once; afterwards `sha256` is the hash of the file's bytes.
+class FileReading(Generic[T]):
+    """One pass over one file. Iterate over it once; afterwards `sha256` is the hash of the file's bytes. A subclass says what its records are.
 
     Args:
         file: what to read.
-        config: `text_field`, `document_split` and the document limit are used.
+        limit: bytes of the largest record.
 
     Raises (while iterating):
         BadInput: the file changed while it was read. This is never quarantined: what was already taken may be half old, half new.
     """
 
-    def __init__(self, file: InputFile, config: TextConfig) -> None:
+    def __init__(self, file: InputFile, limit: int) -> None:
         self.file = file
-        self.field = "text" if file.format == "builtin" else config.text_field
-        self.split: DocumentSplit = config.document_split if file.format == "txt" else "file"
-        self.limit = document_limit(config)
+        self.limit = limit
         self.sha256 = ""
         self._hashed: _HashedFile | None = None
 
@@ -81,7 +80,15 @@ class Reading:
         """Bytes of the file that were read so far."""
         return 0 if self._hashed is None else self._hashed.size
 
-    def __iter__(self) -> Iterator[Record | Fault]:
+    def from_lines(self, lines: Lines) -> Iterator[T | Fault]:
+        """The records of a file of lines."""
+        raise NotImplementedError
+
+    def from_parquet(self) -> Iterator[T | Fault]:
+        """The records of a parquet file."""
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[T | Fault]:
         try:
             before = self.file.path.stat()
             if not stat.S_ISREG(before.st_mode):  # opening a named pipe would wait for ever
@@ -97,8 +104,7 @@ class Reading:
             if before.st_size == 0:
                 yield Fault(0, "is empty.", "Remove it, or copy it again if the copy was cut off.")
             else:
-                for item in self._records(hashed):
-                    yield item if isinstance(item, Fault) else _checked(*item)
+                yield from self._records(hashed)
             self.sha256, size = hashed.finish()
             after = self.file.path.stat()
         known = (self.file.size, self.file.mtime_ns)
@@ -109,28 +115,49 @@ class Reading:
                 file=self.file.name,
             )
 
-    def _records(self, hashed: _HashedFile) -> Iterator[_Found]:
+    def _records(self, hashed: _HashedFile) -> Iterator[T | Fault]:
         if self.file.format == "parquet":
-            yield from _parquet(self.file, self.field, self.limit)
+            yield from self.from_parquet()
             return
         try:
             stream: Any = hashed
             if self.file.compression:
                 stream = Decompressed(hashed, self.file.compression, lambda: hashed.size)
-            lines = _Lines(stream, self.limit)
-            match self.file.format:
-                case "jsonl" | "builtin":
-                    yield from _json_lines(lines, self.field)
-                case "csv" | "tsv":
-                    yield from _table(lines, self.field, "," if self.file.format == "csv" else "\t", self.limit)
-                case _:
-                    yield from _text(lines, self.split, self.limit, 0 if self.file.compression else self.file.size)
+            lines = Lines(stream, self.limit)
+            yield from self.from_lines(lines)
         except Bomb as error:
             yield Fault(lines.number + 1, f"{error}.", "Leave the file out, or give it uncompressed.")
         except (pa.ArrowException, OSError) as error:
             refuse_limits(error, self.file.path)
             how = f"the {self.file.compression} data is damaged or cut off" if self.file.compression else "cannot be read"
             yield Fault(lines.number + 1, f"{how} ({first_line(error)}).", "Copy or download the file again.")
+
+
+class Reading(FileReading[Record]):
+    """The texts of a file.
+
+    Args:
+        file: what to read.
+        config: `text_field`, `document_split` and the document limit are used.
+    """
+
+    def __init__(self, file: InputFile, config: TextConfig) -> None:
+        super().__init__(file, document_limit(config))
+        self.field = "text" if file.format == "builtin" else config.text_field
+        self.split: DocumentSplit = config.document_split if file.format == "txt" else "file"
+
+    def from_lines(self, lines: Lines) -> Iterator[Record | Fault]:
+        match self.file.format:
+            case "jsonl" | "builtin":
+                found = _json_lines(lines, self.field)
+            case "csv" | "tsv":
+                found = _table(lines, self.field, "," if self.file.format == "csv" else "\t", self.limit)
+            case _:
+                found = _text(lines, self.split, self.limit, 0 if self.file.compression else self.file.size)
+        yield from map(_checked, found)
+
+    def from_parquet(self) -> Iterator[Record | Fault]:
+        yield from map(_checked, _parquet(self.file, self.field, self.limit))
 
 
 def document_limit(config: TextConfig) -> int:
@@ -146,7 +173,10 @@ def bad_input(file: InputFile, fault: Fault) -> BadInput:
     return BadInput(fault.what, mend, file=file.name, record=fault.number or None)
 
 
-def _checked(number: int, text: str) -> Record | Fault:
+def _checked(found: _Found) -> Record | Fault:
+    if isinstance(found, Fault):
+        return found
+    number, text = found
     if reason := why_no_text(text):
         return Fault(number, f"{reason}.", "Remove it; the file may be binary or of another encoding.")
     return Record(number, text, text.encode())
@@ -210,7 +240,7 @@ class _HashedFile:
         self.closed = True
 
 
-class _Lines:
+class Lines:
     """Lines of a stream as bytes without their end, None for a line longer than `limit`. `number` is the last line's number, from 1."""
 
     def __init__(self, stream: Any, limit: int) -> None:
@@ -244,7 +274,7 @@ class _Lines:
             yield b"".join(pending) if pending_size <= self.limit else None
 
 
-def _too_large(number: int, limit: int) -> Fault:
+def too_large(number: int, limit: int) -> Fault:
     return Fault(
         number,
         f"the document is larger than {limit / 1e6:,.1f} MB.",
@@ -252,25 +282,33 @@ def _too_large(number: int, limit: int) -> Fault:
     )
 
 
-def _json_lines(lines: _Lines, field: str) -> Iterator[_Found]:
-    name = json.dumps(field, ensure_ascii=False).encode(errors="replace")
+def json_objects(lines: Lines, once: str | None = None) -> Iterator[tuple[int, Any] | Fault]:
+    """Line number and value of each line of JSON.
+
+    Args:
+        once: the only key that may not come twice in an object, which is quicker to know; None: no key may.
+    """
+    name = None if once is None else json.dumps(once, ensure_ascii=False).encode(errors="replace")
     for line in lines:
         number = lines.number
         if line is None:
-            yield _too_large(number, lines.limit)
+            yield too_large(number, lines.limit)
             continue
         if not line.strip():
             continue
         try:
             refuse_many_values(line)
-            hook = unique_keys if line.count(name) > 1 else None  # slower, and hardly ever needed
-            record = json.loads(line.decode(), object_pairs_hook=hook)
+            hook = unique_keys if name is None or line.count(name) > 1 else None  # slower, and hardly ever needed
+            yield number, json.loads(line.decode(), object_pairs_hook=hook)
         except UnicodeDecodeError as error:
-            yield _not_utf8(number, error)
+            yield not_utf8(number, error)
         except (ValueError, RecursionError) as error:
             yield Fault(number, f"is not valid JSON ({first_line(error)}).", "Write one JSON object a line.")
-        else:
-            yield _field(number, record, field)
+
+
+def _json_lines(lines: Lines, field: str) -> Iterator[_Found]:
+    for found in json_objects(lines, once=field):
+        yield found if isinstance(found, Fault) else _field(*found, field)
 
 
 def _field(number: int, record: Any, field: str) -> _Found:
@@ -286,7 +324,7 @@ def _field(number: int, record: Any, field: str) -> _Found:
     return number, text
 
 
-def _table(lines: _Lines, field: str, delimiter: str, limit: int) -> Iterator[_Found]:
+def _table(lines: Lines, field: str, delimiter: str, limit: int) -> Iterator[_Found]:
     """CSV and TSV with a header line. Bytes that are not UTF-8 travel as surrogates until the record they belong to is known."""
     csv.field_size_limit(limit)
 
@@ -320,7 +358,7 @@ def _table(lines: _Lines, field: str, delimiter: str, limit: int) -> Iterator[_F
         if len(row) != len(header):
             yield Fault(number, f"has {len(row)} fields, the header has {len(header)}.", "Quote fields that hold the delimiter or a line end.")
         elif re.search("[\udc80-\udcff]", row[column]):
-            yield _not_utf8(number)
+            yield not_utf8(number)
         else:
             yield number, row[column]
 
@@ -346,20 +384,20 @@ def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
             if text is None:
                 yield Fault(number, f"column {field!r} is null, not a string.", "Leave the row out, or write the text.")
             elif len(text) > limit:
-                yield _too_large(number, limit)
+                yield too_large(number, limit)
             else:
                 yield number, text
     except UnicodeDecodeError as error:
-        yield _not_utf8(number + 1, error)
+        yield not_utf8(number + 1, error)
     except parquet.ERRORS as error:
         yield Fault(number + 1, f"is damaged, cut off, or no parquet file ({first_line(error)}).", "Copy or download the file again.")
 
 
-def _text(lines: _Lines, split: DocumentSplit, limit: int, known_size: int) -> Iterator[_Found]:
+def _text(lines: Lines, split: DocumentSplit, limit: int, known_size: int) -> Iterator[_Found]:
     if split == "auto":
         split = "blank-line" if blank_lines_separate(lines.head) else "file"
     if split == "file" and known_size > limit:  # no need to read it
-        yield _too_large(1, limit)
+        yield too_large(1, limit)
         return
     if split == "line":
         for line in lines:
@@ -383,12 +421,12 @@ def _text(lines: _Lines, split: DocumentSplit, limit: int, known_size: int) -> I
 
 def _document(first: int, block: list[bytes | None], limit: int) -> _Found:
     if block[-1] is None:
-        return _too_large(first, limit)
+        return too_large(first, limit)
     data = b"\n".join(line for line in block if line is not None)
     try:
         return first, data.decode()
     except UnicodeDecodeError as error:
-        return _not_utf8(first + data.count(b"\n", 0, error.start), error)
+        return not_utf8(first + data.count(b"\n", 0, error.start), error)
 
 
 def blank_lines_separate(head: bytes) -> bool:
@@ -401,7 +439,7 @@ def blank_lines_separate(head: bytes) -> bool:
     return len(blocks) > 1 and any(b"\n" in block for block in blocks)
 
 
-def _not_utf8(number: int, error: UnicodeDecodeError | None = None) -> Fault:
+def not_utf8(number: int, error: UnicodeDecodeError | None = None) -> Fault:
     where = ""
     if error:
         place = error.start - error.object.rfind(b"\n", 0, error.start)

@@ -1,0 +1,1 @@
+"""Documents of texts with images in their places: read, prepared, packed into rows."""

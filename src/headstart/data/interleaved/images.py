@@ -1,0 +1,87 @@
+"""Where the images of documents lie on this disk. Nothing is downloaded here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from headstart.core.errors import BadInput
+from headstart.core.files import inside, open_regular
+from headstart.data import parquet
+from headstart.data.image.sources import KINDS
+from headstart.data.interleaved.documents import Refused
+
+INDEXES = ("images.jsonl", "images.parquet")
+SUFFIXES = tuple(suffix for suffix, kind in KINDS.items() if kind == "picture")
+
+
+class ImageFinder:
+    """Finds the file of an image.
+
+    Args:
+        folder: the folder of images, or None: beside the document's own file.
+
+    Raises:
+        BadInput: the folder is missing, or its index damaged.
+    """
+
+    def __init__(self, folder: str | None) -> None:
+        self.folder = None if folder is None else Path(folder)
+        self.of_address: dict[str, str] = {}
+        if self.folder is not None and not self.folder.is_dir():
+            raise BadInput("is no folder of images.", "Correct --interleaved.images.", file=self.folder)
+        for name in INDEXES if self.folder is not None else ():
+            if (self.folder / name).exists():  # type: ignore[operator]
+                self.of_address.update(_read_index(self.folder / name))  # type: ignore[operator]
+
+    def find(self, name: str, document_file: Path) -> Path | None:
+        """The file of an image as a document names it; None where it is not there.
+
+        Raises:
+            Refused: the name leads out of the folder that paths count from.
+        """
+        root = self.folder or document_file.parent
+        if "://" in name or name.startswith("data:"):
+            if self.folder is None:
+                return None
+            inner = self.of_address.get(name)
+            candidates = [inner] if inner is not None else [hashlib.sha256(name.encode()).hexdigest() + suffix for suffix in ("", *SUFFIXES)]
+        else:
+            candidates = [name]
+        for candidate in candidates:
+            try:
+                path = inside(root, candidate)
+            except BadInput:
+                mend = "Give the folder that the images lie in as --interleaved.images, and paths in it."
+                raise Refused(f"names an image {name!r} outside of {root}.", mend) from None
+            if path.is_file():
+                return path
+        return None
+
+
+def _read_index(path: Path) -> Iterator[tuple[str, str]]:
+    """(address, file in the folder) of each image that was fetched."""
+    for number, entry in enumerate(_entries(path), 1):
+        address, file = (entry.get("url"), entry.get("file")) if isinstance(entry, dict) else (None, None)
+        if not isinstance(address, str):
+            raise BadInput("names no url.", 'Write {"url": "https://..", "file": "a.png"} in each line.', file=path, record=number)
+        if isinstance(file, str) and file:  # without a file it was not fetched
+            yield address, file
+
+
+def _entries(path: Path) -> Iterator[Any]:
+    if path.suffix == ".parquet":
+        try:
+            yield from parquet.rows(path, ["url", "file"])
+        except parquet.ERRORS as error:
+            raise BadInput("is no parquet file with the columns url and file.", "Build it again.", file=path) from error
+        return
+    with open_regular(path) as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                yield json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise BadInput(f"is not valid JSON ({error}).", "Build it again.", file=path, record=number) from None
