@@ -53,6 +53,7 @@ def test_each_measure_has_its_own_mean_over_repeats_and_tasks() -> None:
     assert measures(MIXED) == {"labels": ("labels",), "mirrored": ("mirrored",)}
     assert of_seeds(MIXED["arms"][0], ("mirrored",)) == pytest.approx([0.65, 0.75])
     assert of_seeds(MIXED["arms"][0], ("labels", "mirrored")) == pytest.approx([0.775, 0.845])
+    assert of_seeds(MIXED["arms"][0], ("labels", "depth")) == [], "no figure stands for what was not measured"
 
 
 def test_comparisons_over_the_same_tasks_name_the_arms_alone() -> None:
@@ -68,6 +69,24 @@ def test_what_the_command_prints_tells_two_comparisons_of_the_same_arms_apart() 
     assert "92.0 % (90.0 %, 94.0 %)  70.0 % (65.0 %, 75.0 %)" in told[3]
     assert told[6].startswith("droppos - mae on labels: +2.0 points")
     assert told[7].startswith("droppos - mae on mirrored: -10.0 points")
+
+
+def test_an_arm_that_a_task_cannot_be_asked_of_has_a_dash_and_no_row(tmp_path: Path) -> None:
+    """"depth" is measured on droppos alone."""
+    result = result_of(comparison(["labels"], 0.02), comparison(["depth"], 0.1))
+    for run in result["arms"][0]["runs"]:
+        run["tasks"]["depth"] = [0.5]
+    assert lines(result)[4].split()[:8] == ["mae", "90.0", "%", "(90.0", "%,", "90.0", "%)", "-"]
+    assert "| mae | 90.0 %, 90.0 % to 90.0 % | - | 1e+12 | 2 |" in result_table(result)
+    assert "    on depth: droppos 50.0 %" in _result(result)
+    drawn = draw(result).decode()
+    assert ">droppos on depth<" in drawn
+    assert ">mae on depth<" not in drawn
+    file = tmp_path / "droppos-cpu.json"
+    file.write_text(json.dumps(result))
+    found = read_evidence(file, "a")
+    assert found is not None
+    assert [arm.name for arm in found.arms] == ["droppos on labels", "mae on labels", "droppos on depth"]
 
 
 def test_pages_and_lists_tell_them_apart(tmp_path: Path) -> None:

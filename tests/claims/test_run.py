@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Scale
+from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Scale, Score, Task
 from headstart.claims._committed import results_folder
 from headstart.claims._run import claim
 from headstart.core.errors import UsageError
@@ -251,6 +251,34 @@ def test_a_comparison_of_what_the_claim_does_not_have_is_refused_at_the_start(tm
     for comparison in (Comparison("causal", "maskd"), Comparison("causal", "masked", tasks=("third",))):
         with pytest.raises(UsageError, match=r"compares (maskd|third), which it does not have"):
             run_fake(tmp_path / "out", dataclasses.replace(fake.CLAIM, comparisons=(comparison,)))
+    assert not (tmp_path / "out" / "runs").exists()
+
+
+def with_a_task_of_causal(*comparisons: Comparison) -> Claim:
+    """Two arms without training; one of them alone has what a second task measures."""
+
+    def open_data(scale: Scale, folder: Path) -> Data:
+        found = fake.open_data(scale, folder)
+        return dataclasses.replace(found, tasks=(*found.tasks, Task("tokens", lambda use: Score(0.25, beside={"seen": 3.0}), arms=("causal",))))
+
+    arms = (Arm("causal", "causal-lm", trained=False), Arm("masked", "mlm", trained=False))
+    declared = fake.with_scale(arms=arms, learning_rates=(1e-3,), seeds=1, repeats=1)
+    return dataclasses.replace(declared, open_data=open_data, comparisons=comparisons)
+
+
+def test_an_arm_without_what_a_task_measures_is_not_asked(tmp_path: Path) -> None:
+    told: list[str] = []
+    declared = with_a_task_of_causal(Comparison("causal", "masked", tasks=("first",)))
+    causal, masked = run_fake(tmp_path, declared, say=told.append)["arms"]
+    assert (set(causal["runs"][0]["tasks"]), set(masked["runs"][0]["tasks"])) == ({"first", "tokens"}, {"first"})
+    assert "4 measurements on dev for choices, 3 on test" in told[0]
+    assert "tokens: seen: causal 3" in told
+
+
+def test_a_comparison_on_what_an_arm_is_not_measured_on_is_refused_at_the_start(tmp_path: Path) -> None:
+    for over in ((), ("tokens",)):
+        with pytest.raises(UsageError, match="compares masked on tokens, which it is not measured on"):
+            run_fake(tmp_path / "out", with_a_task_of_causal(Comparison("causal", "masked", tasks=over)))
     assert not (tmp_path / "out" / "runs").exists()
 
 

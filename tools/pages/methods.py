@@ -126,7 +126,9 @@ def result_table(result: dict[str, Any]) -> str:
 
 
 def spread(result: dict[str, Any], values: list[float]) -> str:
-    """82.3 %, 81.9 % to 82.7 %: the mean over seeds, the lowest and the highest."""
+    """82.3 %, 81.9 % to 82.7 %: the mean over seeds, the lowest and the highest; a dash where nothing is measured."""
+    if not values:
+        return "-"
     mean = shown(result, statistics.fmean(values))
     return mean if len(values) == 1 else f"{mean}, {shown(result, min(values))} to {shown(result, max(values))}"
 

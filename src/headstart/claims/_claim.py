@@ -141,6 +141,8 @@ class Task:
     """A grid for all arms (fine-tuning rates, for example); each takes its best on dev with seed 0. One entry: nothing is chosen, dev is not used."""
     texts: Sequence[str] = ()
     """The test records, if they are text: they are looked for in what the arms were pre-trained on, and the overlap is said beside the result."""
+    arms: tuple[str, ...] = ()
+    """The arms that have what it measures; of the others nothing is asked. Empty: all."""
 
 
 @dataclass(frozen=True)
@@ -158,6 +160,11 @@ class Data:
     """Sentences on test records that stand in training data."""
     anchors: Mapping[str, Any] = field(default_factory=dict)
     """Scores of simple methods to see the arms beside: chance, naive Bayes."""
+
+    def tasks_of(self, arm: Arm | str) -> list[Task]:
+        """Those that an arm is measured on."""
+        name = arm if isinstance(arm, str) else arm.name
+        return [task for task in self.tasks if not task.arms or name in task.arms]
 
 
 @dataclass(frozen=True)
@@ -215,6 +222,8 @@ class Claim:
     """(model, data, device) -> what must hold of it. Called for every trained arm and seed."""
     notes: Callable[[Mapping[str, float]], list[str]] = lambda means: []
     """Arm -> mean metric; sentences that stand beside the result without a verdict."""
+    remarks: Callable[[Mapping[str, Mapping[str, float]]], list[str]] = lambda figures: []
+    """As `notes`, for sentences about single tasks: arm -> task, or "task: name" of a `Score.beside`, -> mean over seeds and repeats."""
     validity: Callable[[Mapping[str, Mapping[str, float]], Data], list[str]] = lambda scores, data: []
     """(arm -> task -> mean test score, data) -> why nothing is decided, each in words; none: what the figures say stands."""
     higher_is_better: bool = True

@@ -47,9 +47,12 @@ def measures(result: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def of_seeds(arm: Mapping[str, Any], tasks: tuple[str, ...] = ()) -> list[float]:
-    """One value a seed: the mean over these tasks (none: the metric, which is that over all) of the mean over repeats."""
+    """One value a seed: the mean over these tasks (none: the metric, which is that over all) of the mean over repeats. Empty where the arm is not
+    measured on one of them."""
     if not tasks:
         return [run["metric"] for run in arm["runs"]]
+    if any(task not in run["tasks"] for run in arm["runs"] for task in tasks):
+        return []
     return [statistics.fmean(statistics.fmean(run["tasks"][task]) for task in tasks) for run in arm["runs"]]
 
 

@@ -42,10 +42,11 @@ def draw(result: Mapping[str, Any]) -> bytes:
     }
     scale = 100 if result["percent"] else 1
     comparisons, measured = result["comparisons"], measures(result)
-    of_arms = [  # one row an arm; where comparisons are over different tasks, one for each of those
-        (f"{arm['arm']} on {name}" if len(measured) > 1 else arm["arm"], of_seeds(arm, tasks))
+    of_arms = [  # one row an arm; where comparisons are over different tasks, one for each of those that it is measured on
+        (f"{arm['arm']} on {name}" if len(measured) > 1 else arm["arm"], of_arm)
         for name, tasks in measured.items()
         for arm in result["arms"]
+        if (of_arm := of_seeds(arm, tasks))
     ]
     with matplotlib.rc_context(style):
         height = 1.9 + 0.45 * (len(of_arms) + len(comparisons) + 1)

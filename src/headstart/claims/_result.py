@@ -37,7 +37,7 @@ class SeedRun:
     guards: Sequence[Guard]
 
     def metric(self, tasks: Sequence[str] = ()) -> float:
-        """The mean over tasks of the mean over repeats."""
+        """The mean over tasks (none: those that the arm is measured on) of the mean over repeats."""
         return float(np.mean([np.mean([score.value for score in self.scores[task]]) for task in tasks or self.scores]))
 
     def items(self, task: str) -> np.ndarray | None:
@@ -111,7 +111,7 @@ def assemble(
         "comparisons": comparisons,
         "verdict": decided,
         "whole": whole,
-        "notes": claim.notes(means),
+        "notes": [*claim.notes(means), *claim.remarks({arm.arm.name: mean_figures(arm.runs) for arm in arms})],
         "anchors": dict(data.anchors),
         "leaks": [*data.leaks, *corpus_leaks(data, arms)],
         "settings": plain(dict(scale.settings)) | {"seeds": scale.seeds, "repeats": scale.repeats, **plain(dict(scale.options))},
@@ -215,6 +215,12 @@ def mean_scores(runs: Sequence[SeedRun]) -> dict[str, float]:
     return {task: float(np.mean([score.value for run in runs for score in run.scores[task]])) for task in runs[0].scores}
 
 
+def mean_figures(runs: Sequence[SeedRun]) -> dict[str, float]:
+    """As `mean_scores`, and with them "task: name" -> each further figure that all seeds have."""
+    found = [besides(run) for run in runs]
+    return mean_scores(runs) | {name: float(np.mean([one[name] for one in found])) for name in found[0] if all(name in one for one in found)}
+
+
 def hold_back(declared: Sequence[Comparison], comparisons: Sequence[dict[str, Any]], reasons: Sequence[str] = ()) -> None:
     """Where a gate does not hold, or the claim has `reasons` of its own, what decides is inconclusive, for these reasons."""
     of_pair = {(comparison["a"], comparison["b"]): comparison["verdict"] for comparison in comparisons if not comparison["decides"]}
@@ -269,8 +275,9 @@ def lines(result: Mapping[str, Any]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     head = [f"{result['metric']}:"] if len(columns) > 1 else []
     told = ["", *head, *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows), ""]
-    for name in result["arms"][0]["runs"][0]["beside"]:
-        means = {arm["arm"]: statistics.fmean(run["beside"][name] for run in arm["runs"]) for arm in result["arms"]}
+    for name in dict.fromkeys(name for arm in result["arms"] for run in arm["runs"] for name in run["beside"]):
+        having = {arm["arm"]: arm["runs"] for arm in result["arms"] if all(name in run["beside"] for run in arm["runs"])}
+        means = {arm: statistics.fmean(run["beside"][name] for run in runs) for arm, runs in having.items()}
         told.append(f"{name}: {', '.join(f'{arm} {mean:.4g}' for arm, mean in means.items())}")
     for comparison in result["comparisons"]:
         items = comparison["ci95_items"]
@@ -283,8 +290,10 @@ def lines(result: Mapping[str, Any]) -> list[str]:
 
 
 def spread_words(result: Mapping[str, Any], arm: Mapping[str, Any], tasks: tuple[str, ...]) -> str:
-    """82.3 % (81.9 %, 82.7 %): the mean of an arm, and each seed's value."""
+    """82.3 % (81.9 %, 82.7 %): the mean of an arm, and each seed's value; a dash where it is not measured."""
     values = of_seeds(arm, tasks)
+    if not values:
+        return "-"
     return f"{shown(result, statistics.fmean(values))} ({', '.join(shown(result, value) for value in values)})"
 
 

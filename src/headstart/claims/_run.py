@@ -113,6 +113,11 @@ class _Claiming:
         for comparison in self.claim.comparisons if self.scale.comparisons is None else self.scale.comparisons:
             if strange := ({comparison.a, comparison.b, comparison.base or comparison.a} - arms) | (set(comparison.tasks) - tasks):
                 raise UsageError(f"The claim {self.claim.slug} compares {', '.join(sorted(strange))}, which it does not have.", "Correct its file.")
+            over = set(comparison.tasks or tasks)
+            for arm in filter(None, (comparison.a, comparison.b, comparison.base)):
+                if missing := over - {task.name for task in self.data.tasks_of(arm)}:
+                    what = f"The claim {self.claim.slug} compares {arm} on {', '.join(sorted(missing))}, which it is not measured on."
+                    raise UsageError(what, "Correct the comparison's or the task's file.")
 
     def run(self) -> dict[str, Any]:
         self.say(self.plan())
@@ -130,7 +135,7 @@ class _Claiming:
         starts = {arm.start.name: min(self.seeds[arm.name], self.scale.seeds_of(arm.start)) for arm in self.arms if arm.start is not None}
         pretrainings = sum(self.seeds[arm.name] + rates[arm.name] - 1 for arm in self.arms if arm.trained) + sum(starts.values())
         dev = sum(rates[arm.name] * len(task.settings) for arm in self.arms for task in self.tuned(arm))
-        test = sum(self.seeds.values()) * len(self.data.tasks) * self.scale.repeats
+        test = sum(self.seeds[arm.name] * len(self.data.tasks_of(arm)) for arm in self.arms) * self.scale.repeats
         self.total = pretrainings + dev + test
         return (
             f"Claim {self.claim.slug}, preset {self.preset}: {self.claim.statement}\n"
@@ -195,7 +200,7 @@ class _Claiming:
     def tuned(self, arm: Arm) -> list[Task]:
         """The tasks with something to choose for this arm: a setting of theirs, or its pre-training rate."""
         many_rates = arm.trained and len(self.rates(arm)) > 1
-        return [task for task in self.data.tasks if many_rates or len(task.settings) > 1]
+        return [task for task in self.data.tasks_of(arm) if many_rates or len(task.settings) > 1]
 
     def dev_scores(self, arm: Arm, rate: float | None) -> dict[str, dict[str, float]]:
         """Tuned task -> setting -> dev score."""
@@ -224,7 +229,7 @@ class _Claiming:
     def tuned_settings(self, arm: Arm, rate: float | None) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
         """Task -> its best setting for this arm; and what was tried."""
         scores = self.dev_scores(arm, rate)
-        chosen = {task.name: task.settings[0] for task in self.data.tasks}
+        chosen = {task.name: task.settings[0] for task in self.data.tasks_of(arm)}
         for task in self.tuned(arm):
             chosen[task.name] = {_name(setting): setting for setting in task.settings}[self.best(scores[task.name])]
         return chosen, scores
@@ -235,7 +240,8 @@ class _Claiming:
         """One pre-training, its guards and its test scores."""
         model = self.model(arm, rate, seed)
         guards = self.guards(model) if arm.trained else []
-        scores = {task.name: [self.score(model, task, "test", settings[task.name], n) for n in range(self.scale.repeats)] for task in self.data.tasks}
+        repeats, tasks = range(self.scale.repeats), self.data.tasks_of(arm)
+        scores = {task.name: [self.score(model, task, "test", settings[task.name], repeat) for repeat in repeats] for task in tasks}
         return SeedRun(model, scores, guards)
 
     def guards(self, model: Model) -> list[Guard]:

@@ -113,7 +113,8 @@ def _result(result: dict[str, Any]) -> list[str]:
     lines = [f"  preset {result['preset']}, {result['metric']} on {result['data']['name']}, {result['date']}, {result['hardware']}"]
     for name, tasks in (columns := measures(result)).items():
         on = f"on {name}: " if len(columns) > 1 else ""
-        lines.append(f"    {on}" + ", ".join(f"{arm['arm']} {shown(result, fmean(of_seeds(arm, tasks)))}" for arm in result["arms"]))
+        means = {arm["arm"]: fmean(values) for arm in result["arms"] if (values := of_seeds(arm, tasks))}
+        lines.append(f"    {on}" + ", ".join(f"{arm} {shown(result, mean)}" for arm, mean in means.items()))
     for comparison in result["comparisons"]:
         line = f"{compared_words(result, comparison, 'minus')}: {difference_words(result, comparison)}: {comparison['verdict']}"
         why = f" ({comparison['why']})" if comparison["why"] else ""

@@ -172,9 +172,10 @@ def claim(content: dict[str, Any], path: Path) -> Evidence:
     measured = list(dict.fromkeys(tuple(one["tasks"]) for one in comparisons))
     several = len(measured) > 1  # comparisons over different tasks: an arm has a figure for each (docs/claims.md)
     arms = [
-        _claim_arm(mapping(arm), tasks, f" on {', '.join(tasks)}" if several else "")
+        _claim_arm(arm, tasks, f" on {', '.join(tasks)}" if several else "")
         for tasks in (measured if several else [()])
-        for arm in listed(content.get("arms"))
+        for arm in map(mapping, listed(content.get("arms")))
+        if all(task in mapping(mapping(run).get("tasks")) for run in listed(arm.get("runs")) for task in tasks)  # not every arm has every measurement
     ]
     by_name = {arm.name: arm for arm in arms}
     evidence = Evidence(path, "claim", f"{slug}, preset {preset}", slugs=(slug,), metric=metric, percent=percent, arms=arms)

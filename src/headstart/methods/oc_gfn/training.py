@@ -28,6 +28,7 @@ class RewardTraining:
 
     Attributes:
         step: updates on new objects so far.
+        built: int64 [batch, state_size], what the last update on new objects built (not what else it scored).
         flops: of all updates so far, counted on the first of each kind, every state of every trajectory computed. On a CPU each state is computed
             once where there are few, and steps after the last end not at all: that is speed, and no part of the count.
     """
@@ -36,6 +37,7 @@ class RewardTraining:
         self.scores, self.config, self.seed, self.environment = scores, config, seed, scores.environment
         self.rows = torch.arange(config.batch, device=scores.device)
         self.step, self.flops = 0, 0
+        self.built = torch.zeros(0, self.environment.state_size, dtype=torch.int64, device=scores.device)
         self._again = 0  # updates on old objects since the last one on new ones
         self._cost: dict[str, int] = {}
         self._lazy = False  # while FLOPs are counted every row is computed: what a CPU may save is no part of them
@@ -77,6 +79,7 @@ class RewardTraining:
         uniform = rng.uniform("policy", self.environment.max_steps, self.environment.n_actions)
         with torch.set_grad_enabled(self.on_policy):
             trajectories, log_pf = roll_scored(self.environment, self.policy, uniform, self.config.epsilon, self._lazy)
+        self.built = trajectories.ends
         return self.learn(trajectories, rng, log_pf if self.on_policy else None)
 
     def _old(self) -> float:
