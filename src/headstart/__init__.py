@@ -14,6 +14,7 @@ _VERBS = {
     "advise": "headstart.verbs.advise",
     "pretrain": "headstart.verbs.pretrain",
     "prepare": "headstart.verbs.prepare",
+    "select": "headstart.verbs.select",
     "finetune": "headstart.verbs.finetune",
     "adapt": "headstart.verbs.adapt",
     "fit": "headstart.verbs.fit",

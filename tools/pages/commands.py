@@ -18,6 +18,7 @@ SETTINGS = {
     "advise": ("advise", "AdviseSettings"),
     "compare": ("compare", "CompareSettings"),
     "fit": ("_fit_settings", "FitSettings"),
+    "select": ("_select_settings", "SelectSettings"),
     "merge": ("_merge_settings", "MergeSettings"),
 }
 """Verb -> module of `verbs` and dataclass of its flags."""

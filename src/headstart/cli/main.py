@@ -28,6 +28,7 @@ VERBS = {
     "advise": "which pre-training helps on your data, how much, at what cost",
     "prepare": "raw text to a prepared store",
     "peek": "look at the records of a prepared store",
+    "select": "the best part of a pool of texts, by a good reference",
     "pretrain": "pre-train a method on your data; the same command continues",
     "finetune": "train a downstream task beside a random start",
     "fit": "a scaling law from losses of short runs: which mixture, size, how many tokens",

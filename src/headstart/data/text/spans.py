@@ -41,15 +41,16 @@ class SpanTable:
 class WantedTexts:
     """How much of each of many texts stands in a corpus that is read once, as a stream.
 
-    A text of at least 8 tokens is looked for by its spans, anywhere; a shorter one must stand there alone, as a whole document or line.
+    A text of at least a span is looked for by its spans, anywhere; a shorter one must stand there alone, as a whole document or line.
 
     Args:
         texts: integers [tokens] of each.
+        span: tokens of a span.
     """
 
-    def __init__(self, texts: Sequence[np.ndarray]) -> None:
-        self.n_texts = len(texts)
-        self.owner, spans = hash_spans(np.concatenate(texts), np.repeat(np.arange(len(texts)), [len(text) for text in texts]))
+    def __init__(self, texts: Sequence[np.ndarray], span: int = SPAN) -> None:
+        self.n_texts, self.span = len(texts), span
+        self.owner, spans = hash_spans(np.concatenate(texts), np.repeat(np.arange(len(texts)), [len(text) for text in texts]), span)
         unique, self.position = np.unique(spans, return_inverse=True)
         self.seen = np.zeros(len(unique), bool)
         self.table = SpanTable(unique) if len(unique) else None
@@ -57,7 +58,7 @@ class WantedTexts:
     def look_into(self, tokens: np.ndarray, document: np.ndarray) -> None:
         """Takes a part of the corpus: integers [n], and the number of the document of each, ascending."""
         if self.table is not None and len(tokens):
-            self.seen[self.table.find(hash_spans(tokens, document)[1])[1]] = True
+            self.seen[self.table.find(hash_spans(tokens, document, self.span)[1])[1]] = True
 
     def shares(self) -> np.ndarray:
         """float64 [texts]: the share of each text's spans that were seen; 0 for an empty text."""
@@ -79,18 +80,18 @@ def spans_of_documents(tokens: np.ndarray, offsets: np.ndarray, wanted: np.ndarr
         first = last
 
 
-def hash_spans(tokens: np.ndarray, document: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Document and hash of every span of SPAN tokens. A document shorter than that has one span: all of it."""
+def hash_spans(tokens: np.ndarray, document: np.ndarray, span: int = SPAN) -> tuple[np.ndarray, np.ndarray]:
+    """Document and hash of every span of `span` tokens. A document shorter than that has one span: all of it."""
     starts = np.flatnonzero(np.diff(document, prepend=-1))
     lengths = np.diff(starts, append=len(document))
     remaining = np.repeat(starts + lengths, lengths) - np.arange(len(document))  # tokens from here to the document's end
     mixed = mix(tokens.astype(np.uint64) + np.uint64(1))
     hashes = np.zeros(len(tokens), np.uint64)
-    for place in range(min(SPAN, len(tokens))):
+    for place in range(min(span, len(tokens))):
         factor = np.uint64(pow(0x9E3779B97F4A7C15, place + 1, 2**64))
         inside = remaining[: len(mixed) - place] > place
         hashes[: len(inside)] += np.where(inside, mixed[place:] * factor, np.uint64(0))
-    is_span = remaining >= SPAN
+    is_span = remaining >= span
     is_span[starts] = True
     return document[is_span], mix(hashes[is_span])
 

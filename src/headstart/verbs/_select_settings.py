@@ -1,0 +1,69 @@
+"""What `select` takes: the same fields in Python and on the command line. No NumPy here, so that a wrong flag is refused at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstart.core.errors import UsageError
+
+
+@dataclass
+class SelectSettings:
+    """The best part of a pool of texts, by how probable a model of good text finds each."""
+
+    pool: tuple[str, ...] = ()
+    """Files, folders or globs of texts to choose from; records of .jsonl may have `id` and `source`."""
+    reference: tuple[str, ...] = ()
+    """Files of good text of the kind that is wanted: a word trigram of it scores the pool. Its own documents are taken out of the pool."""
+    scorer: Path | None = None
+    """Instead of training one: a scorer folder of an earlier call, or an ARPA or binary file of KenLM (which needs the package kenlm)."""
+    scores: tuple[Path, ...] = ()
+    """Instead of scoring: .parquet files with columns id, perplexity, words, tokens, of earlier calls on parts of the pool or of another tool."""
+    quota: float | None = None
+    """How much is taken: tokens, or at most 1 for a share of the pool's tokens. None: the pool is scored, nothing is chosen."""
+    out: Path | None = None
+    """The folder of the result; None: runs/selections/NAME, NAME being that of the pool."""
+    tokenizer: Path | None = None
+    """What counts training tokens: a tokenizer.json, a model folder, an export or a store. None: the scorer's words are counted instead."""
+    text_field: str = "text"
+    """Field or column that holds the text."""
+    min_words: int = 50
+    """Documents with fewer words go; words as the scorer counts them."""
+    near_duplicates: bool = True
+    """Drop near duplicates: more than half of a document's windows of 13 words are in documents kept before. Takes 8 bytes of memory a word."""
+    drop_lowest: float = 0.0
+    """Share of the documents with the lowest perplexity that go: it loves boilerplate. The paper drops none."""
+    lower: float | None = None
+    """Lowest perplexity that is taken."""
+    upper: float | None = None
+    """Highest perplexity that is taken."""
+    min_count: int = 2
+    """How often a word must come in the reference to be known."""
+    kenlm_words: bool = True
+    """Give KenLM our words, lower-cased, punctuation apart; off: the text as it is, cut at white space, for a model that was trained on such."""
+    json: bool = False
+    """Print report.json."""
+    debug: bool = False
+    """Show tracebacks."""
+
+
+def check(settings: SelectSettings) -> None:
+    """Refuses, before a file is read, what cannot be.
+
+    Raises:
+        UsageError: a setting.
+    """
+    if not settings.pool:
+        raise UsageError("No pool is given.", "example: headstart select --pool crawl.jsonl --reference good.jsonl --quota 0.25")
+    ways = [bool(settings.scores), settings.scorer is not None]
+    if sum(ways) > 1:
+        raise UsageError("--scorer and --scores both say how probable a text is.", "Give one of them.")
+    if not any(ways) and not settings.reference:
+        raise UsageError("Nothing says what good text is.", "Give --reference FILES, --scorer FOLDER or --scores FILES.")
+    if settings.quota is not None and not 0 < settings.quota < float("inf"):
+        raise UsageError(f"--quota is {settings.quota:g}.", "Give a number of tokens, or a share up to 1.")
+    if settings.quota is not None and settings.quota > 1 and settings.quota != int(settings.quota):
+        raise UsageError(f"--quota is {settings.quota:g}.", "Give a whole number of tokens, or a share up to 1.")
+    if settings.min_count < 1:
+        raise UsageError(f"--min-count is {settings.min_count}.", "Give at least 1.")
