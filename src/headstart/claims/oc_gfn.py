@@ -259,7 +259,7 @@ def grid_task(options: Mapping[str, Any], scale: Scale) -> Task:
         if arm.name.startswith("gfn_scratch"):
             training = Scratch(scores, ScratchConfig(**size), use.seed)
         else:
-            training = Adaptation(flow.to(use.device), scores, AdaptConfig(**size), use.seed)
+            training = Adaptation(flow.to(use.device), scores, AdaptConfig(**size, outcomes=4), use.seed)
         budget = options["grid_flops"] - (options["grid_pretraining_flops"] if arm.trained or arm.name == "gfn_scratch_plain" else 0)
         while training.flops < budget:
             training.advance()
