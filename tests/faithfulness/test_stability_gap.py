@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from headstart.data.text.epochs import Epochs, Source
 from headstart.data.text.ngram import Trigram
 from headstart.data.text.pool import read_pool
 from headstart.data.text.quality import Guards, Looker, apply_bounds, find_duplicates, take
@@ -72,3 +75,67 @@ def test_15_open_class() -> None:
     for scorer in (one, two):
         as_word = scorer.distribution()["<unk>"] * scorer.distribution(("<no word>",))["</s>"]  # an unknown word, then the end
         assert float(scorer.score(["zzz"]).perplexity[0]) ** -2 == pytest.approx(as_word / scorer.unknown_types)
+
+
+def source(name: str, n_documents: int, share: str, length: int | None = None) -> Source:
+    """Documents of 200 to 800 tokens, or of one length; the key is that of the name."""
+    random = np.random.default_rng(len(name))
+    lengths = random.integers(200, 800, n_documents) if length is None else np.full(n_documents, length)
+    starts = np.cumsum(lengths) - lengths
+    return Source(name, Fraction(share), random.integers(0, 1000, int(lengths.sum())), starts, lengths, hash_of(name), 1000)
+
+
+def hash_of(name: str) -> int:
+    return int.from_bytes(name.encode(), "little") % 2**60
+
+
+def epochs(*sources: Source, tokens: int, draw: str = "dynamic", seed: int = 0) -> Epochs:
+    return Epochs(sources, tokens, draw, seed, length=64, end=1000)  # type: ignore[arg-type]
+
+
+OLD = {"github": 4.5, "wikipedia": 4.5, "books": 4.5, "arxiv": 2.5, "stackexchange": 2.0}
+
+
+def test_07_shares_of_an_epoch() -> None:
+    domain = source("domain", 3000, "0.82")
+    others = [source(name, 300, f"{share / 100:.4f}") for name, share in OLD.items()]
+    epoch = epochs(domain, *others, tokens=1_000_000).epoch(0)
+    longest = 801
+    assert 820_000 <= epoch.tokens_of(0) < 820_000 + longest
+    rest = np.array([epoch.tokens_of(index) for index in range(1, 6)])
+    assert rest / rest.sum() == pytest.approx([0.25, 0.25, 0.25, 0.139, 0.111], abs=0.005)
+    assert all(0 <= tokens - share * 10_000 < longest for tokens, share in zip(rest, OLD.values(), strict=True))
+    blocks = [(block == 0).mean() for block in np.array_split(epoch.source, 20)]
+    assert min(blocks) > 0.65  # shuffled together, not blocked
+
+
+def test_08_fixed_and_dynamic_draws() -> None:
+    pool, old = source("pool", 1000, "0.82", length=99), source("old", 1000, "0.18", length=99)
+    fixed = epochs(pool, old, tokens=100_000, draw="fixed")
+    first, second = fixed.epoch(0), fixed.epoch(1)
+    names = [sorted(zip(epoch.source.tolist(), epoch.document.tolist(), strict=True)) for epoch in (first, second)]
+    assert names[0] == names[1]
+    assert first.document.tolist() != second.document.tolist()
+    dynamic = epochs(pool, old, tokens=100_000)
+    draws = [dynamic.draws(number)[0] for number in range(6)]
+    assert [len(draw) for draw in draws] == [820] * 6
+    overlaps = [len(np.intersect1d(draws[i], draws[j])) / 820 for i in range(6) for j in range(i)]
+    assert np.mean(overlaps) == pytest.approx(0.82, abs=0.03)
+    olds = [set(of.draws(1)[1].tolist()) == set(of.draws(0)[1].tolist()) for of in (fixed, dynamic)]
+    assert olds == [True, False]  # the old text is redrawn with it, or not
+
+
+def windows_of(of: Epochs, count: int) -> np.ndarray:
+    return of.batch(of.locate(np.arange(count))[1])["input_ids"]
+
+
+def test_09_limits() -> None:
+    pool, old = source("pool", 50, "1"), source("old", 50, "0")
+    full = epochs(pool, tokens=pool.n_tokens)
+    whole = (pool.n_tokens - 1) // 64
+    assert sorted(full.epoch(0).document.tolist()) == list(range(50))  # one epoch is the whole pool
+    reference = windows_of(full, whole)
+    assert np.array_equal(windows_of(epochs(pool, old, tokens=pool.n_tokens), whole), reference)  # f = 1
+    assert np.array_equal(windows_of(epochs(pool, tokens=pool.n_tokens, draw="fixed"), whole), reference)  # E = 1 with S = P
+    replay = epochs(replace(pool, share=Fraction(0)), replace(old, share=Fraction(1)), tokens=10_000)  # f = 0
+    assert np.array_equal(windows_of(replay, 300), windows_of(epochs(replace(old, share=Fraction(1)), tokens=10_000), 300))
