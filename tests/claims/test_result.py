@@ -77,6 +77,18 @@ def test_the_inconclusive_names_what_could_have_been_found() -> None:
     assert found["why"] == "with 3 seeds a difference of 6.4 points would be found in 80 % of such experiments"
 
 
+@pytest.mark.parametrize(
+    ("failed", "expected"), [([0.0, 0.5, 0.0], "reproduced"), ([0.5, 0.5, 0.0], "inconclusive"), ([0.5, 1.0, 0.0], "not reproduced")]
+)
+def test_cases_are_counted_over_all_seeds(failed: list[float], expected: str) -> None:
+    """Two cases a seed: one failure of six is allowed, three refute."""
+    found = compared(CLAIM, Comparison("a", "goal", cases=(1 / 6, 3 / 6)), arm_runs("a", failed).runs, arm_runs("goal", [0.0] * 3).runs)
+    assert found["verdict"] == expected
+    assert found["why"] == f"it fails in {100 * sum(failed) / 3:.0f} % of the cases"
+    alone = compared(CLAIM, Comparison("a", "goal", cases=(1 / 6, 3 / 6)), arm_runs("a", [0.0]).runs, arm_runs("goal", [0.0]).runs)
+    assert alone["verdict"] == "inconclusive"
+
+
 def test_a_failed_guard_of_one_seed_makes_a_clear_difference_inconclusive() -> None:
     found = comparison(arm_runs("high", [0.90, 0.92, 0.91], failed=1), arm_runs("low", [0.80, 0.81, 0.805]))
     assert found["verdict"] == "inconclusive"

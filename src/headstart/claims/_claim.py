@@ -199,6 +199,8 @@ class Comparison:
     share: float = 1.0
     gate: str = ""
     """Where this difference is not surely on the paper's side, nothing is decided, for this reason."""
+    cases: tuple[float, float] | None = None
+    """For a share of cases that fail, instead of the interval: reproduced up to the first share, not reproduced from the second on."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Scale, Score
 from headstart.claims._committed import compared_words, difference_words, few_seeds, measures, of_seeds, shown
 from headstart.claims._figure import draw
-from headstart.claims._statistics import Verdict, bootstrap_over_items, difference, overall, verdict
+from headstart.claims._statistics import Verdict, bootstrap_over_items, difference, overall, verdict, verdict_of_cases
 from headstart.core import hardware
 from headstart.core.config import plain
 from headstart.core.errors import MissingDependency, UsageError
@@ -176,11 +176,15 @@ def compared(claim: Claim, comparison: Comparison, a: Sequence[SeedRun], b: Sequ
     found = difference(ours, theirs)
     failures = [failure for run in (run for pair in pairs for run in pair) if run.model.arm.trained for failure in run.failures()]
     decided: Verdict = verdict(found.interval, comparison.margin, claim.higher_is_better, comparison.claimed)
+    if comparison.cases is not None and found.interval is not None:
+        decided = verdict_of_cases(float(np.mean(ours)), *comparison.cases)
     why = ""
     if failures:
         decided, why = "inconclusive", "budget too small: " + "; ".join(failures)
     elif found.interval is None:
         why = few_seeds(len(pairs))
+    elif comparison.cases is not None:
+        why = f"it fails in {100 * float(np.mean(ours)):.0f} % of the cases"
     elif decided == "inconclusive" and found.detectable is not None:
         size = shown({"percent": claim.percent}, found.detectable, signed=True).lstrip("+")
         why = f"with {len(pairs)} seeds a difference of {size} would be found in 80 % of such experiments"

@@ -57,6 +57,11 @@ def verdict(
     return "not reproduced" if high < 0 or (margin > 0 and high <= margin) else "inconclusive"
 
 
+def verdict_of_cases(failed: float, reproduced: float, refuted: float) -> Verdict:
+    """What the share of failed cases decides: reproduced up to `reproduced`, not reproduced from `refuted` on."""
+    return "reproduced" if failed <= reproduced + 1e-9 else "not reproduced" if failed >= refuted - 1e-9 else "inconclusive"
+
+
 def overall(verdicts: Sequence[Verdict]) -> Verdict:
     """Of a claim with several deciding comparisons: reproduced if all are, not reproduced if one is not."""
     if not verdicts or any(one == "inconclusive" for one in verdicts):
