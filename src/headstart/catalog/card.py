@@ -34,6 +34,7 @@ DATA_KINDS: dict[str, str] = {
     "labelled images": "images in one folder per class",
     "image pairs": "two views of one scene",
     "captioned images": "images with captions",
+    "interleaved documents": "documents of texts with images in their places",
     "multiband": "images with more than three bands",
     "volumes": "medical volumes (CT, MR)",
     "meshes": "3-D meshes or point clouds",

@@ -164,6 +164,10 @@ def kinds_of_fields(fields: Iterable[str]) -> tuple[str, ...]:
         return ("html",)
     if has >= set(PAIR_FIELDS):
         return ("image pairs",)
+    if has >= {"text_list", "image_list"} or has >= {"texts", "images"}:
+        return ("interleaved documents", "text")
+    if has & {"image", "images"} and ("conversations" in has or has >= {"question", "answer"}):
+        return ("interleaved documents",)
     if has & {"image", "filepath"} and has & {"caption", "captions", "title"}:
         return ("captioned images",)
     if "audio" in has and has & {"text", "transcript"}:

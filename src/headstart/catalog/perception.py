@@ -292,4 +292,26 @@ PERCEPTION_BASELINES: tuple[Card, ...] = (
         official_code="facebookresearch/mae",
         data_example=IMAGE_FOLDER,
     ),
+    Card(
+        slug="interleaved-lm",
+        title="InfiMM-WebMath-40B: Advancing Multimodal Pre-Training for Enhanced Mathematical Reasoning (its training)",
+        arxiv="2409.12568",
+        year=2024,
+        venue="arXiv",
+        family="image-text",
+        data_kinds=("interleaved documents", "captioned images"),
+        needs="documents with their images on this disk; a causal language model (--init) and a vision tower (--method.vision-tower), both folders "
+        "of transformers",
+        gives="the language model (transformers folder), beside it a Perceiver resampler and the frozen tower",
+        claim="Continued pre-training on interleaved documents before instruction tuning gives better answers about images than instruction tuning "
+        "alone, and than continued pre-training on text.",
+        expect="three runs one after another: align, continue, tune. Paper, 1.3 billion parameters: MathVerse 22.3 without the second, 26.9 with it",
+        choose_when="your documents explain with figures, and a language model shall read both",
+        avoid_when="texts alone will do (causal-lm reads the same files as text), or you want vectors of images",
+        official_code="none",
+        data_example="""\
+pages.parquet       text_list: ["A triangle has", null, "three sides."], image_list: [null, "triangle.png", null]
+or pairs.jsonl      {"image": "images/0001.jpg", "caption": "a camel next to a tulip"}
+or asked.jsonl      {"images": ["triangle.png"], "question": "How many sides has <image> ?", "answer": "three"}""",
+    ),
 )

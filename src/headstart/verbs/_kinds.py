@@ -1,4 +1,5 @@
-"""What verbs ask and say differently for each kind of data: `kind_of(method)` has one answer for texts, one for images and one for environments.
+"""What verbs ask and say differently for each kind of data: `kind_of(method)` has one answer for texts, one for images, one for documents of both
+and one for environments.
 
 A further kind of data is one more module with these functions, and a line in `KINDS`.
 """
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json
-from headstart.verbs import _environments, _images, _texts
+from headstart.verbs import _environments, _images, _interleaved, _texts
 
 if TYPE_CHECKING:
     from headstart.engine.method import Method
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Kind(Protocol):
-    """The functions of `_texts`, `_images` and `_environments`."""
+    """The functions of `_texts`, `_images`, `_interleaved` and `_environments`."""
 
     PROCESSOR: str
     """The class of transformers that turns records into batches, for the card."""
@@ -61,7 +62,12 @@ class Kind(Protocol):
         """The same as a person reads it."""
 
 
-KINDS: dict[str, Kind] = {"text": cast(Kind, _texts), "image": cast(Kind, _images), "environment": cast(Kind, _environments)}
+KINDS: dict[str, Kind] = {
+    "text": cast(Kind, _texts),
+    "image": cast(Kind, _images),
+    "interleaved": cast(Kind, _interleaved),
+    "environment": cast(Kind, _environments),
+}
 """By the group of the data's settings, which is also the kind in a store's manifest."""
 
 

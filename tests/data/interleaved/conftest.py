@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-WORDS = "sum difference angle circle line point area root set prime".split()
+WORDS = ["sum", "difference", "angle", "circle", "line", "point", "area", "root", "set", "prime"]
 
 
 def write_images(folder: Path, count: int, size: int = 8) -> list[str]:

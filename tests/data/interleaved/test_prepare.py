@@ -103,7 +103,8 @@ def test_images_that_are_not_there_are_left_out_and_counted(tmp_path: Path) -> N
     write_images(folder, 2)
     (folder / "1.png").rename(folder / f"{hashlib.sha256(addresses[1].encode()).hexdigest()}.png")
     write_lines(folder / "images.jsonl", [{"url": addresses[0], "file": "0.png", "status": 200}, {"url": addresses[2], "file": None, "status": 404}])
-    source = write_lines(tmp_path / "data" / "pages.jsonl", [page(n, address) for n, address in enumerate(addresses)] + [page(3, names[0]), page(4, None)])
+    pages = [page(n, address) for n, address in enumerate(addresses)] + [page(3, names[0]), page(4, None)]
+    source = write_lines(tmp_path / "data" / "pages.jsonl", pages)
     store = prepared(source, tmp_path / "store", images=str(folder))
     assert store.manifest["counts"]["missing_images"] == 1
     assert [len(store.document(n)[1]) for n in range(5)] == [1, 1, 0, 1, 0]
@@ -130,7 +131,7 @@ def test_a_bad_record_stops_the_work_by_its_number_or_is_quarantined(corpus: Pat
     assert store.manifest["counts"]["quarantined"] == 1
     (line,) = [json.loads(line) for line in (store.folder / "quarantine.jsonl").read_text().splitlines()]
     assert line["record"] == 41
-    with pytest.raises(BadInput, match="more than --interleaved.max-bad-share allows"):
+    with pytest.raises(BadInput, match=r"more than --interleaved\.max-bad-share allows"):
         prepared(corpus, tmp_path / "strict", on_bad_input="quarantine", max_bad_share=0.01)
 
 
@@ -153,7 +154,8 @@ def test_captions_that_repeat_each_other_are_no_near_duplicates_and_texts_are(tm
     texts = [{"text": f"{long} {n}"} for n in range(40)]
     store = prepared(write_lines(tmp_path / "data" / "pairs.jsonl", pairs), tmp_path / "pairs")
     assert store.manifest["counts"]["near_duplicate_documents"] == 0
-    store = prepared(write_lines(tmp_path / "data" / "all.jsonl", [*texts, {"text": "something else entirely, of which no word was said before"}]), tmp_path / "t")
+    texts.append({"text": "something else entirely, of which no word was said before"})
+    store = prepared(write_lines(tmp_path / "data" / "all.jsonl", texts), tmp_path / "texts")
     assert store.manifest["counts"]["near_duplicate_documents"] > 30
 
 

@@ -169,7 +169,8 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Int
         "tokenizer_sha256": sha256_file(tokenizer_path),
         "sources": [str(source) for source in sources],
         "inputs": [
-            {"name": file.name, "bytes": file.size, "mtime_ns": file.mtime_ns, "listing": "", "sha256": hashes[index]} for index, file in enumerate(files)
+            {"name": file.name, "bytes": file.size, "mtime_ns": file.mtime_ns, "listing": "", "sha256": hashes[index]}
+            for index, file in enumerate(files)
         ],
         "passed_over": dict(sorted(inputs.passed_over.items())),
         "arrays": {},

@@ -137,8 +137,7 @@ class InterleavedRows:
         return batch
 
     def _slots(self, starts: np.ndarray) -> np.ndarray:
-        n, count = starts.shape
-        slots = np.zeros((n, self.length), np.int64)
+        slots = np.zeros((len(starts), self.length), np.int64)
         row, image = np.nonzero(starts >= 0)
         within = np.arange(self.layout.positions)
         at = starts[row, image][:, None] + within
@@ -216,7 +215,8 @@ def _write(store: InterleavedStore, layout: Layout, split: Split, folder: Path, 
     for array in arrays.values():
         array.close()
     placed = n_images + packing.left_out
-    report = {"padding_share": 1 - n_places / max(n_rows * layout.length, 1), "left_out_image_share": packing.left_out / max(placed, 1), "images": n_images}
+    padding = 1 - n_places / max(n_rows * layout.length, 1)
+    report = {"padding_share": padding, "left_out_image_share": packing.left_out / max(placed, 1), "images": n_images}
     counts = {"n_rows": n_rows, "n_tokens": n_places, "n_documents": len(documents)}
     write_json(folder / "rows.json", {"format_version": FORMAT_VERSION, "key": key, "split": split, **counts, "report": report})
 

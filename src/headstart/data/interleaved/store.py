@@ -121,10 +121,12 @@ class InterleavedStore:
         counts = self.manifest["counts"]
         per_image = counts["tokens"] / max(counts["placed_images"], 1)
         form = "" if self.images is None else f" of {self.images.in_words()}"
+        asked = f"; {counts['answer_tokens']:,} of them in answers" if counts["answer_tokens"] else ""
+        near = counts["near_duplicate_documents"]
         lines = [
-            f"{counts['documents']:,} documents, {counts['tokens']:,} tokens (vocabulary {self.vocab_size:,}); {counts['answer_tokens']:,} in answers",
+            f"{counts['documents']:,} documents, {counts['tokens']:,} tokens{asked}; vocabulary {self.vocab_size:,}",
             f"{counts['placed_images']:,} images in their places, {counts['images']:,} different ones{form}; {per_image:,.0f} tokens an image",
-            f"held out {counts['held_out_documents']:,} documents; {counts['near_duplicate_documents']:,} near-duplicates of them kept out of training",
+            f"held out {counts['held_out_documents']:,} documents; {near:,} near-duplicates of them kept out of training",
             f"unigram entropy {self.unigram_entropy:.3f} nats",
         ]
         if counts["missing_images"]:
