@@ -249,8 +249,8 @@ def test_the_common_flags_are_the_frozen_list() -> None:
     names = [name if name != "budget" else [f"budget.{unit}" for unit in ("steps", "tokens", "flops", "minutes")] for name in top]
     assert [name for entry in names for name in (entry if isinstance(entry, list) else [entry])] == list(COMMON_FLAGS)
     assert COMMON_FLAGS == (
-        "data", "out", "preset", "seed", "budget.steps", "budget.tokens", "budget.flops", "budget.minutes", "init", "batch", "device",
-        "precision", "smoke", "dry_run", "resume", "json", "debug",
+        "data", "out", "preset", "seed", "budget.steps", "budget.tokens", "budget.flops", "budget.minutes", "init", "mix", "batch",
+        "device", "precision", "smoke", "dry_run", "resume", "json", "debug",
     )  # fmt: skip
     assert [field.name for field in dataclasses.fields(PretrainConfig().budget)] == ["steps", "tokens", "flops", "minutes"]
 

@@ -102,13 +102,21 @@ def test_weights_by_documents() -> None:
     assert mixture.shares == [Fraction(3, 4), Fraction(1, 4)]
 
 
+def test_a_part_without_a_share_never_comes_and_changes_nothing() -> None:
+    samples = np.arange(200)
+    parts, rows = Mixture([Numbers(30), Numbers(50), Numbers(7)], [0.0, 1.0, 0.0], by="rows").locate(samples)
+    assert set(parts) == {1}
+    mixed, of_mixed = Mixture([Numbers(30), Numbers(50), Numbers(7)], [0.5, 0.25, 0.25], by="rows").locate(np.arange(800))
+    assert (of_mixed[mixed == 1][:200] == rows).all()
+
+
 @pytest.mark.parametrize(
     ("parts", "weights", "by"),
     [
         ([], None, "rows"),
         ([Numbers(0)], None, "rows"),
         ([Numbers(5), Numbers(5)], [1.0], "rows"),
-        ([Numbers(5), Numbers(5)], [1.0, 0.0], "rows"),
+        ([Numbers(5), Numbers(5)], [0.0, 0.0], "rows"),
         ([Numbers(5), Numbers(5)], [1.0, -1.0], "rows"),
         ([Numbers(5), Numbers(5)], [1.0, float("nan")], "rows"),
         ([Numbers(5), Numbers(5)], [1.0, 1.0], "tokens"),

@@ -3,7 +3,8 @@
 - Which part a sample comes from follows a fixed pattern of at most 65,536 samples. In every run of consecutive samples, however short and wherever
   it begins, each part has its share to within 2 samples (most often 1). Drawing parts at random would be off by the square root of the window.
 - Which row of the part: the part's own count of samples so far gives epoch and position, a keyed permutation (`permute.py`) the row. Every row of a
-  part comes once before any comes twice; a part with a large weight simply begins its next epoch earlier (up-sampling).
+  part comes once before any comes twice; a part with a large weight simply begins its next epoch earlier (up-sampling). So runs that differ in the
+  shares alone read each part in the same order, the one with the larger share further: docs/decisions/0020-named-parts.md.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ class Mixture:
 
     Args:
         parts: `Rows` or anything with `__len__` and `batch`; none may be empty.
-        weights: one a part, positive; None: each part as large as it is.
+        weights: one a part, 0 or more; None: each part as large as it is. A part of weight 0 never comes, and the order of the others is as it would
+            be with it.
         seed: decides the order of rows.
         by: what the weights count. "rows": samples; "tokens": tokens that are not padding (parts need `n_tokens`); "documents": (parts need
             `n_documents`).
@@ -55,8 +57,8 @@ class Mixture:
         if not self.parts or (self.sizes == 0).any():
             raise UsageError("a mixture needs at least one part, and none may be empty.", "Leave empty stores out.")
         per_row = [Fraction(1) if weights is None else _per_row(part, by) for part in self.parts]
-        if weights is not None and (len(weights) != len(self.parts) or not all(0 < weight < math.inf for weight in weights)):
-            raise UsageError(f"weights {list(weights)} for {len(self.parts)} parts.", "Give one positive number a part.")
+        if weights is not None and (len(weights) != len(self.parts) or not all(0 <= weight < math.inf for weight in weights) or not any(weights)):
+            raise UsageError(f"weights {list(weights)} for {len(self.parts)} parts.", "Give one number a part, not below 0 and not all 0.")
         wanted = [Fraction(int(size)) for size in self.sizes] if weights is None else [Fraction(str(weight)) for weight in weights]
         counts = _period_counts([weight / amount for weight, amount in zip(wanted, per_row, strict=True)])
         self.period = sum(counts)
@@ -99,7 +101,7 @@ def _per_row(part: Part, by: str) -> Fraction:
 
 def _period_counts(weights: list[Fraction]) -> list[int]:
     """Whole numbers in the ratio of `weights` with a sum of at most MAX_PERIOD: exact if that is possible, else rounded (largest remainders), at
-    least 1 each."""
+    least 1 for each weight above 0."""
     total = sum(weights)
     shares = [weight / total for weight in weights]
     period = 1
@@ -108,7 +110,7 @@ def _period_counts(weights: list[Fraction]) -> list[int]:
     if period <= MAX_PERIOD:
         return [int(share * period) for share in shares]
     ideal = [share * MAX_PERIOD for share in shares]
-    counts = [max(1, int(amount)) for amount in ideal]
+    counts = [max(amount > 0, int(amount)) for amount in ideal]
     by_remainder = sorted(range(len(counts)), key=lambda index: counts[index] - ideal[index])
     for index in by_remainder[: max(0, MAX_PERIOD - sum(counts))]:
         counts[index] += 1
@@ -125,7 +127,7 @@ def _even_pattern(counts: list[int]) -> np.ndarray:
     period = sum(counts)
     pattern = np.empty(period, np.int64)
     turns = [1] * len(counts)
-    waiting = [(0, part) for part in range(len(counts))]  # (release, part)
+    waiting = [(0, part) for part, count in enumerate(counts) if count]  # (release, part)
     heapq.heapify(waiting)
     ready: list[tuple[int, int]] = []  # (deadline, part)
     for sample in range(period):

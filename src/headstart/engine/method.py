@@ -57,6 +57,23 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """Predictions of one class each, whose weighted mean is a loss."""
+
+    logits: Tensor
+    """[n, classes], with a graph."""
+    targets: Tensor
+    """int64 [n]: what the data says."""
+    weights: Tensor
+    """float32 [n], 0 for a place that does not count."""
+
+    @property
+    def shares(self) -> Tensor:
+        """float32 [n]: what each counts in the mean."""
+        return self.weights / self.weights.sum().clamp(min=1e-6)
+
+
+@dataclass(frozen=True)
 class Phase:
     """A span of a run. Exactly one phase of a method may leave `steps` None: it takes what is left of the budget.
 
@@ -92,6 +109,7 @@ class Method(nn.Module):
     DataConfig: ClassVar[type]  # how its sources become a store
     data_group: ClassVar[str]  # the flags of DataConfig: --text.vocab-size and so on
     predicts_tokens: ClassVar[bool] = False  # its loss starts at the unigram entropy of the corpus: the run draws the plateau line
+    likelihood: ClassVar[bool] = False  # its loss is -log p of the tokens of a row, each once: it says how many bits a byte of text takes
     plateau_metric: ClassVar[str] = "loss"  # which returned metric is the token-prediction loss in nats
 
     config: Any
@@ -168,6 +186,15 @@ class Method(nn.Module):
         """Compiles, in place, what repays it; by default the backbone."""
         self.backbone().compile()
 
+    def predictions(self, batch: Batch, ctx: Context, one: bool = False) -> Predictions | None:
+        """The token predictions that the loss of this batch is the mean of, with gradient; None: it is no such mean.
+
+        Args:
+            one: of a masked model, hide one place of each row, drawn uniformly, always as [MASK]: the loss whose optimum is known for a language with
+                known statistics.
+        """
+        return None
+
     def predicted_per_row(self) -> float:
         """About how many tokens one row predicts (only for methods with `predicts_tokens`)."""
         raise NotImplementedError
@@ -200,6 +227,16 @@ class Method(nn.Module):
     def observed(self) -> list[Tensor]:
         """The buffers that `observe` may change."""
         return [] if type(self).observe is Method.observe else list(self.buffers())
+
+    def passes(self, phase: str) -> int:
+        """How many forward and backward passes an update of this phase has: their FLOPs count."""
+        return 1
+
+    def elsewhere(self, phase: str) -> AbstractContextManager[None] | None:
+        """For an update whose gradient is taken at other weights (SAM). Called with the gradients of the global batch in the parameters; while what
+        it gives lasts, the weights are elsewhere, and a second pass over the same batches, with the same draws, gives the gradients that count. None:
+        the first ones do. On the device, without reading it; under FSDP as `edit_gradients` (docs/decisions/0023-second-pass.md)."""
+        return None
 
     def edit_gradients(self, phase: str) -> None:
         """Called once an update with the gradients of the global batch in the parameters, before they are clipped. Under FSDP each process has its

@@ -168,6 +168,32 @@ def load_named_state(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) ->
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
+def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Puts the moments and step counts of another run into a new optimiser, whose own rates and settings stay. Whatever lay around either method is
+    left out of the names.
+
+    Args:
+        saved: as of `named_state`.
+
+    Raises:
+        UsageError: the other run did not train these parameters.
+    """
+    bare = lambda name: re.sub(r"^(?:inner\.)+", "", name)  # noqa: E731
+    moments = {bare(name): state for name, state in saved["state"].items()}
+    order = [pair for group in optimizer.param_groups for pair in zip(group["names"], group["params"], strict=True)]
+    state = {i: moments[bare(name)] for i, (name, _) in enumerate(order) if bare(name) in moments}
+    others = [name for i, (name, parameter) in enumerate(order) if i in state and state[i][_sized(state[i])].shape != parameter.shape]
+    if others or not state:
+        which = others[0] if others else "any parameter of this one"
+        raise UsageError(f"The old run has no moments for {which}.", "Start them anew: --rewarm.optimizer-state reset.")
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _sized(state: dict[str, Any]) -> str:
+    """The name of a moment that is shaped as its parameter."""
+    return next(name for name in state if name != "step")
+
+
 @torch.no_grad()
 def clip_gradients(parameters: Iterable[Tensor], max_norm: float | None, each: bool = False) -> Tensor:
     """Scales the gradients in place to a global norm of at most `max_norm`: g * max_norm / max(norm, max_norm), as tf.clip_by_global_norm.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from torch import Tensor
 
 from headstart.core.errors import Diverged, Interrupted
 from headstart.core.machine import writing
-from headstart.core.rng import Rng
 from headstart.core.run import RunFolder
 from headstart.data.loader import Loader
 from headstart.engine import memory
@@ -27,20 +26,19 @@ from headstart.engine.device import DeviceBatches
 from headstart.engine.ema import Ema
 from headstart.engine.evaluation import evaluate
 from headstart.engine.guard import Guard, Report
-from headstart.engine.method import Batch, Context, Method, Phase
+from headstart.engine.method import Batch, Method, Phase
 from headstart.engine.metrics import Clock, MetricsLog, StepMetrics, gaps_of, live_line, memory_bytes, peak_memory_bytes
 from headstart.engine.optim import build_optimizer, load_named_state, named_state, reset_moments, set_learning_rate
 from headstart.engine.parallel import Parallel
+from headstart.engine.parts import HeldOutPart, Meter, losses_line, measuring_steps
 from headstart.engine.pictures import write_drawing
 from headstart.engine.plateau import Plateau
+from headstart.engine.samples import shown
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.spikes import Spikes
 from headstart.engine.stopping import stop_signals
 from headstart.engine.trial import Decisions, micro_starts, own_run, spans
 from headstart.engine.update import Update, autocast
-
-PICTURED = 6
-"""Held-out rows that are drawn."""
 
 
 @dataclass
@@ -64,6 +62,7 @@ class Trainer:
         loader, held_out: batches to train on, and rows to evaluate on (None: no evaluation).
         decisions: steps, micro-batch, precision ... of this machine (`engine.trial`).
         probes: name -> a measurement of the live method, run after each evaluation.
+        parts: held-out text whose losses are measured apart.
         say: gets each line for the person.
         live: gets the line of every log step; None: `say` gets one every few seconds.
     """
@@ -83,6 +82,7 @@ class Trainer:
         seed: int,
         plateau: Plateau | None = None,
         probes: dict[str, Callable[[Method], float]] | None = None,
+        parts: Sequence[HeldOutPart] = (),
         say: Callable[[str], None] = print,
         live: Callable[[str], None] | None = None,
         parallel: Parallel | None = None,
@@ -104,6 +104,8 @@ class Trainer:
         self.say = say
         self.live = live
         self.total_steps = decisions.total_steps
+        steps = measuring_steps(self.total_steps, self.evaluate_every, config.evaluate_at) if parts else frozenset()
+        self.meter = Meter(parts, steps, config.part_rows, decisions.micro_batch, decisions.precision, device, seed, self.total_steps)
         self.spans = spans(method.phases(self.total_steps), self.total_steps)
         self.optimizer = build_optimizer(method, optimizer, cuda_graph=decisions.cuda_graph)
         self.ema = Ema(method, config.ema_decay) if config.ema_decay is not None else None
@@ -155,12 +157,15 @@ class Trainer:
                 if stop <= self.step:
                     continue
                 self.enter(phase, first=self.step == start)
+                if self.step == 0:
+                    self.measure_parts(log, phase)
                 while self.step < stop:
                     self.advance(batches, phase)
                     if self.due(self.config.log_every):
                         self.log(log, batches.waited)
                     if self.due(self.evaluate_every):
                         self.evaluate(log, phase)
+                    self.measure_parts(log, phase)
                     stopping = vote(self.stop_requested.is_set())
                     if self.due(self.checkpoint_every) or stopping or self.step == self.last_step:
                         self.save()
@@ -347,30 +352,32 @@ class Trainer:
             self.show_samples(phase)
         return results
 
+    def measure_parts(self, log: MetricsLog, phase: Phase) -> None:
+        """The held-out loss of each named part, where this is a step for it."""
+        if self.step not in self.meter.steps:
+            return
+        with self.averaged_weights():
+            found = self.meter.measure(self.method, self.step, phase.name)
+        for name, value in found.items():
+            log.probe(self.step, name, value)
+        if self.step == 0 or self.due(max(self.evaluate_every, self.total_steps // 5)):
+            self.say(losses_line(self.step, found))
+
     def show_samples(self, phase: Phase) -> None:
         """Held-out rows as the method shows them, for a person to look at: lines of two, one of them said now, all kept in samples.jsonl; pictures of
         some more."""
         if not self.held_out:
             return
-        self.method.eval()
-        with torch.no_grad(), self.averaged_weights(), autocast(self.device, self.decisions.precision):
-            batch, context = self.looked_at(2, phase)
-            lines = self.method.show(batch, context)
-            drawings = self.method.drawings(*self.looked_at(PICTURED, phase))
-        self.method.train()
+        with self.averaged_weights():
+            lines, first, drawings = shown(
+                self.method, self.held_out, phase.name, self.decisions.precision, self.device, self.seed, self.total_steps
+            )
         if lines:
             self.run.append("samples", {"step": self.step, "lines": lines})
-            for line in lines[: max(1, len(lines) // len(context.rng.rows))]:
+            for line in first:
                 self.say(f"    {line[:200]}")
         for drawing in drawings if self.run.writes else ():
             write_drawing(self.run.folder, self.step, drawing)
-
-    def looked_at(self, count: int, phase: Phase) -> tuple[Batch, Context]:
-        """The first held-out rows, with the same draws every time."""
-        assert self.held_out
-        batch = {name: value[:count].to(self.device) for name, value in self.held_out[0].items()}
-        rows = torch.arange(len(next(iter(batch.values()))), device=self.device)
-        return batch, Context(0, self.total_steps, phase.name, Rng.at(self.seed, 0, rows), self.device)
 
     # --- state ------------------------------------------------------------------------------------------------------------------------------------
 

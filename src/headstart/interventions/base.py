@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart import interventions
-from headstart.engine.method import Batch, Context, Method, Phase
+from headstart.engine.method import Batch, Context, Method, Phase, Predictions
 from headstart.engine.pictures import Drawing
 
 INNER = "inner."
@@ -56,6 +56,10 @@ class Around(Method):
         return self.inner.predicts_tokens
 
     @property
+    def likelihood(self) -> bool:  # type: ignore[override]
+        return self.inner.likelihood
+
+    @property
     def plateau_metric(self) -> str:  # type: ignore[override]
         return self.inner.plateau_metric
 
@@ -67,6 +71,9 @@ class Around(Method):
 
     def compile_parts(self) -> None:
         self.inner.compile_parts()
+
+    def predictions(self, batch: Batch, ctx: Context, one: bool = False) -> Predictions | None:
+        return self.inner.predictions(batch, ctx, one)
 
     def predicted_per_row(self) -> float:
         return self.inner.predicted_per_row()
@@ -85,6 +92,12 @@ class Around(Method):
 
     def observed(self) -> list[Tensor]:
         return self.inner.observed()
+
+    def passes(self, phase: str) -> int:
+        return self.inner.passes(phase)
+
+    def elsewhere(self, phase: str) -> AbstractContextManager[None] | None:
+        return self.inner.elsewhere(phase)
 
     def edit_gradients(self, phase: str) -> None:
         self.inner.edit_gradients(phase)

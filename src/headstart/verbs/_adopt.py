@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.config import checked
-from headstart.core.errors import BadInput, UsageError
-from headstart.core.run import read_run
+from headstart.core.errors import UsageError
 from headstart.engine.method import Method
+from headstart.verbs._exports import run_of
 from headstart.verbs._same_run import GIVEN
 from headstart.verbs.config import PretrainConfig, flag, preset_config
 
@@ -82,10 +82,5 @@ def fits(settings: Any, name: str, value: Any) -> bool:
 
 def asked_of(init: Path) -> dict[str, Any]:
     """The settings of the run that a model folder lies in; none where it lies in no run."""
-    for folder in (init, *list(init.absolute().parents)[:3]):  # RUN, RUN/export, RUN/checkpoints/STEP/export
-        if (folder / "run.json").is_file():
-            try:
-                return dict(read_run(folder).get("config", {}))
-            except BadInput:
-                break
-    return {}
+    found = run_of(init)
+    return {} if found is None else dict(found[1].get("config", {}))

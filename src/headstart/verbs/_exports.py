@@ -48,6 +48,17 @@ def resolve_init(init: Path | None) -> Path | None:
     return init
 
 
+def run_of(model: Path) -> tuple[Path, dict[str, Any]] | None:
+    """(folder, run.json) of the run that a model folder lies in: RUN, RUN/export or RUN/checkpoints/STEP/export; None where it lies in no run."""
+    for folder in (model, *list(model.absolute().parents)[:3]):
+        if (folder / "run.json").is_file():
+            try:
+                return folder, read_run(folder)
+            except BadInput:
+                return None
+    return None
+
+
 def checkpoints_of(folder: Path, info: dict[str, Any], scratch: Path) -> Place:
     """Where a run keeps its checkpoints, as its run.json says."""
     recorded = (info.get("config", {}).get("trainer") or {}).get("checkpoint_folder")

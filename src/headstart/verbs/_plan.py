@@ -11,8 +11,9 @@ from headstart.data.loader import Loader
 from headstart.engine.method import Method
 from headstart.engine.metrics import duration
 from headstart.engine.plateau import steps_to_leave
-from headstart.engine.schedules import ScheduleConfig
 from headstart.engine.trial import Decisions, own_run, spans, total_cost
+from headstart.interventions.rewarm import schedule
+from headstart.verbs._continuing import warnings
 from headstart.verbs._corpus import Corpus
 from headstart.verbs._kinds import kind_of
 from headstart.verbs.config import PretrainConfig
@@ -30,8 +31,13 @@ def lines(
     decisions: Decisions,
     device: torch.device,
     out: Path,
+    init: Path | None = None,
 ) -> list[str]:
-    """The plan as lines of text."""
+    """The plan as lines of text.
+
+    Args:
+        init: the model folder that the run begins with.
+    """
     steps = decisions.total_steps
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
     seconds = total_cost(method, steps, decisions.seconds_per_step)
@@ -41,7 +47,7 @@ def lines(
     planned = spans(method.phases(steps), steps)
     schedules = [own_run(planned, start, schedule=True) for _, start, _ in planned]
     length = schedules[-1][1]  # of the last schedule; all but those of interventions have one
-    warmup = warmup_steps(config.schedule, length)
+    warmup = warmup_steps(config, length)
     state_gb = parameters * 12 / 2**30  # weights and two moments in fp32
     held_gb = 4 / 3 * state_gb / (decisions.world if decisions.parallel == "fsdp" else 1)  # and the gradients
     settings = decisions.why
@@ -53,7 +59,7 @@ def lines(
         f"  model      {parameters / 1e6:.2f} M parameters, {kind.input_words(corpus.store)}",
         f"  length     {steps:,} steps of {loader.global_batch} rows = {tokens:,} {loader.unit} = {loader.epoch(steps):.2f} epochs;"
         f" {flops:.3g} training FLOPs{executed(decisions, dense)}",
-        f"  schedule   {config.schedule.name}, warm-up {warmup:,.0f} steps ({warmup / length:.1%}), peak rate {config.optimizer.learning_rate:g}"
+        f"  schedule   {schedule_words(config)}, warm-up {warmup:,.0f} steps ({warmup / length:.1%}), peak rate {config.optimizer.learning_rate:g}"
         f" ({config.optimizer.name}){anew(len(set(schedules)))}",
         f"  phases     {phases}",
         f"  machine    {device}{processes(decisions)}, {decisions.threads} threads ({settings.get('threads', 'recorded')}),"
@@ -63,14 +69,22 @@ def lines(
         f"  memory     micro-batch {decisions.micro_batch}: {settings['micro_batch']}; weights and optimiser {held_gb:.2f} GiB",
         f"  cost       about {duration(seconds)} here; disk about {3 * state_gb + 0.01:.2f} GiB (two checkpoints and the export)",
     ]
-    report += method.plan_lines()
+    report += [*rewarm_lines(config, method, length), *method.plan_lines()]
     if warmup >= length:
         report.append(f"  WARNING    the warm-up of {warmup:,.0f} steps is longer than the run: lower --schedule.warmup-steps.")
     if method.predicts_tokens and config.init is None and not config.smoke:
         report += plateau_lines(method, loader, steps, seconds, corpus.store.unigram_entropy)
     if len(corpus.stores) > 1:
-        shares = ", ".join(f"{store.folder.name} {float(share):.1%}" for store, share in zip(corpus.stores, loader.mixture.shares, strict=True))
-        report.append(f"  mixture    {shares} of the rows")
+        names = corpus.names or [store.folder.name for store in corpus.stores]
+        passes = loader.mixture.epochs(steps * loader.global_batch)
+        shares = ", ".join(f"{name} {float(share):.1%}" for name, share in zip(names, loader.mixture.shares, strict=True))
+        seen = ", ".join(f"{passed:.2f}" for passed in passes)
+        report.append(f"  mixture    {shares} of the rows; {seen} epochs")
+    if corpus.measured:
+        sizes = ", ".join(f"{name} ({len(rows):,} rows)" for name, rows in corpus.measured_rows.items())
+        report.append(f"  measured   held-out losses of {sizes}, each apart")
+    if config.init is not None and init is not None and not config.smoke:
+        report += [f"  WARNING    {warning}" for warning in warnings(config, method, corpus, init, length, warmup)]
     changed = [f"{name}={value} ({origin[name]})" for name, value in flatten(config).items() if origin.get(name, "default") != "default"]
     if changed:
         report.append("  settings   " + ", ".join(changed))
@@ -92,8 +106,30 @@ def processes(decisions: Decisions) -> str:
     return "" if decisions.world == 1 else f" in {decisions.world} processes ({decisions.parallel})"
 
 
-def warmup_steps(schedule: ScheduleConfig, total_steps: int) -> float:
-    return schedule.warmup_share * total_steps if schedule.warmup_steps is None else schedule.warmup_steps
+def warmup_steps(config: PretrainConfig, total_steps: int) -> float:
+    """Of the schedule that decides the rate."""
+    if config.rewarm.on:  # type: ignore[attr-defined]
+        return schedule.warmup_steps(config.rewarm, total_steps)  # type: ignore[attr-defined]
+    return config.schedule.warmup_share * total_steps if config.schedule.warmup_steps is None else config.schedule.warmup_steps
+
+
+def schedule_words(config: PretrainConfig) -> str:
+    """The name of the schedule that decides the rate."""
+    if config.rewarm.on:  # type: ignore[attr-defined]
+        return f"re-warming ({config.rewarm.preset}, {config.rewarm.resolved().shape})"  # type: ignore[attr-defined]
+    return config.schedule.name
+
+
+def rewarm_lines(config: PretrainConfig, method: Method, total_steps: int) -> list[str]:
+    """The rates that matter, before the first of them is used: people are surprised by a rate that 'resets' (huggingface/transformers#23099)."""
+    rewarm, peak = config.rewarm, config.optimizer.learning_rate  # type: ignore[attr-defined]
+    if not rewarm.on:
+        return []
+    rates = [method.learning_rate(step, total_steps, peak) or 0.0 for step in (0, total_steps - 1)]
+    old = "" if rewarm.old_rate is None else f"the old run ended at {rewarm.old_rate:.3g}; "
+    kept = "moments of the optimiser " + ("as the old run left them" if rewarm.optimizer_state == "keep" else "begin anew")
+    waits = f", {rewarm.moment_warmup_steps} steps at rate 0 before" if rewarm.moment_warmup_steps else ""
+    return [f"  rates      {old}first {rates[0]:.3g}, peak {peak:.3g}, last {rates[1]:.3g}; {kept}{waits}"]
 
 
 def plateau_lines(method: Method, loader: Loader, steps: int, seconds: float, entropy: float) -> list[str]:

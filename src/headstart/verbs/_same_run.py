@@ -9,6 +9,7 @@ from typing import Any
 
 from headstart.core.config import differences, plain
 from headstart.core.errors import BadInput, UsageError
+from headstart.verbs._parts import path_of, split_entry
 from headstart.verbs.config import PretrainConfig
 
 MACHINE_FIELDS = {
@@ -67,6 +68,8 @@ def places(value: Any) -> Any:
     """The paths of a setting, however they are spelled."""
     if isinstance(value, list):
         return [places(entry) for entry in value]
+    if isinstance(value, str) and (named := split_entry(value)):
+        return [named[0], named[1], places(named[2])]
     if not isinstance(value, str) or value.startswith("builtin:") or ("://" in value and not value.startswith("file://")):
         return value
     return os.path.realpath(value.removeprefix("file://"))
@@ -86,7 +89,7 @@ def refuse_places(config: PretrainConfig, out: Path) -> None:
             raise UsageError(
                 f"The {what} {place} would have a name that is not UTF-8, which the safetensors library cannot open.", f"Give {flag} another folder."
             ) from None
-    for entry in map(os.path.realpath, config.data):
+    for entry in (os.path.realpath(path_of(entry)) for entry in config.data):
         for what, (place, flag) in written.items():
             if place is None or "://" in (local := str(place).removeprefix("file://")) or not os.path.isdir(entry):  # noqa: PTH112 (pathlib fails on names that are too long)
                 continue

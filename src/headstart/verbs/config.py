@@ -21,6 +21,7 @@ from headstart.engine.budget import MAX_STEPS, Budget
 from headstart.engine.config import OptimizerConfig, Settings, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.trackers import refuse_missing
+from headstart.verbs._parts import check_parts, parts_of, path_of
 
 if TYPE_CHECKING:
     from headstart.engine.method import Method
@@ -31,8 +32,8 @@ SMOKE_STEPS = 8
 LONG_RUN_STEPS = 10_000
 
 COMMON_FLAGS = (
-    "data", "out", "preset", "seed", "budget.steps", "budget.tokens", "budget.flops", "budget.minutes", "init", "batch", "device", "precision",
-    "smoke", "dry_run", "resume", "json", "debug",
+    "data", "out", "preset", "seed", "budget.steps", "budget.tokens", "budget.flops", "budget.minutes", "init", "mix", "batch", "device",
+    "precision", "smoke", "dry_run", "resume", "json", "debug",
 )  # fmt: skip
 """The frozen list: a new flag goes under the prefix of its group."""
 
@@ -68,7 +69,8 @@ class PretrainConfig:
     (`--text`) and that of each intervention (`--sparsity`) are groups of settings."""
 
     data: tuple[str, ...] = ()
-    """Files, folders, globs, prepared stores, or builtin:python-docs; several are mixed."""
+    """Files, folders, globs, prepared stores, or builtin:python-docs; several are mixed. Named parts (new=FILE old=FILE, old:held-out=FILE) are
+    mixed by --mix, and each one's held-out loss is measured apart."""
     out: Path | None = None
     """The run folder; None: runs/METHOD-PRESET-SEED."""
     preset: str = "tiny"
@@ -79,6 +81,8 @@ class PretrainConfig:
     """When the run ends; give exactly one."""
     init: Path | None = None
     """A run, an export or a transformers folder to continue from."""
+    mix: str | None = None
+    """Shares of the named parts of --data (new=new.jsonl old=old.jsonl) in the tokens: new=0.7,old=0.3. None: each part as large as it is."""
     batch: int | None = None
     """Global batch in rows; None: the preset's."""
     device: str = "auto"
@@ -184,6 +188,11 @@ def check(config: PretrainConfig) -> None:
     if not config.data:
         raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
     config.budget.unit()
+    check_parts(config.data, config.mix, config.init is not None)
+    if config.mixture.weights and parts_of(config.data):
+        raise UsageError("--mixture.weights is for entries of --data without names.", "Give the shares of named parts as --mix new=0.7,old=0.3.")
+    if min((config.trainer.part_rows, *config.trainer.evaluate_at)) < 1:
+        raise UsageError("--trainer.part-rows and --trainer.evaluate-at take numbers from 1.", "Leave them out, or give at least 1.")
     refuse_missing(config.trainer.trackers)
     for name, value in flatten(config).items():
         if isinstance(value, float) and not math.isfinite(value):
@@ -221,7 +230,7 @@ def refuse_absent(config: PretrainConfig) -> None:
         BadInput: an entry of --data.
         UsageError: the folder of --init.
     """
-    refuse_absent_data(config.data)
+    refuse_absent_data([path_of(entry) for entry in config.data])
     if config.init is not None:
         refuse_no_folder(config.init)
 

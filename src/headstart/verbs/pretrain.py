@@ -26,13 +26,14 @@ from headstart.engine.device import resolve_device
 from headstart.engine.distributed import joined, lost_ranks_explained
 from headstart.engine.export_hashes import verify_export
 from headstart.engine.method import Method
+from headstart.engine.optim import load_moments
 from headstart.engine.parallel import Parallel, checkpoint_activations
 from headstart.engine.plateau import Plateau
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
 from headstart.engine.update import Precision
 from headstart.interventions.base import wrap
-from headstart.verbs import _continue, _plan, _rehearsal, _verdict
+from headstart.verbs import _continue, _continuing, _plan, _rehearsal, _verdict
 from headstart.verbs._adopt import adopt, refuse_other_preparation
 from headstart.verbs._card import write_cards
 from headstart.verbs._corpus import Corpus, is_same_data, is_store, manifests, open_corpus, reopen_corpus
@@ -156,6 +157,9 @@ class _Pretraining:
         init = self.ranks.on_first(lambda: self.first_model(run))  # what it fetches lies in the run folder, which all see
         if init is not None:
             self.config, decided = adopt(self.config, self.origin, self.method_class, init)
+        before = run.info["config"] if self.continues else None
+        self.config, of_old = _continuing.with_old_rates(self.config, self.origin, self.method_class, init, before)
+        decided = [*decided, *of_old]
         run.only_looks = self.config.dry_run and self.continues
         try:
             run.update(
@@ -199,9 +203,12 @@ class _Pretraining:
 
         self.ranks.on_first(lambda: self.refuse_other_data(run, corpus))
         decisions = self.decide(run, parallel, loader)
+        _continuing.refuse(config, method, corpus, decisions.total_steps)
+        moments = None if self.continues else _continuing.old_moments(config)
         drawn = None if plateau is None else {"metric": plateau.metric, "entropy": plateau.entropy}
-        run.update(decisions=dataclasses.asdict(decisions), data=manifests(corpus), unit=loader.unit, plateau=drawn)
-        for line in _plan.lines(self.slug, config, self.origin, method, corpus, loader, decisions, self.device, self.out):
+        run.update(decisions=dataclasses.asdict(decisions), **manifests(corpus), unit=loader.unit, plateau=drawn)
+        begins_with = None if self.continues else init
+        for line in _plan.lines(self.slug, config, self.origin, method, corpus, loader, decisions, self.device, self.out, begins_with):
             self.say(line)
         trainer = Trainer(
             method,
@@ -216,6 +223,7 @@ class _Pretraining:
             seed=seed,
             plateau=plateau,
             probes=probes,
+            parts=corpus.parts(method),
             say=self.say,
             live=self.live,
             parallel=parallel,
@@ -231,6 +239,8 @@ class _Pretraining:
         if decisions.compile:
             method.compile_parts()
         torch.set_num_threads(decisions.threads)
+        if moments is not None:
+            load_moments(trainer.optimizer, moments)
         totals = trainer.fit()
         if totals.steps < decisions.total_steps:
             run.update(status="stopped", totals=dataclasses.asdict(totals))
@@ -269,7 +279,7 @@ class _Pretraining:
 
     def data_of(self, run: RunFolder, init: Path | None) -> Corpus:
         """The data: for a continuation the stores that the run began with, as long as they are there."""
-        if self.continues and (found := reopen_corpus(self.method_class, self.config, run.info.get("data", []), self.say)):
+        if self.continues and (found := reopen_corpus(self.method_class, self.config, run.info, self.say)):
             return found
         return open_corpus(self.method_class, self.config, self.out, init)
 
@@ -349,7 +359,7 @@ class _Pretraining:
         """
         if not self.continues:
             return
-        if not is_same_data(run.info["data"], corpus):
+        if not is_same_data(run.info, corpus):
             raise UsageError(
                 f"{self.out} was trained on other data than {corpus.store.folder} holds now.",
                 f"Bring the old data back to continue it, or start a new run from its weights: --init {self.out} --out ANOTHER_FOLDER.",

@@ -22,7 +22,7 @@ from headstart.engine.checkpoint_places import Owner
 from headstart.engine.device import resolve_device
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import decisions_from
-from headstart.verbs._corpus import Corpus, is_same_data
+from headstart.verbs._corpus import is_same_data, recorded_corpus
 from headstart.verbs._exports import checkpoint_export, checkpoints_of, resolve_init
 from headstart.verbs.config import PretrainConfig, preset_config
 from headstart.verbs.pretrain import build_method
@@ -68,10 +68,11 @@ def replay(run: str | Path, step: int, *, device: str | None = None, say: Callab
         raise UsageError(f"The run {folder} has steps 1 to {decisions.total_steps:,}.", "Give one of them as --step.")
     method_class = methods.load(info["method"])
     config: PretrainConfig = replace_nested(preset_config(method_class, info["preset"])[1], info["config"], where=str(folder / "run.json"))
-    stores = [method_class.open_store(Path(entry["store"])) for entry in info["data"]]
-    corpus = Corpus(stores, [method_class.rows(store, config.method, "train") for store in stores], [])
-    if not is_same_data(info["data"], corpus):
-        raise BadInput("holds other data than the run was trained on.", "Bring the old data back.", file=stores[0].folder)
+    for entry in info["data"]:
+        method_class.open_store(Path(entry["store"]))  # says which is gone
+    corpus = recorded_corpus(method_class, config, info)
+    if corpus is None or not is_same_data(info, corpus):
+        raise BadInput("holds other data than the run was trained on.", "Bring the old data back.", file=Path(info["data"][0]["store"]))
 
     where = resolve_device(device or config.device)
     threads = torch.get_num_threads()

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from headstart.data.text.spans import BLOCK_TOKENS, SPAN, WantedTexts
 from headstart.data.text.store import TextStore
+
+WINDOW = 13
+"""Words of the windows by which held-out text is looked for in training text (Brown et al. 2020, appendix C)."""
+LOOKED_AT = 1 << 23
+"""Bytes of training text that `seen_windows` looks at, evenly over the documents: some seconds."""
 
 
 def training_shares(store: TextStore, texts: Sequence[str]) -> np.ndarray:
@@ -31,3 +38,26 @@ def training_shares(store: TextStore, texts: Sequence[str]) -> np.ndarray:
         wanted.look_into(tokens[short], np.repeat(np.arange(len(length)), length)[short])
         first = last
     return wanted.shares()[: len(texts)]
+
+
+def seen_windows(held_out: TextStore, trained: TextStore) -> float:
+    """The share of the 13-word windows of held-out text that stand in training text, of which up to 8 MB, evenly drawn, are looked at."""
+    wanted = {window for text in _texts(held_out, "held_out") for window in _windows(text)}
+    seen = {window for text in _texts(trained, "train") for window in _windows(text)}
+    return len(wanted & seen) / len(wanted) if wanted else 0.0
+
+
+def _texts(store: TextStore, split: str) -> Iterator[str]:
+    total, size = int(store.manifest["counts"].get("text_bytes", 0)), 0
+    for number in store.documents(split)[:: max(1, total // LOOKED_AT)]:
+        text = store.decode(store.document(int(number)))
+        size += len(text)
+        yield text
+        if size > LOOKED_AT:
+            return
+
+
+def _windows(text: str) -> Iterator[bytes]:
+    words = re.findall(r"\w+", text.lower())
+    for start in range(len(words) - WINDOW + 1):
+        yield hashlib.blake2b(" ".join(words[start : start + WINDOW]).encode(), digest_size=8).digest()

@@ -48,6 +48,7 @@ class Rows:
         second: int32 [n_rows].
         length: tokens of a row, padding included.
         n_tokens: tokens of all rows, padding not included.
+        n_targets: tokens that a causal model predicts: of a row all but the first.
         n_documents: documents that the rows were made from; 0 if the builder did not say.
         report: figures for a person: "padding_share", "cropped_share" and what else the builder counted.
     """
@@ -67,6 +68,7 @@ class Rows:
         if not kinds_fit or not shapes_fit or (n_rows and not self._lengths_fit()):
             raise BadInput("arrays do not fit each other.", REBUILD, file=folder)
         self.n_tokens: int = info["n_tokens"]
+        self.n_targets = self.n_tokens - n_rows
         self.n_documents: int = info["n_documents"]
         self.two_segments: bool = info["two_segments"]
         self.report: dict[str, Any] = info["report"]
@@ -116,6 +118,7 @@ def packed_rows(
     begin: Sequence[int] = (),
     end: Sequence[int] = (),
     wrap: Literal["chunk", "document"] = "chunk",
+    pack: bool = True,
 ) -> Rows:
     """Whole documents, best-fit packed into rows of `length`; nothing is cropped. Written once, opened after that.
 
@@ -125,6 +128,7 @@ def packed_rows(
         begin, end: special ids around each document.
         wrap: a document longer than a row is cut. "chunk": each chunk gets `begin` and `end` (BERT: every row is [CLS] text [SEP]).
             "document": only the document does (causal LM: a row that ends in the middle of a document must not teach an end there).
+        pack: several documents share a row; otherwise each has rows of its own.
 
     Raises UsageError if `length` leaves no room for text, or is larger than any row can be.
     """
@@ -133,11 +137,11 @@ def packed_rows(
     room = length - len(begin) - len(end)
     if room < 1:
         raise UsageError(f"rows of {length} tokens have no room for text beside {len(begin) + len(end)} special tokens.", "Give longer rows.")
-    key = {"builder": "packed", "begin": list(begin), "end": list(end), "wrap": wrap}
+    key = {"builder": "packed", "begin": list(begin), "end": list(end), "wrap": wrap} | ({} if pack else {"pack": False})
     folder = rows_folder(store, key, split, length)
     with locked(folder.with_suffix(".lock"), "makes these training rows"):
         if not (folder / "rows.json").exists():
-            pieces = _Pieces(store, split, length, room if wrap == "chunk" else length, begin, end, wrap)
+            pieces = _Pieces(store, split, length, room if wrap == "chunk" else length, begin, end, wrap, pack)
             with writing(folder), RowsWriter(folder, store, key, split, length) as writer:
                 for ids, lengths in pieces.rows():
                     writer.append(ids, lengths, lengths)
@@ -180,6 +184,7 @@ def write_rows(
 
 def rows_folder(store: TextStore, key: dict[str, Any], split: str, length: int) -> Path:
     made_from = [FORMAT_VERSION, key, split, length, store.manifest["arrays"]["tokens"]["sha256"], store.special_ids.get("pad", 0)]
+    made_from += ["all held out"] * store.all_held_out
     identity = json.dumps(made_from, sort_keys=True)
     name = f"{split}-{length}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     return inside(store.folder, f"rows/{name}")  # files there are written and deleted
@@ -258,7 +263,9 @@ class _Pieces:
     A piece is a window of the stream `begin` + document + `end`, where "document" is a chunk of one when `wrap` is "chunk".
     """
 
-    def __init__(self, store: TextStore, split: Split, length: int, size: int, begin: Sequence[int], end: Sequence[int], wrap: str) -> None:
+    def __init__(
+        self, store: TextStore, split: Split, length: int, size: int, begin: Sequence[int], end: Sequence[int], wrap: str, pack: bool
+    ) -> None:
         self.store, self.length, self.begin, self.end = store, length, np.array(begin, np.int64), np.array(end, np.int64)
         documents = store.documents(split)
         start = store.document_offsets[documents]
@@ -279,7 +286,7 @@ class _Pieces:
             self.sizes = np.minimum(totals - self.window_start, size)
         self.n_documents = len(documents)
         self.cut_share = float((counts > 1).mean()) if len(documents) else 0.0
-        row, self.n_rows = best_fit(self.sizes, length)
+        row, self.n_rows = best_fit(self.sizes, length) if pack else (np.arange(len(self.sizes)), len(self.sizes))
         # Rows in the order of their first documents (bins come by size: the first held-out rows would all be long documents); pieces in document
         # order.
         first = np.full(self.n_rows, len(row))

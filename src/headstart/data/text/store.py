@@ -16,6 +16,7 @@ is used. `prepare.py` writes it.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from functools import cached_property
@@ -35,6 +36,8 @@ from headstart.data.text.config import TextConfig
 KIND = "text"
 FORMAT_VERSION = 1
 ARRAYS = ("tokens", "document_offsets", "sentence_offsets", "file_offsets", "held_out", "dropped")
+BYTES_BLOCK = 256
+"""Documents that are decoded at a time."""
 REBUILD = "The store is damaged or not ours; delete the folder and prepare it again."
 
 
@@ -53,7 +56,10 @@ class TextStore:
         held_out: bool [n_documents], kept for validation.
         dropped: bool [n_documents], near-duplicates of held-out documents; neither trained nor validated on.
         unigram_entropy: nats, of the training tokens.
+        all_held_out: whether this is `as_held_out` of a store.
     """
+
+    all_held_out = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -81,6 +87,21 @@ class TextStore:
     def file_names(self) -> list[str]:
         """Of the input files, in the order of `file_offsets`."""
         return [entry["name"] for entry in self.manifest["inputs"]]
+
+    def as_held_out(self) -> TextStore:
+        """The same store with every document held out: text that is only measured on."""
+        view = copy.copy(self)
+        view.held_out, view.dropped, view.all_held_out = np.ones_like(self.held_out), np.zeros_like(self.dropped), True
+        return view
+
+    def text_bytes(self, split: str) -> int:
+        """UTF-8 bytes of the documents of `split`, as their tokens say them: without white space around a document; for a tokenizer that changes its
+        text, of the changed one."""
+        numbers, total = self.documents(split), 0
+        for first in range(0, len(numbers), BYTES_BLOCK):
+            block = [self.document(int(number)).tolist() for number in numbers[first : first + BYTES_BLOCK]]
+            total += sum(len(text.encode()) for text in self.tokenizer.decode_batch(block, skip_special_tokens=False))
+        return total
 
     def documents(self, split: str) -> np.ndarray:
         """int64: numbers of the documents of `split`, "train" or "held_out", in order."""

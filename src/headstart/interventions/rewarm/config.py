@@ -75,7 +75,8 @@ class RewarmConfig:
                 raise UsageError(f"--rewarm.{name.replace('_', '-')} is {value}.", "Give a share of the steps, from 0 up to, but not, 1.")
         for name in ("min_ratio", "hold_ratio"):
             if not 0 <= (value := getattr(self, name)) <= 1:
-                raise UsageError(f"--rewarm.{name.replace('_', '-')} is {value}: that rate would lie above the peak.", "Give a share of the peak, 0 to 1.")
+                what = f"--rewarm.{name.replace('_', '-')} is {value}: that rate would lie above the peak."
+                raise UsageError(what, "Give a share of the peak, 0 to 1.")
         if self.shape == "inv_sqrt_infinite" and not 0 < self.min_ratio <= self.hold_ratio:
             raise UsageError(
                 f"The held rate is {self.hold_ratio} of the peak, the floor {self.min_ratio}.", "Hold no less than the floor, and a floor above 0."

@@ -29,6 +29,9 @@ class CausalLMConfig:
     """GPT-2 only; the paper: 0.1. A pass over fresh text needs none."""
     tie_embeddings: bool = True
     """One table for input and output."""
+    packing: Literal["documents", "stream"] = "documents"
+    """documents: whole ones fitted into rows, each between begin and end of text; stream: all joined, an end of text after each, cut where a row is
+    full: every row is full and every token is predicted once (what the papers on continuing do)."""
 
 
 PRESETS: dict[str, Preset] = {

@@ -18,7 +18,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, Llam
 
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
-from headstart.engine.method import Batch, Context
+from headstart.data.text.windows import Windows, windows
+from headstart.engine.method import Batch, Context, Predictions
 from headstart.engine.text_method import TextMethod, check_network, model_folder, refuse_long_rows, sizes_of, special
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
@@ -32,6 +33,8 @@ class CausalLM(TextMethod):
     card = SETTINGS.card
     Config = SETTINGS.Config
     presets = SETTINGS.presets
+
+    likelihood = True
 
     config: CausalLMConfig
 
@@ -48,7 +51,9 @@ class CausalLM(TextMethod):
         return settings | ({"dropout": found.resid_pdrop} if found.model_type == "gpt2" else {})
 
     @classmethod
-    def rows(cls, store: TextStore, config: CausalLMConfig, split: Literal["train", "held_out"] = "train") -> Rows:
+    def rows(cls, store: TextStore, config: CausalLMConfig, split: Literal["train", "held_out"] = "train") -> Rows | Windows:  # type: ignore[override]
+        if config.packing == "stream":
+            return windows(store, config.sequence_length, split, special(store, "eos"))
         return packed_rows(
             store,
             config.sequence_length,
@@ -59,13 +64,25 @@ class CausalLM(TextMethod):
         )
 
     def predicted_per_row(self) -> float:
-        return self.config.sequence_length - 1
+        return self.config.sequence_length - (self.config.packing == "documents")
 
     def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """Mean -log p(token | tokens before it) over the tokens that are not padding, in nats."""
         output = self.model.get_output_embeddings()
-        loss, predicted = next_token_loss(self.hidden_states(batch), output, batch["input_ids"], batch.get("attention_mask"))
+        hidden, mask = self.hidden_states(batch), batch.get("attention_mask")
+        loss, predicted = next_token_loss(hidden, output, batch["input_ids"], mask, batch.get("next_ids"))
         return {"loss": loss, "weight": predicted}
+
+    def predictions(self, batch: Batch, ctx: Context, one: bool = False) -> Predictions | None:
+        if one:
+            return None
+        mask, targets, hidden = batch.get("attention_mask"), batch.get("next_ids"), self.hidden_states(batch)
+        if targets is None:
+            hidden, targets = hidden[:, :-1], batch["input_ids"][:, 1:]
+            mask = None if mask is None else mask[:, 1:]
+        weights = torch.ones_like(targets, dtype=torch.float32) if mask is None else mask.float()
+        logits = self.model.get_output_embeddings()(hidden)
+        return Predictions(logits.flatten(0, 1), targets.flatten(), weights.flatten())
 
     def hidden_states(self, batch: Batch) -> Tensor:
         return self.model.base_model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state

@@ -1,0 +1,111 @@
+"""Held-out losses of named parts of the data, each apart: what a continued run learns of the new text, and what it forgets of the old.
+
+They move fast at first (the rate rises, the loss with it), so they are measured at steps 0, 1, 2, 4, 8 ... and then regularly; step 0, before the
+first update, is the point that all others are compared with. Most points are of a fixed sample; the first and the last are of the whole split.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstart.core.rng import Rng
+from headstart.engine.method import Context, Method
+from headstart.engine.update import Precision, autocast
+
+LOSS, BITS = "held_out_loss/", "bits_per_byte/"
+"""What the probes are called; the name of the part follows."""
+
+
+@dataclass(frozen=True)
+class HeldOutPart:
+    """A part's held-out text.
+
+    Args:
+        rows: `Rows` or anything with `__len__` and `batch`.
+        targets_per_byte: predicted tokens over UTF-8 bytes of the whole split; None where the loss says nothing of bytes.
+    """
+
+    name: str
+    rows: Any
+    targets_per_byte: float | None = None
+
+
+def measuring_steps(total_steps: int, every: int, also: Sequence[int] = ()) -> frozenset[int]:
+    """After which updates the parts are measured: 0, the powers of two, each `every`-th, the last, and those asked for."""
+    doubling = {1 << power for power in range(total_steps.bit_length())}
+    return frozenset(step for step in {0, total_steps, *doubling, *range(every, total_steps, every), *also} if step <= total_steps)
+
+
+def mean_loss(
+    method: Method, rows: Any, count: int, batch: int, phase: str, precision: Precision, device: torch.device, seed: int, total_steps: int
+) -> float:
+    """The mean of `method.evaluate`'s loss over what it counts (tokens: "weight") in the first `count` rows; over rows where it counts nothing.
+
+    Dropout is off and every draw is fixed by the seed, so neither the weights nor what is drawn in training is touched.
+
+    Args:
+        batch: rows of a forward pass; the mean does not depend on it.
+    """
+    was_training = method.training
+    losses: list[Tensor] = []
+    weights: list[Tensor] = []
+    method.eval()
+    with torch.no_grad(), autocast(device, precision):
+        for start in range(0, count, batch):
+            numbers = np.arange(start, min(start + batch, count))
+            values = {name: torch.as_tensor(value).to(device) for name, value in rows.batch(numbers).items()}
+            scalars = method.evaluate(values, Context(0, total_steps, phase, Rng.at(seed, 0, torch.as_tensor(numbers, device=device)), device))
+            weight = scalars.get("weight", torch.tensor(float(len(numbers)), device=device)).double()
+            losses.append(scalars["loss"].double() * weight)
+            weights.append(weight)
+    method.train(was_training)
+    return float(torch.stack(losses).sum() / torch.stack(weights).sum())
+
+
+@dataclass(frozen=True)
+class Meter:
+    """Measures the parts of a run; arguments as of `mean_loss`.
+
+    Args:
+        steps: after which they are measured.
+        sample: rows of a part that are scored between the first step and the last.
+    """
+
+    parts: Sequence[HeldOutPart]
+    steps: frozenset[int]
+    sample: int
+    batch: int
+    precision: Precision
+    device: torch.device
+    seed: int
+    total_steps: int
+
+    def measure(self, method: Method, step: int, phase: str) -> dict[str, float]:
+        """Probe -> value, losses and bits a byte of each part."""
+        found: dict[str, float] = {}
+        whole = step in (0, self.total_steps)
+        for part in self.parts:
+            count = len(part.rows) if whole else min(len(part.rows), self.sample)
+            loss = mean_loss(method, part.rows, count, self.batch, phase, self.precision, self.device, self.seed, self.total_steps)
+            found[LOSS + part.name] = loss
+            if part.targets_per_byte is not None:
+                found[BITS + part.name] = bits_per_byte(loss, part.targets_per_byte)
+        return found
+
+
+def losses_line(step: int, found: Mapping[str, float]) -> str:
+    """What a person is shown of a measurement."""
+    losses = (f"{name.removeprefix(LOSS)} {value:.4f}" for name, value in found.items() if name.startswith(LOSS))
+    return f"  held-out loss at step {step}: {'  '.join(losses)}"
+
+
+def bits_per_byte(loss: float, targets_per_byte: float) -> float:
+    """The loss in nats a token as bits a byte of text: comparable between tokenizers and kinds of text."""
+    return loss / math.log(2) * targets_per_byte

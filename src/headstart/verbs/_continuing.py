@@ -1,0 +1,222 @@
+"""What changes when a run begins with a finished model: its old rates, its moments, and what a person should know before step 1."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import read_json
+from headstart.core.run import read_lines
+from headstart.engine.checkpoint import load_checkpoint
+from headstart.engine.method import Method
+from headstart.interventions.rewarm import schedule
+from headstart.interventions.rewarm.config import PAPER_PEAKS
+from headstart.verbs._corpus import Corpus, is_store, trained_stores
+from headstart.verbs._exports import run_of
+from headstart.verbs._parts import OLD, mix_of
+from headstart.verbs._same_run import GIVEN
+from headstart.verbs.config import PretrainConfig, flag, preset_config
+
+LONG_WARMUP = 0.1
+"""A warm-up longer than this share of a continued run is said (Lightning-AI/litgpt#1517: 30,000 steps of 100,000)."""
+CONTAMINATED = 0.05
+"""From this share of held-out windows the curve says little."""
+
+
+@dataclass(frozen=True)
+class Began:
+    """What the run of a model recorded."""
+
+    folder: Path
+    info: dict[str, Any]
+    step: int | None
+    """Of the model, where it lies beside a checkpoint; None: the last."""
+
+    @property
+    def peak(self) -> float | None:
+        """The peak rate."""
+        value = (self.info.get("config", {}).get("optimizer") or {}).get("learning_rate")
+        return float(value) if isinstance(value, int | float) and value > 0 else None
+
+    @property
+    def last_rate(self) -> float | None:
+        """The rate of the last update that metrics.jsonl has of it."""
+        path = self.folder / "metrics.jsonl"
+        lines = read_lines(path) if path.is_file() else iter(())
+        rates = [line["learning_rate"] for line in lines if "learning_rate" in line and (self.step is None or line["step"] <= self.step)]
+        return float(rates[-1]) if rates else None
+
+    def checkpoint(self) -> Path | None:
+        """The checkpoint with the model's moments, if it is there."""
+        found = sorted((self.folder / "checkpoints").glob("step-*"))
+        if self.step is not None:
+            found = [path for path in found if path.name == f"step-{self.step:08d}"]
+        return found[-1] if found else None
+
+
+def began_with(init: Path) -> Began | None:
+    """What is known of a model folder; None where it lies in no run of ours."""
+    found = run_of(init)
+    if found is None:
+        return None
+    inside = re.search(r"step-(\d+)", str(init.absolute().relative_to(found[0].absolute())))
+    return Began(*found, None if inside is None else int(inside[1]))
+
+
+def with_old_rates(
+    config: PretrainConfig, origin: dict[str, str], method: type[Method], init: Path | None, before: dict[str, Any] | None
+) -> tuple[PretrainConfig, list[str]]:
+    """(settings with the rates that re-warming takes from the old run, their dotted names).
+
+    Args:
+        before: the settings that run.json records, where the run itself goes on: then its old rates are those.
+
+    Raises:
+        UsageError: a rate is needed that nothing records, or two settings say different things of the rate.
+    """
+    rewarm = config.rewarm  # type: ignore[attr-defined]
+    if not rewarm.on:
+        return config, []
+    usual = preset_config(method, config.preset)[1]
+
+    def was_given(name: str, now: Any, by_preset: Any) -> bool:
+        return origin.get(name) in GIVEN and (origin[name] != "config" or now != by_preset)  # a written file names every setting
+
+    for field in dataclasses.fields(config.schedule):
+        if was_given(f"schedule.{field.name}", getattr(config.schedule, field.name), getattr(usual.schedule, field.name)):
+            raise UsageError(f"--{flag(f'schedule.{field.name}')} was given, and --rewarm decides the rate.", "Give one of the two.")
+    if before is not None:
+        rate, old_rate = before["optimizer"]["learning_rate"], before["rewarm"]["old_rate"]
+    else:
+        given = was_given("optimizer.learning_rate", config.optimizer.learning_rate, usual.optimizer.learning_rate)
+        old = None if init is None else began_with(init)
+        old_rate = rewarm.old_rate if rewarm.old_rate is not None or old is None else old.last_rate
+        rate = _peak(config, old, old_rate, given)
+    changed = dataclasses.replace(
+        config, optimizer=dataclasses.replace(config.optimizer, learning_rate=rate), rewarm=dataclasses.replace(rewarm, old_rate=old_rate)
+    )  # type: ignore[call-arg]
+    return changed, ["optimizer.learning_rate", "rewarm.old_rate"]
+
+
+def _peak(config: PretrainConfig, old: Began | None, old_rate: float | None, given: bool) -> float:
+    """The peak rate: as given, of the preset, or of the old run."""
+    rewarm, learning_rate = config.rewarm, config.optimizer.learning_rate  # type: ignore[attr-defined]
+    if given and rewarm.peak_ratio != 1.0:
+        raise UsageError("--rewarm.peak-ratio and --optimizer.learning-rate both say how high the peak is.", "Give one of the two.")
+    if given or (config.init is None and rewarm.preset == "relative"):
+        return learning_rate
+    if rewarm.preset in PAPER_PEAKS:
+        return PAPER_PEAKS[rewarm.preset] * rewarm.peak_ratio
+    missing = "its peak" if rewarm.preset == "relative" else "the rate at which it ended"
+    if (found := (None if old is None else old.peak) if rewarm.preset == "relative" else old_rate) is None:
+        whose = "There is no --init, so nothing says" if config.init is None else f"The model in {config.init} does not record"
+        raise UsageError(f"{whose} {missing}.", "Give the rate, for example --optimizer.learning-rate 3e-4; it is not guessed from the network.")
+    return found * (rewarm.peak_ratio if rewarm.preset == "relative" else 1.0)
+
+
+def refuse(config: PretrainConfig, method: Method, corpus: Corpus, total_steps: int) -> None:
+    """What no continued run can have; checked once its length is known.
+
+    Raises:
+        UsageError: too few steps, or rows longer than the model. BadInput: less text than one batch.
+    """
+    rewarm = config.rewarm  # type: ignore[attr-defined]
+    if config.init is None or config.smoke or not rewarm.on:
+        return
+    schedule.refuse_length(rewarm, total_steps)
+    rows = sum(map(len, corpus.train))
+    if rows < config.global_batch:
+        sources = corpus.store.manifest.get("sources", [corpus.store.folder])
+        raise BadInput(f"gives {rows} rows, less than one batch of {config.global_batch}.", "Give more text, or a smaller --batch.", file=sources[0])
+    positions = getattr(getattr(method.backbone(), "config", None), "max_position_embeddings", None)
+    length = getattr(config.method, "sequence_length", 0)
+    if isinstance(positions, int) and length > positions:
+        raise UsageError(f"Rows of {length} tokens are longer than the {positions} positions of the model.", "Lower --method.sequence-length.")
+
+
+def old_moments(config: PretrainConfig) -> dict[str, Any] | None:
+    """The optimiser's state of the old run ({"state": name -> tensors, "groups"}), where --rewarm.optimizer-state keep asks for it.
+
+    Raises:
+        UsageError: --init has weights alone. BadInput: the checkpoint is damaged.
+    """
+    if config.rewarm.optimizer_state == "reset":  # type: ignore[attr-defined]
+        return None
+    old = None if config.init is None else began_with(config.init)
+    folder = None if old is None else old.checkpoint()
+    if folder is None:
+        raise UsageError(f"{config.init or 'The run'} has no checkpoint with the moments of its optimiser.", "Give --rewarm.optimizer-state reset.")
+    before = (old.info.get("config", {}).get("optimizer") or {}).get("name") if old is not None else None
+    if before != config.optimizer.name:
+        raise UsageError(f"The moments of {config.init} are those of {before}, not of {config.optimizer.name}.", f"Give --optimizer.name {before}.")
+    state: dict[str, Any] = load_checkpoint(folder)[1]["optimizer"]
+    return state
+
+
+def warnings(config: PretrainConfig, method: Method, corpus: Corpus, init: Path, total_steps: int, warmup: float) -> list[str]:
+    """What a person who continues a language model should know before step 1.
+
+    Args:
+        init: the model folder that was loaded.
+        warmup: steps of the warm-up.
+    """
+    if not method.likelihood:
+        return []
+    from headstart.engine.text_method import model_folder  # transformers
+
+    found = []
+    if has_chat_template(model_folder(init)):
+        found.append(
+            f"{config.init} is a chat or instruction model (it has a chat template): raw text makes it forget how to answer."
+            " Continue its base model, or mix conversations in as a part of --data."
+        )
+    if warmup > LONG_WARMUP * total_steps:
+        found.append(
+            f"the warm-up takes {warmup:,.0f} of {total_steps:,} steps ({warmup / total_steps:.0%}): more than a tenth seldom helps, and the run may"
+            " end before it has learned."
+        )
+    shares = mix_of(config.mix) or dict.fromkeys(corpus.names, 1.0)
+    if not shares.get(OLD) and len([share for share in shares.values() if share]) < 2:
+        found.append(f"no text of the old kind is replayed; 1 to 10 % of it keeps most of the old skills. {_offer(config)}")
+    if OLD not in corpus.measured and len(corpus.measured) < 2:
+        found.append(f"no held-out text of the old kind is measured, so forgetting will not be seen. {_offer(config)}")
+    if OLD in corpus.measured:
+        found += list(_contaminated(corpus))
+    return found
+
+
+def _offer(config: PretrainConfig) -> str:
+    """How to name the old text."""
+    assert config.init is not None
+    new = next(iter(config.data), "new.jsonl")
+    new = new if "=" in new else f"new={new}"
+    known = [store for store in trained_stores(config.init) if is_store(store)]
+    old = f" old={known[0]}" if len(known) == 1 else " old=OLD.jsonl"
+    return f"For example: --data {new}{old} --mix new=0.9,old=0.1."
+
+
+def has_chat_template(folder: Path) -> bool:
+    """Whether a model folder holds a chat template, as chat and instruction models do."""
+    if any((folder / name).exists() for name in ("chat_template.jinja", "chat_template.json", "additional_chat_templates")):
+        return True
+    path = folder / "tokenizer_config.json"
+    settings = read_json(path) if path.is_file() else {}
+    return isinstance(settings, dict) and bool(settings.get("chat_template"))
+
+
+def _contaminated(corpus: Corpus) -> Iterator[str]:
+    """Where the held-out old text stands in what is trained on."""
+    from headstart.data.text.overlap import WINDOW, seen_windows
+
+    for name, store in zip(corpus.names, corpus.stores, strict=True):
+        share = 0.0 if name == OLD else seen_windows(corpus.measured[OLD], store)
+        if share > CONTAMINATED:
+            yield (
+                f"{share:.0%} of the {WINDOW}-word windows of the held-out '{OLD}' text stand in '{name}', which is trained on: its curve says too"
+                " little of forgetting."
+            )
