@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,13 +14,44 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from headstart.backbones.text import build_masked_lm
+from headstart.core.errors import UsageError
+from headstart.core.rng import Rng
 from headstart.data.languages.generated import SIZES, random_grammar
 from headstart.data.languages.grammar import Grammar
 from headstart.data.languages.language import PAD, entropy
 from headstart.data.languages.pcfg import PCFG
-from headstart.engine.sharpness import Predictions, ProbeKind, exact_trace, fisher_trace, gradients, hutchinson_draws
+from headstart.data.text.config import TextConfig
+from headstart.data.text.prepare import prepare_text
+from headstart.engine.method import Context, Predictions
+from headstart.engine.sharpness import ProbeKind, exact_trace, fisher_trace, gradients, hutchinson_draws, measured_parameters
+from headstart.interop.enlarge import enlarge
+from headstart.methods.mlm.config import MLMConfig
+from headstart.methods.mlm.method import MLM
+from headstart.tasks.exact_loss import Words, probe_features, scored
+from headstart.verbs._measure_settings import SharpnessSettings
+from headstart.verbs.measure import rows_of, sharpness_of
+from headstart.verbs.pretrain import Run, pretrain
+from headstart.verbs.sample import load_run
 
 TWO = "S -> S1 [.6] | S2 [.4]\nS1 -> A B [1.]\nS2 -> B A [1.]\nA -> 'a' [.7] | 'b' [.3]\nB -> 'a' [.2] | 'b' [.8]"
+
+
+ON_TINY: dict[str, Any] = {
+    "batch": 32,
+    "budget.steps": 5,
+    "precision": "fp32",
+    "device": "cpu",
+    "trainer.evaluate_rows": 32,
+    "method.architecture": "roberta-prelayernorm",
+    "method.hidden_size": 16,
+    "method.num_layers": 1,
+    "method.num_heads": 2,
+    "method.intermediate_size": 24,
+    "method.sequence_length": 6,
+    "method.packing": "single",
+    "method.causal_start": 0,
+}
 
 
 def language(kind: str, seed: int = 0) -> PCFG:
@@ -110,7 +144,8 @@ def regression(label: int = 0) -> tuple[dict[str, nn.Parameter], Callable[[], Te
     """Softmax regression on one example: its parameters, loss and predictions."""
     weight = nn.Parameter(W.clone())
     logits = lambda: X @ weight.T  # noqa: E731
-    return {"weight": weight}, lambda: F.cross_entropy(logits(), torch.tensor([label])), lambda: Predictions(logits(), torch.ones(1))
+    target = torch.tensor([label])
+    return {"weight": weight}, lambda: F.cross_entropy(logits(), target), lambda: Predictions(logits(), target, torch.ones(1))
 
 
 def test_07_trace_of_softmax_regression() -> None:
@@ -175,3 +210,128 @@ def test_11_sgd_drifts_to_the_flat_minimum() -> None:
     q = 1 / (1 + np.exp(-u * v))
     assert float((u * v).mean()) == pytest.approx(0.966, abs=0.01)
     assert float((q * (1 - q) * (u * u + v * v)).mean()) == pytest.approx(0.365, abs=0.01)  # the trace, from .835601
+
+
+# --- sizes ----------------------------------------------------------------------------------------------------------------------------------------
+
+
+def pre_norm(hidden: int, layers: int, heads: int, intermediate: int, positions: int = 8, vocabulary: int = 19) -> Any:
+    """A small pre-LN encoder with its head, float64, weights of standard deviation 0.4; norms are not at 1 and 0."""
+    torch.manual_seed(0)
+    ids = {"pad": 0, "cls": 2, "sep": 3, "mask": 4}
+    sizes = {"hidden_size": hidden, "num_layers": layers, "num_heads": heads, "intermediate_size": intermediate}
+    model = build_masked_lm("roberta-prelayernorm", vocab_size=vocabulary, max_length=positions, dropout=0.0, special_ids=ids, **sizes)
+    model = model.double().eval()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.normal_(mean=1.0 if "orm.weight" in name or "norm.weight" in name else 0.0, std=0.4)
+    return model
+
+
+def logits(model: Any) -> Tensor:
+    ids = torch.tensor([[2, 7, 9, 11, 3, 0], [2, 8, 3, 0, 0, 0]])
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=ids != 0).logits
+
+
+def test_09_a_small_network_in_a_large_one_computes_the_same() -> None:
+    small = pre_norm(8, 2, 2, 12)
+    large = enlarge(small, pre_norm(24, 3, 6, 36).config)
+    assert float((logits(large) - logits(small)).abs().max()) < 1e-8
+
+    # heads that are not multiplied: another softmax
+    other = copy.deepcopy(large.config)
+    other.num_attention_heads = 2
+    wrong = type(large)(other).double().eval()
+    wrong.load_state_dict(large.state_dict())
+    assert float((logits(wrong) - logits(small)).abs().max()) > 0.01
+    with pytest.raises(UsageError, match="num_attention_heads 2, not 6"):
+        enlarge(small, other)
+
+    # no norm after the embeddings: the division by n is not undone
+    for model in (small, large):
+        model.base_model.embeddings.LayerNorm = nn.Identity()
+    assert float((logits(large) - logits(small)).abs().max()) > 0.01
+
+
+def test_10_zero_layers_add_nothing() -> None:
+    small = pre_norm(8, 2, 2, 12)
+    deeper = enlarge(small, pre_norm(8, 5, 2, 12).config)
+    assert torch.equal(logits(deeper), logits(small))
+
+
+# --- masking, probes, the lookup arm, the meter ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny_mlm(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A short run on `tiny`."""
+    folder = tmp_path_factory.mktemp("tiny")
+    return pretrain("mlm", "builtin:pcfg-tiny?sentences=4000", out=folder / "run", say=lambda line: None, **ON_TINY)
+
+
+def test_13_masking(tmp_path: Path) -> None:
+    store = prepare_text(["builtin:pcfg-paper?sentences=300"], tmp_path / "store", TextConfig())
+    config = MLMConfig(num_layers=1, hidden_size=16, sequence_length=40, most_masked=5, random_from="words", mask_ratio=0.15)
+    method = MLM(config, store)
+
+    def batch(words: int, rows: int) -> dict[str, Tensor]:
+        ids = torch.full((rows, 40), 0)
+        ids[:, : words + 2] = torch.tensor([2, *range(10, 10 + words), 3])
+        return {"input_ids": ids, "attention_mask": ids != 0}
+
+    def context(rows: int) -> Context:
+        return Context(0, 1, "masked", Rng.at(0, 0, torch.arange(rows)), torch.device("cpu"))
+
+    for words, masks in ((16, 3), (4, 1), (34, 5), (38, 5)):
+        positions, weights = method.choose(batch(words, 3), context(3))
+        assert weights.sum(1).tolist() == [masks] * 3
+        assert ((positions >= 1) & (positions <= words))[weights > 0].all()  # never a special token
+
+    many = batch(16, 7000)
+    positions, weights = method.choose(many, context(7000))
+    masked = method.hide(many, context(7000), positions, weights).gather(1, positions)
+    assert masked.numel() >= 20_000
+    kept = weights > 0
+    assert float((masked[kept] == 4).float().mean()) == pytest.approx(0.8, abs=0.01)
+    same = masked[kept] == many["input_ids"].gather(1, positions)[kept]
+    assert float(same.float().mean()) == pytest.approx(0.1 + 0.1 / 200, abs=0.01)
+    assert masked[kept].min() >= 4  # random words are words: no [PAD], [UNK], [CLS] or [SEP]
+
+
+def test_14_a_probe_sees_places() -> None:
+    paper = language("paper")
+    model = pre_norm(16, 1, 2, 24, positions=20, vocabulary=205).float()
+    sentences = paper.read(["87 123 98 68 171", "123 87 98 68 171"])
+    words = Words(torch.arange(200) + 5, 2, 3, 4, 0)
+    features = probe_features(model, sentences, words, 18, torch.device("cpu"))
+    assert features.shape == (2, 18 * 16)
+    assert not torch.allclose(features[0], features[1], atol=1e-3)
+    bag = torch.eye(200)[torch.from_numpy(sentences[:, :5])].mean(1)  # a mean of words does not see the order
+    assert torch.allclose(bag[0], bag[1])
+
+
+def test_15_the_lookup_table_is_optimal_and_has_no_trace() -> None:
+    tiny = language("tiny")
+    sentences = tiny.test_sentences(300)
+    truth = tiny.conditionals(sentences)
+    found = scored(truth, np.log(np.where(truth > 0, truth, 1e-300)), sentences != PAD)
+    assert abs(found.excess) < 1e-9
+    assert scored(truth, np.log(0.99 * truth + 0.01 / 16), sentences != PAD).excess > 1e-3
+    with pytest.raises(UsageError, match="no parameters"):
+        measured_parameters(nn.Module())
+
+
+def test_16_the_meter_changes_nothing(tiny_mlm: Run) -> None:
+    method, store, _ = load_run(tiny_mlm.folder)
+    method.train()
+    next(method.parameters()).requires_grad_(False)
+    settings = SharpnessSettings(tiny_mlm.folder, batch=16, batches=2, probes=3, iterations=2)
+    weights = {name: value.clone() for name, value in method.state_dict().items()}
+    random = torch.get_rng_state()
+    sharpness_of(method, rows_of(method, store, settings), settings, torch.device("cpu"))
+    assert torch.equal(torch.get_rng_state(), random)
+    assert all(torch.equal(value, weights[name]) for name, value in method.state_dict().items())
+    assert method.training
+    assert not next(method.parameters()).requires_grad
+    assert all(parameter.grad is None for parameter in method.parameters())

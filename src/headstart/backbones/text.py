@@ -4,6 +4,7 @@
 - `encode` runs any of them. Full rows pass no mask at all (SDPA then takes its fastest kernel); padded rows pass a [batch, 1, 1, length] mask.
   Nothing here waits for the device: transformers itself asks `mask.all()`, a host sync that would also break a CUDA graph.
 - `causal=True` lets a bidirectional encoder train as a causal language model first. Padding is on the right, so causality hides it: no mask.
+- "roberta-prelayernorm" is BERT with pre-LayerNorm: a norm before attention and feed-forward, one after the embeddings, one at the end.
 - "modernbert" is the rotary encoder of the `tiny` presets: pre-LayerNorm, gated feed-forward, global attention in every layer, no token types.
 """
 
@@ -26,18 +27,21 @@ from transformers import (
     PreTrainedModel,
     RobertaConfig,
     RobertaForMaskedLM,
+    RobertaPreLayerNormConfig,
+    RobertaPreLayerNormForMaskedLM,
 )
 
 from headstart.backbones.attention import has_sdpa
 from headstart.core.errors import BadInput
 
-Architecture = Literal["bert", "electra", "modernbert", "roberta"]
+Architecture = Literal["bert", "electra", "modernbert", "roberta", "roberta-prelayernorm"]
 
 _MASKED_LM: dict[str, type[PreTrainedModel]] = {
     "bert": BertForMaskedLM,
     "electra": ElectraForMaskedLM,
     "modernbert": ModernBertForMaskedLM,
     "roberta": RobertaForMaskedLM,
+    "roberta-prelayernorm": RobertaPreLayerNormForMaskedLM,
 }
 
 
@@ -97,8 +101,10 @@ def encoder_config(
         return ElectraConfig(**common, embedding_size=embedding_size or hidden_size, max_position_embeddings=max_length)
     if architecture == "bert":
         return BertConfig(**common, max_position_embeddings=max_length)
-    # RoBERTa counts positions from pad_token_id + 1 and has one token type.
-    return RobertaConfig(**common, max_position_embeddings=max_length + special_ids["pad"] + 1, type_vocab_size=1)
+    positions = max_length + special_ids["pad"] + 1  # they are counted from pad_token_id + 1
+    if architecture == "roberta-prelayernorm":
+        return RobertaPreLayerNormConfig(**common, max_position_embeddings=positions, type_vocab_size=2)
+    return RobertaConfig(**common, max_position_embeddings=positions, type_vocab_size=1)
 
 
 def build_masked_lm(architecture: Architecture, **settings: Any) -> PreTrainedModel:

@@ -11,11 +11,11 @@ from pathlib import Path
 from headstart.catalog.card import DATA_KINDS, FAMILIES, Card
 from headstart.catalog.language import LANGUAGE_BASELINES, LANGUAGE_CARDS
 from headstart.catalog.perception import PERCEPTION_BASELINES, PERCEPTION_CARDS
-from headstart.catalog.steering import STEERING_CARDS
+from headstart.catalog.steering import BESIDE_CARDS, STEERING_CARDS
 from headstart.core.errors import UsageError
 from headstart.core.words import did_you_mean
 
-__all__ = ["BASELINES", "CARDS", "DATA_KINDS", "FAMILIES", "Card", "card", "cards", "implementation", "implemented"]
+__all__ = ["BASELINES", "BESIDE", "CARDS", "DATA_KINDS", "FAMILIES", "Card", "card", "cards", "implementation", "implemented"]
 
 
 def _by_slug(*groups: tuple[Card, ...]) -> dict[str, Card]:
@@ -29,6 +29,9 @@ CARDS: dict[str, Card] = _by_slug(LANGUAGE_CARDS, PERCEPTION_CARDS, STEERING_CAR
 
 BASELINES: dict[str, Card] = _by_slug(LANGUAGE_BASELINES, PERCEPTION_BASELINES)
 """What the methods are compared with; they run like any method but are not counted among the 35."""
+
+BESIDE: dict[str, Card] = _by_slug(BESIDE_CARDS)
+"""Interventions of papers beside the 35."""
 
 _PACKAGE = Path(__file__).parents[1]
 _HOMES = ("methods", "interventions", "planning", "curate")
@@ -45,7 +48,7 @@ def card(slug: str) -> Card:
     Raises:
         UsageError: no such slug; names the closest one.
     """
-    known = CARDS | BASELINES
+    known = CARDS | BASELINES | BESIDE
     for spelling in (slug, slug.replace("-", "_"), slug.replace("_", "-")):
         if spelling in known:
             return known[spelling]

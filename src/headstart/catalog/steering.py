@@ -173,3 +173,24 @@ crawl/CC-MAIN-2023-50-00000.warc.gz
 or pages.jsonl      {"url": "https://example.org/euclid", "snapshot": "CC-MAIN-2023-50", "html": "<!doctype html> ..."}""",
     ),
 )
+
+BESIDE_CARDS: tuple[Card, ...] = (
+    Card(
+        slug="sam",
+        title="Sharpness-Aware Minimization for Efficiently Improving Generalization",
+        arxiv="2010.01412",
+        year=2021,
+        venue="ICLR",
+        family="intervention",
+        data_kinds=("text", "images"),
+        needs="whatever the method around which it goes needs, and twice its compute",
+        gives="the same model, at a flatter minimum",
+        claim="At equal steps, training that takes each gradient at the worst weights nearby generalises better than training that does not.",
+        expect="two passes an update, so half the steps in the same time; its gain is on small labelled sets, in pre-training it is little studied",
+        choose_when="many epochs over little data, or flatness itself is the question (measure sharpness)",
+        avoid_when="one pass over much data, where the same compute buys twice the steps",
+        official_code="google-research/sam",
+        data_example="whatever the method reads",
+    ),
+)
+"""What composes with the methods and comes from papers beside the 35."""

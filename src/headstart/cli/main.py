@@ -33,6 +33,7 @@ VERBS = {
     "finetune": "train a downstream task beside a random start",
     "fit": "a scaling law from losses of short runs: which mixture, size, how many tokens",
     "merge": "average an old model and what it became, beside or instead of replay",
+    "measure": "how sharp a minimum is, how far a model is from a known optimum",
     "adapt": "a pre-trained sampler of objects to your reward, beside one from scratch",
     "compare": "which of several runs is better for your task, at equal compute",
     "claim": "a paper's central statement, tested at equal training FLOPs",

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 
 from headstart.core.errors import Diverged, UsageError
 from headstart.core.second_order import second_order
+from headstart.engine.method import Predictions
 
 Loss: TypeAlias = Callable[[], Tensor]
 """A scalar with a graph; the same at every call."""
@@ -236,16 +237,6 @@ def exact_trace(losses: Sequence[Loss], parameters: Parameters) -> Trace:
                 totals[at, number] += float(hessian_product(of, parameters, direction)[number].reshape(-1)[entry])
     means = totals.mean(0)
     return Trace(float(means.sum()), 0.0, len(losses), dict(zip(parameters, means.tolist(), strict=True)), totals.sum(1).tolist())
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The token predictions that a loss is the mean of."""
-
-    logits: Tensor
-    """[n, classes], with a graph."""
-    shares: Tensor
-    """float32 [n]: what each counts; they sum to 1."""
 
 
 def fisher_trace(

@@ -291,7 +291,8 @@ class Trial:
         context = Context(0, 1 << 30, phase, Rng.at(self.seed, 0, torch.arange(rows, device=self.device)), self.device, ranks=self.ranks)
 
         def work() -> None:
-            self.method.loss(batch, context)["loss"].backward()
+            for _ in range(self.method.passes(phase)):
+                self.method.loss(batch, context)["loss"].backward()
 
         self.method.zero_grad(set_to_none=True)
         with self.method.skipped_flops(phase) as skipped:

@@ -1,4 +1,4 @@
-"""One optimiser update: micro-steps -> loss -> backward -> clip -> optimiser. Plain, or replayed as one CUDA graph."""
+"""One optimiser update: micro-steps -> loss -> backward (once more at other weights) -> clip -> optimiser. Plain, or replayed as one CUDA graph."""
 
 from __future__ import annotations
 
@@ -182,6 +182,24 @@ class Update:
 
     def _gradients(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Fills the gradients, clipped. Returns the step's scalars over the global batch, and this process's loss of each micro-step."""
+        scalars, losses = self._pass(batches, rows, step, phase)
+        if (elsewhere := self.method.elsewhere(phase)) is not None:
+            with elsewhere:
+                self.parallel.reshard()
+                there, _ = self._pass(batches, rows, step, phase)
+            self.parallel.reshard()
+            scalars["rise"] = there["loss"] - scalars["loss"]
+        with record_function(OPTIMIZER):
+            self.method.edit_gradients(phase)
+            norm = clip_gradients(self._parameters, self.clip_norm, self.clip_each)
+        return {**scalars, "gradient_norm": norm}, losses
+
+    @property
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+
+    def _pass(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Fills the gradients of the global batch at the weights as they are. Returns its scalars, and this process's loss of each micro-step."""
         self.optimizer.zero_grad(set_to_none=True)
         world = self.ranks.world
         n_rows = sum(len(r) for r in rows) * world
@@ -208,13 +226,9 @@ class Update:
             own_weights.append({name: value.detach().float() for name, value in scalars.items() if name.startswith(OWN_WEIGHT)})
             weights.append(weight)
         means, total = (parts[0], None) if whole else self._means(parts, weights, own_weights)
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         if total is not None:
-            torch._foreach_div_([local(p.grad) for p in parameters if p.grad is not None], total)
-        with record_function(OPTIMIZER):
-            self.method.edit_gradients(phase)
-            norm = clip_gradients(parameters, self.clip_norm, self.clip_each)
-        return {**means, "gradient_norm": norm}, [part["loss"] for part in parts]
+            torch._foreach_div_([local(p.grad) for p in self._parameters if p.grad is not None], total)
+        return dict(means), [part["loss"] for part in parts]
 
     def _means(
         self, parts: list[dict[str, Tensor]], weights: list[Tensor | float], own_weights: list[dict[str, Tensor]]

@@ -133,15 +133,20 @@ def apply_masking(
     random_share: float = 0.0,
     vocab_size: int = 0,
     name: str = "mask",
+    random_ids: Tensor | None = None,
 ) -> Tensor:
     """int64 [batch, length]: the ids with each slot hidden. ELECTRA: 85 % [MASK], 15 % unchanged. BERT: shares .8 and .1, 10 % unchanged.
 
     Each slot throws its own coin, so a position drawn twice is hidden if either slot says so, as in the official code.
+
+    Args:
+        random_ids: int64 [n], the tokens that random ones are drawn from; None: all of `vocab_size`.
     """
     coin = rng.uniform(f"{name}.coin", positions.shape[1])
     values = torch.full_like(positions, mask_id)
     if random_share:
-        values = torch.where(coin < mask_share, values, rng.integers(f"{name}.random", vocab_size, positions.shape[1]))
+        drawn = rng.integers(f"{name}.random", vocab_size if random_ids is None else len(random_ids), positions.shape[1])
+        values = torch.where(coin < mask_share, values, drawn if random_ids is None else random_ids[drawn])
     written = weights * (coin < mask_share + random_share)
     return scatter(ids, positions, written, values)[0]
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -193,6 +193,12 @@ class SelfDistill(Around):
 
     def observed(self) -> list[Tensor]:
         return self.inner.observed() + ([] if self.settings.teacher_decay is None else list(self.teacher.parameters()))
+
+    def passes(self, phase: str) -> int:
+        return self.inner.passes(self._own_name(phase))
+
+    def elsewhere(self, phase: str) -> AbstractContextManager[None] | None:
+        return self.inner.elsewhere(self._own_name(phase))
 
     def edit_gradients(self, phase: str) -> None:
         self.inner.edit_gradients(self._own_name(phase))

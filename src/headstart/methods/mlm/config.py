@@ -13,8 +13,9 @@ from headstart.engine.config import Preset, Settings
 class MLMConfig:
     """Size of the encoder and what is masked."""
 
-    architecture: Literal["modernbert", "bert", "electra", "roberta"] = "modernbert"
-    """modernbert: rotary positions, pre-norm, gated MLP; bert: learned positions, post-norm, as in the paper."""
+    architecture: Literal["modernbert", "bert", "electra", "roberta", "roberta-prelayernorm"] = "modernbert"
+    """modernbert: rotary positions, pre-norm, gated MLP; bert: learned positions, post-norm, as in the paper; roberta-prelayernorm: BERT with a norm
+    before each part and after the last."""
     hidden_size: int = 128
     """Width."""
     num_layers: int = 2
@@ -35,6 +36,12 @@ class MLMConfig:
     """Share of the chosen tokens that become [MASK]. BERT: 0.8; 1 turns the 80/10/10 rule off."""
     random_share: float = 0.1
     """Share of the chosen tokens that become a random token. BERT: 0.1; the rest stays as it is."""
+    random_from: Literal["vocabulary", "words"] = "vocabulary"
+    """Where random tokens come from. vocabulary: all of it, as BERT; words: no special token."""
+    most_masked: int | None = None
+    """Tokens of a row that are predicted at most; None: no limit."""
+    packing: Literal["documents", "single"] = "documents"
+    """documents: rows are filled with several whole documents; single: one document a row, the rest padding."""
     causal_start: int = 0
     """Steps of causal language modelling before masking begins, at most a third of the run; none when continuing with --init. BERT: none."""
 

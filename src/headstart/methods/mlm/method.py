@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,9 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from headstart.backbones.text import build_masked_lm, encode, mlm_head, mlm_logits
 from headstart.core.errors import UsageError
+from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
-from headstart.engine.method import Batch, Context, Phase
+from headstart.engine.method import Batch, Context, Phase, Predictions
 from headstart.engine.text_method import TextMethod, check_network, model_folder, refuse_long_rows, sizes_of
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
@@ -39,6 +40,7 @@ class MLM(TextMethod):
     config: MLMConfig
     never_masked: Tensor  # bool [vocab]
     continues_word: Tensor  # bool [vocab]
+    random_ids: Tensor | None  # int64 [words], what random tokens are drawn from; None: the whole vocabulary
 
     def __init__(self, config: MLMConfig, store: TextStore, init: Path | None = None) -> None:
         check_network(config.hidden_size, config.num_layers, config.num_heads, config.dropout, config.sequence_length)
@@ -64,11 +66,23 @@ class MLM(TextMethod):
             )
         self.causal_start = config.causal_start if init is None else 0  # a trained encoder is off the plateau
         store.require_specials("pad", "cls", "sep", "mask")
+        if config.most_masked is not None and config.most_masked < 1:
+            raise UsageError(f"--method.most-masked is {config.most_masked}.", "Give at least 1.")
         self.slots = max(1, masking_slots(config.mask_ratio, config.sequence_length))
+        if config.most_masked is not None:
+            self.slots = min(config.most_masked, config.sequence_length)
         hidden = torch.zeros(store.vocab_size, dtype=torch.bool)
         hidden[[store.special_ids[name] for name in ("pad", "cls", "sep", "mask")]] = True
         self.register_buffer("never_masked", hidden, persistent=False)
+        specials = set(store.special_ids.values())
+        words = torch.tensor([i for i in range(store.vocab_size) if i not in specials]) if config.random_from == "words" else None
+        self.register_buffer("random_ids", words, persistent=False)
         self.register_buffer("continues_word", torch.from_numpy(store.continues_word.copy()), persistent=False)
+
+    @classmethod
+    def rows(cls, store: TextStore, config: MLMConfig, split: Literal["train", "held_out"] = "train") -> Rows:
+        ids = store.special_ids
+        return packed_rows(store, config.sequence_length, split, [ids["cls"]], [ids["sep"]], pack=config.packing == "documents")
 
     @classmethod
     def settings_of(cls, init: Path, config: MLMConfig) -> dict[str, Any]:
@@ -89,16 +103,7 @@ class MLM(TextMethod):
         if ctx.phase == "causal":
             return self.causal_loss(batch)
         positions, weights = self.choose(batch, ctx)
-        masked = apply_masking(
-            batch["input_ids"],
-            positions,
-            weights,
-            self.special_ids["mask"],
-            ctx.rng,
-            self.config.mask_share,
-            self.config.random_share,
-            self.vocab_size,
-        )
+        masked = self.hide(batch, ctx, positions, weights)
         loss = self.score(batch, masked, positions, weights)
         return {"loss": loss, "mlm_loss": loss.detach(), "weight": weights.sum()}
 
@@ -107,6 +112,14 @@ class MLM(TextMethod):
         positions, weights = self.choose(batch, ctx)
         masked = apply_masking(batch["input_ids"], positions, weights, self.special_ids["mask"], ctx.rng, mask_share=1.0)
         return {"mlm_loss": self.score(batch, masked, positions, weights)}
+
+    def hide(self, batch: Batch, ctx: Context, positions: Tensor, weights: Tensor) -> Tensor:
+        """int64 [batch, length]: the ids with the chosen slots hidden, as the network sees them in training."""
+        config, mask_id = self.config, self.special_ids["mask"]
+        shares = {"mask_share": config.mask_share, "random_share": config.random_share}
+        return apply_masking(
+            batch["input_ids"], positions, weights, mask_id, ctx.rng, **shares, vocab_size=self.vocab_size, random_ids=self.random_ids
+        )
 
     def choose(self, batch: Batch, ctx: Context) -> tuple[Tensor, Tensor]:
         """Positions [batch, slots] and weights [batch, slots] of the tokens to predict."""
@@ -125,6 +138,19 @@ class MLM(TextMethod):
         before, output = mlm_head(self.model)
         kept = before(gather_positions(hidden, positions))  # [batch, slots, dim]
         return projected_lm_loss(kept, output.weight, output.bias, batch["input_ids"].gather(1, positions), weights)
+
+    def predictions(self, batch: Batch, ctx: Context, one: bool = False) -> Predictions | None:
+        if ctx.phase == "causal":
+            return None
+        if one:
+            ids = batch["input_ids"]
+            positions, weights = choose_positions(ctx.rng, ~self.never_masked[ids], torch.ones_like(ids[:, 0]), 1.0, 1, replacement=False)
+            masked = apply_masking(ids, positions, weights, self.special_ids["mask"], ctx.rng, mask_share=1.0)
+        else:
+            positions, weights = self.choose(batch, ctx)
+            masked = self.hide(batch, ctx, positions, weights)
+        logits = mlm_logits(self.model, gather_positions(encode(self.encoder, {**batch, "input_ids": masked}), positions))
+        return Predictions(logits.flatten(0, 1), batch["input_ids"].gather(1, positions).flatten(), weights.flatten())
 
     def causal_loss(self, batch: Batch) -> dict[str, Tensor]:
         before, output = mlm_head(self.model)
