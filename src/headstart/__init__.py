@@ -18,6 +18,7 @@ _VERBS = {
     "finetune": "headstart.verbs.finetune",
     "adapt": "headstart.verbs.adapt",
     "fit": "headstart.verbs.fit",
+    "plan": "headstart.verbs.plan",
     "merge": "headstart.verbs.merge",
     "compare": "headstart.verbs.compare",
     "peek": "headstart.verbs.peek",

@@ -26,6 +26,14 @@ def test_no_point_lies_in_the_warm_up_and_too_short_a_run_is_refused() -> None:
         plan.evaluation_steps(39)
 
 
+def test_few_runs_are_looked_at_more_often_so_that_a_law_has_its_points() -> None:
+    assert len(plan.looks(400, 20)) == 7
+    assert len(plan.looks(400, 4)) == 13
+    assert len(plan.looks(40, 4)) == 8
+    with pytest.raises(UsageError, match="3 runs of 40 steps give 24 points"):
+        plan.looks(40, 3)
+
+
 @pytest.mark.parametrize("total", [1_200, 1_207, 5_000])
 def test_planning_takes_a_fifth_at_most_and_nothing_is_lost(total: int) -> None:
     split = plan.split_budget(total)

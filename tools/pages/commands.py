@@ -13,15 +13,19 @@ from headstart.tasks.config import FinetuneConfig
 from tools.pages import settings
 from tools.pages.results import cell
 
-SETTINGS = {
+SETTINGS: dict[str, tuple[str, ...]] = {
     "adapt": ("_adapt_settings", "AdaptSettings"),
     "advise": ("advise", "AdviseSettings"),
     "compare": ("compare", "CompareSettings"),
     "fit": ("_fit_settings", "FitSettings"),
     "select": ("_select_settings", "SelectSettings"),
     "merge": ("_merge_settings", "MergeSettings"),
+    "plan": ("_plan_settings", "CptSettings", "SweepSettings"),
 }
-"""Verb -> module of `verbs` and dataclass of its flags."""
+"""Verb -> module of `verbs` and dataclass of its flags; of a verb with several forms one for each."""
+
+WHICH = {"plan": ("cpt", "dcpt")}
+"""The forms of a verb, in the order of their dataclasses."""
 
 ELSEWHERE = {
     "pretrain": "[Settings](settings.md#pretrain) lists its flags; so does `headstart pretrain METHOD --help`.",
@@ -46,8 +50,10 @@ def section(verb: str, what: str) -> str:
         module.add_arguments(parser)
         parts.append(flags(parser))
     elif verb in SETTINGS:
-        name, settings_class = SETTINGS[verb]
-        parts.append(groups(getattr(importlib.import_module(f"headstart.verbs.{name}"), settings_class)))
+        name, *classes = SETTINGS[verb]
+        for form, settings_class in zip(WHICH.get(verb, ("",)), classes, strict=True):
+            parts += [f"### {verb} {form}"] if form else []
+            parts.append(groups(getattr(importlib.import_module(f"headstart.verbs.{name}"), settings_class)))
     else:
         parts.append(ELSEWHERE[verb])
     return "\n\n".join(part for part in parts if part)

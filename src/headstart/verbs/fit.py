@@ -20,6 +20,7 @@ import numpy as np
 from headstart.core.config import read_yaml, replace_nested
 from headstart.core.errors import BadInput, MissingDependency, UsageError
 from headstart.core.files import atomic_write, sha256_file
+from headstart.core.run import read_run
 from headstart.core.words import share
 from headstart.planning.dcpt_law import ask, figures
 from headstart.planning.dcpt_law.answers import Ranges, largest_allowed, limit_of
@@ -33,6 +34,7 @@ from headstart.planning.dcpt_law.refit import bootstrap, quality, resample
 from headstart.tasks.data import records
 from headstart.verbs import _fit_lines as lines
 from headstart.verbs._fit_settings import FitSettings, check
+from headstart.verbs._sweep_points import is_runs, points_of_runs, runs_in
 
 __all__ = ["FitSettings", "FittedLaw", "fit", "fit_with"]
 
@@ -63,7 +65,7 @@ def fit(law: str, points: str | Path | Sequence[str | Path], *, say: Callable[[s
 
     Args:
         law: "dcpt-law".
-        points: a file or files with columns N, D, r_d, loss_domain, loss_general.
+        points: a file or files with columns N, D, r_d, loss_domain, loss_general; or runs, or a folder of runs.
         settings: those of `FitSettings`: `limit=0.03, general_loss=2.86, at_n=1.8e9, at_d=1e10`.
 
     Raises:
@@ -80,7 +82,7 @@ def fit_with(settings: FitSettings, say: Callable[[str], None] = print) -> Fitte
     check(settings)
     folder = settings.out if settings.out is not None else Path("runs") / "laws" / settings.points[0].name.split(".")[0]
     table, warnings = read_table(settings)
-    held_out = None if not settings.held_out else _topic(_read(settings.held_out, settings, table.unit_n), settings)
+    held_out = None if not settings.held_out else _topic(_read(settings.held_out, settings, table.unit_n)[0], settings)
     say(lines.points(table))
     _refuse_no_size(table, settings)
     _refuse_empty_question(table, settings)
@@ -96,7 +98,7 @@ def fit_with(settings: FitSettings, say: Callable[[str], None] = print) -> Fitte
     say("\n".join(["", *lines.answers(answers)]) if answers else lines.NO_QUESTION)
     folder.mkdir(parents=True, exist_ok=True)
     info: dict[str, Any] = {"answers": [answer.to_json() for answer in answers], "warnings": warnings}
-    info["points"] = {"n": len(table), "runs": table.n_runs, "files": [{"file": str(file), "sha256": sha256_file(file)} for file in settings.points]}
+    info["points"] = {"n": len(table), "runs": table.n_runs, "files": [entry for path in settings.points for entry in _known_by(path)]}
     record = write_law(folder, laws, **info)
     write_predictions(folder / "predictions.csv", {"fitted": table} | ({} if held_out is None else {"held out": held_out}), laws)
     drawn = _draw(folder, laws, table, held_out) if not settings.across_domains else []
@@ -108,10 +110,11 @@ def fit_with(settings: FitSettings, say: Callable[[str], None] = print) -> Fitte
 
 def read_table(settings: FitSettings) -> tuple[LossTable, list[str]]:
     """The points that can be fitted, and what was left out or is doubtful, in words."""
-    table = _topic(_read(settings.points, settings), settings)
-    warnings: list[str] = []
+    table, warnings = _read(settings.points, settings)
+    table = _topic(table, settings)
     if not settings.keep_transient and not settings.across_domains:
-        table, warnings = settled(table)
+        table, left_out = settled(table)
+        warnings += left_out
     for which in (which for which in BOTH if table.has(which) and settings.without is None):
         wrong, n_cells = rising_in_n(table, which)
         if not settings.allow_nonmonotone:
@@ -122,14 +125,31 @@ def read_table(settings: FitSettings) -> tuple[LossTable, list[str]]:
     return table, warnings
 
 
-def _read(files: Sequence[Path], settings: FitSettings, law_unit: float | None = None) -> LossTable:
+def _read(places: Sequence[Path], settings: FitSettings, law_unit: float | None = None) -> tuple[LossTable, list[str]]:
+    """The table of files and runs, and what of the runs was left out. Runs say their N and D as they are, whatever the units of files."""
     columns = {} if settings.columns is None else {str(name): str(column) for name, column in read_yaml(settings.columns).items()}
-    return read_points(_records(files), columns, settings.unit_n, settings.unit_d, law_unit)
+    runs = [run for place in places if is_runs(place) for run in runs_in(place)]
+    files = [place for place in places if not is_runs(place)]
+    if runs and files:
+        raise UsageError(f"{files[0]} is a table, {runs[0]} a run.", "Fit tables or runs; `plan dcpt` writes the table of its runs, points.parquet.")
+    if not runs:
+        return read_points(_records(files), columns, settings.unit_n, settings.unit_d, law_unit), []
+    if columns or (settings.unit_n, settings.unit_d) != (1.0, 1.0):
+        raise UsageError("--columns and units are of tables; runs say what they are.", "Leave them out.")
+    found, notes = points_of_runs(runs, settings.domain_part, settings.general_part)
+    return read_points(found, law_unit=law_unit), notes
 
 
 def _records(files: Sequence[Path]) -> Iterator[Record]:
     for file in files:
         yield from ((str(file), place, record) for place, record in records(file))
+
+
+def _known_by(path: Path) -> list[dict[str, str]]:
+    """What law.json says of where points come from."""
+    if not is_runs(path):
+        return [{"file": str(path), "sha256": sha256_file(path)}]
+    return [{"run": str(run), "id": str(read_run(run)["id"])} for run in runs_in(path)]
 
 
 def _topic(table: LossTable, settings: FitSettings) -> LossTable:

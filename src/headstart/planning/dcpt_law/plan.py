@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from headstart.core.errors import UsageError
 from headstart.planning.dcpt_law.answers import limited_text
 from headstart.planning.dcpt_law.forms import Law
+from headstart.planning.dcpt_law.points import FEWEST_POINTS
 
 MANY_EPOCHS, MOST_EPOCHS = 1.0, 4.0
 """Up to about four epochs repeats are nearly as good as new text (Muennighoff et al. 2023); beyond, D no longer says what was learnt."""
@@ -36,9 +37,6 @@ LEAST_SUBSET = 0.1
 def evaluation_steps(total_steps: int, per_octave: int = 2) -> tuple[int, ...]:
     """The steps at which a run of a sweep is looked at, D_max 2^(-k / per_octave) from D_max / 8 on, ascending; never within the warm-up.
 
-    Args:
-        per_octave: 2 for the sweep of a law (7 points a run); 4 (13 points) where few runs have to give the 30 points that a law needs.
-
     Raises:
         UsageError: the run is too short to have a constant rate.
     """
@@ -47,6 +45,23 @@ def evaluation_steps(total_steps: int, per_octave: int = 2) -> tuple[int, ...]:
         raise UsageError(what, f"Give at least {FEWEST_SWEEP_STEPS}: more tokens, or a smaller --batch.")
     steps = {round(total_steps * 2 ** (-k / per_octave)) for k in range(OCTAVES * per_octave + 1)}
     return tuple(sorted(step for step in steps if step > WARMUP_STEPS))
+
+
+def looks(total_steps: int, runs: int) -> tuple[int, ...]:
+    """`evaluation_steps`, two an octave (7 a run), or as many more as few runs need to give a law its 30 points.
+
+    Args:
+        runs: whose points one law is fitted to; of the general loss those with old text.
+
+    Raises:
+        UsageError: the runs are too short for so many points.
+    """
+    for per_octave in (2, 4, 8):
+        steps = evaluation_steps(total_steps, per_octave)
+        if len(steps) * runs >= FEWEST_POINTS:
+            return steps
+    what = f"{runs} runs of {total_steps} steps give {len(steps) * runs} points behind the warm-up; a law needs {FEWEST_POINTS}."
+    raise UsageError(what, "Give longer runs (more tokens, or a smaller --batch), or more of them (ratios, seeds).")
 
 
 @dataclass(frozen=True)
