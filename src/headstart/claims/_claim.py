@@ -44,12 +44,22 @@ class Arm:
     start: Arm | None = None
     """An arm that is pre-trained first (once a seed, at its own or the scale's first learning rate). This one continues from its export; its FLOPs
     count. A start with one seed is shared by all seeds."""
+    start_step: int | None = None
+    """Of the start, its checkpoint after so many steps (its `trainer.keep_every` must keep it); its FLOPs up to there count. None: its end."""
+    variants: tuple[Arm, ...] = ()
+    """Tried in this order: the first whose guards hold stands for the arm, or the last where none does. They have its name, and a `tag` each."""
+    variants_by: Literal["seed 0", "every seed"] = "seed 0"
+    """With which seeds the guards must hold."""
+    tag: str = ""
+    """What tells the folders of variants apart."""
     corpus: str = "train"
     """Which of `Data.corpora` it is pre-trained on."""
     seeds: int | None = None
     """Pre-training seeds; None: those of the scale."""
     learning_rate: float | None = None
     """Its pre-training rate; None: the best of the scale's."""
+    shared: bool = False
+    """It lies beside the folders of the claims, under a name of all that decides it: several claims train it once. What a start may be."""
     unequal: str = ""
     """Why its training FLOPs may differ from the others'. It stands beside the result. Empty: they may not."""
 
@@ -151,11 +161,13 @@ class Data:
 
     facts: Mapping[str, Any]
     """For the result: name, source, train, test (numbers of records), split (in words)."""
-    corpora: Mapping[str, Sequence[Path]]
-    """Name -> files, folders or stores to pre-train on; most claims have "train" alone."""
+    corpora: Mapping[str, Sequence[Path | str]]
+    """Name -> entries of --data to pre-train on: files, folders, stores, also named parts; most claims have "train" alone."""
     tasks: tuple[Task, ...]
     files: tuple[Path, ...] = ()
     """What it was read from: a change of their bytes makes the measurements of before void."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of `PretrainConfig` that every pre-training has and that name files of `open_data`: the tokenizer, for example."""
     leaks: tuple[str, ...] = ()
     """Sentences on test records that stand in training data."""
     anchors: Mapping[str, Any] = field(default_factory=dict)
@@ -204,6 +216,17 @@ class Comparison:
 
 
 @dataclass(frozen=True)
+class Correlation:
+    """The rank correlation (Spearman) of two tasks over several arms and all seeds; its interval is by drawing seeds anew. The paper's side: above
+    0."""
+
+    x: str
+    y: str
+    arms: tuple[str, ...]
+    decides: bool = True
+
+
+@dataclass(frozen=True)
 class Claim:
     """A paper's central statement."""
 
@@ -222,12 +245,18 @@ class Claim:
     Raises BadInput when the data is missing; `_data.data_folder` does."""
     guards: Callable[[Model, Data, str], list[Guard]] = lambda model, data, device: []
     """(model, data, device) -> what must hold of it. Called for every trained arm and seed."""
+    curves: Callable[[Sequence[Model]], bytes | None] = lambda models: None
+    """(all models) -> an SVG beside that of the result, PLACE-curves.svg: the paper's own figure. None: there is none."""
     notes: Callable[[Mapping[str, float]], list[str]] = lambda means: []
     """Arm -> mean metric; sentences that stand beside the result without a verdict."""
     remarks: Callable[[Mapping[str, Mapping[str, float]]], list[str]] = lambda figures: []
     """As `notes`, for sentences about single tasks: arm -> task, or "task: name" of a `Score.beside`, -> mean over seeds and repeats."""
     validity: Callable[[Mapping[str, Mapping[str, float]], Data], list[str]] = lambda scores, data: []
     """(arm -> task -> mean test score, data) -> why nothing is decided, each in words; none: what the figures say stands."""
+    correlations: tuple[Correlation, ...] = ()
+    """Beside the comparisons; of the arms of a scale."""
+    methods: Mapping[str, Any] = field(default_factory=dict)
+    """Name -> class of methods that are ablations of this claim alone, and no methods of the library."""
     higher_is_better: bool = True
     percent: bool = True
     """Shown in per cent and points; the JSON holds the metric as it is."""

@@ -3,16 +3,21 @@
     OUT/measured.json, OUT/items/     scores and guards, see `_record`
     OUT/runs/ARM-rate-RATE-seed-SEED/ one pre-training each; `headstart watch`, `compare` and `report` read them like any run
     OUT/runs/stores/                  the prepared corpus, shared by them
+    OUT/../shared/NAME-KEY-seed-SEED/ what several claims begin with, trained once
     OUT/data/                         what the claim's `open_data` writes
     OUT/result.json, OUT/result.svg   the result; of a whole claim also claims/results/SLUG-PRESET.json and .svg
+    OUT/result-curves.svg             the paper's own figure, where the claim draws it; put beside the result too
 
 Tuning effort is equal by construction: each arm tries the same pre-training rates, and on each task the same settings, once, with seed 0, on dev.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +29,13 @@ from headstart.claims._claim import Arm, Claim, Guard, Model, Scale, Score, Spli
 from headstart.claims._committed import results_folder
 from headstart.claims._record import Record, identity
 from headstart.claims._result import ArmRuns, SeedRun, assemble, publish, refuse_unequal
-from headstart.core.config import replace_nested
-from headstart.core.errors import UsageError
-from headstart.core.files import locked
+from headstart.core.config import plain, replace_nested
+from headstart.core.errors import MissingDependency, UsageError
+from headstart.core.files import atomic_write, locked, sha256_file
 from headstart.core.run import read_run
 from headstart.engine.device import resolve_device
 from headstart.verbs._corpus import open_corpus
+from headstart.verbs._parts import path_of, split_entry
 from headstart.verbs.config import preset_config
 from headstart.verbs.pretrain import build_method, pretrain
 
@@ -77,6 +83,7 @@ def claim(
         places.append(committed / f"{declared.slug}-{preset}")
     for place in places:
         publish(result, place, say)
+        publish_curves(declared, list(claiming.models.values()), place, say)
     return result
 
 
@@ -122,7 +129,7 @@ class _Claiming:
     def run(self) -> dict[str, Any]:
         self.say(self.plan())
         runs: list[ArmRuns] = []
-        for arm in self.arms:
+        for arm in map(self.settled, self.arms):
             rate, tried = self.tuned_rate(arm)
             settings, settings_tried = self.tuned_settings(arm, rate)
             tuning = {"learning_rates": tried, "settings": settings_tried}
@@ -148,23 +155,32 @@ class _Claiming:
             self.told.add(key)
             self.say(f"[{len(self.told)} of {self.total}] {what}")
 
+    def settled(self, arm: Arm) -> Arm:
+        """The arm itself, or the first of its variants whose guards hold, or the last."""
+        for variant in arm.variants:
+            seeds = range(self.seeds[arm.name] if arm.variants_by == "every seed" else 1)
+            if all(guard.passed for seed in seeds for guard in self.guards(self.model(variant, self.rates(variant)[0], seed))):
+                return variant
+        return arm.variants[-1] if arm.variants else arm
+
     # --- training --------------------------------------------------------------------------------------------------------------------------
 
     def model(self, arm: Arm, rate: float | None, seed: int) -> Model:
         """Trains an arm, or opens what was trained before."""
-        key = f"{arm.name}/{'untrained' if rate is None else f'{rate:g}'}/seed {seed}"
+        named = f"{arm.name} {arm.tag}".strip()
+        key = f"{named}/{'untrained' if rate is None else f'{rate:g}'}/seed {seed}"
         if key not in self.models:
             if arm.trained:
-                self.tell(key, f"{arm.name}: pre-training, learning rate {rate:g}, seed {seed}")
+                self.tell(key, f"{named}: pre-training, learning rate {rate:g}, seed {seed}")
             self.models[key] = self.made(arm, rate, seed)
             refuse_unequal(model for model in self.models.values() if model.arm in self.arms)  # a common start alone has less
         return self.models[key]
 
     def made(self, arm: Arm, rate: float | None, seed: int) -> Model:
         start = self.start_of(arm, seed)
-        settings: dict[str, Any] = {**self.scale.settings, **arm.settings}
+        settings: dict[str, Any] = {**self.scale.settings, **arm.settings, **self.data.settings}
         preset = settings.pop("preset", "tiny")
-        settings |= {"seed": seed, "device": self.device} | ({} if start is None else {"init": start.folder})
+        settings |= {"seed": seed, "device": self.device} | ({} if start is None else {"init": model_of(start, arm)})
         sources: list[str | Path] = [str(path) for path in self.data.corpora[arm.corpus]]
         if not arm.trained:
             folder = self.folder / "runs" / f"{arm.name}-seed-{seed}"
@@ -173,16 +189,22 @@ class _Claiming:
                 return Model(arm, seed, folder, None, start.flops, start.tokens, start.wall_s, 0.0)
             put_export(folder, lambda half: export_untrained(arm.method, preset, sources, folder, half, settings))
             return Model(arm, seed, folder, None, 0.0, 0, 0.0, 0.0)
-        folder = self.folder / "runs" / f"{arm.name}-rate-{rate:g}-seed-{seed}"
-        settings |= {"out": folder, "optimizer.learning_rate": rate}
-        if is_done(folder):  # its settings are those of the record, which was compared
-            info = read_run(folder)
-        else:
-            info = pretrain(arm.method, sources, preset=preset, say=lambda line: self.say(f"    {line}"), **settings).info
+        settings["optimizer.learning_rate"] = rate
+        folder = self.folder / "runs" / "-".join(filter(None, [arm.name, arm.tag, f"rate-{rate:g}-seed-{seed}"]))
+        if arm.shared:
+            folder = shared_folder(self.folder.parent, arm, preset, settings, sources)
+        with locked(folder.with_name(f".{folder.name}.lock"), "trains what several claims begin with") if arm.shared else nullcontext():
+            if is_done(folder):  # its settings are those of the record, which was compared, or of its name
+                info = read_run(folder)
+            else:
+                said = lambda line: self.say(f"    {line}")  # noqa: E731
+                method = self.claim.methods.get(arm.method, arm.method)
+                info = pretrain(method, sources, preset=preset, say=said, out=folder, **settings).info
         totals, step_flops = info["totals"], max(info["decisions"]["flops_per_step"].values())
         flops, tokens, wall_s = totals["flops"], totals["tokens"], totals["wall_s"]
         if start is not None:
-            flops, tokens, wall_s = flops + start.flops, tokens + start.tokens, wall_s + start.wall_s
+            share = 1.0 if arm.start_step is None else arm.start_step / read_run(start.folder)["totals"]["steps"]
+            flops, tokens, wall_s = flops + share * start.flops, tokens + round(share * start.tokens), wall_s + share * start.wall_s
         return Model(arm, seed, folder, rate, flops, tokens, wall_s, step_flops)
 
     def start_of(self, arm: Arm, seed: int) -> Model | None:
@@ -257,6 +279,49 @@ class _Claiming:
         stuck = f" ({score.stuck})" if score.stuck else ""
         self.tell(key, f"{model.arm.name}, seed {model.seed}: {task.name}, {split}{at}: {score.value:.4f}{stuck}")
         return score
+
+
+def shared_folder(beside: Path, arm: Arm, preset: str, settings: Mapping[str, Any], sources: Sequence[str | Path]) -> Path:
+    """The folder of a run that several claims begin with, named after what decides it: settings, and the content of the files that it reads.
+
+    Args:
+        beside: the folder that holds those of the claims.
+    """
+
+    def content(value: Any) -> Any:
+        name = split_entry(str(value))
+        path = Path(path_of(str(value)))
+        return [name and name[:2], sha256_file(path)] if isinstance(value, str | Path) and path.is_file() else value
+
+    decided = {name: content(value) for name, value in sorted(settings.items()) if name != "seed"}
+    key = json.dumps([arm.method, preset, plain(decided), [content(source) for source in sources]], sort_keys=True)
+    return beside / "shared" / f"{arm.name}-{hashlib.sha256(key.encode()).hexdigest()[:12]}-seed-{settings['seed']}"
+
+
+def publish_curves(declared: Claim, models: Sequence[Model], place: Path, say: Callable[[str], None]) -> None:
+    """Writes the claim's own figure beside the result's, where it has one."""
+    try:
+        drawn = declared.curves(models)
+    except MissingDependency as error:
+        say(f"No curves: {error}")
+        return
+    if drawn is not None:
+        with atomic_write(place.with_name(f"{place.name}-curves.svg")) as file:
+            file.write(drawn)
+
+
+def model_of(start: Model, arm: Arm) -> Path:
+    """What an arm continues from: the run of its start, or the export beside one of its checkpoints.
+
+    Raises:
+        UsageError: the start has not kept that checkpoint.
+    """
+    if arm.start_step is None:
+        return start.folder
+    found = start.folder / "checkpoints" / f"step-{arm.start_step:08d}" / "export"
+    if not found.is_dir():
+        raise UsageError(f"{start.folder} has not kept step {arm.start_step:,}.", "Give its arm a trainer.keep_every that divides it.")
+    return found
 
 
 def is_done(folder: Path) -> bool:

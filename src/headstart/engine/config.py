@@ -69,7 +69,7 @@ class TrainerConfig:
     part_rows: int = 64
     """Held-out rows of each named part of --data that are scored at steps 1, 2, 4, 8 ... and then regularly; before step 1 and at the end all are."""
     evaluate_at: tuple[int, ...] = ()
-    """Further steps after which the named parts are scored."""
+    """Further steps after which the named parts are scored, whole."""
     micro_batch: int | None = None
     """Rows of one forward and backward pass; None: what fits into memory."""
     compile: Literal["auto", "on", "off"] = "auto"

@@ -1,7 +1,8 @@
 """Held-out losses of named parts of the data, each apart: what a continued run learns of the new text, and what it forgets of the old.
 
 They move fast at first (the rate rises, the loss with it), so they are measured at steps 0, 1, 2, 4, 8 ... and then regularly; step 0, before the
-first update, is the point that all others are compared with. Most points are of a fixed sample; the first and the last are of the whole split.
+first update, is the point that all others are compared with. Most points are of a fixed sample; the first and the last are of the whole split, with
+that of the sample beside, because a curve is read on one set of rows.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from headstart.core.rng import Rng
 from headstart.engine.method import Context, Method
 from headstart.engine.update import Precision, autocast
 
-LOSS, BITS = "held_out_loss/", "bits_per_byte/"
+LOSS, SAMPLE, BITS = "held_out_loss/", "held_out_sample/", "bits_per_byte/"
 """What the probes are called; the name of the part follows."""
 
 
@@ -43,43 +45,47 @@ def measuring_steps(total_steps: int, every: int, also: Sequence[int] = ()) -> f
     return frozenset(step for step in {0, total_steps, *doubling, *range(every, total_steps, every), *also} if step <= total_steps)
 
 
-def mean_loss(
-    method: Method, rows: Any, count: int, batch: int, phase: str, precision: Precision, device: torch.device, seed: int, total_steps: int
-) -> float:
-    """The mean of `method.evaluate`'s loss over what it counts (tokens: "weight") in the first `count` rows; over rows where it counts nothing.
+def mean_losses(
+    method: Method, rows: Any, counts: Sequence[int], batch: int, phase: str, precision: Precision, device: torch.device, seed: int, total_steps: int
+) -> list[float]:
+    """For each of the ascending `counts` the mean of `method.evaluate`'s loss over what it counts (tokens: "weight") in so many first rows; over rows
+    where it counts nothing. One pass.
 
     Dropout is off and every draw is fixed by the seed, so neither the weights nor what is drawn in training is touched.
 
     Args:
-        batch: rows of a forward pass; the mean does not depend on it.
+        batch: rows of a forward pass; the means do not depend on it.
     """
     was_training = method.training
-    losses: list[Tensor] = []
-    weights: list[Tensor] = []
+    found: list[Tensor] = []
+    total = torch.zeros(2, dtype=torch.float64, device=device)  # of the losses, of what they count
     method.eval()
     with torch.no_grad(), autocast(device, precision):
-        for start in range(0, count, batch):
-            numbers = np.arange(start, min(start + batch, count))
-            values = {name: torch.as_tensor(value).to(device) for name, value in rows.batch(numbers).items()}
-            scalars = method.evaluate(values, Context(0, total_steps, phase, Rng.at(seed, 0, torch.as_tensor(numbers, device=device)), device))
-            weight = scalars.get("weight", torch.tensor(float(len(numbers)), device=device)).double()
-            losses.append(scalars["loss"].double() * weight)
-            weights.append(weight)
+        for first, last in pairwise([0, *counts]):
+            for start in range(first, last, batch):
+                numbers = np.arange(start, min(start + batch, last))
+                values = {name: torch.as_tensor(value).to(device) for name, value in rows.batch(numbers).items()}
+                scalars = method.evaluate(values, Context(0, total_steps, phase, Rng.at(seed, 0, torch.as_tensor(numbers, device=device)), device))
+                weight = scalars.get("weight", torch.tensor(float(len(numbers)), device=device)).double()
+                total = total + torch.stack([scalars["loss"].double() * weight, weight])
+            found.append(total[0] / total[1])
     method.train(was_training)
-    return float(torch.stack(losses).sum() / torch.stack(weights).sum())
+    return [float(mean) for mean in found]
 
 
 @dataclass(frozen=True)
 class Meter:
-    """Measures the parts of a run; arguments as of `mean_loss`.
+    """Measures the parts of a run; arguments as of `mean_losses`.
 
     Args:
         steps: after which they are measured.
-        sample: rows of a part that are scored between the first step and the last.
+        whole: those of them at which the whole split is scored.
+        sample: rows of a part that are scored at every one.
     """
 
     parts: Sequence[HeldOutPart]
     steps: frozenset[int]
+    whole: frozenset[int]
     sample: int
     batch: int
     precision: Precision
@@ -88,13 +94,14 @@ class Meter:
     total_steps: int
 
     def measure(self, method: Method, step: int, phase: str) -> dict[str, float]:
-        """Probe -> value, losses and bits a byte of each part."""
+        """Probe -> value: of each part its loss and bits a byte; where those are of the whole split, the loss of the sample beside."""
         found: dict[str, float] = {}
-        whole = step in (0, self.total_steps)
         for part in self.parts:
-            count = len(part.rows) if whole else min(len(part.rows), self.sample)
-            loss = mean_loss(method, part.rows, count, self.batch, phase, self.precision, self.device, self.seed, self.total_steps)
+            counts = [min(len(part.rows), self.sample)] + [len(part.rows)] * (step in self.whole)
+            *sample, loss = mean_losses(method, part.rows, counts, self.batch, phase, self.precision, self.device, self.seed, self.total_steps)
             found[LOSS + part.name] = loss
+            if sample:
+                found[SAMPLE + part.name] = sample[0]
             if part.targets_per_byte is not None:
                 found[BITS + part.name] = bits_per_byte(loss, part.targets_per_byte)
         return found

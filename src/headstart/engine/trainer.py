@@ -105,7 +105,8 @@ class Trainer:
         self.live = live
         self.total_steps = decisions.total_steps
         steps = measuring_steps(self.total_steps, self.evaluate_every, config.evaluate_at) if parts else frozenset()
-        self.meter = Meter(parts, steps, config.part_rows, decisions.micro_batch, decisions.precision, device, seed, self.total_steps)
+        whole = frozenset((0, self.total_steps, *config.evaluate_at))
+        self.meter = Meter(parts, steps, whole, config.part_rows, decisions.micro_batch, decisions.precision, device, seed, self.total_steps)
         self.spans = spans(method.phases(self.total_steps), self.total_steps)
         self.optimizer = build_optimizer(method, optimizer, cuda_graph=decisions.cuda_graph)
         self.ema = Ema(method, config.ema_decay) if config.ema_decay is not None else None
