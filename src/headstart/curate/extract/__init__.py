@@ -20,5 +20,6 @@ from __future__ import annotations
 from headstart.curate.extract.config import ExtractConfig
 from headstart.curate.extract.document import REASONS, Document, Dropped, Formula, Image, PageDropped
 from headstart.curate.extract.page import extract
+from headstart.curate.extract.timed import TimedExtractor
 
-__all__ = ["REASONS", "Document", "Dropped", "ExtractConfig", "Formula", "Image", "PageDropped", "extract"]
+__all__ = ["REASONS", "Document", "Dropped", "ExtractConfig", "Formula", "Image", "PageDropped", "TimedExtractor", "extract"]

@@ -9,28 +9,26 @@ from __future__ import annotations
 
 import re
 
-from headstart.curate.extract.symbols import FUNCTIONS, join
+from headstart.curate.extract.symbols import FUNCTIONS, join, pairs
 
 MAX_DEPTH = 100
-_SIGNS = """
-+- \\pm -+ \\mp * \\cdot ** \\ast *** \\star // / \\\\ \\backslash xx \\times |>< \\ltimes ><| \\rtimes -: \\div @ \\circ o+ \\oplus ox \\otimes o. \\odot
-sum \\sum prod \\prod ^^ \\wedge ^^^ \\bigwedge vv \\vee vvv \\bigvee nn \\cap nnn \\bigcap uu \\cup uuu \\bigcup != \\neq lt < <= \\leq le \\leq gt >
->= \\geq ge \\geq -< \\prec >- \\succ -<= \\preceq >-= \\succeq in \\in !in \\notin sub \\subset sup \\supset sube \\subseteq supe \\supseteq -= \\equiv ~= \\cong
-~~ \\approx ~ \\sim prop \\propto not \\neg => \\implies <=> \\iff AA \\forall EE \\exists _|_ \\bot TT \\top |-- \\vdash |== \\models int \\int oint \\oint
-del \\partial grad \\nabla O/ \\emptyset oo \\infty aleph \\aleph :. \\therefore :' \\because ... \\ldots cdots \\cdots vdots \\vdots ddots \\ddots quad \\quad
-qquad \\qquad diamond \\diamond square \\square |__ \\lfloor __| \\rfloor |~ \\lceil ~| \\rceil CC \\mathbb{C} NN \\mathbb{N} QQ \\mathbb{Q} RR \\mathbb{R}
-ZZ \\mathbb{Z} if \\text{if} and \\text{and} or \\text{or} uarr \\uparrow darr \\downarrow rarr \\rightarrow -> \\to >-> \\rightarrowtail ->> \\twoheadrightarrow
-|-> \\mapsto larr \\leftarrow harr \\leftrightarrow rArr \\Rightarrow lArr \\Leftarrow hArr \\Leftrightarrow dx dx dy dy dz dz dt dt lcm \\operatorname{lcm}
-lub \\operatorname{lub} glb \\operatorname{glb} mod \\bmod # \\# % \\% & \\&
-""".split()
-CONSTANTS = dict(zip(_SIGNS[::2], _SIGNS[1::2], strict=True))
-CONSTANTS |= {
-    letter: "\\" + letter
-    for letter in (
-        "alpha beta chi delta Delta epsilon varepsilon eta gamma Gamma iota kappa lambda Lambda mu nu omega Omega phi varphi Phi pi Pi psi Psi rho sigma Sigma tau"
-        " theta vartheta Theta upsilon xi Xi zeta"
-    ).split()
-}
+_SIGNS = r"""
++- \pm -+ \mp * \cdot ** \ast *** \star // / \\ \backslash xx \times |>< \ltimes ><| \rtimes -: \div @ \circ o+ \oplus ox \otimes o. \odot
+sum \sum prod \prod ^^ \wedge ^^^ \bigwedge vv \vee vvv \bigvee nn \cap nnn \bigcap uu \cup uuu \bigcup != \neq lt < <= \leq le \leq gt > >= \geq
+ge \geq -< \prec >- \succ -<= \preceq >-= \succeq in \in !in \notin sub \subset sup \supset sube \subseteq supe \supseteq -= \equiv ~= \cong
+~~ \approx ~ \sim prop \propto not \neg => \implies <=> \iff AA \forall EE \exists _|_ \bot TT \top |-- \vdash |== \models int \int oint \oint
+del \partial grad \nabla O/ \emptyset oo \infty aleph \aleph :. \therefore :' \because ... \ldots cdots \cdots vdots \vdots ddots \ddots
+quad \quad qquad \qquad diamond \diamond square \square |__ \lfloor __| \rfloor |~ \lceil ~| \rceil CC \mathbb{C} NN \mathbb{N} QQ \mathbb{Q}
+RR \mathbb{R} ZZ \mathbb{Z} if \text{if} and \text{and} or \text{or} uarr \uparrow darr \downarrow rarr \rightarrow -> \to >-> \rightarrowtail
+->> \twoheadrightarrow |-> \mapsto larr \leftarrow harr \leftrightarrow rArr \Rightarrow lArr \Leftarrow hArr \Leftrightarrow dx dx dy dy dz dz
+dt dt lcm \operatorname{lcm} lub \operatorname{lub} glb \operatorname{glb} mod \bmod # \# % \% & \&
+"""
+CONSTANTS = pairs(_SIGNS)
+_GREEK = """
+alpha beta chi delta Delta epsilon varepsilon eta gamma Gamma iota kappa lambda Lambda mu nu omega Omega phi varphi Phi pi Pi psi Psi rho sigma
+Sigma tau  theta vartheta Theta upsilon xi Xi zeta
+"""
+CONSTANTS |= {letter: "\\" + letter for letter in _GREEK.split()}
 CONSTANTS |= {name: "\\" + name for name in FUNCTIONS}
 UNARY = {
     "sqrt": "\\sqrt",
@@ -54,7 +52,13 @@ UNARY = {
     "sf": "\\mathsf",
 }
 ENCLOSING = {"abs": ("|", "|"), "norm": ("\\|", "\\|"), "floor": ("\\lfloor ", "\\rfloor "), "ceil": ("\\lceil ", "\\rceil ")}
-BINARY = {"frac": "\\frac{%s}{%s}", "root": "\\sqrt[%s]{%s}", "stackrel": "\\stackrel{%s}{%s}", "overset": "\\overset{%s}{%s}", "underset": "\\underset{%s}{%s}"}
+BINARY = {
+    "frac": "\\frac{%s}{%s}",
+    "root": "\\sqrt[%s]{%s}",
+    "stackrel": "\\stackrel{%s}{%s}",
+    "overset": "\\overset{%s}{%s}",
+    "underset": "\\underset{%s}{%s}",
+}
 LEFT = {"(": "(", "[": "[", "{": "\\{", "(:": "\\langle ", "<<": "\\langle ", "{:": "."}
 RIGHT = {")": ")", "]": "]", "}": "\\}", ":)": "\\rangle ", ">>": "\\rangle ", ":}": "."}
 _NAMES = sorted({*CONSTANTS, *UNARY, *BINARY, *ENCLOSING, *LEFT, *RIGHT, "_", "^", "/", "|", ","}, key=len, reverse=True)

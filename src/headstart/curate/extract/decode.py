@@ -11,8 +11,14 @@ import re
 from headstart.core.errors import MissingDependency
 from headstart.curate.extract.document import PageDropped
 
-BINARY = (b"%PDF-", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"PK\x03\x04", b"\x1f\x8b", b"\x7fELF", b"RIFF", b"\x00\x00\x01\x00", b"OggS", b"ID3", b"MZ\x90")
-BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
+BINARY = (b"%PDF-", b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"PK\x03\x04", b"\x1f\x8b", b"\x7fELF", b"RIFF", b"OggS", b"ID3", b"MZ\x90")
+MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",  # before UTF-16, whose mark begins it
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\f\r\x1b") + b"\x7f"
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
 SUPERSETS = {
@@ -28,6 +34,8 @@ SUPERSETS = {
     "tis-620": "cp874",
 }
 """What browsers read for a declared encoding: a superset that the pages really use (the WHATWG Encoding Standard)."""
+ENCODINGS = re.compile(r"utf-8|iso8859-\d+|cp\d+|koi8-[rtu]|mac-\w+|gb\w+|big5\w*|euc_\w+|shift_\w+|iso2022_\w+|hz|johab|tis-620|ascii|utf-16.*")
+"""Encodings that pages use. Python knows others that are none of text, or slow ("punycode")."""
 DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([A-Za-z0-9_.:-]{2,40})|^\s*<\?xml[^>]{0,100}encoding\s*=\s*["']([A-Za-z0-9_.:-]{2,40})""")
 HEAD = 4096
 """Bytes in which a declaration is looked for."""
@@ -51,7 +59,7 @@ def decode(data: bytes, content_type: str = "") -> tuple[str, str]:
         raise PageDropped("empty", "The page has no content.")
     if start.lstrip().startswith(BINARY):
         raise PageDropped("not html", f"The page is a binary file (it begins with {start[:4]!r}).")
-    for mark, name in BOMS:
+    for mark, name in MARKS.items():
         if data.startswith(mark):
             return _cleaned(data[len(mark) if name == "utf-8" else 0 :].decode(name, "replace")), name
     if start.count(0) * 100 > len(start):
@@ -102,9 +110,7 @@ def _declared(data: bytes, content_type: str) -> str:
         info = codecs.lookup((found[1] or found[2]).decode())
     except (LookupError, ValueError):
         return ""
-    if not getattr(info, "_is_text_encoding", True):  # "zip", "hex", "rot13": codecs of Python that are no encodings of text
-        return ""
-    return SUPERSETS.get(info.name, info.name)
+    return SUPERSETS.get(info.name, info.name) if ENCODINGS.fullmatch(info.name) else ""
 
 
 def _utf8(data: bytes) -> str | None:
@@ -121,17 +127,16 @@ def _utf8(data: bytes) -> str | None:
 
 
 def _strict(data: bytes, name: str) -> str | None:
+    """The characters, if every byte belongs to one; a character that the crawler cut at the end may be missing."""
     try:
         return data.decode(name)
     except UnicodeDecodeError as error:
-        if error.start < len(data) - 3:
+        if error.start < max(1, len(data) - 3):
             return None
+        data = data[: error.start]
     except (LookupError, ValueError):
         return None
-    try:
-        return data[: error.start].decode(name)
-    except (UnicodeDecodeError, UnboundLocalError):
-        return None
+    return _strict(data, name)
 
 
 def _doubtful(data: bytes, declared: str) -> bool:

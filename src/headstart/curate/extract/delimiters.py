@@ -29,7 +29,7 @@ MAX_DOLLAR = 300
 """Characters between single dollars: beyond them the two have nothing to do with each other."""
 PARAGRAPH = re.compile(r"\n[ \t\r\f]*\n")
 
-SHOWS = ("mathjax", "katex", "tex2jax", "mathml", "arithmatex", "\\begin{", "[itex]", "[tex]", "[latex]", "[math]", "latexit", "jqmath")
+SHOWS = ("mathjax", "katex", "tex2jax", "rendermathinelement", "inlinemath", "mathml", "arithmatex", "\\begin{", "[itex]", "[tex]", "[latex]", "[math]", "latexit", "jqmath")
 COMMANDS = re.compile(
     r"\\(?:frac|dfrac|tfrac|sqrt|sum|int|prod|lim|infty|alpha|beta|gamma|delta|epsilon|varepsilon|theta|lambda|mu|pi|sigma|phi|varphi|omega|Omega|Gamma"
     r"|Delta|Sigma|partial|nabla|cdot|cdots|ldots|times|leq|geq|neq|approx|equiv|in|notin|subset|subseteq|cup|cap|forall|exists|rightarrow|Rightarrow"
@@ -90,7 +90,7 @@ def of_page(html: str, lower: str) -> Delimiters | None:
 
 
 def configured(html: str) -> tuple[Delimiter, ...]:
-    """Delimiters that a page's scripts set up: MathJax 2 to 4 (`inlineMath: [['\\\\(', '\\\\)']]`) and KaTeX's auto-render (`delimiters: [{left, right}]`)."""
+    """Delimiters that a page's scripts set up: MathJax's `inlineMath: [['\\\\(', '\\\\)']]`, KaTeX's `delimiters: [{left: .., right: ..}]`."""
     known = {left for left, _, _ in STANDARD}
     found: dict[str, Delimiter] = {}
     pairs: list[tuple[str, str, bool]] = []
@@ -116,30 +116,34 @@ def formulas(text: str, table: Delimiters, max_length: int, tick: Callable[[], N
         tick: called for each left delimiter; may raise when the time of the page is over.
     """
     at = 0
-    missing: set[str] = set()  # right delimiters that do not come any more
+    nearest: dict[str, int] = {}  # where each right delimiter comes next; the length of the text when it does not come any more
+
+    def next_right(right: str) -> int:
+        place = nearest.get(right, -1)
+        if place < at:
+            place = text.find(right, at)
+            nearest[right] = place = len(text) if place < 0 else place
+        return place
+
     while found := table.opening.search(text, at):
         left, start = found[0], found.start()
         at = found.end()
         if left.startswith("\\begin{"):
             right = "\\end{" + left[7:]
-            end = -1 if right in missing else text.find(right, at)
-            if end < 0:
-                missing.add(right)
-                continue
-            at = end + len(right)
-            yield start, at, text[start:at], True, "environment"
+            end = next_right(right)
+            if end < len(text):
+                at = end + len(right)
+                yield start, at, text[start:at], True, "environment"
             continue
         pair = table.rights.get(left)
         if pair is None:  # an escaped sign
             continue
-        right, display = pair
-        if right in missing:
-            continue
         tick()
-        if text.find(right, at) < 0:
-            missing.add(right)
+        right, display = pair
+        limit = at + (MAX_DOLLAR + 1 if left == "$" else 2 * max_length)
+        if next_right(right) >= min(limit, len(text)):
             continue
-        end = find_right(text, at, right, at + 2 * max_length)
+        end = find_right(text, at, right, limit)
         if end < 0 or (left == "$" and not single_dollar(text, at, end)):
             continue
         inner = text[at:end]

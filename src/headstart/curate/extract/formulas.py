@@ -138,7 +138,7 @@ def has_script(element: Any) -> bool:
     return False
 
 
-def of_wrapper(element: Any, attributes: dict[str, str | None], meaning: Class, table: Delimiters, shown: bool) -> Found | None:
+def of_wrapper(element: Any, attributes: dict[str, str | None], meaning: int, table: Delimiters, shown: bool) -> Found | None:
     """Source 7: an element whose whole text is one formula; None when it holds anything else, which is then read as ordinary text.
 
     Args:

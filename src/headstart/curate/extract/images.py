@@ -75,11 +75,11 @@ def address(attributes: Attributes) -> str:
     A placeholder (a data URL) does not hide the image that will be loaded in its place.
     """
     source = (attributes.get("src") or "").strip()
-    if source and not source[:5].lower() == "data:":
+    if source and source[:5].lower() != "data:":
         return source
     for name in LAZY:
         later = (attributes.get(name) or "").strip()
-        if later and not later[:5].lower() == "data:":
+        if later and later[:5].lower() != "data:":
             return later
     return _largest(attributes.get("srcset") or attributes.get("data-srcset") or "") or source
 
@@ -113,13 +113,10 @@ def resolve(raw: str, attributes: Attributes, base: str) -> tuple[str, str | Non
         return "", "javascript URL"
     if _tiny(attributes.get("width")) and _tiny(attributes.get("height")):
         return "", "tracker"
-    if scheme.startswith(("http://", "https://")):
-        url = raw
-    else:
-        try:
-            url = urljoin(base, raw)
-        except ValueError:
-            return "", "broken URL"
+    try:
+        url = urljoin(base, raw) if "[" in raw or not scheme.startswith(("http://", "https://")) else raw
+    except ValueError:
+        return "", "broken URL"
     if not url.lower().startswith(("http://", "https://")):
         return "", "no http URL"
     if len(url) > 4096 or len(url) <= len("https://"):

@@ -6,8 +6,8 @@ Three shapes make an HTML5 parser slow, by the standard's own rules:
 - formatting elements left open: each paragraph opens all of them anew (2,000 `<font color=..>` before 2,000 `<p>`: 1.5 GB for 49 kB);
 - attributes by the thousand in one tag: each is compared with those before it (30,000: 4 s).
 
-Ordinary pages pay for two counts. The exact look at every tag is for pages of many tags. It follows a page that means no harm; one made to get past it
-is met by `TimedExtractor`, which limits time and memory from outside.
+Ordinary pages pay for two counts of tags. The exact look at every tag is for pages of many tags. It follows a page that means no harm; one made to get past
+it is met by `TimedExtractor`, which limits time and memory from outside.
 """
 
 from __future__ import annotations
@@ -32,10 +32,13 @@ RAW = re.compile(
 )
 FORMATTING = frozenset(("b", "big", "code", "em", "font", "i", "s", "small", "strike", "strong", "tt", "u"))
 """Not `a` and `nobr`: a second one closes the first."""
-NOT_NESTED = frozenset(
-    "area base br col embed hr img input link meta param source track wbr html head body p li dt dd option optgroup tr td th tbody thead tfoot colgroup"
-    " caption rt rp frame keygen mspace mprescripts none path rect circle line use".split()
-)
+OPENED = re.compile(r"<(?:b|big|code|em|font|i|s|small|strike|strong|tt|u)\s")
+_NOT_NESTED = """
+a h1 h2 h3 h4 h5 h6 select nobr button
+area base br col embed hr img input link meta param source track wbr html head body p li dt dd option optgroup tr td th tbody thead tfoot
+colgroup caption rt rp frame keygen mspace mprescripts none path rect circle line use
+"""
+NOT_NESTED = frozenset(_NOT_NESTED.split())
 """Elements without an end tag, or whose end tag is commonly left out and closed by the next."""
 
 
@@ -54,8 +57,7 @@ def check(html: str, lower: str, config: ExtractConfig) -> None:
     if tags > FEW_TAGS:
         if config.max_links is not None and lower.count("<a ") + lower.count("<a\n") > config.max_links:
             raise PageDropped("too many links", f"The page has more than {config.max_links:,} links.")
-        still_open = sum(max(0, lower.count(f"<{name} ") - lower.count(f"</{name}>")) for name in FORMATTING)
-        if tags > MANY_TAGS or still_open > MAX_OPEN:
+        if tags > MANY_TAGS or len(OPENED.findall(lower)) > MAX_OPEN:
             _check_depth(RAW.sub(" ", lower), config.max_depth)
     if len(html) > MAX_ATTRIBUTES * 4:
         for tag in LONG_TAG.findall(html):

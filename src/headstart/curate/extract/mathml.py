@@ -97,7 +97,7 @@ def _row(children: list[Any], tick: Callable[[], None], depth: int) -> str:
 
 
 def _fence(tex: str) -> str:
-    return tex if not tex[:1] == "\\" or len(tex) == 2 else tex + " "
+    return tex if tex[:1] != "\\" or len(tex) == 2 else tex + " "
 
 
 def _braced(tex: str) -> str:

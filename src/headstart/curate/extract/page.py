@@ -36,16 +36,21 @@ MAIN = (
 )
 """Where the main content is, best first (A2); a selector is tried only when the page has the word beside it."""
 MANY_MATCHES = 200
-TAGS = re.compile(r"<(?:!doctype html|html|head|body|div|p|span|table|br|a|h[1-6]|ul|ol|li|pre|article|section|main|img|math|title|meta|font|center|b|i)[\s>/]")
+_TAGS = """
+html head body title meta link script style template div p span br hr a img table tr td h[1-6] ul ol li dl dt pre code blockquote article section main nav
+header footer aside form input select button label iframe video font center b i u em strong small sup sub svg math frameset frame
+"""
+TAGS = re.compile(rf"<(?:!doctype html|{'|'.join(_TAGS.split())})[\s>/]")
 FEED = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<(?:rss|feed|urlset|sitemapindex|rdf:rdf)[\s>]", re.DOTALL)
 DECLARATION = re.compile(r"\s*<\?xml[^>]{0,200}\?>")
 TEMPLATE = re.compile(r"<(/?)template(?=[\s>/])", re.IGNORECASE)
-SELF_CLOSED = re.compile(r"<(script|style|title|textarea|iframe|noscript|a|div|span|p|i|b|em|strong|td|th|li|ul|ol|h[1-6])(\s[^<>]*)?/>", re.IGNORECASE)
-TICKS = 63
-"""The clock is looked at once in so many ticks."""
+SELF_CLOSED = re.compile(
+    r"<(script|style|title|textarea|iframe|noscript|a|div|span|p|i|b|em|strong|td|th|li|ul|ol|h[1-6])(\s[^<>]*)?/>", re.IGNORECASE
+)
+DEFAULTS = ExtractConfig()
 
 
-def extract(html: str | bytes, url: str = "", config: ExtractConfig = ExtractConfig(), *, content_type: str = "") -> Document:
+def extract(html: str | bytes, url: str = "", config: ExtractConfig = DEFAULTS, *, content_type: str = "") -> Document:
     """The readable content of a page: texts and images in page order, formulas as LaTeX between dollars.
 
     Args:
@@ -103,12 +108,8 @@ def _extract(html: str, charset: str, url: str, config: ExtractConfig, content_t
 
 
 def _clock(deadline: float, seconds: float) -> Callable[[], None]:
-    count = 0
-
     def tick() -> None:
-        nonlocal count
-        count += 1
-        if not count & TICKS and time.monotonic() > deadline:
+        if time.monotonic() > deadline:
             raise PageDropped("time limit", f"The page took more than {seconds:g} seconds.")
 
     return tick

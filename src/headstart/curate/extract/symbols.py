@@ -5,23 +5,31 @@ from __future__ import annotations
 import unicodedata
 
 _COMMANDS = """
-α alpha β beta γ gamma δ delta ε varepsilon ϵ epsilon ζ zeta η eta θ theta ϑ vartheta ι iota κ kappa ϰ varkappa λ lambda μ mu µ mu ν nu ξ xi π pi ϖ varpi
-ρ rho ϱ varrho σ sigma ς varsigma τ tau υ upsilon φ varphi ϕ phi χ chi ψ psi ω omega Γ Gamma Δ Delta ∆ Delta Θ Theta Λ Lambda Ξ Xi Π Pi Σ Sigma
-Υ Upsilon Φ Phi Ψ Psi Ω Omega Ω Omega ∂ partial ∇ nabla ℏ hbar ℓ ell ℘ wp ℜ Re ℑ Im ℵ aleph ı imath ȷ jmath ∅ emptyset ∞ infty
-∑ sum ∏ prod ∐ coprod ∫ int ∬ iint ∭ iiint ∮ oint ⋃ bigcup ⋂ bigcap ⋁ bigvee ⋀ bigwedge ⨁ bigoplus ⨂ bigotimes ⨀ bigodot ⨆ bigsqcup
-± pm ∓ mp × times ÷ div · cdot ⋅ cdot ∙ bullet • bullet ∘ circ ∗ ast ⋆ star † dagger ‡ ddagger ⊕ oplus ⊖ ominus ⊗ otimes ⊘ oslash ⊙ odot ∧ wedge ∨ vee
-∩ cap ∪ cup ⊎ uplus ⊓ sqcap ⊔ sqcup ∖ setminus ≀ wr ⋄ diamond △ triangle ▽ triangledown ◁ triangleleft ▷ triangleright □ square ◻ square ■ blacksquare
-≤ leq ≥ geq ⩽ leqslant ⩾ geqslant ≪ ll ≫ gg ≠ neq ≡ equiv ≈ approx ≅ cong ∼ sim ≃ simeq ≍ asymp ≐ doteq ∝ propto ≺ prec ≻ succ ⪯ preceq ⪰ succeq
-∈ in ∉ notin ∋ ni ∊ in ⊂ subset ⊃ supset ⊆ subseteq ⊇ supseteq ⊊ subsetneq ⊋ supsetneq ⊏ sqsubset ⊐ sqsupset ⊑ sqsubseteq ⊒ sqsupseteq
-∣ mid ∤ nmid ∥ parallel ∦ nparallel ⊥ perp ⊢ vdash ⊣ dashv ⊨ models ⊤ top ⊲ lhd ⊳ rhd ∀ forall ∃ exists ∄ nexists ¬ neg ∴ therefore ∵ because
-← leftarrow → rightarrow ↑ uparrow ↓ downarrow ↔ leftrightarrow ↕ updownarrow ↦ mapsto ⟼ longmapsto ↪ hookrightarrow ↩ hookleftarrow ↗ nearrow
-↘ searrow ↙ swarrow ↖ nwarrow ⇐ Leftarrow ⇒ Rightarrow ⇔ Leftrightarrow ⇑ Uparrow ⇓ Downarrow ⟵ longleftarrow ⟶ longrightarrow ⟷ longleftrightarrow
-⟸ Longleftarrow ⟹ Longrightarrow ⟺ iff ⇌ rightleftharpoons ⇀ rightharpoonup ⇁ rightharpoondown ↼ leftharpoonup ↽ leftharpoondown ⇝ rightsquigarrow
-… ldots ⋯ cdots ⋮ vdots ⋱ ddots ∠ angle ∡ measuredangle √ surd ′ prime ° degree ♠ spadesuit ♡ heartsuit ♢ diamondsuit ♣ clubsuit ♭ flat ♮ natural ♯ sharp
-⟨ langle ⟩ rangle 〈 langle 〉 rangle ⌊ lfloor ⌋ rfloor ⌈ lceil ⌉ rceil ‖ Vert ⟦ llbracket ⟧ rrbracket ★ bigstar ✓ checkmark ⊞ boxplus ⊠ boxtimes
-""".split()
+α alpha β beta γ gamma δ delta ε varepsilon ϵ epsilon ζ zeta η eta θ theta ϑ vartheta ι iota κ kappa ϰ varkappa λ lambda μ mu µ mu ν nu ξ xi π pi
+ϖ varpi ρ rho ϱ varrho σ sigma ς varsigma τ tau υ upsilon φ varphi ϕ phi χ chi ψ psi ω omega Γ Gamma Δ Delta ∆ Delta Θ Theta Λ Lambda Ξ Xi Π Pi
+Σ Sigma Υ Upsilon Φ Phi Ψ Psi Ω Omega Ω Omega ∂ partial ∇ nabla ℏ hbar ℓ ell ℘ wp ℜ Re ℑ Im ℵ aleph ı imath ȷ jmath ∅ emptyset ∞ infty ∑ sum
+∏ prod ∐ coprod ∫ int ∬ iint ∭ iiint ∮ oint ⋃ bigcup ⋂ bigcap ⋁ bigvee ⋀ bigwedge ⨁ bigoplus ⨂ bigotimes ⨀ bigodot ⨆ bigsqcup ± pm ∓ mp × times
+÷ div · cdot ⋅ cdot ∙ bullet • bullet ∘ circ ∗ ast ⋆ star † dagger ‡ ddagger ⊕ oplus ⊖ ominus ⊗ otimes ⊘ oslash ⊙ odot ∧ wedge ∨ vee ∩ cap ∪ cup
+⊎ uplus ⊓ sqcap ⊔ sqcup ∖ setminus ≀ wr ⋄ diamond △ triangle ▽ triangledown ◁ triangleleft ▷ triangleright □ square ◻ square ■ blacksquare ≤ leq
+≥ geq ⩽ leqslant ⩾ geqslant ≪ ll ≫ gg ≠ neq ≡ equiv ≈ approx ≅ cong ∼ sim ≃ simeq ≍ asymp ≐ doteq ∝ propto ≺ prec ≻ succ ⪯ preceq ⪰ succeq ∈ in
+∉ notin ∋ ni ∊ in ⊂ subset ⊃ supset ⊆ subseteq ⊇ supseteq ⊊ subsetneq ⊋ supsetneq ⊏ sqsubset ⊐ sqsupset ⊑ sqsubseteq ⊒ sqsupseteq ∣ mid ∤ nmid
+∥ parallel ∦ nparallel ⊥ perp ⊢ vdash ⊣ dashv ⊨ models ⊤ top ⊲ lhd ⊳ rhd ∀ forall ∃ exists ∄ nexists ¬ neg ∴ therefore ∵ because ← leftarrow
+→ rightarrow ↑ uparrow ↓ downarrow ↔ leftrightarrow ↕ updownarrow ↦ mapsto ⟼ longmapsto ↪ hookrightarrow ↩ hookleftarrow ↗ nearrow ↘ searrow
+↙ swarrow ↖ nwarrow ⇐ Leftarrow ⇒ Rightarrow ⇔ Leftrightarrow ⇑ Uparrow ⇓ Downarrow ⟵ longleftarrow ⟶ longrightarrow ⟷ longleftrightarrow
+⟸ Longleftarrow ⟹ Longrightarrow ⟺ iff ⇌ rightleftharpoons ⇀ rightharpoonup ⇁ rightharpoondown ↼ leftharpoonup ↽ leftharpoondown
+⇝ rightsquigarrow … ldots ⋯ cdots ⋮ vdots ⋱ ddots ∠ angle ∡ measuredangle √ surd ′ prime ° degree ♠ spadesuit ♡ heartsuit ♢ diamondsuit
+♣ clubsuit ♭ flat ♮ natural ♯ sharp ⟨ langle ⟩ rangle 〈 langle 〉 rangle ⌊ lfloor ⌋ rfloor ⌈ lceil ⌉ rceil ‖ Vert ⟦ llbracket ⟧ rrbracket
+★ bigstar ✓ checkmark ⊞ boxplus ⊠ boxtimes
+"""
 
-SYMBOLS: dict[str, str] = {sign: "\\" + command for sign, command in zip(_COMMANDS[::2], _COMMANDS[1::2], strict=True)}
+
+def pairs(table: str) -> dict[str, str]:
+    """A table written as words, each second one belonging to the one before it."""
+    words = table.split()
+    return dict(zip(words[::2], words[1::2], strict=True))
+
+
+SYMBOLS: dict[str, str] = {sign: "\\" + command for sign, command in pairs(_COMMANDS).items()}
 SYMBOLS |= {
     **dict.fromkeys("\u2061\u2062\u2063\u2064\u200b\u200c\u200d\u2060\ufeff", ""),  # function application, invisible times, comma, plus; joiners
     **dict.fromkeys("\u2212\u2010\u2013\ufe63\uff0d", "-"),
@@ -42,9 +50,10 @@ SYMBOLS |= {
     "ϕ": "\\phi",
 }
 
-FUNCTIONS = frozenset(
-    "arccos arcsin arctan arg cos cosh cot coth csc deg det dim exp gcd hom inf ker lg lim liminf limsup ln log max min Pr sec sin sinh sup tan tanh".split()
-)
+_FUNCTIONS = """
+arccos arcsin arctan arg cos cosh cot coth csc deg det dim exp gcd hom inf ker lg lim liminf limsup ln log max min Pr sec sin sinh sup tan tanh
+"""
+FUNCTIONS = frozenset(_FUNCTIONS.split())
 OVER = {
     **dict.fromkeys("^ˆ\u0302", "\\hat"),
     **dict.fromkeys("¯‾ˉ\u0304\u0305", "\\bar"),

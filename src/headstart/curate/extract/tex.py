@@ -30,7 +30,7 @@ FEW_WORDS = 3
 
 
 def normalise(tex: str) -> str:
-    """The form in which a formula is written: entities read, delimiters off, blanks collapsed, colours off, one outer style group off (A2, Normalise)."""
+    """The form in which a formula is written (A2, Normalise): entities read, delimiters and colours off, blanks collapsed, one style group off."""
     if "&" in tex:
         tex = ENTITY.sub(lambda found: html.unescape(found[0]), tex)
     tex = " ".join(tex.split())

@@ -41,7 +41,7 @@ class Facts:
     Attributes:
         base: what image addresses are relative to.
         table: delimiters to look for in running text; None when the page shows no sign of TeX.
-        tick: called often; raises when the time is over.
+        tick: looks at the clock; called so often that no more than one search of the tree lies between; raises when the time is over.
     """
 
     base: str
@@ -80,7 +80,7 @@ class Walk:
                     leave(state)
                 node = node.next
             count += 1
-            if not count & 255:
+            if not count & 63:
                 tick()
             tag = node.tag
             if tag == "-text":
@@ -135,7 +135,7 @@ class Walk:
 
     # What is left out
 
-    def _left_out(self, node: Any, attributes: dict[str, str | None], meaning: Class) -> bool:
+    def _left_out(self, node: Any, attributes: dict[str, str | None], meaning: int) -> bool:
         if meaning & Class.LINE_NUMBERS:
             return True
         if ("style" in attributes or "hidden" in attributes) and elements.hidden(attributes):
@@ -149,11 +149,12 @@ class Walk:
 
     def _holds_the_page(self, form: Any) -> bool:
         """ASP.NET puts whole pages into one form: such a form is no form to fill in."""
+        self.facts.tick()
         return len(form.text() or "") * 2 > len(self.root.text() or "")
 
     # Blocks
 
-    def _block(self, tag: str, meaning: Class) -> tuple[Leave | None, Any]:
+    def _block(self, tag: str, meaning: int) -> tuple[Leave | None, Any]:
         lines = self.lines
         apart = tag in elements.PARAGRAPHS and not self.lists
         lines.end(apart)
@@ -170,7 +171,7 @@ class Walk:
             lines.level = elements.HEADINGS[tag]
         return self._end_block, state
 
-    def _end_block(self, state: tuple[bool, Delimiters | None, Mark | None, str, Class]) -> None:
+    def _end_block(self, state: tuple[bool, Delimiters | None, Mark | None, str, int]) -> None:
         apart, self.table, mark, tag, meaning = state
         lines = self.lines
         lines.end(apart)
@@ -187,11 +188,11 @@ class Walk:
             if links >= 2 and in_links > LINK_SHARE * characters:
                 self.facts.dropped += [Dropped("line", "links", line.text[:CUT]) for line in lines.back(mark)]
 
-    def _switch(self, meaning: Class) -> None:
+    def _switch(self, meaning: int) -> None:
         """Whether delimiters count below an element of MathJax's ignore or process classes."""
         self.table = self.wrapped if meaning & Class.PROCESS else None
 
-    def _switched(self, meaning: Class) -> tuple[Leave | None, Any]:
+    def _switched(self, meaning: int) -> tuple[Leave | None, Any]:
         before = self.table
         self._switch(meaning)
         return self._switch_back, before
@@ -201,9 +202,10 @@ class Walk:
 
     # Formulas
 
-    def _class_formula(self, node: Any, tag: str, attributes: dict[str, str | None], meaning: Class) -> bool:
+    def _class_formula(self, node: Any, tag: str, attributes: dict[str, str | None], meaning: int) -> bool:
         """Take a formula that an element's classes announce; whether the element is dealt with."""
         tick = self.facts.tick
+        tick()
         if meaning & Class.PREVIEW:
             return formulas.has_script(node)
         if meaning & Class.RENDERED:
@@ -247,7 +249,7 @@ class Walk:
             self.lines.text(tex)
         return False
 
-    def _whole_span(self, node: Any, attributes: dict[str, str | None], meaning: Class) -> bool:
+    def _whole_span(self, node: Any, attributes: dict[str, str | None], meaning: int) -> bool:
         """Documenter writes `<span>$x$</span>`: all of the span is the formula."""
         text = formulas.only_text(node)
         if text is None or not text.lstrip().startswith(("$", "\\(", "\\[")):
@@ -378,6 +380,7 @@ class Walk:
             self.lines.block(text)
 
     def _table(self, node: Any, attributes: dict[str, str | None]) -> tuple[Leave | None, Any]:
+        self.facts.tick()
         self.lines.end(apart=True)
         data = not self.lines.cell and attributes.get("role") not in ("presentation", "none") and _is_data(node)
         self.tables.append((data, False))
