@@ -1,0 +1,127 @@
+"""Documents that quote a benchmark (webmath A9): a shared 10-gram of words, both sides normalised as for MinHash; short items must stand there whole.
+
+The paper describes no decontamination; the rule is DeepSeekMath's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from headstart.core.errors import BadInput
+from headstart.curate.config import DecontaminateConfig
+from headstart.curate.minhash import normalised
+from headstart.curate.sources import open_source
+from headstart.curate.tables import Stage, drop, texts_of
+
+SHORTEST = 3
+
+
+@dataclass(frozen=True)
+class Benchmarks:
+    """n-grams of test items.
+
+    Attributes:
+        grams: length in words -> n-gram -> names of the benchmarks that have it.
+        items: of each benchmark, how many items are looked for, and how many were too short.
+    """
+
+    grams: dict[int, dict[str, tuple[str, ...]]]
+    items: dict[str, tuple[int, int]]
+
+    def quoted_in(self, text: str) -> tuple[str, ...]:
+        """Names of the benchmarks that a text quotes, sorted."""
+        words = normalised(text).split()
+        found: set[str] = set()
+        for length, grams in self.grams.items():
+            for gram in map(" ".join, zip(*(words[i:] for i in range(length)), strict=False)):
+                if names := grams.get(gram):
+                    found.update(names)
+        return tuple(sorted(found))
+
+
+def read_benchmarks(paths: Sequence[Path], n_gram: int = 10) -> Benchmarks:
+    """The items of files: each record's strings, one after another, are one item; a line of a .txt file is one.
+
+    Raises:
+        BadInput: a file has no item that is long enough.
+    """
+    grams: dict[int, dict[str, tuple[str, ...]]] = {}
+    items: dict[str, tuple[int, int]] = {}
+    for path in paths:
+        name, looked_for, short = path.name.split(".")[0], 0, 0
+        for item in _items(path):
+            for part in item:
+                words = normalised(part).split()
+                length = min(n_gram, len(words))
+                if length < SHORTEST:
+                    short += 1
+                    continue
+                looked_for += 1
+                table = grams.setdefault(length, {})
+                for start in range(len(words) - length + 1):
+                    gram = " ".join(words[start : start + length])
+                    names = table.get(gram, ())
+                    table[gram] = names if name in names else (*names, name)
+        if not looked_for:
+            raise BadInput(f"has no item of {SHORTEST} words or more.", "Give test items as .jsonl, .txt or .parquet.", file=path)
+        items[name] = (looked_for, short)
+    return Benchmarks(grams, items)
+
+
+def _items(path: Path) -> Iterator[list[str]]:
+    """The strings of each record."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        try:
+            rows: Iterator[Any] = (row for batch in pq.ParquetFile(path).iter_batches() for row in batch.to_pylist())
+            yield from (list(_strings(row)) for row in rows)
+        except (pa.ArrowInvalid, OSError) as error:
+            raise BadInput(f"cannot be read ({error}).", "Write it again.", file=path) from error
+        return
+    try:
+        with open_source(str(path)) as file:
+            lines = file.read().decode("utf-8", "replace").splitlines()
+    except OSError as error:
+        raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=path) from error
+    for number, line in enumerate(lines, start=1):
+        if path.suffix == ".jsonl" and line.strip():
+            try:
+                yield list(_strings(json.loads(line)))
+            except (ValueError, RecursionError) as error:
+                raise BadInput(f"is not valid JSON ({error}).", "Mend the line.", file=path, record=number) from error
+        elif line.strip():
+            yield [line]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _strings(inner)
+
+
+@cache
+def _cached(paths: tuple[Path, ...], n_gram: int) -> Benchmarks:
+    return read_benchmarks(paths, n_gram)
+
+
+def decontaminate(config: DecontaminateConfig) -> Stage:
+    """The stage. The reason names every benchmark that the document quotes."""
+
+    def stage(table: pa.Table) -> pa.Table:
+        if not config.benchmarks:
+            return drop(table, [None] * table.num_rows)
+        known = _cached(config.benchmarks, config.n_gram)
+        quoted = [known.quoted_in(text) for text in texts_of(table)]
+        return drop(table, [f"quotes {', '.join(names)}" if names else None for names in quoted])
+
+    return stage

@@ -1,0 +1,131 @@
+"""Daft runs the passes: a dataframe of shard numbers, a worker process an entry; the whole-corpus questions are its joins and groups.
+
+Embedded, the workers are processes of this machine. On a Ray cluster the same plan runs on its nodes, which must see the same folders. The stages
+themselves
+are functions of Arrow tables; `over` puts one on any dataframe of pages or documents.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")  # nothing is told to anyone
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
+
+from headstart.core import errors
+from headstart.core.progress import Reporter
+from headstart.curate.counts import StageCounts, from_json, merged, to_json
+from headstart.curate.passes import Pass, error_of, run_shard
+from headstart.curate.tables import Stage
+
+try:
+    import daft
+except ImportError:
+    raise errors.MissingDependency("daft", "curate", "headstart curate") from None
+
+
+class _Worker:
+    """Takes shards through a pass; one a process."""
+
+    def __init__(self, work: Pass) -> None:
+        self.work = work
+
+    @daft.method(return_dtype=daft.DataType.string())
+    def __call__(self, shard: int) -> str:
+        try:
+            return json.dumps(to_json(run_shard(self.work, shard)))
+        except Exception as error:
+            traceback.print_exc()
+            return error_of(error)
+
+
+def start(engine: str, address: str | None = None) -> None:
+    """Chooses who runs the plans: "embedded" or "ray" (a cluster at `address`, or a local one).
+
+    Raises:
+        MissingDependency: Ray is not installed.
+        MachineError: the cluster does not answer.
+    """
+    # Workers are Python processes of their own: they must find this package where this one found it, from whatever folder.
+    here = str(Path(__file__).parents[2])
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    if here not in paths:
+        os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, *paths]))
+    if engine == "embedded":
+        daft.set_runner_native()
+        return
+    try:
+        import ray
+    except ImportError:
+        raise errors.MissingDependency("ray", "ray", "--engine ray") from None
+    if not ray.is_initialized():
+        try:
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise errors.MachineError(f"The Ray cluster {address or ''} does not answer ({error}).", "Check its address.") from error
+    daft.set_runner_ray(address, noop_if_initialized=True)
+
+
+def run_pass(work: Pass, *, engine: str, workers: int) -> list[StageCounts]:
+    """Does the shards of a pass that are not done, and returns the counts of all.
+
+    Raises:
+        HeadstartError: what a worker met.
+    """
+    work.folder.mkdir(parents=True, exist_ok=True)
+    todo = work.unfinished()
+    if todo:
+        worker = daft.cls(_Worker, max_concurrency=min(workers, len(todo)), use_process=True)(work)
+        shards = daft.from_pydict({"shard": todo})
+        spread = shards.into_partitions(len(todo)) if engine == "ray" else shards.into_batches(1)
+        done = len(work.sources) - len(todo)
+        with Reporter(f"curate {', '.join(work.stages)}", len(work.sources), "shards", already=done) as reporter:
+            for row in spread.select(worker(daft.col("shard")).alias("counts")).iter_rows(results_buffer_size=None):
+                _refuse(json.loads(row["counts"]))
+                reporter.advance()
+    return merged(work.read_counts(shard) for shard in range(len(work.sources)))
+
+
+def _refuse(counts: Any) -> None:
+    """Raises the error that a worker sent."""
+    if not isinstance(counts, dict):
+        from_json(counts)
+        return
+    if counts["error"] == "bug":
+        raise RuntimeError(counts["what"])
+    kind: Callable[..., Exception] = getattr(errors, counts["error"], errors.HeadstartError)
+    if kind is errors.MissingDependency:  # its words are made already
+        error = errors.MachineError(counts["what"], counts["mend"])
+        raise error
+    raise kind(counts["what"], counts["mend"])
+
+
+def documents(files: Sequence[Path]) -> daft.DataFrame:
+    """A dataframe of the documents of a pass."""
+    return daft.read_parquet([str(file) for file in files])
+
+
+def over(frame: daft.DataFrame, stage: Stage) -> daft.DataFrame:
+    """A stage on any dataframe with the columns that it needs: the same rows, with its new columns and `dropped`.
+
+    >>> over(daft.from_pydict({"text_list": [["see lorem ipsum"]], "language": ["en"], "words": [3]}), rules(RulesConfig()))
+    """
+    import pyarrow as pa
+
+    names = frame.column_names
+    schema = frame.schema().to_pyarrow_schema()
+    result = daft.DataType.struct({field.name: daft.DataType.from_arrow_type(field.type) for field in stage(schema.empty_table()).schema})
+
+    @daft.func.batch(return_dtype=result)
+    def run(*columns: daft.Series) -> Any:
+        arrays = {name: column.to_arrow() for name, column in zip(names, columns, strict=True)}
+        table = pa.table(arrays).cast(schema)
+        return stage(table).replace_schema_metadata(None).to_struct_array().combine_chunks()
+
+    return frame.select(run(*(daft.col(name) for name in names)).unnest())

@@ -1,0 +1,222 @@
+"""A recipe over a crawl: passes of stages, with what the whole corpus must be asked between them.
+
+The folder:
+
+    curate.json            recipe, settings, input files
+    answers/               what the whole corpus answered: classifiers, duplicates, frequent images, fetched images
+    work/N/                the documents between two passes (removed at the end unless they are asked for)
+    documents/             the output, a Parquet file a shard
+    documents/counts/      counts of the last pass, a file a shard; work/N/counts/ of the others
+    counts.json            kept and dropped of every stage, with samples
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from headstart import __version__
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import atomic_write, read_json, write_json
+from headstart.curate import engine, stages, training
+from headstart.curate.config import CurateConfig
+from headstart.curate.counts import StageCounts, from_json, to_json
+from headstart.curate.duplicates import equal_urls, near_duplicates
+from headstart.curate.fasttext import save_classifier
+from headstart.curate.images import frequent_images, wanted_images
+from headstart.curate.passes import Pass
+from headstart.curate.sources import UNREADABLE, Source, find_sources
+
+FORMAT = 1
+MAX_DRAWN = 20_000
+"""Random documents of one shard, at most: they are held in memory."""
+
+
+@dataclass(frozen=True)
+class Curation:
+    """A finished curation.
+
+    Attributes:
+        folder: where it lies.
+        stages: counts of every stage.
+        files: the output.
+    """
+
+    folder: Path
+    stages: list[StageCounts]
+    files: list[Path]
+
+
+def curate(
+    recipe: str,
+    addresses: Sequence[str],
+    out: Path,
+    config: CurateConfig,
+    *,
+    run_on: str = "embedded",
+    ray_address: str | None = None,
+    workers: int = 1,
+    keep_work: bool = False,
+    say: Callable[[str], None] = print,
+) -> Curation:
+    """Takes the input through a recipe. The same call continues what was killed, and does nothing where all is done.
+
+    Args:
+        recipe: a name of `stages.RECIPES`.
+        addresses: as `find_sources` takes them.
+        out: the folder of the curation.
+        run_on: "embedded" or "ray"; ray_address: of the cluster.
+        workers: processes at a time.
+        keep_work: leave the documents between the passes.
+
+    Raises:
+        BadInput: no input, too much of it cannot be read, or a classifier has nothing to learn from.
+        UsageError: the folder holds another curation.
+    """
+    names = stages.recipe(recipe, config)
+    sources = tuple(find_sources(addresses))
+    _claim(out, recipe, names, config, sources)
+    if (out / "counts.json").is_file():
+        return _finished(out, len(sources))
+    engine.start(run_on, ray_address)
+    answers = stages.Answers(out / "answers")
+    answers.folder.mkdir(parents=True, exist_ok=True)
+    counts: list[StageCounts] = []
+    done: Pass | None = None
+    learns = any(name in ("recall", "precision") and stages.asks_first(name, config) for name in names)
+    draw = min(-(-config.recall.negatives // len(sources)), MAX_DRAWN) if learns else 0
+    first = out / "work" / "0"
+    for number, (asked, group, last) in enumerate(_passes(names, config)):
+        for place, name in enumerate(asked):
+            assert done is not None
+            _ask(name, done, asked[:place], [first / "random" / f"shard-{shard:05d}.parquet" for shard in range(len(sources))], say)
+        folder = out / "documents" if last else out / "work" / str(number)
+        before = None if done is None else done.folder
+        done = Pass(folder, group, before, sources, config, answers, last, draw if number == 0 else 0)
+        found = engine.run_pass(done, engine=run_on, workers=workers)
+        if number == 0:
+            _refuse_damage(found[0], config.read.max_bad_share)
+        counts += found
+        for stage in found:
+            say(line(stage))
+    write_json(out / "counts.json", {"recipe": recipe, "version": __version__, "stages": to_json(counts)})
+    if not keep_work:
+        shutil.rmtree(out / "work", ignore_errors=True)
+    return _finished(out, len(sources))
+
+
+def _passes(names: Sequence[str], config: CurateConfig) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], bool]]:
+    """The stages cut where the whole corpus must be asked: (stages that ask before, stages of the pass, whether it is the last)."""
+    groups: list[list[str]] = [[]]
+    for name in names:
+        if stages.asks_first(name, config) and not (name == "urls" and groups[-1] == ["near-duplicates"]):  # these two drop by one list each
+            groups.append([])
+        groups[-1].append(name)
+    groups = [group for group in groups if group] if groups[0] else groups  # the first only reads, if all ask
+    for place, group in enumerate(groups):
+        asked = tuple(name for name in group if stages.asks_first(name, config))
+        yield asked, tuple(group), place == len(groups) - 1
+
+
+def _claim(out: Path, recipe: str, names: Sequence[str], config: CurateConfig, sources: Sequence[Source]) -> None:
+    """Writes what this curation is, or compares it with what lies there."""
+    settings = _plain(asdict(config))
+    about = {"format": FORMAT, "recipe": recipe, "stages": list(names), "settings": settings, "sources": [[one.address, one.size] for one in sources]}
+    file = out / "curate.json"
+    if not file.exists():
+        if out.exists() and any(out.iterdir()):
+            raise UsageError(f"{out} holds something else.", "Give a new folder.")
+        out.mkdir(parents=True, exist_ok=True)
+        write_json(file, about)
+        return
+    before = read_json(file)
+    changed = [name for name in about if before.get(name) != about[name] and name != "settings"]
+    changed += [f"{group}" for group, values in settings.items() if before.get("settings", {}).get(group) != values]
+    if changed:
+        raise UsageError(f"{out} holds a curation with another {', '.join(changed)}.", "Give another folder, or the settings of before.")
+
+
+def _plain(value: Any) -> Any:
+    """Settings as JSON has them; a file by its path and size, so that another one is noticed."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Path):
+        if not value.exists():
+            raise BadInput("is not there.", "Check the path.", file=value)
+        return [str(value), value.stat().st_size]
+    return value
+
+
+def _finished(out: Path, n_shards: int) -> Curation:
+    files = [out / "documents" / f"shard-{shard:05d}.parquet" for shard in range(n_shards)]
+    return Curation(out, from_json(read_json(out / "counts.json")["stages"]), files)
+
+
+def _refuse_damage(read: StageCounts, max_share: float) -> None:
+    bad = {reason: n for reason, n in read.dropped.items() if reason.startswith(UNREADABLE)}
+    if sum(bad.values()) > max_share * max(read.entered, 1):
+        told = ", ".join(f"{reason.removeprefix(UNREADABLE)} {n:,}" for reason, n in sorted(bad.items(), key=lambda item: -item[1]))
+        what = f"{sum(bad.values()):,} of {read.entered:,} records cannot be read ({told}), more than {100 * max_share:g} %."
+        raise BadInput(what, "Download the files again, or raise --read.max-bad-share.")
+
+
+def line(stage: StageCounts) -> str:
+    """One stage in words."""
+    share = 100 * stage.kept / stage.entered if stage.entered else 100.0
+    text = f"{stage.stage}: {stage.kept:,} of {stage.entered:,} stay ({share:.1f} %)"
+    reasons = [f"{reason} {n:,}" for reason, n in stage.dropped.most_common(4)]
+    return text + (f"; dropped: {', '.join(reasons)}" + (" ..." if len(stage.dropped) > 4 else "") if reasons else "")
+
+
+# what the whole corpus is asked
+
+
+def _ask(name: str, before: Pass, asked: Sequence[str], random: Sequence[Path], say: Callable[[str], None]) -> None:
+    """Writes the answer that a stage needs, unless it is there.
+
+    Args:
+        before: the pass whose documents are asked.
+        asked: stages of the same group that were asked already: what they drop is not asked any more.
+        random: files of random documents, as they were extracted.
+    """
+    config, answers = before.config, before.answers
+    if answers.of(name).is_file():
+        return
+    import daft
+
+    documents = engine.documents([before.documents(shard) for shard in range(len(before.sources))])
+    for earlier in asked:
+        documents = documents.join(daft.from_arrow(pq.read_table(answers.of(earlier)).select(["order"])), on="order", how="anti")
+    if name == "near-duplicates":
+        _write(near_duplicates(documents, config.near), answers.of(name))
+    elif name == "urls":
+        _write(equal_urls(documents, config.urls), answers.of(name))
+    elif name == "images":
+        _ask_images(documents, config, answers, say)
+    else:
+        drawn = training.sample(engine.documents(random), config.recall.negatives, config.recall.seed)
+        learned = training.recall(drawn, config, say) if name == "recall" else training.precision(documents, drawn, config, say)
+        save_classifier(learned, answers.of(name))
+
+
+def _ask_images(documents: Any, config: CurateConfig, answers: stages.Answers, say: Callable[[str], None]) -> None:
+    frequent = frequent_images(documents, config.images.max_documents)
+    if config.images.download:
+        from headstart.curate.download import fetch_images
+
+        wanted = wanted_images(documents, config.images, frozenset(frequent["url"].to_pylist()))
+        _write(fetch_images(wanted, answers.folder.parent / "images", config.images, say), answers.fetched)
+    _write(frequent, answers.of("images"))
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    with atomic_write(path) as file:
+        pq.write_table(table, file, compression="zstd")

@@ -1,0 +1,290 @@
+"""The raw input of curation: WARC files, JSON lines and Parquet, from this machine or an object store, as batches of pages or documents.
+
+An address is a path, a folder, a glob, or anything that fsspec opens (s3://, https://). One file is one shard of everything that follows.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+
+from headstart.core.errors import BadInput, MissingDependency
+from headstart.curate.config import ReadConfig
+from headstart.curate.tables import DOCUMENTS, PAGES, count_words, text_of
+from headstart.curate.warc import BadResponse, Record, Unreadable, parse_response, read_warc
+from headstart.data.compressed import Decompressed
+from headstart.data.listing import walk
+
+BATCH_ROWS = 256
+BATCH_BYTES = 1 << 25
+MAX_LINE = 1 << 26
+KINDS = (".warc", ".warc.gz", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
+HTML_TYPES = ("text/html", "application/xhtml+xml")
+UNREADABLE = "unreadable: "
+"""Reasons that begin so count as damage of the input: more than a share of them stops the run."""
+_CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input file: its address and bytes (-1 where the server does not say)."""
+
+    address: str
+    size: int
+
+
+def find_sources(addresses: Sequence[str]) -> list[Source]:
+    """The files that the addresses name, each address's in order of their names.
+
+    Raises:
+        BadInput: an address names nothing that is read here.
+    """
+    found: list[Source] = []
+    for address in addresses:
+        some = _remote(address) if "://" in address else _local(address)
+        if not some:
+            raise BadInput(f"{address} names no file.", f"Give files that end in {', '.join(KINDS)}, a folder of them, or a glob.")
+        found += some
+    seen: set[str] = set()
+    return [source for source in found if not (source.address in seen or seen.add(source.address))]  # type: ignore[func-returns-value]
+
+
+def _local(address: str) -> list[Source]:
+    path = Path(address).expanduser()
+    if path.is_dir():
+        files = [file for file in walk(path) if file.name.endswith(KINDS) and file.is_file()]
+    elif any(sign in address for sign in "*?["):
+        root = Path(path.anchor or ".")
+        files = sorted(root.glob(str(path.relative_to(root) if path.is_absolute() else path)))
+    else:
+        files = [path] if path.exists() else []
+        if files and not path.name.endswith(KINDS):
+            raise BadInput(f"is none of {', '.join(KINDS)}.", "Rename or convert it.", file=path)
+    return [Source(str(file.resolve()), file.stat().st_size) for file in files if file.is_file()]
+
+
+def _remote(address: str) -> list[Source]:
+    fsspec = _fsspec(address)
+    try:
+        system, path = fsspec.core.url_to_fs(address)
+        paths = sorted(system.glob(path)) if any(sign in path for sign in "*?[") else [path]
+        return [Source(system.unstrip_protocol(one), int(system.info(one).get("size") or -1)) for one in paths]
+    except ImportError as error:
+        raise MissingDependency(error.name or "s3fs", "s3", f"Reading {address.split('://')[0]}:// addresses") from error
+    except Exception as error:  # each file system has errors of its own
+        raise BadInput(f"{address} cannot be reached ({type(error).__name__}: {error}).", "Check the address and your credentials.") from error
+
+
+def _fsspec(address: str) -> Any:
+    import fsspec
+
+    return fsspec
+
+
+@contextmanager
+def open_source(address: str) -> Iterator[BinaryIO]:
+    """The bytes of an address."""
+    if "://" not in address:
+        with Path(address).open("rb") as file:
+            yield file
+        return
+    with _fsspec(address).open(address, "rb") as file:
+        yield file
+
+
+def read_source(address: str, shard: int, config: ReadConfig) -> Iterator[pa.Table]:
+    """Batches of an input file: PAGES where it holds HTML, DOCUMENTS where it holds texts. Rows that cannot be read come with their reason in
+    `dropped`."""
+    if address.endswith(".parquet"):
+        yield from _batches(_parquet_records(address), shard, address, config)
+        return
+    with open_source(address) as file:
+        if address.endswith((".warc", ".warc.gz")):
+            yield from _tables(_warc_rows(file, shard, address, config), PAGES)
+        else:
+            yield from _batches(_json_records(file, address), shard, address, config)
+
+
+# WARC
+
+
+def _warc_rows(file: BinaryIO, shard: int, address: str, config: ReadConfig) -> Iterator[dict[str, Any]]:
+    crawl = _CRAWL.search(address)
+    snapshot = crawl[0] if crawl else None
+    for record in read_warc(file, max_record=config.max_record_mb << 20):
+        row: dict[str, Any] = {"order": shard << 32 | record.number, "id": f"{shard}-{record.number}", "snapshot": config.snapshot or snapshot or ""}
+        if isinstance(record, Unreadable):
+            yield row | {"url": record.url, "dropped": UNREADABLE + record.reason}
+            continue
+        headers = record.headers
+        if headers.get("warc-type") == "warcinfo" and snapshot is None and (named := _CRAWL.search(record.block[:65536].decode("latin-1"))):
+            snapshot = named[0]
+        row["url"] = headers.get("warc-target-uri", "").strip("<>")
+        row["snapshot"] = config.snapshot or snapshot or _week(headers.get("warc-date", ""))
+        yield row | _page(record, config)
+
+
+def _page(record: Record, config: ReadConfig) -> dict[str, Any]:
+    """The columns of a page that the HTTP message decides."""
+    kind = record.headers.get("warc-type", "")
+    if kind != "response":
+        return {"dropped": f"record type {kind[:20] or 'unknown'}"}
+    try:
+        response = parse_response(record.block, max_body=config.max_record_mb << 20)
+    except BadResponse as error:
+        return {"dropped": f"{UNREADABLE}{error}"}
+    content_type = response.headers.get("content-type", "")
+    if response.status != 200:
+        return {"content_type": content_type, "dropped": f"status {response.status}"}
+    mime = content_type.partition(";")[0].strip().lower()
+    if mime not in HTML_TYPES:
+        return {"content_type": content_type, "dropped": "mime type"}
+    return {"content_type": content_type, "html": response.body, "dropped": None}
+
+
+def _week(written: str) -> str:
+    """A name for the crawl of a record's date: its year and week."""
+    try:
+        year, week, _ = date.fromisoformat(written[:10]).isocalendar()
+    except ValueError:
+        return ""
+    return f"{year}-{week:02d}"
+
+
+# JSON lines and Parquet
+
+
+def _json_records(file: BinaryIO, address: str) -> Iterator[dict[str, Any] | str]:
+    """Objects, or the reason why a line is none."""
+    for line in _lines(file, address):
+        if isinstance(line, Unreadable):
+            yield UNREADABLE + line.reason
+            continue
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            yield UNREADABLE + "not JSON"
+            continue
+        yield record if isinstance(record, dict) else UNREADABLE + "not a JSON object"
+
+
+def _lines(file: BinaryIO, address: str) -> Iterator[bytes | Unreadable]:
+    """Lines of at most MAX_LINE bytes; a longer one, and damage of the compressed stream, come as Unreadable."""
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(address).suffix)
+    stream: Any = Decompressed(file, compression, file.tell) if compression else file
+    rest, over = b"", False
+    while True:
+        try:
+            data = stream.read(1 << 20)
+        except (OSError, ValueError) as error:  # damaged or cut off; a bomb is a ValueError
+            yield Unreadable(0, "decompression bomb" if isinstance(error, ValueError) else "damaged compression")
+            return
+        if not data:
+            break
+        *whole, rest = (rest + data).split(b"\n")
+        for line in whole:
+            yield Unreadable(0, "line too long") if over or len(line) > MAX_LINE else line
+            over = False
+        if len(rest) > MAX_LINE:
+            rest, over = b"", True
+    if rest or over:
+        yield Unreadable(0, "line too long") if over else rest
+
+
+def _parquet_records(address: str) -> Iterator[dict[str, Any] | str]:
+    import pyarrow.parquet as pq
+
+    with open_source(address) as file:
+        try:
+            source = pq.ParquetFile(file if "://" not in address else io.BufferedReader(file))  # type: ignore[type-var]
+            for batch in source.iter_batches(batch_size=BATCH_ROWS):
+                yield from batch.to_pylist()
+        except (pa.ArrowInvalid, OSError) as error:
+            raise BadInput(f"is no Parquet file that can be read ({error}).", "Write it again.", file=address) from error
+
+
+def _batches(records: Iterator[dict[str, Any] | str], shard: int, address: str, config: ReadConfig) -> Iterator[pa.Table]:
+    """The kind of the first readable record decides what the file holds."""
+    held, first = [], None
+    for record in records:
+        held.append(record)
+        if isinstance(record, dict):
+            first = record
+            break
+    pages = first is None or "html" in first
+    rows = (_row(record, pages, number, shard, address, config) for number, record in enumerate(_chain(held, records)))
+    yield from _tables(rows, PAGES if pages else DOCUMENTS)
+
+
+def _chain(first: list[Any], rest: Iterator[Any]) -> Iterator[Any]:
+    yield from first
+    yield from rest
+
+
+def _row(record: dict[str, Any] | str, pages: bool, number: int, shard: int, address: str, config: ReadConfig) -> dict[str, Any]:
+    row: dict[str, Any] = {"order": shard << 32 | number, "id": f"{shard}-{number}", "url": "", "snapshot": config.snapshot or ""}
+    if isinstance(record, str):
+        return row | {"dropped": record}
+    crawl = _CRAWL.search(address)
+    url, snapshot = record.get("url", record.get("URL")), record.get("snapshot") or (crawl[0] if crawl else "")
+    row |= {"id": str(record.get("id") or row["id"]), "url": url if isinstance(url, str) else ""}
+    row["snapshot"] = config.snapshot or str(snapshot)
+    return row | (_html(record) if pages else _document(record))
+
+
+def _html(record: dict[str, Any]) -> dict[str, Any]:
+    html = record.get("html")
+    if not isinstance(html, str | bytes):
+        return {"dropped": UNREADABLE + "no html"}
+    data = html if isinstance(html, bytes) else html.encode("utf-8", "replace")
+    content_type = record.get("content_type") if isinstance(html, bytes) else "text/html; charset=utf-8"  # a JSON text was decoded already
+    return {"html": data, "content_type": str(content_type or "text/html"), "dropped": None}
+
+
+def _document(record: dict[str, Any]) -> dict[str, Any]:
+    texts, images = record.get("text_list"), record.get("image_list")
+    if texts is None and isinstance(record.get("text"), str):
+        texts, images = [record["text"]], [None]
+    if not isinstance(texts, list) or not isinstance(images, list):
+        return {"dropped": UNREADABLE + "no text"}
+    if len(texts) != len(images) or any((a is None) == (b is None) for a, b in zip(texts, images, strict=True)):
+        return {"dropped": UNREADABLE + "texts and images do not interleave"}
+    if not all(isinstance(entry, str) for pair in zip(texts, images, strict=True) for entry in pair if entry is not None):
+        return {"dropped": UNREADABLE + "no text"}
+    about = record.get("metadata")
+    about = json.loads(about) if isinstance(about, str) and about.startswith("{") else {}
+    language, probability = record.get("language") or about.get("ft_lang_label"), about.get("ft_lang_prob")
+    return {
+        "text_list": [None if text is None else text.encode("utf-8", "replace").decode() for text in texts],
+        "image_list": images,
+        "language": language if isinstance(language, str) else None,
+        "language_probability": probability if isinstance(probability, float) else None,
+        "words": count_words(text_of(texts)),
+        "images": sum(image is not None for image in images),
+        "dropped": None,
+    }
+
+
+def _tables(rows: Iterator[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.Table]:
+    """Rows in tables of bounded size."""
+    held: list[dict[str, Any]] = []
+    size = 0
+    for row in rows:
+        held.append(row)
+        size += len(row.get("html") or b"") + sum(len(text or "") for text in row.get("text_list") or ())
+        if len(held) == BATCH_ROWS or size >= BATCH_BYTES:
+            yield pa.Table.from_pylist(held, schema=schema)
+            held, size = [], 0
+    if held:
+        yield pa.Table.from_pylist(held, schema=schema)
