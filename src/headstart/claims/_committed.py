@@ -42,7 +42,7 @@ def shown(result: Mapping[str, Any], value: float, signed: bool = False) -> str:
 def measures(result: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     """What is measured of each arm: name -> the tasks that it is the mean over. The metric alone, over all tasks (), unless the comparisons are over
     different ones."""
-    over = list(dict.fromkeys(tuple(comparison.get("tasks", ())) for comparison in result["comparisons"]))
+    over = list(dict.fromkeys(tuple(comparison.get("tasks", ())) for comparison in result["comparisons"] if not comparison.get("correlation")))
     return {", ".join(tasks): tasks for tasks in over} if len(over) > 1 else {result["metric"]: ()}
 
 
@@ -58,6 +58,8 @@ def of_seeds(arm: Mapping[str, Any], tasks: tuple[str, ...] = ()) -> list[float]
 
 def compared_words(result: Mapping[str, Any], comparison: Mapping[str, Any], minus: str = "-") -> str:
     """droppos - mae on mirrored; where all comparisons are over the same tasks, the arms alone."""
+    if comparison.get("correlation"):
+        return f"rank correlation of {comparison['a']} and {comparison['b']}"
     on = f" on {', '.join(comparison['tasks'])}" if len(measures(result)) > 1 else ""
     if comparison.get("base"):
         share = f"{100 * comparison['share']:.0f} % of what {comparison['b']} gains over {comparison['base']}"

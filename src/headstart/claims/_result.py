@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Scale, Score
+from headstart.claims._claim import Arm, Claim, Comparison, Correlation, Data, Guard, Model, Scale, Score
 from headstart.claims._committed import compared_words, difference_words, few_seeds, measures, of_seeds, shown
 from headstart.claims._figure import draw
-from headstart.claims._statistics import Verdict, bootstrap_over_items, difference, overall, verdict, verdict_of_cases
+from headstart.claims._statistics import Verdict, bootstrap_over_items, difference, overall, rank_correlation, verdict, verdict_of_cases
 from headstart.core import hardware
 from headstart.core.config import plain
 from headstart.core.errors import MissingDependency, UsageError
@@ -91,6 +91,9 @@ def assemble(
         for comparison in claim.comparisons_of(scale)
         if {comparison.a, comparison.b, comparison.base or comparison.a} <= by_name.keys()
     ]
+    for correlation in claim.correlations:
+        if (over := [by_name[name].runs for name in correlation.arms if name in by_name]) and len(over) > 1:
+            comparisons.append(correlated(correlation, over))
     scores = {arm.arm.name: mean_scores(arm.runs) for arm in arms}
     hold_back(claim.comparisons_of(scale), comparisons, claim.validity(scores, data))
     decided = overall([comparison["verdict"] for comparison in comparisons if comparison["decides"]])
@@ -205,6 +208,37 @@ def compared(claim: Claim, comparison: Comparison, a: Sequence[SeedRun], b: Sequ
         "decides": comparison.decides,
         "verdict": decided,
         "why": why,
+    }
+
+
+def correlated(correlation: Correlation, arms: Sequence[Sequence[SeedRun]]) -> dict[str, Any]:
+    """One correlation, in the form of a comparison. A failed guard makes it inconclusive."""
+    x, y = (np.array([[run.metric((task,)) for run in runs] for runs in arms]) for task in (correlation.x, correlation.y))  # [arms, seeds]
+    rho, interval = rank_correlation(x, y)
+    failures = [failure for runs in arms for run in runs for failure in run.failures()]
+    seeds = x.shape[1]
+    decided: Verdict = verdict(interval)
+    if failures:
+        decided = "inconclusive"
+    return {
+        "a": correlation.x,
+        "b": correlation.y,
+        "correlation": True,
+        "arms": [runs[0].model.arm.name for runs in arms],
+        "paired_by": "seed",
+        "seeds": seeds,
+        "tasks": [correlation.x, correlation.y],
+        "difference": rho,
+        "ci95": None if interval is None else list(interval),
+        "base": "",
+        "share": 1.0,
+        "ci95_items": None,
+        "detectable": None,
+        "margin": 0.0,
+        "claimed": "better",
+        "decides": correlation.decides,
+        "verdict": decided,
+        "why": "; ".join(failures) or (few_seeds(seeds) if interval is None else ""),
     }
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 
 import numpy as np
 from scipy.special import stdtrit
+from scipy.stats import rankdata
 
 from headstart.tasks.metrics import paired_difference
 
@@ -85,3 +86,27 @@ def bootstrap_over_items(tasks: Sequence[np.ndarray], draws: int = BOOTSTRAP_DRA
             total[draw] += added / weight
     low, high = np.percentile(total / len(tasks), [2.5, 97.5])
     return float(low), float(high)
+
+
+def rank_correlation(x: np.ndarray, y: np.ndarray, draws: int = BOOTSTRAP_DRAWS) -> tuple[float, tuple[float, float] | None]:
+    """(Spearman's rho over all entries, its 95 % percentile interval when the seeds are drawn anew; None for fewer than three seeds).
+
+    Args:
+        x, y: float [arms, seeds].
+    """
+    rho = _spearman(x, y)
+    seeds = x.shape[1]
+    if seeds < 3:
+        return rho, None
+    random = np.random.default_rng(0)
+    found = [_spearman(x[:, chosen], y[:, chosen]) for chosen in random.integers(0, seeds, (draws, seeds))]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return rho, (float(low), float(high))
+
+
+def _spearman(x: np.ndarray, y: np.ndarray) -> float:
+    """0 where one of the two is constant."""
+    ranks = [rankdata(values.ravel()) for values in (x, y)]
+    if any(np.ptp(of) == 0 for of in ranks):
+        return 0.0
+    return float(np.corrcoef(*ranks)[0, 1])

@@ -56,7 +56,7 @@ class Run:
 
 
 def pretrain(
-    slug: str,
+    slug: str | type[Method],
     data: str | Path | list[str | Path] = (),  # type: ignore[assignment]
     *,
     preset: str = "tiny",
@@ -69,7 +69,7 @@ def pretrain(
     """Pre-trains a method on the user's data.
 
     Args:
-        slug: the method, as `headstart list` names it.
+        slug: the method, as `headstart list` names it; or a class of one that is an ablation and is not listed.
         data: files, folders, globs, prepared stores, or "builtin:python-docs".
         preset: size of the model.
         say: gets the lines for the person.
@@ -85,7 +85,8 @@ def pretrain(
     """
     from headstart.core.config import dotted, provenance, replace_nested
 
-    method_class = methods.load(slug)
+    method_class = methods.load(slug) if isinstance(slug, str) else slug
+    slug = method_class.card.slug
     if config is None:
         entries = [data] if isinstance(data, str | Path) else list(data)
         defaults, chosen = preset_config(method_class, preset)
