@@ -55,6 +55,15 @@ ON_IMAGES = SETTINGS | {
     "image.size": 16,
 }
 ON_ENVIRONMENT = {name: value for name, value in SETTINGS.items() if name != "method.num_heads"} | {"environment.length": 4}
+ON_INTERLEAVED = SETTINGS | {
+    "method.intermediate_size": 48,
+    "method.sequence_length": 48,
+    "method.latents": 4,
+    "method.resampler_layers": 1,
+    "method.vision_tower": str(FOLDER / "tower"),
+    "interleaved.vocab_size": 300,
+    "interleaved.image_size": 16,
+}
 OF_METHOD: dict[str, dict[str, Any]] = {
     "causal-lm": ON_TEXT,
     "mlm": ON_TEXT | {"method.causal_start": 10},
@@ -64,6 +73,7 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     "satmaepp": ON_IMAGES | {"method.groups": ("1", "2,3")},
     "croco": ON_IMAGES | {"image.pairing": "twos", "image.size": 18},  # each view is cut at a place of its own
     "oc_gfn": ON_ENVIRONMENT,
+    "interleaved-lm": ON_INTERLEAVED,
 }
 
 
@@ -95,8 +105,22 @@ def corpus(slug: str, folder: Path) -> Path | str:
         return "builtin:tfbind8"
     if OF_METHOD[slug].items() >= ON_TEXT.items():
         return CORPUS
+    if OF_METHOD[slug] is ON_INTERLEAVED:
+        return pages(folder)
     np.savez(folder / "images.npz", images=pictures(60))
     return folder / "images.npz"
+
+
+def pages(folder: Path) -> Path:
+    """The paragraphs of the corpus, each cut in two around a picture."""
+    with (folder / "pages.jsonl").open("w", encoding="utf-8") as lines:
+        paragraphs = [block for block in CORPUS.read_text(encoding="utf-8").split("\n\n") if block.strip()]
+        for number, (block, picture) in enumerate(zip(paragraphs, pictures(len(paragraphs)), strict=True)):
+            np.save(folder / f"{number}.npy", picture)
+            half = len(block) // 2
+            record = {"text_list": [block[:half], None, block[half:]], "image_list": [None, f"{number}.npy", None]}
+            lines.write(json.dumps(record) + "\n")
+    return folder / "pages.jsonl"
 
 
 def pictures(count: int) -> np.ndarray:

@@ -66,6 +66,7 @@ def test_the_trained_traces_went_down_and_passed_every_phase() -> None:
     """A trace of a run that learns nothing would notice little."""
     of_method = {"causal-lm": ["train"], "mlm": ["causal", "masked"], "electra": ["causal", "generator", "joint"]}
     of_method |= {"mae": ["train"], "droppos": ["train"], "satmaepp": ["train"], "croco": ["train"], "oc_gfn": ["train"]}
+    of_method["interleaved-lm"] = ["continued"]
     assert of_method.keys() == OF_METHOD.keys()
     for slug, phases in of_method.items():
         golden = recorded(slug)

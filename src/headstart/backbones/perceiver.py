@@ -66,6 +66,18 @@ def feed_forward(config: ResamplerConfig) -> nn.Sequential:
     return nn.Sequential(nn.LayerNorm(config.dim), nn.Linear(config.dim, wide, bias=False), activation, nn.Linear(wide, config.dim, bias=False))
 
 
+class Block(nn.Sequential):
+    """Attention ("0") and MLP ("1"), each added to the latents."""
+
+    def __init__(self, config: ResamplerConfig) -> None:
+        super().__init__(PerceiverAttention(config), feed_forward(config))
+
+    def forward(self, x: Tensor, z: Tensor) -> Tensor:  # type: ignore[override]
+        attention, mlp = self
+        z = z + attention(x, z)
+        return z + mlp(z)
+
+
 class PerceiverResampler(nn.Module):
     """[n, patches, dim] -> [n, latents, dim], whatever the number of patches and their order."""
 
@@ -73,14 +85,13 @@ class PerceiverResampler(nn.Module):
         super().__init__()
         self.config = config
         self.latents = nn.Parameter(LATENT_STD * torch.randn(config.latents, config.dim))
-        self.layers = nn.ModuleList(nn.ModuleList([PerceiverAttention(config), feed_forward(config)]) for _ in range(config.depth))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.norm = nn.LayerNorm(config.dim)
 
     def forward(self, x: Tensor) -> Tensor:
         z = self.latents.expand(len(x), -1, -1)
-        for attention, mlp in self.layers:
-            z = z + attention(x, z)
-            z = z + mlp(z)
+        for block in self.layers:
+            z = block(x, z)
         return self.norm(z)
 
 

@@ -14,7 +14,8 @@ Stage: TypeAlias = Literal["alignment", "continued", "instruction"]
 
 @dataclass
 class InterleavedLMConfig:
-    """What is trained in which stage, and how images become tokens. The language model comes with --init; without, the last four settings shape it."""
+    """What is trained in which stage, and how images become tokens. The language model comes with --init; otherwise the last four settings shape
+    one."""
 
     stage: Stage = "continued"
     """alignment: the resampler and its projection learn, the language model is frozen. continued: both learn. instruction: both learn, from answers

@@ -28,6 +28,7 @@ from headstart.data.image.decode import form_of
 from headstart.data.image.head import decode_records
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import load_tokenizer, special_ids
+from headstart.engine.distributed import is_cut
 from headstart.engine.method import Batch
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.interop.vision_tower import VisionTower, load_vision_tower
@@ -60,11 +61,12 @@ class InterleavedNetwork(nn.Module):
 
     def features(self, batch: Batch) -> Tensor | None:
         """[batch, m, patches, dim]: what the tower sees, or has seen; None for rows of text alone."""
-        if "image_features" in batch:
-            return batch["image_features"]
-        if "images" not in batch:
-            return None
-        return self.tower(batch["images"].flatten(0, 1)).unflatten(0, batch["images"].shape[:2])
+        if "images" in batch:
+            return self.tower(batch["images"].flatten(0, 1)).unflatten(0, batch["images"].shape[:2])
+        if self.training and any(map(is_cut, self.tower.parameters())):  # FSDP2: each process comes by every layer in every pass
+            form = self.tower.form
+            self.tower(torch.zeros(1, form.channels, form.image_size, form.image_size, device=batch["input_ids"].device))
+        return batch.get("image_features")
 
     def embeddings(self, batch: Batch) -> Tensor:
         """[batch, length, hidden]: those of the tokens, and in the images' places theirs. See `InterleavedRows.batch`."""
