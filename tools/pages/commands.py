@@ -17,6 +17,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "adapt": ("_adapt_settings", "AdaptSettings"),
     "advise": ("advise", "AdviseSettings"),
     "compare": ("compare", "CompareSettings"),
+    "curate": ("_curate_settings", "CurateSettings"),
     "fit": ("_fit_settings", "FitSettings"),
     "select": ("_select_settings", "SelectSettings"),
     "merge": ("_merge_settings", "MergeSettings"),

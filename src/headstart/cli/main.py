@@ -26,6 +26,7 @@ VERBS = {
     "show": "one method: its card, presets, data format and measured claim",
     "doctor": "what this machine has, what is missing, how fast it is",
     "advise": "which pre-training helps on your data, how much, at what cost",
+    "curate": "from a web crawl to a corpus: filters, classifiers, duplicates, images",
     "prepare": "raw text to a prepared store",
     "peek": "look at the records of a prepared store",
     "select": "the best part of a pool of texts, by a good reference",
@@ -47,8 +48,8 @@ VERBS = {
     "demo": "the main job on this machine's own documentation: is a head start worth it?",
 }
 
-CONTINUE = ("advise", "claim", "compare")
-"""Verbs that measure: the same command measures nothing twice. (`pretrain` says itself where it stopped.)"""
+CONTINUE = ("advise", "claim", "compare", "curate")
+"""Verbs that go on where they stopped: the same command does nothing twice. (`pretrain` says itself where it stopped.)"""
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -169,7 +169,7 @@ class DecontaminateConfig:
     """So many words in a row are a quotation; shorter items, of 3 words or more, must stand there whole."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class CurateConfig:
     """Everything that decides what comes out."""
 

@@ -48,6 +48,7 @@ def recipe(name: str, config: CurateConfig) -> tuple[str, ...]:
     idle = {
         "decontaminate": not config.decontaminate.benchmarks,
         "private": not config.private.mask,
+        "images": not config.with_images,
         "recall": name == "text" and config.recall.model is None and config.recall.positives is None,
     }
     return tuple(stage for stage in RECIPES[name] if name == stage or not idle.get(stage, False))

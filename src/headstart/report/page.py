@@ -76,13 +76,13 @@ def render(contents: Contents, *, served: bool = False, limit: int = MAX_PAGE_BY
             same bytes.
         limit: bytes that it may have: curves are thinned more, then the oldest runs lose their sections (the table keeps them).
     """
-    template = _template()
+    page_template = template("page.html.jinja")
     with_section = [run for run in contents.runs if run.anchor]
     kept = len(with_section)
     while True:
         shown = _without_sections(contents, kept)
         mark = secrets.token_hex(16)  # nothing from a file can be this
-        frame = template.render(**_variables(shown, served), data=mark)
+        frame = page_template.render(**_variables(shown, served), data=mark)
         page = frame
         for columns in COLUMNS:
             data = safe_json(chart_data(shown, columns))
@@ -325,12 +325,13 @@ def policy(script: str, style: str, served: bool) -> str:
     return "; ".join([*rules, "base-uri 'none'", "form-action 'none'"])
 
 
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A page of `report/assets`; it escapes all that it is given."""
     try:
         import jinja2
     except ImportError:
         raise MissingDependency("jinja2", "report", "headstart report") from None
     environment = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(asset("page.html.jinja"))
+    return environment.from_string(asset(name))
 
 
