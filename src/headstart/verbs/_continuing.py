@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import read_json
+from headstart.core.files import read_json, sha256_file
 from headstart.core.run import read_lines
 from headstart.engine.checkpoint import load_checkpoint
 from headstart.engine.method import Method
@@ -20,7 +20,7 @@ from headstart.verbs._corpus import Corpus, is_store, trained_stores
 from headstart.verbs._exports import run_of
 from headstart.verbs._parts import OLD, mix_of
 from headstart.verbs._same_run import GIVEN
-from headstart.verbs.config import PretrainConfig, flag, preset_config
+from headstart.verbs.config import WEIGHT_FILES, PretrainConfig, flag, preset_config
 
 LONG_WARMUP = 0.1
 """A warm-up longer than this share of a continued run is said (Lightning-AI/litgpt#1517: 30,000 steps of 100,000)."""
@@ -117,6 +117,20 @@ def _peak(config: PretrainConfig, old: Began | None, old_rate: float | None, giv
         whose = "There is no --init, so nothing says" if config.init is None else f"The model in {config.init} does not record"
         raise UsageError(f"{whose} {missing}.", "Give the rate, for example --optimizer.learning-rate 3e-4; it is not guessed from the network.")
     return found * (rewarm.peak_ratio if rewarm.preset == "relative" else 1.0)
+
+
+def identity(config: PretrainConfig, init: Path) -> dict[str, Any] | None:
+    """What run.json keeps of the model that a re-warmed run began with: its folder, its old rates, and the SHA-256 of its weights."""
+    if not config.rewarm.on:  # type: ignore[attr-defined]
+        return None
+    old = began_with(init)
+    weights = sorted(path for path in init.rglob("*") if path.suffix in WEIGHT_FILES)
+    return {
+        "model": str(config.init),
+        "peak": None if old is None else old.peak,
+        "last_rate": None if old is None else old.last_rate,
+        "sha256": {str(path.relative_to(init)): sha256_file(path) for path in weights},
+    }
 
 
 def refuse(config: PretrainConfig, method: Method, corpus: Corpus, total_steps: int) -> None:

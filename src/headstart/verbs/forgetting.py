@@ -14,10 +14,13 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from headstart.core.files import write_json
 from headstart.core.run import read_lines, read_run
 from headstart.engine.parts import BITS, LOSS, SAMPLE
 from headstart.verbs._parts import OLD
 
+RECORD = "rewarm.json"
+"""Beside the export of a run that was re-warmed."""
 FLAT = 1.001
 """Rates of a run whose largest is no more than this many times its smallest are one rate: the run to compare with."""
 
@@ -184,6 +187,36 @@ def lines(found: Sequence[Outcome], constant: Path | None) -> list[str]:
     return ["Held-out loss of each part (nats a token); a rise at first is what re-warming does:", *table, *advised]
 
 
-def report(found: Outcome) -> dict[str, Any]:
-    """As JSON."""
-    return asdict(found)
+def closing_lines(run: Path) -> list[str]:
+    """What the end of a run with named parts says of them."""
+    found = outcome(run)
+    if found is None:
+        return []
+    told = ", ".join(f"{name} {part['first']:.3f} -> {part['last']:.3f}" for name, part in found.parts.items())
+    lines = [f"Held-out loss (nats a token): {told}."]
+    if found.transient is not None and found.transient.height > 0:
+        lines.append(
+            f"The loss on old text rose by {found.transient.height:.3f} until step {found.transient.step:,}, which is normal when a rate rises;"
+            f" {found.transient.forgetting:+.3f} is left of it at the end."
+        )
+        lines.append(found.advice(compared=False))
+    return lines
+
+
+def write_record(export: Path, run: Path, info: Mapping[str, Any]) -> None:
+    """rewarm.json beside an export: schedule, losses before and after, and the hashes of the model that the run began with.
+
+    Args:
+        info: run.json of the finished run.
+    """
+    config, found = info["config"], outcome(run)
+    record = {
+        "format_version": 1,
+        "schedule": config["rewarm"],
+        "peak": config["optimizer"]["learning_rate"],
+        "steps": info["totals"]["steps"],
+        "upstream": info.get("began_with"),
+        "losses": None if found is None else found.parts,
+        "transient": None if found is None or found.transient is None else asdict(found.transient),
+    }
+    write_json(export / RECORD, record)

@@ -33,7 +33,7 @@ from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
 from headstart.engine.update import Precision
 from headstart.interventions.base import wrap
-from headstart.verbs import _continue, _continuing, _plan, _rehearsal, _verdict
+from headstart.verbs import _continue, _continuing, _plan, _rehearsal, _verdict, forgetting
 from headstart.verbs._adopt import adopt, refuse_other_preparation
 from headstart.verbs._card import write_cards
 from headstart.verbs._corpus import Corpus, is_same_data, is_store, manifests, open_corpus, reopen_corpus
@@ -207,6 +207,8 @@ class _Pretraining:
         _continuing.refuse(config, method, corpus, decisions.total_steps)
         moments = None if self.continues else _continuing.old_moments(config)
         drawn = None if plateau is None else {"metric": plateau.metric, "entropy": plateau.entropy}
+        if init is not None and not self.continues and (identity := self.ranks.on_first(lambda: _continuing.identity(config, init))):
+            run.update(began_with=identity)
         run.update(decisions=dataclasses.asdict(decisions), **manifests(corpus), unit=loader.unit, plateau=drawn)
         begins_with = None if self.continues else init
         for line in _plan.lines(self.slug, config, self.origin, method, corpus, loader, decisions, self.device, self.out, begins_with):
@@ -257,7 +259,9 @@ class _Pretraining:
         if self.ranks.first:
             write_cards(run.export, run.folder, run.info | outcome)
         run.update(status="done", finished=now(), **outcome)
-        for line in _verdict.closing_lines(run.folder, run.info):
+        if self.ranks.first and config.rewarm.on:
+            forgetting.write_record(run.export, run.folder, run.info | outcome)
+        for line in [*_verdict.closing_lines(run.folder, run.info), *forgetting.closing_lines(run.folder)]:
             self.say(line)
         return Run(run.folder, run.info)
 
