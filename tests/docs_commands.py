@@ -47,6 +47,7 @@ ELSEWHERE = {
 PARSED_ONLY = {
     r"headstart claim .*": "tests/claims runs every claim's preset smoke",
     r"headstart report .*--serve.*": "does not end; tests/report",
+    r"headstart adapt runs/(rna|amp) .*": "needs packages of the extra design; tests/data/environments/test_rewards.py reads these rewards",
     r"headstart demo.*": "make demo takes six minutes",
 }
 """Commands whose flags are read, and that then stop -> who runs them."""

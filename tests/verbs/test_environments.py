@@ -109,14 +109,17 @@ def test_objects_of_ones_own_are_asked_for(undisturbed: Path) -> None:
 def test_an_environment_of_ones_own_from_its_file_to_a_reward(tmp_path: Path) -> None:
     run = pretrain("oc_gfn", BASKETS, out=tmp_path / "run", say=lambda line: None, **{**SMALL, "budget.steps": 20}).folder
     said: list[str] = []
-    found = adapt(run, reward=f"{BASKETS}:sweetness", calls=30, out=tmp_path / "adapted", say=said.append, device="cpu", **{"adapter.batch": 4})
-    assert [arm["name"] for arm in found["arms"]] == ["adapted", "from scratch"]
-    assert all(30 <= arm["calls"] <= 56 and arm["flops"] > 0 for arm in found["arms"])
+    ways = ("scratch", "mcmc", "dqn", "random")
+    more = {"calls": 30, "out": tmp_path / "adapted", "device": "cpu", "adapter.batch": 4, "against": ways}
+    found = adapt(run, reward=f"{BASKETS}:sweetness", say=said.append, **more)
+    assert [arm["name"] for arm in found["arms"]] == ["adapted", "from scratch", "Markov chains", "Q-learning", "chance"]
+    assert all(30 <= arm["calls"] <= 56 for arm in found["arms"])
+    assert [arm["flops"] > 0 for arm in found["arms"]] == [arm["sampled"] is not None for arm in found["arms"]] == [True, True, False, True, False]
     lines = (tmp_path / "adapted" / "objects.csv").read_text().splitlines()
     assert lines[0] == "sequence,value"
     values = [float(line.split(",")[1]) for line in lines[1:]]
     assert values == sorted(values, reverse=True)
-    assert len(values) == found["arms"][0]["calls"]
+    assert len(values) == found["arms"][0]["calls"] + found["arms"][0]["more"]
     assert json.loads((tmp_path / "adapted" / "adapter.json").read_text())["environment"]["name"] == "baskets"
     assert any(line.startswith("adapted: ") for line in said)
     baskets = load_run(run)[0].environment
@@ -144,11 +147,26 @@ def test_adapt_refuses_what_cannot_be(undisturbed: Path, tmp_path: Path) -> None
         adapt(undisturbed, reward=f"{tmp_path / 'score.py'}:score", calls=0)
 
 
+@pytest.mark.slow
+def test_the_default_settings_leave_updates_enough_to_learn_and_every_score_is_counted(undisturbed: Path, tmp_path: Path) -> None:
+    """With the specification's batch of 32 and 4 outcomes 2,000 calls were used up in 3 updates. What the policy builds in the end is paid for as well,
+    so it is counted and kept."""
+    (tmp_path / "score.py").write_text("def score(words):\n    return [word.count('G') + 1 for word in words]\n")
+    said: list[str] = []
+    found = adapt(undisturbed, reward=f"{tmp_path / 'score.py'}:score", out=tmp_path / "adapted", device="cpu", baseline=False, say=said.append)
+    (ours,) = found["arms"]
+    assert ours["updates"] >= 30
+    assert ours["more"] > 100
+    assert any(f"({ours['more']:,} more scored for that)" in line for line in said)
+    assert len((tmp_path / "adapted" / "objects.csv").read_text().splitlines()) == 1 + ours["calls"] + ours["more"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["adapt", "nowhere", "--reward", "score.py:score"], "nowhere: is not a folder."),
         (["adapt", ".", "--reward", "nowhere.csv"], "nowhere.csv: does not exist."),
+        (["adapt", ".", "--reward", "builtin:rna:nowhere.tsv"], "nowhere.tsv: does not exist."),
         (["adapt", ".", "--reward", "a.csv", "--adapter.epsilon", "2"], "--adapter.epsilon is a share"),
         (["adapt", "."], "--reward is missing."),
         (["pretrain", "oc_gfn", "--data", "builtin:tfbind8"], "No budget is given."),

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from headstart.core.errors import BadInput, UsageError
+from headstart.data.environments.config import HOW_TO_GIVE, reward_file
 from headstart.methods.oc_gfn.config import AdaptConfig
 
 
@@ -15,15 +16,19 @@ class AdaptSettings:
     """Adapting a pre-trained sampler of objects to a reward."""
 
     reward: str | None = None
-    """FILE.py:FUNCTION (a list of strings in, as many numbers of at least 0 out), or a .csv, .tsv or .parquet file with the columns sequence and
-    value."""
+    """FILE.py:FUNCTION (a list of strings in, as many numbers of at least 0 out); a .csv, .tsv or .parquet file with the columns sequence and value;
+    FILE.npz:NAME, one factor of a file like that of TF-Bind-8; or builtin:NAME (corners, sparse, modes, rna:TARGETS.tsv, amp), a reward of the
+    paper's tasks."""
     calls: int = 2000
     """Distinct objects to score while training; the last update is finished, and may score more. In the end each trained policy builds 256 objects,
-    which are scored too."""
+    which are scored too; what they cost is said."""
     best: int = 20
     """Of the best objects that are printed."""
     baseline: bool = True
-    """Also train a flow network from scratch with as many calls."""
+    """Also look in the other ways of `against`, with as many calls."""
+    against: tuple[Literal["scratch", "mcmc", "dqn", "random"], ...] = ("scratch", "random")
+    """scratch: a flow network from scratch; mcmc: Markov chains that change one letter; dqn: Q-learning, which looks for the best object alone;
+    random: chance, no small opponent among few objects."""
     seed: int = 0
     """Decides first weights and every draw."""
     out: Path | None = None
@@ -51,6 +56,6 @@ def check(run: Path, settings: AdaptSettings) -> None:
         raise UsageError("--adapter.epsilon is a share; --adapter.temperature and --adapter.learning-rate are above 0.")
     if not run.is_dir():
         raise BadInput("is not a folder.", "Give a run of oc_gfn.", file=run)
-    file = Path(settings.reward.partition(".py:")[0] + ".py" if ".py:" in settings.reward else settings.reward)
-    if not file.is_file():
-        raise BadInput("does not exist.", "Give FILE.py:FUNCTION, or a table with the columns sequence and value.", file=file)
+    file = reward_file(settings.reward)
+    if file is not None and not file.exists():
+        raise BadInput("does not exist.", HOW_TO_GIVE, file=file)

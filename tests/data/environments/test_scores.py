@@ -11,7 +11,8 @@ from torch import Tensor
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.environments.environment import Environment
-from headstart.data.environments.scores import Scores, from_function, read_reward
+from headstart.data.environments.rewards import from_function, read_reward
+from headstart.data.environments.scores import Scores
 from headstart.data.environments.sequences import Dna, Rna
 
 

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headstart.core.errors import MissingDependency
+from headstart.core.errors import BadInput, MissingDependency
 from headstart.core.rng import Rng
 from headstart.data.environments.sequences import AMINO_ACIDS, Peptides
 
@@ -24,6 +24,8 @@ HIDDEN = 256
 STEPS = 300
 BATCH = 256
 TEST_SHARE = 0.2
+LEAST = 20
+"""Peptides of each kind, without which there is nothing to learn from."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def read_peptides(environment: Peptides, folder: Path | None = None) -> list[Pep
         folder: with the tables; None: the installed package's.
 
     Raises:
-        MissingDependency: modlamp is not installed.
+        MissingDependency: modlamp is not installed. BadInput: the tables are not there, or have hardly any peptide that the environment can build.
     """
     if folder is None:
         spec = importlib.util.find_spec("modlamp")
@@ -88,12 +90,20 @@ def read_peptides(environment: Peptides, folder: Path | None = None) -> list[Pep
         folder = Path(spec.origin).parent / "data"
     found: dict[str, bool] = {}
     for name in FILES:
-        with (folder / name).open(newline="", encoding="utf-8") as file:
-            next(file)  # "5200,1,UniProt,AMP"
-            for row in csv.reader(file):
-                found.setdefault(row[0].strip(), row[1].strip() == "1")  # the label has a blank before it
+        try:
+            with (folder / name).open(newline="", encoding="utf-8") as file:
+                next(file)  # "5200,1,UniProt,AMP"
+                for sequence, label in csv.reader(file):
+                    found.setdefault(sequence.strip(), label.strip() == "1")  # the label has a blank before it
+        except (OSError, ValueError, StopIteration, csv.Error) as error:
+            mend = "Give the folder with both tables, or none for the package's."
+            raise BadInput(f"is not that table of modlamp ({error}).", mend, file=folder / name) from None
     letters = set(AMINO_ACIDS)
-    return [Peptide(sequence, label) for sequence, label in found.items() if environment.has_length(len(sequence)) and set(sequence) <= letters]
+    kept = [Peptide(sequence, label) for sequence, label in found.items() if environment.has_length(len(sequence)) and set(sequence) <= letters]
+    if min(sum(peptide.antimicrobial is kind for peptide in kept) for kind in (True, False)) < LEAST:
+        what = f"has hardly a peptide of at most {environment.length} letters of each kind."
+        raise BadInput(what, "Raise --environment.length of the sampler.", file=folder)
+    return kept
 
 
 def auc(scores: Tensor, labels: Tensor) -> float:

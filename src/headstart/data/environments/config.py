@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 BUILTIN = {
@@ -15,6 +16,29 @@ BUILTIN = {
 }
 """Name -> what it builds. --data builtin:NAME takes it."""
 PREFIX = "builtin:"
+REWARDS = {
+    "corners": ("hypergrid", "2.5 near the four corners, .5 around them, .001 elsewhere"),
+    "sparse": ("hypergrid", "1 at three cells, 0 elsewhere"),
+    "modes": ("bits", "exp(-d / 3), d bits to the nearest of 60 modes made of five motifs"),
+    "rna": ("rna", "builtin:rna:TARGETS.tsv, how strongly a strand binds to targets: a table with the columns name and sequence"),
+    "amp": ("amp", "the chance of being antimicrobial; builtin:amp:FOLDER reads modlamp's tables from there"),
+}
+"""Rewards of the paper's tasks: name -> (the environment whose objects it scores, what it is). `headstart adapt --reward builtin:NAME` takes it."""
+HOW_TO_GIVE = f"Give FILE.py:FUNCTION, a table with the columns sequence and value, FILE.npz:NAME, or {PREFIX}NAME ({', '.join(REWARDS)})."
+
+
+def reward_file(spec: str) -> Path | None:
+    """The file or folder that a reward is read from, there or not; None for a built-in one that needs none.
+
+    FILE.py:FUNCTION, FILE.npz:NAME, builtin:NAME:FILE, or the file itself.
+    """
+    if spec.startswith(PREFIX):
+        place = spec.removeprefix(PREFIX).partition(":")[2]
+        return Path(place) if place else None
+    for ending in (".py", ".npz"):
+        if f"{ending}:" in spec:
+            return Path(spec.partition(f"{ending}:")[0] + ending)
+    return Path(spec)
 
 
 @dataclass

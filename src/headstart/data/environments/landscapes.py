@@ -36,7 +36,9 @@ def corners(grid: Grid, background: float = 1e-3) -> Reward:
 
 
 def sparse(grid: Grid) -> Reward:
-    """1 at three cells, else 0 (ling-pan/GAFN, grid/toy_grid_dag.py)."""
+    """1 at three cells, else 0 (ling-pan/GAFN, grid/toy_grid_dag.py). Raises UsageError for a grid that is not flat."""
+    if grid.dimensions != 2:
+        raise UsageError(f"The sparse reward is of a grid in 2 dimensions, this one has {grid.dimensions}.", "Take the corners.")
     last = grid.side - 2
     goals = torch.tensor([[last, last], [last, 1], [1, last]])
 
@@ -150,9 +152,25 @@ def canonical_words() -> np.ndarray:
 
 
 def read_targets(path: Path) -> dict[str, str]:
-    """Name -> sequence of the RNA targets in rna_targets.tsv."""
-    with path.open(encoding="utf-8") as file:
-        return {row["name"]: row["sequence"] for row in csv.DictReader(file, delimiter="\t")}
+    """Name -> sequence of the RNA targets in a .tsv with these two columns.
+
+    Raises:
+        BadInput: it is no such table, or a target is no RNA.
+    """
+    found: dict[str, str] = {}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            for number, row in enumerate(csv.DictReader(file, delimiter="\t", strict=True), 1):
+                name, target = row.get("name"), (row.get("sequence") or "").upper()
+                if not name or name in found or not target or set(target) - COMPLEMENT.keys():
+                    what = "is no target of its own name, made of the letters ACGU."
+                    raise BadInput(what, "The columns are name and sequence.", file=path, record=number)
+                found[name] = target
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"cannot be read ({error}).", "Give a .tsv with the columns name and sequence.", file=path) from None
+    if not found:
+        raise BadInput("holds no targets.", "Give a .tsv with the columns name and sequence.", file=path)
+    return found
 
 
 class RnaBinding:

@@ -6,6 +6,7 @@ A state has an int for every position: the number of its letter, or the symbol '
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from torch import Tensor
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.environments.environment import ENUMERABLE, Environment
+
+logger = logging.getLogger(__name__)
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 MAX_LETTERS = 4096
@@ -93,14 +96,21 @@ class Words(Environment):
         return ["".join([symbols[letter] for letter in row]) for row in objects.tolist()]
 
     def from_text(self, texts: Sequence[str]) -> Tensor:
+        small = [number for number, text in enumerate(texts, 1) if self._in_small_letters(text)]
+        if small:
+            logger.warning("%s of %s objects are in small letters and read as capitals, the first: record %s", len(small), len(texts), small[0])
         rows = [self._numbers(text, number) for number, text in enumerate(texts, 1)]
         return torch.tensor(rows, dtype=torch.int64).view(-1, self.length)
+
+    def _in_small_letters(self, text: str) -> bool:
+        """Whether it is written small where the alphabet is large."""
+        return text.islower() and all(letter.isupper() for letter in self.letters)
 
     def _numbers(self, text: str, record: int) -> list[int]:
         width = len(self.letters[0])
         parts = [text[at : at + width] for at in range(0, len(text), width)]
         known = {letter: number for number, letter in enumerate(self.letters)}
-        if text.islower() and all(letter.isupper() for letter in self.letters):
+        if self._in_small_letters(text):
             parts = [part.upper() for part in parts]
         for place, part in enumerate(parts):
             if part not in known:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from headstart.core.rng import Rng
 from headstart.data.environments.scores import Scores
 from headstart.data.environments.sequences import Words
+from headstart.engine.flops import count_flops
 from headstart.engine.optim import clip_gradients
 from headstart.methods.oc_gfn.adapt import REWARD_FLOOR
 from headstart.methods.oc_gfn.losses import detailed_balance, sub_trajectory_balance, trajectory_balance
@@ -172,7 +173,11 @@ class QLearningConfig:
 
 
 class QLearning:
-    """DQN (Mnih et al. 2015) on the environment: it looks for the best object, not for many good ones."""
+    """DQN (Mnih et al. 2015) on the environment: it looks for the best object, not for many good ones.
+
+    Attributes:
+        flops: of all updates so far, counted on the first.
+    """
 
     def __init__(self, scores: Scores, config: QLearningConfig, seed: int = 0) -> None:
         self.scores, self.config, self.seed, self.environment, self.step = scores, config, seed, scores.environment, 0
@@ -185,6 +190,7 @@ class QLearning:
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, fused=True)
         self.rows = torch.arange(config.batch, device=scores.device)
         self.kept: tuple[Tensor, ...] = ()
+        self.flops = self._cost = 0
 
     def policy(self, states: Tensor, valid: Tensor) -> Tensor:
         """The best action; exploring is left to `roll`."""
@@ -193,7 +199,16 @@ class QLearning:
         return torch.where(best.bool(), 0.0, INVALID)
 
     def advance(self) -> float:
-        """Builds `batch` objects, and learns once for each step of theirs from transitions of the memory."""
+        """Builds `batch` objects, and learns once for each step of theirs from transitions of the memory. Returns the last loss."""
+        found: list[float] = []
+        if self._cost:
+            found.append(self._update())
+        else:
+            self._cost = count_flops(lambda: found.append(self._update()))
+        self.flops += self._cost
+        return found[0]
+
+    def _update(self) -> float:
         environment, config = self.environment, self.config
         rng = Rng.at(self.seed, self.step, self.rows)
         built = roll(environment, self.policy, rng.uniform("policy", environment.max_steps, environment.n_actions), config.epsilon)
