@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from headstart.claims._claim import Arm, Model
+from headstart.claims._result import refuse_unequal
+from headstart.core.errors import UsageError
 from headstart.data.text.epochs import Epochs, Source
 from headstart.data.text.ngram import Trigram
 from headstart.data.text.pool import read_pool
 from headstart.data.text.quality import Guards, Looker, apply_bounds, find_duplicates, take
+from headstart.interventions.stability_gap.movement import change
+from headstart.tasks.gap import gap
+from headstart.verbs.pretrain import pretrain
+from tests.golden.record import CORPUS
+from tests.running import TINY, records, untimed
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
+
+
+def test_01_gap_statistics() -> None:
+    found = gap([0, 1, 2, 3, 4, 5], [0.60, 0.55, 0.52, 0.58, 0.61, 0.63])
+    assert found.depth == pytest.approx(0.08)
+    assert found.area * 5 == pytest.approx(0.15)
+    assert found.area == pytest.approx(0.03)
+    assert (found.recovery, found.peak) == (4, 0.63)
+    assert found.gain == pytest.approx(0.03)
+
+
+def test_02_relative_movement() -> None:
+    moved = change([(torch.tensor([0.5, -0.2, 0.0, 1.0]), torch.tensor([0.55, -0.1, 0.01, 0.8]))])
+    assert moved.relative == pytest.approx(0.266667, abs=1e-6)
+    assert moved.norm == pytest.approx(0.201929, abs=1e-6)
+    assert moved.zeros == 1
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +167,55 @@ def test_09_limits() -> None:
     assert np.array_equal(windows_of(epochs(pool, tokens=pool.n_tokens, draw="fixed"), whole), reference)  # E = 1 with S = P
     replay = epochs(replace(pool, share=Fraction(0)), replace(old, share=Fraction(1)), tokens=10_000)  # f = 0
     assert np.array_equal(windows_of(replay, 300), windows_of(epochs(replace(old, share=Fraction(1)), tokens=10_000), 300))
+
+
+# --- runs ------------------------------------------------------------------------------------------------------------------------------------------
+
+RUN: dict[str, Any] = TINY | {
+    "text.tokenizer_kind": "bpe", "text.lowercase": False, "method.packing": "stream", "method.architecture": "gpt2", "method.sequence_length": 16,
+    "batch": 4, "trainer.evaluate_every": 1000, "trainer.checkpoint_every": 1000,
+}  # fmt: skip
+
+
+def run(folder: Path, **settings: Any) -> Any:
+    return pretrain("causal-lm", [CORPUS], out=folder, say=lambda line: None, **{**RUN, "budget.steps": 10, **settings})
+
+
+def test_06_compute(tmp_path: Path) -> None:
+    steps = 20
+    tokens = steps * 4 * 16  # T
+    full = run(tmp_path / "full", **{"budget.steps": steps, "epochs.tokens": tokens})
+    subset = run(tmp_path / "subset", **{"budget.steps": 4 * steps // 10, "epochs.tokens": tokens // 10, "epochs.draw": "fixed"})
+    assert subset.info["totals"]["tokens"] == 0.4 * full.info["totals"]["tokens"]
+    assert subset.info["totals"]["flops"] == 0.4 * full.info["totals"]["flops"]
+    arms = [Arm(name, "causal-lm") for name in ("full", "subset")]
+    models = [
+        Model(arm, 0, found.folder, 1e-3, found.info["totals"]["flops"], 0, 0.0, max(found.info["decisions"]["flops_per_step"].values()))
+        for arm, found in zip(arms, (full, subset), strict=True)
+    ]
+    with pytest.raises(UsageError, match="FLOPs"):
+        refuse_unequal(models)
+    refuse_unequal([models[0], replace(models[1], arm=replace(arms[1], unequal="asked for: 0.4 of the tokens"))])
+
+
+@pytest.mark.parametrize(("end", "frozen"), [("top", (2,)), ("bottom", (0, 1))])
+def test_10_frozen_layers_stay_bitwise(tmp_path: Path, end: str, frozen: tuple[int, ...]) -> None:
+    settings = {"method.num_layers": 3, "optimizer.weight_decay": 0.1, f"layers.freeze_{end}": len(frozen)}
+    start = run(tmp_path / "start", **settings | {"budget.steps": 1, f"layers.freeze_{end}": 0})
+    found = run(tmp_path / "run", init=start.folder, **settings)
+    before, after = (load_file(folder / "model.safetensors") for folder in (start.export, found.export))
+    for name, weight in before.items():
+        layer = re.search(r"\.h\.(\d)\.", name)
+        stays = layer is not None and int(layer[1]) in frozen
+        assert torch.equal(weight, after[name]) == stays, name
+
+
+def test_14_evaluation_does_not_touch_training(tmp_path: Path) -> None:
+    settings = {"method.dropout": 0.3, "layers.movement": 1}
+    often = run(tmp_path / "often", **settings, **{"trainer.evaluate_every": 1, "trainer.evaluate_at": (2, 3)})
+    never = run(tmp_path / "never", **settings)
+    assert untimed(records(often.folder, "metrics")) == untimed(records(never.folder, "metrics"))
+    one, other = (load_file(found.export / "model.safetensors") for found in (often, never))
+    assert all(torch.equal(one[name], other[name]) for name in one)
+    steps = [record["step"] for record in records(often.folder, "probes") if record["probe"] == "weight_movement/bottom"]
+    assert steps == list(range(1, 11))

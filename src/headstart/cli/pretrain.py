@@ -44,10 +44,11 @@ def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: s
 
     from headstart import methods
     from headstart.core.config import dotted, provenance, read_yaml, replace_nested
+    from headstart.verbs._same_run import without_removed
     from headstart.verbs.config import preset_config
 
     method = methods.settings(slug)
-    values = read_yaml(known.config) if known.config is not None else {}
+    values = without_removed(read_yaml(known.config)) if known.config is not None else {}
     preset = known.preset or values.get("preset", "tiny")
     defaults, chosen = preset_config(method, preset)
     from_file = replace_nested(chosen, values, where=str(known.config)) if values else chosen
@@ -69,9 +70,11 @@ def refuse(args: Arguments) -> None:
     """Refuses what cannot be a run, before torch is imported."""
     from headstart import interventions, methods
     from headstart.core.run import read_run
+    from headstart.verbs._mixture_file import with_mixture
     from headstart.verbs._same_run import refuse_changes, refuse_places
     from headstart.verbs.config import check, refuse_absent, run_folder, smoke
 
+    args.config = with_mixture(args.config)
     config, folder = smoke(args.config) if args.config.smoke else args.config, run_folder(args.slug, args.config)
     check(config)
     interventions.refuse(methods.settings(args.slug), config)

@@ -10,18 +10,35 @@ import functools
 import queue
 import threading
 import time
-from collections.abc import Callable
-from typing import Any, Generic, TypeVar, cast
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 import torch
 
 from headstart.core.errors import UsageError
-from headstart.data.mixture import Mixture
 
 T = TypeVar("T")
 
 BLOCK_SAMPLES = 2**14
+
+
+class Order(Protocol):
+    """An endless order of samples: a `Mixture`, or epochs that are drawn (`data.text.epochs`)."""
+
+    shares: list[Fraction]
+    """Of the sources in what comes."""
+
+    @property
+    def parts(self) -> Sequence[Any]:
+        """What batches are asked of: each has `batch(rows)`."""
+
+    def locate(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Part and row of the samples with these numbers, int64 [k] each."""
+
+    def epochs(self, samples: int) -> list[float]:
+        """Passes over what there is after so many samples."""
 
 
 class Loader:
@@ -36,7 +53,7 @@ class Loader:
         unit: what rows are measured in: "tokens", or "images" of which each row is one.
     """
 
-    def __init__(self, mixture: Mixture, global_batch: int) -> None:
+    def __init__(self, mixture: Order, global_batch: int) -> None:
         if global_batch < 1:
             raise UsageError(f"a global batch of {global_batch} rows.", "Give at least 1.")
         self.mixture = mixture

@@ -16,8 +16,10 @@ import torch
 from headstart.core.config import plain, replace_nested
 from headstart.core.errors import BadInput, OtherStore, UsageError
 from headstart.data.mixture import Mixture
+from headstart.data.text.epochs import Epochs
 from headstart.engine.method import Batch, Method
 from headstart.engine.parts import HeldOutPart
+from headstart.verbs._epochs import epoch_mixture, epoch_rows
 from headstart.verbs._exports import run_of
 from headstart.verbs._kinds import kind_of
 from headstart.verbs._parts import OLD, NamedData, mix_of, parts_of, path_of
@@ -43,8 +45,10 @@ class Corpus:
     def __len__(self) -> int:
         return sum(len(rows) for rows in self.train)
 
-    def mixture(self, config: PretrainConfig, method: Method) -> Mixture:
+    def mixture(self, config: PretrainConfig, method: Method) -> Mixture | Epochs:
         """The endless order of rows, with what the method or an intervention around it says of each."""
+        if config.epochs.on:
+            return epoch_mixture(self, config, method)
         rows, shares = method.training_rows(self.train), mix_of(config.mix)
         if shares is not None:
             return Mixture(rows, [shares[name] for name in self.names], config.seed, by="tokens")
@@ -239,11 +243,12 @@ def corpus_of(method: type[Method], config: PretrainConfig, stores: list[Any]) -
         UsageError: they do not fit each other (different tokenizers, sizes of images), or have too little for what is asked.
     """
     kind_of(method).refuse_stores(stores, config.method)
-    rows = {split: [method.rows(store, config.method, split) for store in stores] for split in ("train", "held_out")}
-    n_rows = sum(map(len, rows["train"]))
+    held_out = [method.rows(store, config.method, "held_out") for store in stores]
+    train: list[Any] = [epoch_rows(method, store, config) if config.epochs.on else method.rows(store, config.method, "train") for store in stores]
+    n_rows = sum(map(len, train))
     if (config.batch or 0) > max(64 * n_rows, 4096):
         raise UsageError(f"A batch of {config.batch:,} rows is far more than the {n_rows:,} rows of the corpus.", "Lower --batch.")
-    return Corpus(stores, rows["train"], [part for part in rows["held_out"] if len(part)])
+    return Corpus(stores, train, [part for part in held_out if len(part)])
 
 
 def is_store(entry: str) -> bool:

@@ -8,6 +8,7 @@ import torch
 
 from headstart.core.config import flatten
 from headstart.data.loader import Loader
+from headstart.data.text.epochs import Epochs
 from headstart.engine.method import Method
 from headstart.engine.metrics import duration
 from headstart.engine.plateau import steps_to_leave
@@ -15,6 +16,7 @@ from headstart.engine.trial import Decisions, own_run, spans, total_cost
 from headstart.interventions.rewarm import schedule
 from headstart.verbs._continuing import warnings
 from headstart.verbs._corpus import Corpus
+from headstart.verbs._epochs import plan_lines as epoch_lines
 from headstart.verbs._kinds import kind_of
 from headstart.verbs.config import PretrainConfig
 
@@ -80,6 +82,8 @@ def lines(
         shares = ", ".join(f"{name} {float(share):.1%}" for name, share in zip(names, loader.mixture.shares, strict=True))
         seen = ", ".join(f"{passed:.2f}" for passed in passes)
         report.append(f"  mixture    {shares} of the rows; {seen} epochs")
+    if isinstance(loader.mixture, Epochs):
+        report += epoch_lines(loader.mixture, tokens)
     if corpus.measured:
         sizes = ", ".join(f"{name} ({len(rows):,} rows)" for name, rows in corpus.measured_rows.items())
         report.append(f"  measured   held-out losses of {sizes}, each apart")

@@ -17,6 +17,7 @@ from headstart.core.config import flatten, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.words import did_you_mean
 from headstart.data.listing import readable
+from headstart.data.text.epoch_config import EpochsConfig
 from headstart.engine.budget import MAX_STEPS, Budget
 from headstart.engine.config import OptimizerConfig, Settings, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig, multiplier
@@ -65,8 +66,8 @@ class MixtureConfig:
 
 @dataclass
 class PretrainConfig:
-    """A pre-training run. `--optimizer`, `--schedule`, `--trainer`, `--probe`, `--mixture`, `--method`, the data's own
-    (`--text`) and that of each intervention (`--sparsity`) are groups of settings."""
+    """A pre-training run. `--optimizer`, `--schedule`, `--trainer`, `--probe`, `--mixture`, `--epochs`, `--method`, the
+    data's own (`--text`) and that of each intervention (`--sparsity`) are groups of settings."""
 
     data: tuple[str, ...] = ()
     """Files, folders, globs, prepared stores, or builtin:python-docs; several are mixed. Named parts (new=FILE old=FILE, old:held-out=FILE) are
@@ -82,7 +83,8 @@ class PretrainConfig:
     init: Path | None = None
     """A run, an export or a transformers folder to continue from."""
     mix: str | None = None
-    """Shares of the named parts of --data (new=new.jsonl old=old.jsonl) in the tokens: new=0.7,old=0.3. None: each part as large as it is."""
+    """Shares of the named parts of --data (new=new.jsonl old=old.jsonl) in the tokens: new=0.7,old=0.3. None: each part as large as it is. Or a .yaml
+    file of the old mixture, a list of {store, share, replace: true where the new text stands in}."""
     batch: int | None = None
     """Global batch in rows; None: the preset's."""
     device: str = "auto"
@@ -104,6 +106,7 @@ class PretrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     mixture: MixtureConfig = field(default_factory=MixtureConfig)
+    epochs: EpochsConfig = field(default_factory=EpochsConfig)
     method: Any = None
     """The method's own settings."""
 
@@ -189,6 +192,7 @@ def check(config: PretrainConfig) -> None:
         raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
     config.budget.unit()
     check_parts(config.data, config.mix, config.init is not None)
+    config.epochs.check()
     if config.mixture.weights and parts_of(config.data):
         raise UsageError("--mixture.weights is for entries of --data without names.", "Give the shares of named parts as --mix new=0.7,old=0.3.")
     if min((config.trainer.part_rows, *config.trainer.evaluate_at)) < 1:

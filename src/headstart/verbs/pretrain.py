@@ -38,6 +38,7 @@ from headstart.verbs._adopt import adopt, refuse_other_preparation
 from headstart.verbs._card import write_cards
 from headstart.verbs._corpus import Corpus, is_same_data, is_store, manifests, open_corpus, reopen_corpus
 from headstart.verbs._exports import checkpoint_export, resolve_init
+from headstart.verbs._mixture_file import with_mixture
 from headstart.verbs._same_run import changes, refuse_places
 from headstart.verbs.config import PretrainConfig, check, preset_config, run_folder, smoke
 
@@ -110,6 +111,7 @@ class _Pretraining:
         self.origin = origin
         self.say = say
         self.live = live
+        config = with_mixture(config)
         self.config = smoke(config) if config.smoke else config
         self.out = run_folder(slug, config)
         self.device = resolve_device(config.device)
@@ -206,9 +208,9 @@ class _Pretraining:
         decisions = self.decide(run, parallel, loader)
         _continuing.refuse(config, method, corpus, decisions.total_steps)
         moments = None if self.continues else _continuing.old_moments(config)
-        drawn = None if plateau is None else {"metric": plateau.metric, "entropy": plateau.entropy}
         if init is not None and not self.continues and (identity := self.ranks.on_first(lambda: _continuing.identity(config, init))):
             run.update(began_with=identity)
+        drawn = None if plateau is None else {"metric": plateau.metric, "entropy": plateau.entropy}
         run.update(decisions=dataclasses.asdict(decisions), **manifests(corpus), unit=loader.unit, plateau=drawn)
         begins_with = None if self.continues else init
         for line in _plan.lines(self.slug, config, self.origin, method, corpus, loader, decisions, self.device, self.out, begins_with):
@@ -258,9 +260,9 @@ class _Pretraining:
         outcome = {"totals": dataclasses.asdict(totals), "verdict": verdict}
         if self.ranks.first:
             write_cards(run.export, run.folder, run.info | outcome)
-        run.update(status="done", finished=now(), **outcome)
         if self.ranks.first and config.rewarm.on:
             forgetting.write_record(run.export, run.folder, run.info | outcome)
+        run.update(status="done", finished=now(), **outcome)
         for line in [*_verdict.closing_lines(run.folder, run.info), *forgetting.closing_lines(run.folder)]:
             self.say(line)
         return Run(run.folder, run.info)

@@ -29,6 +29,7 @@ from headstart.engine.trainer import Trainer
 from headstart.engine.update import BACKWARD, FORWARD, OPTIMIZER
 from headstart.verbs._corpus import open_corpus
 from headstart.verbs._exports import resolve_init
+from headstart.verbs._mixture_file import with_mixture
 from headstart.verbs.config import PretrainConfig, check, long_run
 from headstart.verbs.pretrain import build_method, new_trial, versions
 
@@ -96,7 +97,7 @@ def profile(slug: str, config: PretrainConfig, *, say: Callable[[str], None] = p
     Raises:
         BadInput, UsageError: as `pretrain`.
     """
-    config = long_run(config)
+    config = long_run(with_mixture(config))
     check(config)
     method_class, device = methods.load(slug), resolve_device(config.device)
     threads, log = torch.get_num_threads(), logging.getLogger("headstart")

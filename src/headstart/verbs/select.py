@@ -152,7 +152,7 @@ def _read(settings: SelectSettings, scorer: Scorer | None) -> _Pool:
     """The first pass."""
     count = _token_counter(settings.tokenizer)
     known = _read_scores(settings.scores, scorer) if settings.scores else None
-    looker, names, sources, figures, seen = Looker(), [], [], [], []  # type: ignore[var-annotated]
+    looker, names, sources, figures, seen = Looker(), [], [], [], []
     stream = read_pool(settings.pool, settings.text_field)
     for documents in progress(iter(lambda: list(islice(stream, AT_ONCE)), []), what="score", unit=f"x {AT_ONCE} documents"):
         texts = [document.text for document in documents]
@@ -208,7 +208,7 @@ def _read_scores(paths: Sequence[Path], scorer: Scorer | None) -> dict[str, tupl
                     raise BadInput("holds a value that is no number of at least 0.", "Score this document again.", file=path, record=number)
                 if str(row["id"]) in found:
                     raise BadInput(f"the id {str(row['id'])!r} comes twice.", "Give each document one score.", file=path, record=number)
-                found[str(row["id"])] = tuple(values)  # type: ignore[assignment]
+                found[str(row["id"])] = tuple(values)
         except parquet.ERRORS as error:
             raise BadInput(f"is no readable parquet file ({first_line(error)}).", "Write it again.", file=path) from None
     if len(made_by) > 1:

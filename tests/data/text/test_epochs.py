@@ -81,6 +81,7 @@ def test_the_seed_and_the_place_of_a_source() -> None:
     there, swapped, other = epochs(a, b), epochs(b, a), epochs(a, b, seed=1)
     assert there.draws(1)[0].tolist() == swapped.draws(1)[1].tolist()  # wherever it stands among others
     assert there.draws(1)[0].tolist() != other.draws(1)[0].tolist()
+    assert there.draws(1)[0].tolist()[:5] != there.draws(1)[1].tolist()[:5]  # each source has an order of its own
 
 
 def test_how_many_epochs() -> None:

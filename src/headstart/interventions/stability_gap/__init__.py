@@ -1,0 +1,1 @@
+"""Freezing of layers and how far layers move, from the stability gap's paper. See docs/methods/stability_gap.md."""
