@@ -124,6 +124,12 @@ def test_headings_without_content_are_dropped() -> None:
     assert page(body).text() == f"# Top\n\ntoo short\n\n## Full\n\n### Below\n\n{LONG}\n\n## Formula\n\n$x$"
 
 
+def test_a_heading_is_one_line() -> None:
+    assert page(f"<h2><div>Title</div></h2><p>{LONG}</p><h3>Never closed<p>{LONG}</p><p>{LONG}</p>").text() == (
+        f"## Title\n\n{LONG}\n\n### Never closed\n\n{LONG}\n\n{LONG}"
+    )
+
+
 @pytest.mark.parametrize(
     "body",
     [

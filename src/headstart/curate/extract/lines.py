@@ -49,7 +49,7 @@ class Lines:
     """Collects what a walk over the page meets.
 
     Attributes:
-        level: of the heading that the walk is in; 0 outside.
+        level: of the heading that the next line is; 0 if it is none.
         prefix: begins the next line ("- " in a list).
         cell: depth of table cells whose content stays on one line.
         link: depth of links; characters, link_characters, links: counts of the text so far, all of it and in links.
@@ -163,9 +163,11 @@ class Lines:
             if not text:
                 return
             text = prefix + text
-        if not self.level:
-            self.prefix = ""
         self.done.append(Line(text, self._apart, self.level, False, marks))
+        if self.level:
+            self.level = 0  # one line is the heading: what follows in it is text, as on pages that never close theirs
+        else:
+            self.prefix = ""
         self._apart = False
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from string import ascii_letters
 
 _COMMANDS = """
 α alpha β beta γ gamma δ delta ε varepsilon ϵ epsilon ζ zeta η eta θ theta ϑ vartheta ι iota κ kappa ϰ varkappa λ lambda μ mu µ mu ν nu ξ xi π pi
@@ -101,6 +102,9 @@ _ALPHABETS = (
 )
 
 
+LONGEST_COMMAND = 24
+
+
 def symbol(sign: str) -> str:
     """One character as LaTeX: a command, a letter in its alphabet (𝐱 -> \\mathbf{x}), or itself."""
     known = SYMBOLS.get(sign)
@@ -125,5 +129,6 @@ def join(parts: list[str]) -> str:
 
 
 def _ends_in_command(tex: str) -> bool:
-    word = tex.rstrip("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-    return word != tex and word.endswith("\\")
+    end = tex[-LONGEST_COMMAND:]
+    word = end.rstrip(ascii_letters)
+    return word != end and word.endswith("\\")

@@ -80,7 +80,7 @@ def find_right(text: str, start: int, right: str, limit: int | None = None) -> i
 
 @functools.lru_cache(64)
 def _signs(right: str) -> re.Pattern[str]:
-    return re.compile(rf"{re.escape(right)}|\\\\.|[{{}}]", re.DOTALL)
+    return re.compile(rf"{re.escape(right)}|\\.|[{{}}]", re.DOTALL)
 
 
 def only_defines(tex: str) -> bool:
