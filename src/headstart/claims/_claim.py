@@ -36,7 +36,7 @@ class Arm:
 
     name: str
     method: str
-    """The method, as `headstart list` names it."""
+    """The method, as `headstart list` names it. Empty: what is measured is no network (an extractor); such an arm is not `trained`."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `PretrainConfig` in which this arm differs from the scale's, by dotted name: {"method.arm": "mlm"}."""
     trained: bool = True
@@ -257,6 +257,10 @@ class Claim:
     """Beside the comparisons; of the arms of a scale."""
     methods: Mapping[str, Any] = field(default_factory=dict)
     """Name -> class of methods that are ablations of this claim alone, and no methods of the library."""
+    of: tuple[str, ...] = ()
+    """The cards that it belongs to, where its slug is none: a paper may make several claims."""
+    paired_by: str = "seed"
+    """What the numbers 0, 1, ... of the runs stand for, by which differences are paired: seeds of training, or pages of a set."""
     higher_is_better: bool = True
     percent: bool = True
     """Shown in per cent and points; the JSON holds the metric as it is."""

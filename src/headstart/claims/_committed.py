@@ -22,14 +22,14 @@ def results_folder() -> Path | None:
 
 
 def read_results(slug: str | None = None, folder: Path | None = None) -> list[dict[str, Any]]:
-    """The committed results, of one method or of all, by file name.
+    """The committed results, of one method (those that belong to its card under a name of their own among them) or of all, by file name.
 
     Raises:
         BadInput: one is damaged.
     """
     folder = folder or results_folder()
-    found = [] if folder is None else [read_json(path) for path in sorted(folder.glob(f"{slug or '*'}-*.json"))]
-    return [result for result in found if slug in (None, result["slug"])]
+    found = [] if folder is None else [read_json(path) for path in sorted(folder.glob("*-*.json"))]
+    return [result for result in found if slug in (None, result["slug"], *result.get("of", ()))]
 
 
 def shown(result: Mapping[str, Any], value: float, signed: bool = False) -> str:
@@ -71,13 +71,13 @@ def difference_words(result: Mapping[str, Any], comparison: Mapping[str, Any]) -
     """+3.1 points (95 % interval +1.2 to +5.0, 3 seeds)."""
     difference = shown(result, comparison["difference"], signed=True)
     if comparison["ci95"] is None:
-        return f"{difference} ({few_seeds(comparison['seeds'])})"
+        return f"{difference} ({few_seeds(comparison['seeds'], comparison.get('paired_by', 'seed'))})"
     low, high = (shown(result, end, signed=True).removesuffix(" points") for end in comparison["ci95"])
-    return f"{difference} (95 % interval {low} to {high}, {comparison['seeds']} seeds)"
+    return f"{difference} (95 % interval {low} to {high}, {comparison['seeds']} {comparison.get('paired_by', 'seed')}s)"
 
 
-def few_seeds(seeds: int) -> str:
-    return "one seed decides nothing" if seeds == 1 else f"{seeds} seeds decide nothing"
+def few_seeds(seeds: int, each: str = "seed") -> str:
+    return f"one {each} decides nothing" if seeds == 1 else f"{seeds} {each}s decide nothing"
 
 
 def verdict_words(result: Mapping[str, Any]) -> str:

@@ -103,6 +103,7 @@ def assemble(
         "kind": "claim",
         "format_version": FORMAT_VERSION,
         "slug": claim.slug,
+        "of": list(claim.of),
         "preset": preset,
         "claim": claim.statement,
         "metric": claim.metric,
@@ -185,16 +186,16 @@ def compared(claim: Claim, comparison: Comparison, a: Sequence[SeedRun], b: Sequ
     if failures:
         decided, why = "inconclusive", "budget too small: " + "; ".join(failures)
     elif found.interval is None:
-        why = few_seeds(len(pairs))
+        why = few_seeds(len(pairs), claim.paired_by)
     elif comparison.cases is not None:
         why = f"it fails in {100 * float(np.mean(ours)):.0f} % of the cases"
     elif decided == "inconclusive" and found.detectable is not None:
         size = shown({"percent": claim.percent}, found.detectable, signed=True).lstrip("+")
-        why = f"with {len(pairs)} seeds a difference of {size} would be found in 80 % of such experiments"
+        why = f"with {len(pairs)} {claim.paired_by}s a difference of {size} would be found in 80 % of such experiments"
     return {
         "a": comparison.a,
         "b": comparison.b,
-        "paired_by": "seed",
+        "paired_by": claim.paired_by,
         "seeds": len(pairs),
         "tasks": list(comparison.tasks or a[0].scores),
         "difference": found.mean,

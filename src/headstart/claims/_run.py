@@ -184,6 +184,8 @@ class _Claiming:
         sources: list[str | Path] = [str(path) for path in self.data.corpora[arm.corpus]]
         if not arm.trained:
             folder = self.folder / "runs" / f"{arm.name}-seed-{seed}"
+            if not arm.method:
+                return Model(arm, seed, folder, None, 0.0, 0, 0.0, 0.0)
             if start is not None:
                 put_export(folder, lambda half: shutil.copytree(start.export, half))
                 return Model(arm, seed, folder, None, start.flops, start.tokens, start.wall_s, 0.0)
