@@ -22,13 +22,13 @@ def results_folder() -> Path | None:
 
 
 def read_results(slug: str | None = None, folder: Path | None = None) -> list[dict[str, Any]]:
-    """The committed results, of one method (those that belong to its card under a name of their own among them) or of all, by file name.
+    """The committed results, of one method (those that belong to its card and have a longer name among them) or of all, by file name.
 
     Raises:
         BadInput: one is damaged.
     """
     folder = folder or results_folder()
-    found = [] if folder is None else [read_json(path) for path in sorted(folder.glob("*-*.json"))]
+    found = [] if folder is None else [read_json(path) for path in sorted(folder.glob(f"{slug or ''}*-*.json"))]  # webmath_text-cpu.json too
     return [result for result in found if slug in (None, result["slug"], *result.get("of", ()))]
 
 
