@@ -9,6 +9,7 @@ from headstart.curate.extract import Document, ExtractConfig, extract
 MATHML = "<math{}><semantics><msup><mi>x</mi><mn>2</mn></msup><annotation encoding='application/x-tex'>x^2</annotation></semantics></math>"
 SVG = "https://en.wikipedia.org/api/rest_v1/media/math/render/svg/abc"
 
+X_LESS_Y = ("x<y", False, "mathjax")
 SOURCES = {
     "annotation": (MATHML.format(""), "x^2", False, "mathml"),
     "annotation, display": (MATHML.format(" display=block"), "x^2", True, "mathml"),
@@ -47,7 +48,7 @@ SOURCES = {
         False,
         "mathjax",
     ),
-    "MathJax 2, data-mathml": ("<span class=MathJax data-mathml='<math><mi>x</mi><mo>&lt;</mo><mi>y</mi></math>'>x &lt; y</span>", "x<y", False, "mathjax"),
+    "MathJax 2, data-mathml": ("<span class=MathJax data-mathml='<math><mi>x</mi><mo>&lt;</mo><mi>y</mi></math>'>x &lt; y</span>", *X_LESS_Y),
     "KaTeX": (
         f"<span class=katex><span class=katex-mathml>{MATHML.format('')}</span><span class=katex-html aria-hidden=true>x2</span></span>",
         "x^2",
@@ -55,7 +56,8 @@ SOURCES = {
         "katex",
     ),
     "KaTeX, display": (
-        f"<span class=katex-display><span class=katex><span class=katex-mathml>{MATHML.format('')}</span><span class=katex-html>x2</span></span></span>",
+        f"<span class=katex-display><span class=katex><span class=katex-mathml>{MATHML.format('')}</span>"
+        "<span class=katex-html>x2</span></span></span>",
         "x^2",
         True,
         "katex",

@@ -136,7 +136,10 @@ MATHML = {
         "<mover><mi>x</mi><mo>^</mo></mover><mover><mi>x</mi><mo>¯</mo></mover><mover><mi>v</mi><mo>→</mo></mover><mover><mi>x</mi><mo>˙</mo></mover>",
         r"\hat{x}\bar{x}\vec{v}\dot{x}",
     ),
-    "wide accents": ("<mover><mrow><mi>A</mi><mi>B</mi></mrow><mo>¯</mo></mover><mover><mrow><mi>a</mi><mi>b</mi></mrow><mo>~</mo></mover>", r"\overline{AB}\widetilde{ab}"),
+    "wide accents": (
+        "<mover><mrow><mi>A</mi><mi>B</mi></mrow><mo>¯</mo></mover><mover><mrow><mi>a</mi><mi>b</mi></mrow><mo>~</mo></mover>",
+        r"\overline{AB}\widetilde{ab}",
+    ),
     "overset": ("<mover><mo>=</mo><mtext>def</mtext></mover>", r"\overset{\text{def}}{=}"),
     "limits": ("<munder><mi>lim</mi><mrow><mi>n</mi><mo>→</mo><mi>∞</mi></mrow></munder><mi>x</mi>", r"\lim_{n\rightarrow\infty}x"),
     "underline": ("<munder><mi>x</mi><mo>_</mo></munder>", r"\underline{x}"),
@@ -152,7 +155,10 @@ MATHML = {
     ),
     "cases": ("<mrow><mo>{</mo><mtable><mtr><mtd><mi>a</mi></mtd></mtr></mtable></mrow>", r"\left\{\begin{matrix}a\end{matrix}\right."),
     "fenced": ("<mfenced open='[' close=')'><mi>a</mi><mi>b</mi></mfenced>", r"\left[a,b\right)"),
-    "alphabets": ("<mi mathvariant=bold>v</mi><mi>ℝ</mi><mi>𝐱</mi><mi>𝛼</mi><mi mathvariant=normal>d</mi>", r"\mathbf{v}\mathbb{R}\mathbf{x}\alpha\mathrm{d}"),
+    "alphabets": (
+        "<mi mathvariant=bold>v</mi><mi>ℝ</mi><mi>𝐱</mi><mi>𝛼</mi><mi mathvariant=normal>d</mi>",
+        r"\mathbf{v}\mathbb{R}\mathbf{x}\alpha\mathrm{d}",
+    ),
     "invisible operators": ("<mi>a</mi><mo>&#x2062;</mo><mi>sin</mi><mo>&#x2061;</mo><mi>x</mi>", r"a\sin x"),
     "functions": ("<mi>sin</mi><mi>x</mi><mo>rank</mo>", r"\sin x\operatorname{rank}"),
     "text": ("<mi>x</mi><mtext>&nbsp;if 5% </mtext>", r"x\text{ if 5\%}"),

@@ -14,7 +14,8 @@ def page(body: str, url: str = "https://example.org/a/b.html", **settings: bool)
 
 
 def test_blocks_and_blanks() -> None:
-    document = page(f"<h1>Title</h1>  <p>{LONG}\n   with <b>bold</b>   words<br>and a line</p><div>Apart</div><ul><li>one</li><li><p>two</p></li></ul>")
+    blocks = f"<h1>Title</h1>  <p>{LONG}\n   with <b>bold</b>   words<br>and a line</p><div>Apart</div><ul><li>one</li><li><p>two</p></li></ul>"
+    document = page(blocks)
     assert document.text() == f"# Title\n\n{LONG} with bold words\nand a line\n\nApart\n\n- one\n- two"
     assert (document.title, document.language) == ("The & title", "en-gb")
     assert document.counts["characters"] == len(document.text())
@@ -120,7 +121,8 @@ def test_phrases_count_as_whole_words_in_proportion_to_the_line() -> None:
 
 
 def test_headings_without_content_are_dropped() -> None:
-    body = f"<h1>Top</h1><h2>Empty</h2><h2>Short</h2><p>too short</p><h2>Full</h2><h3>Below</h3><p>{LONG}</p><h2>Formula</h2><span class=math>$x$</span>"
+    body = f"<h1>Top</h1><h2>Empty</h2><h2>Short</h2><p>too short</p><h2>Full</h2><h3>Below</h3><p>{LONG}</p>"
+    body += "<h2>Formula</h2><span class=math>$x$</span>"
     assert page(body).text() == f"# Top\n\ntoo short\n\n## Full\n\n### Below\n\n{LONG}\n\n## Formula\n\n$x$"
 
 
@@ -162,7 +164,8 @@ def test_an_xml_declaration_and_elements_closed_in_place() -> None:
 
 
 def test_images_are_interleaved_in_reading_order() -> None:
-    document = page(f"<p>{LONG} <img src=one.png alt=One> after</p><figure><img src=/two.png><img src=//cdn.example.org/3.png><figcaption>Two</figcaption></figure>")
+    figure = "<figure><img src=/two.png><img src=//cdn.example.org/3.png><figcaption>Two</figcaption></figure>"
+    document = page(f"<p>{LONG} <img src=one.png alt=One> after</p>{figure}")
     assert document.text_list == [LONG, None, "after", None, None, "Two"]
     assert document.image_list == [None, "https://example.org/a/one.png", None, "https://example.org/two.png", "https://cdn.example.org/3.png", None]
     assert (document.images[0].raw, document.images[0].alt) == ("one.png", "One")

@@ -6,8 +6,8 @@ Three shapes make an HTML5 parser slow, by the standard's own rules:
 - formatting elements left open: each paragraph opens all of them anew (2,000 `<font color=..>` before 2,000 `<p>`: 1.5 GB for 49 kB);
 - attributes by the thousand in one tag: each is compared with those before it (30,000: 4 s).
 
-Ordinary pages pay for two counts of tags. The exact look at every tag is for pages of many tags. It follows a page that means no harm; one made to get past
-it is met by `TimedExtractor`, which limits time and memory from outside.
+Ordinary pages pay for two counts of tags. The exact look at every tag is for pages of many tags. It follows a page that means no harm; one made
+to get past it is met by `TimedExtractor`, which limits time and memory from outside.
 """
 
 from __future__ import annotations

@@ -37,8 +37,8 @@ MAIN = (
 """Where the main content is, best first (A2); a selector is tried only when the page has the word beside it."""
 MANY_MATCHES = 200
 _TAGS = """
-html head body title meta link script style template div p span br hr a img table tr td h[1-6] ul ol li dl dt pre code blockquote article section main nav
-header footer aside form input select button label iframe video font center b i u em strong small sup sub svg math frameset frame
+html head body title meta link script style template div p span br hr a img table tr td h[1-6] ul ol li dl dt pre code blockquote article section main
+nav header footer aside form input select button label iframe video font center b i u em strong small sup sub svg math frameset frame
 """
 TAGS = re.compile(rf"<(?:!doctype html|{'|'.join(_TAGS.split())})[\s>/]")
 FEED = re.compile(r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)?<(?:rss|feed|urlset|sitemapindex|rdf:rdf)[\s>]", re.DOTALL)

@@ -85,7 +85,8 @@ class TimedExtractor:
 
     def _ask(self, request: bytes) -> dict[str, Any]:
         child = self._running()
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         deadline = time.monotonic() + self.config.seconds + GRACE
         try:
             child.stdin.write(request)
