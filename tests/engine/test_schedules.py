@@ -77,12 +77,6 @@ def test_warmup_steps_win_over_the_share() -> None:
     assert multiplier(5, 100, ScheduleConfig(name="constant", warmup_steps=5, warmup_share=0.5)) == 1.0
 
 
-def test_rewarming_starts_where_the_earlier_run_ended() -> None:
-    config = ScheduleConfig(name="cosine", warmup_steps=10, rewarm_from=0.1)
-    assert [multiplier(step, 100, config) for step in (0, 5, 10)] == pytest.approx([0.1, 0.55, 1.0])
-    assert multiplier(0, 100, ScheduleConfig(name="electra", warmup_steps=10, rewarm_from=0.1)) == pytest.approx(0.1)
-
-
 @pytest.mark.parametrize(
     "config",
     [

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import headstart
-from headstart.core.errors import BadInput
+from headstart.core.errors import BadInput, UsageError
+from headstart.verbs._same_run import without_removed
 from headstart.verbs.pretrain import pretrain
 from tests.running import records, run_info
 
@@ -52,6 +53,16 @@ def test_it_goes_on_and_is_signed_from_then_on(older: Path) -> None:
     assert (info["status"], info["totals"]["steps"], info["checkpoint"]["step"]) == ("done", 24, 24)
     assert records(older, "metrics")[: len(before)] == before
     assert len(info["id"]) == 16
+
+
+def test_a_setting_that_is_no_more_is_left_out_or_named(older: Path) -> None:
+    """run.json of the older run has schedule.rewarm_from at its default."""
+    recorded = run_info(older)["config"]
+    assert recorded["schedule"]["rewarm_from"] == 0.0
+    assert "rewarm_from" not in without_removed(recorded)["schedule"]
+    with pytest.raises(UsageError, match=r"schedule\.rewarm_from \(0\.1\) is of an earlier version") as caught:
+        without_removed({"schedule": {"rewarm_from": 0.1}})
+    assert "--rewarm.warmup-start floor" in str(caught.value.mend)
 
 
 def test_its_model_can_be_looked_at_and_continued(older: Path) -> None:

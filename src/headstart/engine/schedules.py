@@ -33,9 +33,6 @@ class ScheduleConfig:
     """wsd: the share of all steps in which the rate decays, as 1 - sqrt(progress) (Hägele et al. 2024)."""
     run_share: float = 1.0
     """linear, cosine: the run ends at this share of the schedule, before the rate has come down to its minimum (CroCo: 0.5)."""
-    rewarm_from: float = 0.0
-    """Continued training: the warm-up starts at this share of the peak instead of 0, the last rate of the earlier run over the new peak (re-warming,
-    Ibrahim et al. 2024)."""
 
 
 def multiplier(step: int, total_steps: int, config: ScheduleConfig) -> float:
@@ -50,7 +47,6 @@ def multiplier(step: int, total_steps: int, config: ScheduleConfig) -> float:
     _check(total_steps, config)
     warmup = config.warmup_share * total_steps if config.warmup_steps is None else float(config.warmup_steps)
     warm = min(1.0, step / warmup) if warmup > 0 else 1.0
-    warm = config.rewarm_from + (1.0 - config.rewarm_from) * warm
     if config.name == "electra":  # decays from step 0, under the warm-up too: the peak stays below the full rate
         return warm * max(config.minimum_share, max(0.0, 1.0 - step / total_steps) ** config.power)
     if step < warmup:
@@ -82,7 +78,7 @@ def _check(total_steps: int, config: ScheduleConfig) -> None:
         raise UsageError(f"There is no schedule '{config.name}'.", f"Choose one of: {', '.join(ScheduleName.__args__)}.")  # type: ignore[attr-defined]
     if config.warmup_steps is not None and config.warmup_steps < 0:
         raise UsageError(f"warmup_steps is {config.warmup_steps}.", "Give a number of steps, 0 or more.")
-    for field in ("warmup_share", "minimum_share", "decay_share", "rewarm_from"):
+    for field in ("warmup_share", "minimum_share", "decay_share"):
         value = getattr(config, field)
         if not 0.0 <= value <= 1.0:
             raise UsageError(f"{field} is {value}, which is not a share.", "Give a number from 0 to 1.")

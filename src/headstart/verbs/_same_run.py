@@ -4,6 +4,7 @@ No torch here: the command line refuses at once."""
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ MACHINE_FIELDS = {
 
 PATHS = {"data", "init", "probe.labels", "trainer.checkpoint_folder", "text.tokenizer"}
 """Settings that name places: `texts`, `./texts/` and `/home/me/texts` are the same."""
+
+REMOVED: Mapping[str, tuple[Any, str]] = {
+    "schedule.rewarm_from": (0.0, "--rewarm.preset relative --rewarm.warmup-start floor, with --rewarm.old-rate where --init is no run"),
+}
+"""Settings that earlier versions had: dotted name -> (their default, what says the same now)."""
 
 GIVEN = ("config", "flag", "argument")
 """Where a setting comes from that the person set."""
@@ -61,7 +67,24 @@ def before(info: dict[str, Any], config: PretrainConfig) -> dict[str, Any]:
             return old
         return default | {name: filled(value, default.get(name)) for name, value in old.items()}
 
-    return dict(filled(info.get("config", {}), plain(type(config)())))
+    return dict(filled(without_removed(info.get("config", {})), plain(type(config)())))
+
+
+def without_removed(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a run.json or of a file without those that this version no longer has.
+
+    Raises:
+        UsageError: one of them was used; it says what says the same now.
+    """
+    kept = dict(recorded)
+    for name, (default, instead) in REMOVED.items():
+        group, field = name.split(".")
+        if not isinstance(kept.get(group), dict) or field not in kept[group]:
+            continue
+        if kept[group][field] != default:
+            raise UsageError(f"The setting {name} ({kept[group][field]}) is of an earlier version.", f"Now it is {instead}.")
+        kept[group] = {key: value for key, value in kept[group].items() if key != field}
+    return kept
 
 
 def places(value: Any) -> Any:

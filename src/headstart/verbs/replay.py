@@ -24,6 +24,7 @@ from headstart.engine.trainer import Trainer
 from headstart.engine.trial import decisions_from
 from headstart.verbs._corpus import is_same_data, recorded_corpus
 from headstart.verbs._exports import checkpoint_export, checkpoints_of, resolve_init
+from headstart.verbs._same_run import without_removed
 from headstart.verbs.config import PretrainConfig, preset_config
 from headstart.verbs.pretrain import build_method
 
@@ -67,7 +68,8 @@ def replay(run: str | Path, step: int, *, device: str | None = None, say: Callab
     if not 1 <= step <= decisions.total_steps:
         raise UsageError(f"The run {folder} has steps 1 to {decisions.total_steps:,}.", "Give one of them as --step.")
     method_class = methods.load(info["method"])
-    config: PretrainConfig = replace_nested(preset_config(method_class, info["preset"])[1], info["config"], where=str(folder / "run.json"))
+    chosen, settings = preset_config(method_class, info["preset"])[1], without_removed(info["config"])
+    config: PretrainConfig = replace_nested(chosen, settings, where=str(folder / "run.json"))
     for entry in info["data"]:
         method_class.open_store(Path(entry["store"]))  # says which is gone
     corpus = recorded_corpus(method_class, config, info)
