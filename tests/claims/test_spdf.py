@@ -10,9 +10,9 @@ import pytest
 
 from headstart.claims._claim import Comparison
 from headstart.claims._committed import compared_words
-from headstart.claims._result import compared
+from headstart.claims._result import compared, hold_back
 from headstart.claims._run import claim
-from headstart.claims.spdf import CLAIM, validity
+from headstart.claims.spdf import CLAIM, remarks, validity
 from headstart.core.run import read_run
 from headstart.interventions.spdf.export import tensors_of
 from tests.claims.test_result import arm_runs
@@ -47,10 +47,34 @@ def test_a_share_of_a_gain_is_compared() -> None:
 
 
 def test_too_short_a_pre_training_decides_nothing() -> None:
-    assert validity({"dense": {"e2e": 2.22}, "none": {"e2e": 2.35}}, None) == []  # type: ignore[arg-type]
+    assert validity({"dense": {"e2e": 2.22}, "none": {"e2e": 2.35}}, None) == {}  # type: ignore[arg-type]
     reasons = validity({"dense": {"e2e": 2.32}, "none": {"e2e": 2.35}}, None)  # type: ignore[arg-type]
-    assert len(reasons) == 1
-    assert "only 0.030 nats" in reasons[0]
+    assert list(reasons) == ["e2e"]
+    assert "only 0.030 nats" in reasons["e2e"]
+
+
+def test_a_task_without_a_gain_decides_nothing_about_another() -> None:
+    """At preset gpu E2E decides, PubMedQA is shown beside: that nobody gained there is no reason against what E2E says, and the other way round."""
+    for failing, other in (("pubmedqa", "e2e"), ("e2e", "pubmedqa")):
+        reasons = validity({"dense": {failing: 2.32, other: 2.2}, "none": {failing: 2.35, other: 2.4}}, None)  # type: ignore[arg-type]
+        made = [
+            {"a": "sparse75", "b": "dense", "tasks": [task], "decides": task == "e2e", "verdict": "reproduced", "why": ""}
+            for task in ("e2e", "pubmedqa")
+        ]
+        hold_back(CLAIM.comparisons_of(CLAIM.scale("gpu")), made, reasons)
+        assert {comparison["tasks"][0]: comparison["verdict"] for comparison in made} == {failing: "inconclusive", other: "reproduced"}
+        assert "only 0.030 nats" in next(comparison["why"] for comparison in made if comparison["tasks"] == [failing])
+
+
+def test_the_share_that_is_kept_is_told_of_each_task_alone() -> None:
+    one = {"dense": {"e2e": 2.2, "e2e: BLEU": 30.0}, "none": {"e2e": 2.4, "e2e: BLEU": 20.0}, "sparse75": {"e2e": 2.22, "e2e: BLEU": 29.0}}
+    assert remarks(one) == ["Of the gain of dense pre-training over none (0.200 nats a token): sparse75 90 %."]
+    two = {arm: {**figures, "pubmedqa": loss} for (arm, figures), loss in zip(one.items(), (1.0, 2.0, 1.5), strict=True)}
+    assert [line.split(" none ")[1] for line in remarks(two)] == [
+        "on e2e (0.200 nats a token): sparse75 90 %.",
+        "on pubmedqa (1.000 nats a token): sparse75 50 %.",
+    ]
+    assert remarks({"dense": {"e2e": 2.5}, "none": {"e2e": 2.4}}) == []
 
 
 @pytest.mark.slow

@@ -251,14 +251,15 @@ class Claim:
     """Arm -> mean metric; sentences that stand beside the result without a verdict."""
     remarks: Callable[[Mapping[str, Mapping[str, float]]], list[str]] = lambda figures: []
     """As `notes`, for sentences about single tasks: arm -> task, or "task: name" of a `Score.beside`, -> mean over seeds and repeats."""
-    validity: Callable[[Mapping[str, Mapping[str, float]], Data], list[str]] = lambda scores, data: []
-    """(arm -> task -> mean test score, data) -> why nothing is decided, each in words; none: what the figures say stands."""
+    validity: Callable[[Mapping[str, Mapping[str, float]], Data], list[str] | Mapping[str, str]] = lambda scores, data: []
+    """(arm -> task -> mean test score, data) -> why nothing is decided, each in words; or task -> why nothing is decided on it. Empty: what the
+    figures say stands."""
     correlations: tuple[Correlation, ...] = ()
     """Beside the comparisons; of the arms of a scale."""
     methods: Mapping[str, Any] = field(default_factory=dict)
     """Name -> class of methods that are ablations of this claim alone, and no methods of the library."""
     of: tuple[str, ...] = ()
-    """The cards that it belongs to, where its slug is none: a paper may make several claims."""
+    """The cards that it belongs to, where its slug is none but begins with theirs: a paper may make several claims."""
     paired_by: str = "seed"
     """What the numbers 0, 1, ... of the runs stand for, by which differences are paired: seeds of training, or pages of a set."""
     higher_is_better: bool = True

@@ -260,10 +260,16 @@ def mean_figures(runs: Sequence[SeedRun]) -> dict[str, float]:
     return mean_scores(runs) | {name: float(np.mean([one[name] for one in found])) for name in found[0] if all(name in one for one in found)}
 
 
-def hold_back(declared: Sequence[Comparison], comparisons: Sequence[dict[str, Any]], reasons: Sequence[str] = ()) -> None:
-    """Where a gate does not hold, or the claim has `reasons` of its own, what decides is inconclusive, for these reasons."""
+def hold_back(declared: Sequence[Comparison], comparisons: Sequence[dict[str, Any]], reasons: Sequence[str] | Mapping[str, str] = ()) -> None:
+    """Where a gate does not hold, or the claim has `reasons` of its own, what decides is inconclusive, for these reasons. Reasons of single tasks
+    make every comparison over them so, and no other."""
+    if isinstance(reasons, Mapping):
+        for comparison in comparisons:
+            if why := [reasons[task] for task in comparison["tasks"] if task in reasons]:
+                comparison["verdict"], comparison["why"] = "inconclusive", "; ".join(why)
+        reasons = ()
     of_pair = {(comparison["a"], comparison["b"]): comparison["verdict"] for comparison in comparisons if not comparison["decides"]}
-    closed = [gate.gate for gate in declared if gate.gate and of_pair.get((gate.a, gate.b), "reproduced") != "reproduced"] + list(reasons)
+    closed = [gate.gate for gate in declared if gate.gate and of_pair.get((gate.a, gate.b), "reproduced") != "reproduced"] + [*reasons]
     for comparison in comparisons:
         if closed and comparison["decides"]:
             comparison["verdict"], comparison["why"] = "inconclusive", "; ".join(closed)

@@ -109,23 +109,30 @@ def task(name: str, pool: Mapping[str, GenerationData], scale: Scale) -> Task:
     return Task(name, measure, settings=options["finetune_rates"], texts=pool["test"].leak_texts())
 
 
-def validity(scores: Mapping[str, Mapping[str, float]], data: Data) -> list[str]:
+def validity(scores: Mapping[str, Mapping[str, float]], data: Data) -> dict[str, str]:
+    """Task -> why nothing can be said of a share of the gain on it. One task's is no reason against another's."""
     if not scores.keys() >= {"dense", "none"}:
-        return []
+        return {}
     gains = {name: scores["none"][name] - scores["dense"][name] for name in scores["dense"]}
-    return [
-        f"dense pre-training gains only {gain:.3f} nats a token over none on {name} (limit {LEAST_GAIN})"
+    return {
+        name: f"dense pre-training gains only {gain:.3f} nats a token over none on {name} (limit {LEAST_GAIN})"
         for name, gain in gains.items() if gain < LEAST_GAIN
-    ]
+    }
 
 
-def notes(means: Mapping[str, float]) -> list[str]:
-    """The share of the gain that each sparsity keeps."""
-    if not means.keys() >= {"dense", "none"} or means["none"] <= means["dense"]:
+def remarks(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """On each task the share of the gain that each sparsity keeps."""
+    if not figures.keys() >= {"dense", "none"}:
         return []
-    gain = means["none"] - means["dense"]
-    shares = [f"{name} {100 * (means['none'] - means[name]) / gain:.0f} %" for name in means if name not in ("dense", "none")]
-    return [f"Of the gain of dense pre-training over none ({gain:.3f} nats a token): {', '.join(shares)}."]
+    tasks = [name for name in figures["dense"] if ": " not in name]
+    told = []
+    for task in tasks:
+        start, gain = figures["none"][task], figures["none"][task] - figures["dense"][task]
+        if gain > 0:
+            shares = [f"{arm} {100 * (start - of_arm[task]) / gain:.0f} %" for arm, of_arm in figures.items() if arm not in ("dense", "none")]
+            on = f" on {task}" if len(tasks) > 1 else ""
+            told.append(f"Of the gain of dense pre-training over none{on} ({gain:.3f} nats a token): {', '.join(shares)}.")
+    return told
 
 
 def arms(layers: int, width: int, heads: int, context: int, vocabulary: int, steps: int, isoflop: bool = False) -> tuple[Arm, ...]:
@@ -261,5 +268,5 @@ CLAIM = Claim(
     },
     open_data=open_data,
     validity=validity,
-    notes=notes,
+    remarks=remarks,
 )
