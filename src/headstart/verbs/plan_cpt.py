@@ -34,7 +34,7 @@ from headstart.planning.dcpt_law.fitted import Fitted
 from headstart.planning.dcpt_law.plan import ANNEALED_RATIO, RATIOS, Fitting, Split, looks, split_budget
 from headstart.verbs._exports import run_of
 from headstart.verbs._fit_settings import FitSettings
-from headstart.verbs._plan_cpt_report import Comparison, report
+from headstart.verbs._plan_cpt_report import report
 from headstart.verbs._plan_settings import CptSettings, check_cpt
 from headstart.verbs._plan_subset import best_part
 from headstart.verbs._sweep import DOMAIN, GENERAL, RATE_SHARE, Sweep, before_training, is_measured, mix, named_data, origin_of
@@ -52,8 +52,8 @@ FLOOR_SHARE = 0.1
 """Of the peak: where the cosine ends, and the rate of the naive run where the old one is not known."""
 FEW_HELD_OUT = 30_000
 """Tokens below which the losses are as uncertain as what is asked of them."""
-ANSWER_FREE = ("json", "debug", "run", "baseline", "items", "keep_weights", "out")
-"""Settings that change nothing of what was measured."""
+FREE = ("json", "debug", "run", "baseline", "items", "keep_weights", "out", "limit", "draws")
+"""Settings that change nothing of what is measured: with another limit the same command answers at once."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class _Planning:
         self.settings, self.folder, self.say = settings, folder, say
         self.init = settings.init
         self.origin = origin_of(settings.init, settings.peak, settings.batch, settings.sequence_length)
-        self.info = self.earlier()
+        self.info = {name: value for name, value in self.earlier().items() if name != "report"}
         self.warnings: list[str] = []
         self.common = run_settings(settings)
 
@@ -108,6 +108,7 @@ class _Planning:
         self.info |= {
             "format_version": FORMAT_VERSION,
             "asked": self.asked(),
+            "limit": self.settings.limit,
             "look": look,
             "budget": {"steps": look["steps"], **asdict(split), "tokens_per_step": self.origin.tokens_per_step},
             "before": before,
@@ -130,7 +131,7 @@ class _Planning:
 
     def asked(self) -> dict[str, Any]:
         """What decides the plan: the same call again must ask the same."""
-        return {name: value for name, value in plain(self.settings).items() if name not in ANSWER_FREE}
+        return {name: value for name, value in plain(self.settings).items() if name not in FREE}
 
     def earlier(self) -> dict[str, Any]:
         """What an earlier call of this command left.
@@ -335,28 +336,31 @@ class _Planning:
         if subset is not None:  # strategy III: the new part is drawn anew each epoch
             epoch = arithmetic.epoch_tokens(steps * self.origin.tokens_per_step, chosen.ratio, subset["tokens"], subset["tokens"])
             settings |= {"epochs.tokens": int(epoch), "epochs.draw": "dynamic"}
-        return settings | {"init": str(self.init), "seed": self.settings.seed, "out": str(self.folder / "runs" / "recommended")}
+        out = self.folder / "runs" / f"recommended-r{round(chosen.ratio, 4):g}"
+        return settings | {"init": str(self.init), "seed": self.settings.seed, "out": str(out)}
 
     def command(self, data: tuple[str, ...], settings: Mapping[str, Any]) -> str:
         """The same as a person types it."""
         words = ["headstart", "pretrain", "causal-lm", "--data", *data]
         for name, value in settings.items():
-            words += [f"--{name.replace('_', '-')}", f"{value:.12g}" if isinstance(value, float) else str(value)]
+            group, dot, leaf = name.replace("_", "-").rpartition(".")
+            if isinstance(value, bool):
+                words.append(f"--{group}{dot}{'' if value else 'no-'}{leaf}")
+            else:
+                words += [f"--{group}{dot}{leaf}", f"{value:.12g}" if isinstance(value, float) else str(value)]
         return shlex.join(words)
 
     def run_it(self, chosen: Fitting, data: tuple[str, ...], planned: Mapping[str, Any], subset: Mapping[str, Any] | None) -> None:
         """Runs it, and the naive one beside it, and reports."""
         settings = self.long_run(chosen, planned, subset)
-        runs = {"recommended": self.trained(data, settings)}
+        recommended, naive = self.trained(data, settings), None
         if self.settings.baseline:
             s = self.settings
             whole = named_data(s.domain, s.general, s.domain_held_out, s.general_held_out)  # held out are the same documents
-            naive = {name: value for name, value in settings.items() if not name.startswith(("rewarm.", "epochs.", "schedule."))}
-            naive |= {**self.constant_rate(), "mix": mix(1.0), "out": str(self.folder / "runs" / "naive")}
-            runs["naive"] = self.trained(whole, naive)
-        self.info["report"] = report(
-            [Comparison(name, run) for name, run in runs.items()], self.info, self.settings.items, self.settings.device, self.folder, self.say
-        )
+            plain_run = {name: value for name, value in settings.items() if not name.startswith(("rewarm.", "epochs.", "schedule."))}
+            plain_run |= {**self.constant_rate(), "mix": mix(1.0), "out": str(self.folder / "runs" / f"naive-{settings['budget.steps']}")}
+            naive = self.trained(whole, plain_run)
+        self.info["report"] = report(recommended, naive, self.info, lambda run: None, self.say)
         self.save()
 
     def trained(self, data: tuple[str, ...], settings: Mapping[str, Any]) -> Path:
