@@ -28,7 +28,8 @@ from headstart.engine.sharpness import ProbeKind, exact_trace, fisher_trace, gra
 from headstart.interop.enlarge import enlarge
 from headstart.methods.mlm.config import MLMConfig
 from headstart.methods.mlm.method import MLM
-from headstart.tasks.exact_loss import Words, probe_features, scored
+from headstart.tasks.exact_loss import Words, scored
+from headstart.tasks.language_probe import probe_features
 from headstart.verbs._measure_settings import SharpnessSettings
 from headstart.verbs.measure import rows_of, sharpness_of
 from headstart.verbs.pretrain import Run, pretrain

@@ -136,29 +136,6 @@ def causal_loss(model: Any, language: Language, sentences: Ints, words: Words, d
     return scored(language.next_words(sentences), log_q, mask[:, 1:].numpy())
 
 
-@torch.no_grad()
-def probe_features(model: Any, sentences: Ints, words: Words, places: int, device: torch.device, dropout: bool = False) -> Tensor:
-    """float32 [n, places * width], on the device: the last hidden states of the places 1 to `places` of each sentence, side by side. Padding has the
-    encoder's output there, as in the official code (pcfg/run_lp.py).
-
-    Args:
-        model: a transformers ForMaskedLM.
-        places: of the longest sentence.
-        dropout: leave the encoder's own on, which the official script does by an oversight.
-    """
-    rows, mask = token_rows(sentences[:, :places], words)
-    rows = torch.nn.functional.pad(rows, (0, max(0, places + 2 - rows.shape[1])), value=words.pad)
-    mask = torch.nn.functional.pad(mask, (0, rows.shape[1] - mask.shape[1]), value=False)
-    model.train(dropout)
-    found = []
-    for start in range(0, len(rows), BATCH):
-        some = slice(start, start + BATCH)
-        states = encode(model.base_model, {"input_ids": rows[some].to(device), "attention_mask": mask[some].to(device)})
-        found.append(states[:, 1 : places + 1].flatten(1).float())
-    model.eval()
-    return torch.cat(found)
-
-
 def scored(truth: Floats, log_q: Floats, counted: np.ndarray) -> ExactLoss:
     """Of the places that count: `truth` and `log_q` float64 [..., words]."""
     p = truth[counted]
