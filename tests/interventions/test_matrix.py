@@ -1,4 +1,4 @@
-"""Every intervention around every method: five steps, an exact resume, an export that loads; or a refusal that says why."""
+"""Every intervention around every method: five steps or more, an exact resume, an export that loads; or a refusal that says why."""
 
 from __future__ import annotations
 
@@ -22,12 +22,8 @@ from tests.golden.record import OF_METHOD, corpus
 from tests.running import records, run_info, untimed
 
 STEPS, HALF = 5, 3
-SHORT: dict[str, Any] = {
-    "budget.steps": STEPS,
-    "trainer.evaluate_every": STEPS,
-    "trainer.checkpoint_every": HALF,
-    "trainer.evaluate_rows": 8,
-}
+LONGER = {"rewarm": (20, 12)}
+"""Interventions with a least length -> (steps, first checkpoint)."""
 PHASES: dict[str, dict[str, Any]] = {"mlm": {"method.causal_start": 1}, "electra": {"method.causal_start": 1, "method.generator_start": 1}}
 MATRIX = matrix()
 FITTING = [(intervention, method) for intervention, row in MATRIX.items() for method, why in row.items() if why is None and method in OF_METHOD]
@@ -35,9 +31,16 @@ REFUSED = [(intervention, method) for intervention, row in MATRIX.items() for me
 BY_SLUG = {entry.card.slug: entry for entry in interventions.settings()}
 
 
+def lengths(*around: str) -> tuple[int, int]:
+    """(steps, first checkpoint) of a run with these interventions."""
+    return max(LONGER.get(slug, (STEPS, HALF)) for slug in around)
+
+
 def settings(method: str, *around: str) -> dict[str, Any]:
+    steps, half = lengths(*around) if around else (STEPS, HALF)
+    short = {"budget.steps": steps, "trainer.evaluate_every": steps, "trainer.checkpoint_every": half, "trainer.evaluate_rows": 8}
     switched = {f"{BY_SLUG[slug].group}.{name}": value for slug in around for name, value in BY_SLUG[slug].example.items()}
-    return {**OF_METHOD[method], **SHORT, **PHASES.get(method, {}), **switched}
+    return {**OF_METHOD[method], **short, **PHASES.get(method, {}), **switched}
 
 
 @pytest.fixture(scope="module")
@@ -57,17 +60,19 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[str
 
 def continued(run: Run, folder: Path) -> Path:
     """A copy of a finished run as it was after its first checkpoint."""
+    config = run.info["config"]
+    steps, half = config["budget"]["steps"], config["trainer"]["checkpoint_every"]
     shutil.copytree(run.folder, folder)
     shutil.rmtree(folder / "export")
-    shutil.rmtree(folder / "checkpoints" / f"step-{STEPS:08d}")
+    shutil.rmtree(folder / "checkpoints" / f"step-{steps:08d}")
     info = {name: value for name, value in run_info(folder).items() if name not in ("totals", "verdict", "finished")}
-    write_json(folder / "run.json", info | {"status": "running", "checkpoint": {"step": HALF, "folder": str(folder / "checkpoints")}})
+    write_json(folder / "run.json", info | {"status": "running", "checkpoint": {"step": half, "folder": str(folder / "checkpoints")}})
     return folder
 
 
 def assert_resumes(run: Run, again: Run) -> None:
     assert untimed(records(run.folder, "metrics")) == untimed(records(again.folder, "metrics"))
-    for part in (f"checkpoints/step-{STEPS:08d}", "export"):
+    for part in (f"checkpoints/step-{run.info['config']['budget']['steps']:08d}", "export"):
         names = sorted(path.relative_to(run.folder / part) for path in (run.folder / part).rglob("*.safetensors"))
         assert names
         for name in names:
@@ -76,16 +81,17 @@ def assert_resumes(run: Run, again: Run) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("intervention", "method"), FITTING, ids=lambda value: value)
-def test_five_steps_an_exact_resume_and_an_export(
+def test_some_steps_an_exact_resume_and_an_export(
     intervention: str, method: str, plain: Callable[[str], tuple[str | Path, Path]], tmp_path: Path
 ) -> None:
     store, export = plain(method)
     given = settings(method, intervention) | {"init": export}
     run = pretrain(method, store, out=tmp_path / "run", say=lambda line: None, **given)
     assert run.info["interventions"] == [intervention]
-    assert len(records(run.folder, "metrics")) == STEPS
+    steps, half = lengths(intervention)
+    assert len(records(run.folder, "metrics")) == steps
     again = pretrain(method, store, out=continued(run, tmp_path / "again"), say=lambda line: None, **given)
-    assert again.info["resumed_at"] == HALF
+    assert again.info["resumed_at"] == half
     assert_resumes(run, again)
     if intervention == "spdf":
         reports = list(run.export.rglob(REPORT))
