@@ -46,6 +46,8 @@ ELSEWHERE = {
 
 PARSED_ONLY = {
     r"headstart claim .*": "tests/claims runs every claim's preset smoke",
+    r"headstart plan .*": "tests/verbs/test_plan_cpt.py runs both forms whole",
+    r"headstart merge .*": "tests/interop/test_merge.py",
     r"headstart report .*--serve.*": "does not end; tests/report",
     r"headstart adapt runs/(rna|amp) .*": "needs packages of the extra design; tests/data/environments/test_rewards.py reads these rewards",
     r"headstart demo.*": "make demo takes six minutes",

@@ -16,7 +16,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # started as a file, Python looks beside it only
 
-from tools.pages import advice, claims, commands, comparison, failures, limits, measured, methods, performance, recorded, reliability, settings  # noqa: E402
+from tools.pages import (  # noqa: E402
+    advice,
+    claims,
+    commands,
+    comparison,
+    continued,
+    failures,
+    limits,
+    measured,
+    methods,
+    performance,
+    recorded,
+    reliability,
+    settings,
+)
 
 BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("README.md", "demo", measured.demo_block),
@@ -43,6 +57,7 @@ BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/guides/which-method.md", "advice dialog", partial(advice.advice_block, "dialog")),
     ("docs/guides/which-method.md", "measure", advice.measure_block),
     ("docs/guides/compare.md", "comparison movies", partial(comparison.comparison_block, "movies")),
+    ("docs/guides/continue-on-your-corpus.md", "guide", continued.guide_block),
     ("docs/quick-start.md", "recorded setting", recorded.setting_block),
     ("docs/quick-start.md", "recorded list", recorded.step("list")),
     ("docs/quick-start.md", "recorded pretrain", recorded.step("pretrain causal-lm --data my/texts --budget")),

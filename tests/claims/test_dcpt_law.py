@@ -1,4 +1,4 @@
-"""The D-CPT law's claim: ways of predicting, what is held out, when a recommendation fails. Its smoke preset runs with all others in test_electra.py."""
+"""The D-CPT law's claim: ways of predicting, what is held out, when a recommendation fails. Smoke runs with all others, in test_electra.py."""
 
 from __future__ import annotations
 

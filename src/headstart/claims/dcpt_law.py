@@ -247,7 +247,7 @@ class LawData(Data):
 
 def open_data(scale: Scale, folder: Path) -> Data:
     synthetic_only = bool(scale.options.get("synthetic"))
-    sweeps = Sweeps(scale.options, folder.parent)
+    sweeps = Sweeps(scale.options, folder.parent, say=print)
     train = data_folder("textgen", fixture=synthetic_only) / "train.jsonl.zst"
     facts: dict[str, Any] = {"name": "two known laws", "source": "made up", "train": 0, "test": 0, "split": "none: smoke trains nothing"}
     if sweeps.measured is not None:

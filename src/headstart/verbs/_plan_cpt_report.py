@@ -9,6 +9,10 @@ from typing import Any
 
 from headstart.core.errors import BadInput
 from headstart.core.words import share, signed
+from headstart.engine.device import resolve_device
+from headstart.tasks.generation import Decoder
+from headstart.tasks.multiple_choice import metric_of, pick, read_items, score_items
+from headstart.verbs._exports import newest_export
 from headstart.verbs._sweep import DOMAIN, GENERAL
 from headstart.verbs.forgetting import Outcome, outcome
 
@@ -80,6 +84,24 @@ def report(
         "limit_kept": kept,
         "runs": [one.to_json() for one in found],
     }
+
+
+class OldItems:
+    """Multiple-choice items of old knowledge, asked of the model before training and of what became of it."""
+
+    def __init__(self, file: Path | None, before: Path, device: str) -> None:
+        self.items = [] if file is None else read_items(file)
+        self.device = resolve_device(device)
+        self.right_before = self._right(before) if self.items else 0
+
+    def of(self, run: Path) -> tuple[int, int, int] | None:
+        """(right before, right after, of how many); None: none were given."""
+        return (self.right_before, self._right(newest_export(run)), len(self.items)) if self.items else None
+
+    def _right(self, export: Path) -> int:
+        scored = score_items(Decoder.load(export), self.items, self.device)
+        pairs = zip(scored.items, scored.log_probs, strict=True)
+        return sum(pick(sums, item.choices, metric_of(item.task)) == item.answer for item, sums in pairs)
 
 
 def lines(found: Sequence[Told], info: Mapping[str, Any], errors: Mapping[str, float], kept: bool) -> list[str]:

@@ -34,7 +34,7 @@ from headstart.planning.dcpt_law.fitted import Fitted
 from headstart.planning.dcpt_law.plan import ANNEALED_RATIO, RATIOS, Fitting, Split, looks, split_budget
 from headstart.verbs._exports import run_of
 from headstart.verbs._fit_settings import FitSettings
-from headstart.verbs._plan_cpt_report import report
+from headstart.verbs._plan_cpt_report import OldItems, report
 from headstart.verbs._plan_settings import CptSettings, check_cpt
 from headstart.verbs._plan_subset import best_part
 from headstart.verbs._sweep import DOMAIN, GENERAL, RATE_SHARE, Sweep, before_training, is_measured, mix, named_data, origin_of
@@ -360,7 +360,8 @@ class _Planning:
             plain_run = {name: value for name, value in settings.items() if not name.startswith(("rewarm.", "epochs.", "schedule."))}
             plain_run |= {**self.constant_rate(), "mix": mix(1.0), "out": str(self.folder / "runs" / f"naive-{settings['budget.steps']}")}
             naive = self.trained(whole, plain_run)
-        self.info["report"] = report(recommended, naive, self.info, lambda run: None, self.say)
+        items = OldItems(self.settings.items, self.origin.folder, self.settings.device)
+        self.info["report"] = report(recommended, naive, self.info, items.of, self.say)
         self.save()
 
     def trained(self, data: tuple[str, ...], settings: Mapping[str, Any]) -> Path:

@@ -1,0 +1,206 @@
+"""`plan cpt` and `plan dcpt` whole, on two made-up languages and a model of some thousand weights."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import headstart
+from headstart.cli.main import main
+from headstart.cli.plan import numbers
+from headstart.core.errors import UsageError
+from headstart.verbs._sweep import mix, origin_of
+from headstart.verbs.plan import PlannedSweep
+from headstart.verbs.plan_cpt import CptPlan
+from tests.running import records, run_info
+
+MODEL = {
+    "method.hidden_size": 16, "method.num_layers": 1, "method.num_heads": 2, "method.intermediate_size": 24, "method.sequence_length": 16,
+    "text.vocab_size": 300, "optimizer.learning_rate": 4e-3, "batch": 4, "device": "cpu", "precision": "fp32",
+}  # fmt: skip
+PLAN: dict[str, Any] = {"device": "cpu", "precision": "fp32", "draws": 6, "held_out_share": 0.1}
+
+pytestmark = pytest.mark.slow
+
+
+def write_language(path: Path, prefix: str, step: int, documents: int) -> Path:
+    """Walks over words: the next one follows from this one but for a small choice."""
+    draw = random.Random(prefix)
+    words = [prefix + "".join(draw.choice("abcdef") for _ in range(3)) for _ in range(90)] + [f"s{letter}" for letter in "abcdef"]
+    texts = []
+    for _ in range(documents):
+        at, text = draw.randrange(len(words)), []
+        for _ in range(60):
+            text.append(words[at])
+            at = (step * at + draw.randrange(12)) % len(words)
+        texts.append(" ".join(text))
+    path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    return path
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """old.jsonl, new.jsonl and a model of the old language."""
+    folder = tmp_path_factory.mktemp("plan")
+    old = write_language(folder / "old.jsonl", "a", 7, 200)
+    write_language(folder / "new.jsonl", "f", 5, 60)
+    schedule = {"schedule.name": "cosine", "schedule.minimum_share": 0.1, "budget.steps": 300}
+    headstart.pretrain("causal-lm", old, out=folder / "up", say=lambda line: None, **MODEL, **schedule)
+    return folder
+
+
+def plan(place: Path, said: Callable[[str], None] = lambda line: None, **settings: Any) -> CptPlan:
+    given: dict[str, Any] = {"init": place / "up", "domain": str(place / "new.jsonl"), "general": str(place / "old.jsonl")}
+    given |= {"budget.tokens": 1200 * 64, "out": place / "cpt", "limit": 0.5}
+    found = headstart.plan("cpt", say=said, **{**PLAN, **given, **settings})
+    assert isinstance(found, CptPlan)
+    return found
+
+
+@pytest.fixture(scope="module")
+def planned(place: Path) -> CptPlan:
+    """A plan with its run and the naive one: 60 documents of new text are read four times by a shorter run."""
+    lines = (place / "old.jsonl").read_text().splitlines()[:4]
+    words = [json.loads(line)["text"].split() for line in lines]
+    items = [{"id": str(at), "context": " ".join(of[:8]), "choices": [" " + of[8], " " + of[20]], "answer": 0} for at, of in enumerate(words)]
+    (place / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
+    return plan(place, run=True, items=place / "items.jsonl")
+
+
+def last(run: Path, probe: str) -> float:
+    return float([line["value"] for line in records(run, "probes") if line["probe"] == probe][-1])
+
+
+def test_the_budget_is_divided_and_the_sweep_has_one_rate(planned: CptPlan) -> None:
+    info = planned.info
+    assert (info["budget"]["of_each"], info["budget"]["left"]) == (40, 960)
+    runs = sorted((planned.folder / "runs").glob("n3072-*"))
+    assert len(runs) == 5
+    for run in runs:
+        config = run_info(run)["config"]
+        assert (config["schedule"]["name"], config["optimizer"]["learning_rate"]) == ("constant", 2e-3)
+        assert config["optimizer"]["beta2"] == run_info(planned.folder.parent / "up")["config"]["optimizer"]["beta2"]
+        assert not (run / "export").exists()
+    points = pq.read_table(planned.folder / "points.parquet").to_pylist()
+    assert len(points) == 40  # eight looks: four runs with old text give their law 32 points
+    assert {point["r_d"] for point in points} == {0.1, 0.2, 0.5, 0.8, 1.0}
+
+
+def test_annealing_is_measured_beside_the_constant_run_of_the_same_mixture(planned: CptPlan) -> None:
+    runs = planned.folder / "runs"
+    for part, name in (("old", "general"), ("new", "domain")):
+        constant, annealed = (last(runs / run, f"held_out_loss/{part}") for run in ("n3072-r0.5-seed-0", "annealed-r0.5-seed-0"))
+        assert planned.info["anneal"][name] == pytest.approx(constant - annealed)
+    assert planned.info["anneal"]["domain"] > 0  # the rate ends at a tenth
+
+
+def test_the_run_reads_the_new_text_four_times_at_most_and_says_what_gave_way(planned: CptPlan) -> None:
+    info = planned.info
+    chosen = info["recommended"]
+    assert chosen["lowered"] in ("r", "D", "r and D")
+    assert chosen["epochs"] == pytest.approx(4, abs=0.05)
+    assert chosen["epochs"] == pytest.approx(chosen["r_d"] * chosen["tokens"] / info["look"]["unique"], rel=0.01)
+    assert any("so that it is read 4 times" in warning for warning in info["warnings"])
+    assert any("held-out tokens: below 30,000" in warning for warning in info["warnings"])
+
+
+def test_what_was_predicted_stands_beside_what_was_measured(planned: CptPlan) -> None:
+    info, report = planned.info, planned.info["report"]
+    run = next((planned.folder / "runs").glob("recommended-*"))
+    assert report["measured"]["domain_loss"] == last(run, "held_out_loss/new")
+    predicted = info["predicted"]["general_loss"]["value"]
+    assert report["measured_minus_predicted"]["general_loss"] == pytest.approx(last(run, "held_out_loss/old") - predicted)
+    assert report["limit_kept"] == (last(run, "held_out_loss/old") <= 1.5 * info["before"]["old"])
+    ours, naive = report["runs"]
+    assert naive["name"] == "naive"
+    for one, folder in ((ours, run), (naive, next((planned.folder / "runs").glob("naive-*")))):
+        first = next(line["value"] for line in records(folder, "probes") if line["probe"] == "bits_per_byte/old")
+        assert one["forgetting_bits_per_byte"] == pytest.approx(last(folder, "bits_per_byte/old") - first)
+    assert run_info(next((planned.folder / "runs").glob("naive-*")))["config"]["mix"] == "new=1,old=0"
+    assert naive["forgetting_bits_per_byte"] > ours["forgetting_bits_per_byte"]
+    assert ours["items"][2] == 4
+    assert ours["items"][0] == naive["items"][0]  # of the model before training
+
+
+def test_the_command_is_the_run(planned: CptPlan, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Given again as it is printed it finds the run done: not a setting differs."""
+    import shlex
+
+    assert planned.command is not None
+    assert main(shlex.split(planned.command)[1:]) == 0
+    assert "Nothing to do" in capsys.readouterr().out
+
+
+def test_the_same_command_measures_nothing_twice_and_another_limit_answers_from_the_same_sweep(planned: CptPlan, place: Path) -> None:
+    times = {path: path.stat().st_mtime_ns for path in (planned.folder / "runs").glob("*/probes.jsonl")}
+    said: list[str] = []
+    strict = plan(place, said.append, limit=0.0, draws=0)
+    assert {path: path.stat().st_mtime_ns for path in (planned.folder / "runs").glob("*/probes.jsonl")} == times
+    assert strict.info["before"] == planned.info["before"]
+    if strict.command is None:
+        assert any("--peak 0.002 in another --out" in line for line in said)
+    else:
+        assert strict.info["recommended"]["r_d"] < planned.info["answer"]["figures"]["r_d"]["value"]
+    with pytest.raises(UsageError, match=r"holds another plan .*seed: 0 -> 1"):
+        plan(place, seed=1)
+
+
+def test_where_there_is_more_text_than_the_run_reads_a_reference_chooses(place: Path) -> None:
+    many = write_language(place / "many.jsonl", "f", 5, 1400)
+    (place / "good.jsonl").write_text("".join((place / "new.jsonl").read_text().splitlines(keepends=True)[:40]))
+    found = plan(place, out=place / "subset", domain=str(many), reference=(str(place / "good.jsonl"),), draws=0, **{"budget.tokens": 1200 * 64})
+    subset, unique = found.info["subset"], found.info["look"]["unique"]
+    assert unique > 960 * 64
+    assert subset["tokens"] == pytest.approx(960 * 64 / 4, rel=0.05)
+    held_out = {line for entry in run_info(place / "subset" / "runs" / "look")["measured"] if entry["part"] == "new" for line in [entry["store"]]}
+    for run in sorted((place / "subset" / "runs").glob("n3072-*")):
+        assert {entry["store"] for entry in run_info(run)["measured"] if entry["part"] == "new"} == held_out
+    if found.command is not None:
+        assert f"--epochs.tokens {960 * 64 // 4} --epochs.draw dynamic" in found.command
+
+
+def test_a_sweep_over_sizes_writes_its_points_and_its_law(place: Path) -> None:
+    wide = {"method.hidden_size": 24, "method.intermediate_size": 36, "schedule.name": "cosine", "schedule.minimum_share": 0.1, "budget.steps": 300}
+    headstart.pretrain("causal-lm", place / "old.jsonl", out=place / "wide", say=lambda line: None, **{**MODEL, **wide})
+    found = headstart.plan(
+        "dcpt", general=str(place / "old.jsonl"), domain=str(place / "new.jsonl"), checkpoints=(place / "up", place / "wide"), tokens=80 * 64,
+        ratios=(0.1, 0.2, 0.5, 0.8, 1.0), fix=("alpha=0.25",), out=place / "sweep", limit=(0.5,), at_d=200 * 64, say=lambda line: None, **PLAN,
+    )  # fmt: skip
+    assert isinstance(found, PlannedSweep)
+    points = pq.read_table(found.points).to_pylist()
+    assert sorted({point["N"] for point in points}) == [12 * 16**2, 12 * 24**2]
+    assert {point["D"] for point in points} == {64 * step for step in (28, 40, 57, 80)}
+    assert found.law.laws["general"].law["alpha"] == 0.25
+    assert found.law.answers[0].figures
+    first = next(line["value"] for line in records(place / "sweep" / "runs" / "n6912-r0.5-seed-0", "probes") if line["probe"] == "held_out_loss/old")
+    assert found.general_loss == first
+    again = headstart.fit("dcpt-law", place / "sweep", fix=("alpha=0.25",), draws=0, out=place / "again", say=lambda line: None)
+    assert again.laws["domain"].law.parameters == found.law.laws["domain"].law.parameters
+
+
+def test_a_rate_that_nobody_knows_is_asked_for(place: Path) -> None:
+    stranger = place / "stranger"
+    stranger.mkdir()
+    for path in (place / "up" / "export").iterdir():
+        if path.name != "hashes.json":
+            (stranger / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(UsageError, match="does not say at which rate"):
+        plan(place, init=stranger, out=place / "unknown")
+    with pytest.raises(UsageError, match="is no run of ours, so its old text is not known"):
+        plan(place, init=stranger, peak=1e-3, general=(), out=place / "unknown")
+    origin = origin_of(stranger, 1e-3, None, None)
+    assert (origin.batch, origin.settings["method.sequence_length"], origin.parameters, origin.floor) == (32, 16, 3072, None)
+    assert origin_of(place / "up", None, None, None).floor == pytest.approx(4e-4)
+
+
+def test_numbers_may_have_commas_and_per_cent() -> None:
+    assert numbers(["--ratios", ".1,.2,1", "--limit=3%", "--general", "a,b.txt"]) == [
+        "--ratios", ".1", ".2", "1", "--limit", "0.03", "--general", "a,b.txt",
+    ]  # fmt: skip
+    assert [mix(ratio) for ratio in (0.0, 0.1, 0.7, 1.0)] == ["new=0,old=1", "new=0.1,old=0.9", "new=0.7,old=0.3", "new=1,old=0"]
