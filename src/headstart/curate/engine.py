@@ -57,6 +57,12 @@ def start(engine: str, address: str | None = None) -> None:
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if here not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, *paths]))
+    here_already = daft.runners._get_runner()
+    if here_already is not None:
+        name = "ray" if here_already.name == "ray" else "embedded"
+        if name != engine:  # Daft keeps the one that it began with
+            raise errors.UsageError(f"This Python process runs Daft plans by the engine {name} already.", "Curate in a process of its own.")
+        return
     if engine == "embedded":
         daft.set_runner_native()
         return
@@ -69,7 +75,7 @@ def start(engine: str, address: str | None = None) -> None:
             ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise errors.MachineError(f"The Ray cluster {address or ''} does not answer ({error}).", "Check its address.") from error
-    daft.set_runner_ray(address, noop_if_initialized=True)
+    daft.set_runner_ray(address)
 
 
 def run_pass(work: Pass, *, engine: str, workers: int) -> list[StageCounts]:

@@ -20,12 +20,18 @@ from headstart.curate.config import PrivateConfig, RulesConfig
 from headstart.curate.tables import Stage, drop, texts_of, with_column, without_formulas
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
+_HEADING = re.compile(r"^#+ ", re.MULTILINE)
 _BROKEN = re.compile("[\ufffd\ud800-\udfff]")
 
 
 def punctuation_share(text: str) -> float:
     """ASCII punctuation characters / characters; 0 of an empty text."""
     return (len(text) - len(text.translate(_PUNCTUATION))) / len(text) if text else 0.0
+
+
+def prose(text: str) -> str:
+    """The text without formulas, and without the marks of headings, which are ours."""
+    return _HEADING.sub("", without_formulas(text))
 
 
 def rules(config: RulesConfig) -> Stage:
@@ -38,8 +44,7 @@ def rules(config: RulesConfig) -> Stage:
         if len(text) < config.lorem_under and "lorem ipsum" in text.lower():
             return "lorem ipsum"
         if config.punctuation != "off" and language in ("en", None):
-            counted = without_formulas(text) if config.punctuation == "text" else text
-            if punctuation_share(counted) > config.max_punctuation:
+            if punctuation_share(prose(text) if config.punctuation == "text" else text) > config.max_punctuation:
                 return "punctuation"
         if nsfw.search(text.casefold()):
             return "NSFW word"

@@ -1,0 +1,294 @@
+"""Fetching the images of a corpus (webmath A8): politely, within limits, never from a private network, and only what is a real PNG or JPEG.
+
+Each answer is written to a log as it comes, so a killed download goes on with what is missing. A host is asked by few requests at a time, with a pause
+between two, and what its robots.txt forbids is not asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import io
+import ipaddress
+import json
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+from urllib.robotparser import RobotFileParser
+
+import pyarrow as pa
+
+from headstart.core.errors import MissingDependency
+from headstart.core.files import atomic_write
+from headstart.core.progress import Reporter
+from headstart.curate.config import ImagesConfig
+
+AGENT = "headstart-curate"
+TIMEOUT_S = 30.0
+MAX_REDIRECTS = 5
+MAX_ROBOTS = 1 << 19
+MAX_PIXELS = 1 << 26
+PARALLEL = 64
+"""Requests at a time over all hosts."""
+TRANSIENT = ("timeout", "no connection")
+"""Asked for again by a download that goes on."""
+ENDINGS = {"PNG": ".png", "JPEG": ".jpg"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one address.
+
+    Attributes:
+        status: "fetched", or the reason why not.
+        file: within the folder of images; sha256, width, height: of the image.
+    """
+
+    url: str
+    status: str
+    file: str | None = None
+    sha256: str | None = None
+    width: int | None = None
+    height: int | None = None
+
+
+class NotFetched(Exception):
+    """An image that did not come; the text is the status."""
+
+
+def fetch_images(urls: Iterable[str], folder: Path, config: ImagesConfig, say: Callable[[str], None] = print) -> pa.Table:
+    """Fetches images into `folder`, each under the name of its hash, and returns a table of `Answer`s sorted by address.
+
+    Raises:
+        MissingDependency: aiohttp or Pillow is not installed.
+    """
+    try:
+        import aiohttp  # noqa: F401
+        import PIL  # noqa: F401
+    except ImportError as error:
+        raise MissingDependency(error.name or "aiohttp", "curate", "Fetching images") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / "answers.jsonl"
+    known = _read_log(log, folder)
+    wanted = sorted(set(urls))
+    todo = [url for url in wanted if url not in known]
+    if todo:
+        known |= asyncio.run(_fetch_all(todo, folder, log, config))
+    answers = [known[url] for url in wanted]
+    say(f"images: {sum(answer.status == 'fetched' for answer in answers):,} of {len(answers):,} fetched")
+    schema = pa.schema(
+        [("url", pa.string()), ("status", pa.string()), ("file", pa.string()), ("sha256", pa.string()), ("width", pa.int32()), ("height", pa.int32())]
+    )
+    return pa.Table.from_pylist([asdict(answer) for answer in answers], schema=schema)
+
+
+def _read_log(log: Path, folder: Path) -> dict[str, Answer]:
+    """Answers of an earlier, killed download; a line that was cut off is none, nor is an image that is not there."""
+    known = {}
+    for line in log.read_text("utf-8", "replace").splitlines() if log.exists() else []:
+        try:
+            answer = Answer(**json.loads(line))
+        except (ValueError, TypeError):
+            continue
+        if answer.status not in TRANSIENT and (answer.file is None or (folder / answer.file).is_file()):
+            known[answer.url] = answer
+    return known
+
+
+async def _fetch_all(urls: list[str], folder: Path, log: Path, config: ImagesConfig) -> dict[str, Answer]:
+    import aiohttp
+
+    fetcher = _Fetcher(folder, config)
+    waiting: dict[str, list[str]] = defaultdict(list)
+    for url in urls:
+        waiting[_host(url)].append(url)
+    found: dict[str, Answer] = {}
+    room = asyncio.Semaphore(PARALLEL)
+    connector = aiohttp.TCPConnector(resolver=_PublicResolver(config.allow_private), limit=PARALLEL, limit_per_host=config.per_host)
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    with Reporter("fetch images", len(urls), "images") as reporter, log.open("a", encoding="utf-8") as file:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers={"User-Agent": AGENT}, auto_decompress=False) as session:
+
+            async def one(url: str) -> None:
+                async with room:
+                    answer = await fetcher.fetch(session, url)
+                found[url] = answer
+                file.write(json.dumps(asdict(answer), sort_keys=True) + "\n")
+                file.flush()
+                reporter.advance()
+
+            async def host(own: list[str]) -> None:
+                """One host: its addresses one after another, `per_host` at a time, with a pause."""
+                lanes = [own[lane :: config.per_host] for lane in range(config.per_host)]
+
+                async def lane(part: list[str]) -> None:
+                    for url in part:
+                        started = time.monotonic()
+                        await one(url)
+                        await asyncio.sleep(max(0.0, config.delay_s - (time.monotonic() - started)))
+
+                await asyncio.gather(*(lane(part) for part in lanes))
+
+            await asyncio.gather(*(host(own) for own in waiting.values()))
+    return found
+
+
+def _host(url: str) -> str:
+    try:
+        return (urlsplit(url).hostname or "").lower()
+    except ValueError:
+        return ""
+
+
+class _Fetcher:
+    """One download: its folder, settings, and what each host's robots.txt says."""
+
+    def __init__(self, folder: Path, config: ImagesConfig) -> None:
+        self._folder, self._config = folder, config
+        self._limit = int(config.max_image_mb * 2**20)
+        self._writing = threading.Lock()
+        self._robots: dict[str, asyncio.Task[RobotFileParser | None]] = {}
+
+    async def fetch(self, session: Any, url: str) -> Answer:
+        import aiohttp
+
+        try:
+            if not await self._allowed(session, url):
+                raise NotFetched("robots.txt forbids it")
+            data = await self._get(session, url, self._limit)
+            name, kind = await asyncio.to_thread(self._keep, data)
+            return Answer(url, "fetched", name, **kind)
+        except NotFetched as error:
+            return Answer(url, str(error))
+        except TimeoutError:
+            return Answer(url, "timeout")
+        except _Private:
+            return Answer(url, "private address")
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            private = isinstance(error.__cause__, _Private) or isinstance(getattr(error, "os_error", None), _Private)
+            return Answer(url, "private address" if private else "no connection")
+
+    async def _get(self, session: Any, url: str, limit: int) -> bytes:
+        """The body of an address, redirects followed by hand: each new address is checked like the first."""
+        for _ in range(MAX_REDIRECTS + 1):
+            refuse_private(url, self._config.allow_private)
+            async with session.get(url, allow_redirects=False) as response:
+                if response.status in (301, 302, 303, 307, 308) and "Location" in response.headers:
+                    url = urljoin(url, response.headers["Location"])
+                    continue
+                if response.status != 200:
+                    raise NotFetched(f"status {response.status}")
+                if (response.content_length or 0) > limit:
+                    raise NotFetched("too large")
+                data = bytearray()
+                async for chunk in response.content.iter_chunked(1 << 16):
+                    data += chunk
+                    if len(data) > limit:
+                        raise NotFetched("too large")
+                return bytes(data)
+        raise NotFetched("too many redirects")
+
+    async def _allowed(self, session: Any, url: str) -> bool:
+        parts = urlsplit(url)
+        root = f"{parts.scheme}://{parts.netloc}"
+        if root not in self._robots:
+            self._robots[root] = asyncio.create_task(self._read_robots(session, root))
+        robots = await self._robots[root]
+        return robots is None or robots.can_fetch(AGENT, url)
+
+    async def _read_robots(self, session: Any, root: str) -> RobotFileParser | None:
+        """The rules of a host; None where it has none."""
+        import aiohttp
+
+        try:
+            text = (await self._get(session, f"{root}/robots.txt", MAX_ROBOTS)).decode("utf-8", "replace")
+        except (NotFetched, TimeoutError, aiohttp.ClientError, OSError, ValueError):
+            return None
+        robots = RobotFileParser()
+        robots.parse(text.splitlines())
+        return robots
+
+    def _keep(self, data: bytes) -> tuple[str, dict[str, Any]]:
+        """Writes an image that is one; its name and what is known of it."""
+        form, width, height = real_image(data)
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"{digest[:2]}/{digest}{ENDINGS[form]}"
+        path = self._folder / name
+        with self._writing:  # two addresses may give the same image at the same time
+            if not path.is_file():
+                path.parent.mkdir(exist_ok=True)
+                with atomic_write(path) as file:
+                    file.write(data)
+        return name, {"sha256": digest, "width": width, "height": height}
+
+
+def real_image(data: bytes) -> tuple[str, int, int]:
+    """(PNG or JPEG, width, height) of bytes that decode as one, looked at before pixels are made.
+
+    Raises:
+        NotFetched: they do not, or have too many pixels.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data), formats=tuple(ENDINGS)) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise NotFetched("too many pixels")
+            image.load()
+            return str(image.format), width, height
+    except NotFetched:
+        raise
+    except Exception as error:  # a decoder of files from strangers raises anything
+        raise NotFetched("no PNG or JPEG") from error
+
+
+class _Private(OSError):
+    """An address of a private network."""
+
+
+def refuse_private(url: str, allow: bool) -> None:
+    """Raises _Private for an address whose host is written as a number of a private network, ValueError for one that is no web address."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("no web address")
+    try:
+        number = ipaddress.ip_address(parts.hostname)
+    except ValueError:
+        return  # a name: the resolver looks at its addresses
+    if not allow and not public(str(number)):
+        raise _Private(parts.hostname)
+
+
+def public(address: str) -> bool:
+    """Whether an IP address is one of the open internet."""
+    number = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(number, ipaddress.IPv6Address) and number.ipv4_mapped is not None:
+        number = number.ipv4_mapped
+    return number.is_global and not number.is_multicast
+
+
+class _PublicResolver:
+    """Names to addresses, at the moment of the connection (a name may answer otherwise the next time); one with a private address is refused."""
+
+    def __init__(self, allow_private: bool) -> None:
+        self._allow = allow_private
+
+    async def resolve(self, host: str, port: int = 0, family: int = socket.AF_INET) -> list[dict[str, Any]]:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, family=family)
+        addresses = [(info[4][0], info[4][1], info[0], info[2]) for info in found]
+        if not self._allow and not all(public(str(address)) for address, *_ in addresses):
+            raise _Private(host)
+        return [
+            {"hostname": host, "host": address, "port": port or own, "family": kind, "proto": proto, "flags": socket.AI_NUMERICHOST}
+            for address, own, kind, proto in addresses
+        ]
+
+    async def close(self) -> None:
+        """Nothing is held."""
