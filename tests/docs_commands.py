@@ -120,6 +120,8 @@ def small(command: str) -> list[str]:
         return words if of_images(words[1]) else [*words, "--text.vocab-size", "300"]
     if verb == "replay":
         return [*_without(words, "--step"), "--step", "4"]
+    if verb == "measure" and words[1] == "sharpness":
+        return [*words, "--batches", "2", "--batch", "8", "--probes", "4", "--iterations", "2"]
     if verb == "fit":
         return [*words, "--draws", "4"]
     if verb == "compare":

@@ -22,10 +22,11 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "select": ("_select_settings", "SelectSettings"),
     "merge": ("_merge_settings", "MergeSettings"),
     "plan": ("_plan_settings", "CptSettings", "SweepSettings"),
+    "measure": ("_measure_settings", "SharpnessSettings", "ExactLossSettings"),
 }
 """Verb -> module of `verbs` and dataclass of its flags; of a verb with several forms one for each."""
 
-WHICH = {"plan": ("cpt", "dcpt")}
+WHICH = {"measure": ("sharpness", "loss-exact"), "plan": ("cpt", "dcpt")}
 """The forms of a verb, in the order of their dataclasses."""
 
 ELSEWHERE = {
