@@ -19,7 +19,8 @@ from headstart.report import report
 from headstart.report.collect import Collector
 from headstart.report.evidence import Evidence, Finding, read_evidence
 from headstart.report.page import MAX_PAGE_BYTES, Contents, asset, headline, render, safe_json
-from headstart.report.runs import RunSection, repeat_command
+from headstart.report.runs import RunSection, read_section, repeat_command
+from headstart.verbs._follow import Followed
 from tests.report.folders import ENTROPY, HOSTILE, advice_result, claim_result, comparison_result, demo_result, png, write_run
 from tests.running import environment
 
@@ -386,3 +387,17 @@ def test_a_page_that_cannot_be_put_there_is_wrong_usage(out: str, tmp_path: Path
     (tmp_path / "folder").mkdir()
     with pytest.raises(UsageError, match="--out"):
         report([tmp_path], out=tmp_path / out)
+
+
+def test_parts_of_a_continued_run_are_one_chart_and_a_rise_is_called_normal(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    probes = [{"step": step, "probe": f"held_out_loss/{name}", "value": value}
+              for name, values in (("new", (2.0, 2.2, 1.5)), ("old", (9.0, 3.0, 9.5))) for step, value in zip((0, 1, 400), values, strict=True)]  # fmt: skip
+    probes += [{"step": step, "probe": "held_out_sample/old", "value": value} for step, value in ((0, 2.5), (400, 2.8))]
+    with (folder / "probes.jsonl").open("a") as file:
+        file.writelines(json.dumps(line) + "\n" for line in probes)
+    section = read_section(Followed(folder), "run", "run")
+    (chart,) = [chart for chart in section.charts if chart.title == "held-out loss of each part"]
+    assert {label: list(series.values) for label, series in chart.series} == {"new": [2.0, 2.2, 1.5], "old": [2.5, 3.0, 2.8]}
+    assert not [chart for chart in section.charts if chart.title.startswith("held_out_")]
+    assert any("rose by 0.500 until step 1, which is normal when a rate rises; +0.500 is left" in note for note in section.notes)

@@ -30,6 +30,9 @@ LEFTOVERS = (".rehearsal-*", ".export-writing", "..export-writing.*", ".run.json
 """What a killed process may leave half-written in a run folder."""
 OWN = ("run.json", "metrics.jsonl", "probes.jsonl", "samples.jsonl", "pictures", "tb", "checkpoints", "export")
 """What a run writes, replaces or deletes in its folder: never through a link."""
+PART_LOSS, PART_SAMPLE, PART_BITS = "held_out_loss/", "held_out_sample/", "bits_per_byte/"
+"""Probes of a named part of the data, whose name follows: its held-out loss; where that is of the whole split, the loss of the sample that all other
+points are of; bits a byte."""
 UNITS = ("tokens", "images")
 """What rows are measured in."""
 MAX_LINE = 2**24

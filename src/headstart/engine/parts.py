@@ -18,11 +18,9 @@ import torch
 from torch import Tensor
 
 from headstart.core.rng import Rng
+from headstart.core.run import PART_BITS, PART_LOSS, PART_SAMPLE
 from headstart.engine.method import Context, Method
 from headstart.engine.update import Precision, autocast
-
-LOSS, SAMPLE, BITS = "held_out_loss/", "held_out_sample/", "bits_per_byte/"
-"""What the probes are called; the name of the part follows."""
 
 
 @dataclass(frozen=True)
@@ -99,17 +97,17 @@ class Meter:
         for part in self.parts:
             counts = [min(len(part.rows), self.sample)] + [len(part.rows)] * (step in self.whole)
             *sample, loss = mean_losses(method, part.rows, counts, self.batch, phase, self.precision, self.device, self.seed, self.total_steps)
-            found[LOSS + part.name] = loss
+            found[PART_LOSS + part.name] = loss
             if sample:
-                found[SAMPLE + part.name] = sample[0]
+                found[PART_SAMPLE + part.name] = sample[0]
             if part.targets_per_byte is not None:
-                found[BITS + part.name] = bits_per_byte(loss, part.targets_per_byte)
+                found[PART_BITS + part.name] = bits_per_byte(loss, part.targets_per_byte)
         return found
 
 
 def losses_line(step: int, found: Mapping[str, float]) -> str:
     """What a person is shown of a measurement."""
-    losses = (f"{name.removeprefix(LOSS)} {value:.4f}" for name, value in found.items() if name.startswith(LOSS))
+    losses = (f"{name.removeprefix(PART_LOSS)} {value:.4f}" for name, value in found.items() if name.startswith(PART_LOSS))
     return f"  held-out loss at step {step}: {'  '.join(losses)}"
 
 

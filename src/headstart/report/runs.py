@@ -10,17 +10,24 @@ from typing import Any
 
 from headstart.core import words
 from headstart.core.errors import HeadstartError
-from headstart.core.run import unit_of
+from headstart.core.run import PART_BITS, PART_LOSS, PART_SAMPLE, unit_of
 from headstart.core.terminal import printable
 from headstart.report.evidence import TONES, Finding
 from headstart.report.loose import listed, mapping, pair, text
 from headstart.report.pictures import Picture, run_pictures
 from headstart.report.thin import packed
 from headstart.verbs._follow import Curves, Followed, Series, finite
+from headstart.verbs._parts import OLD
+from headstart.verbs.forgetting import curves_of, transient
 
 AXES = ("tokens", "flops", "wall_s")
 """What a curve may be drawn against besides the step."""
 SPEED = ("tokens_per_second", "data_wait_share", "mfu")
+PART_CHARTS = {
+    PART_LOSS: ("held-out loss of each part", "nats a token, on a fixed sample; a rise of old text at first is what re-warming does"),
+    PART_BITS: ("bits per byte of each part", "comparable between tokenizers and kinds of text"),
+}
+"""Prefix of the probes of named parts -> title and explanation of the chart that shows all parts together."""
 FIRST_PHASE = "causal_loss"
 """The loss of a causal phase (mlm, electra): it begins on the same plateau as the loss that the run is judged by, and leaves it first."""
 MAX_SAMPLES = 8
@@ -160,6 +167,7 @@ def _fill(section: RunSection, followed: Followed) -> None:
     section.samples = [(step, [printable(line[:MAX_LINE]) for line in lines[:MAX_LINES]]) for step, lines in reversed(shown)]
     section.pictures, section.notes = run_pictures(followed.folder)
     section.notes += [f"{name}.jsonl is damaged at line {line:,}: what follows is not shown." for name, line in followed.damaged.items()]
+    section.notes += _rise(curves)
     if section.status == "killed":
         section.notes.insert(0, "Its process is gone, and it was not done. The same command continues it.")
     if error := text(info.get("error")):
@@ -207,9 +215,42 @@ def _charts(curves: Curves, metric: str, entropy: float) -> list[Chart]:
         first = not charts
         plateau = entropy if name in (metric, FIRST_PHASE) and math.isfinite(entropy) else None
         charts.append(Chart(printable(name), EXPLAINED.get(name, ""), series, plateau, first))
-    probes = {name: series for name, series in curves.probes.items() if not name.startswith("held_out/")}
+    charts += _part_charts(curves)
+    probes = {name: series for name, series in curves.probes.items() if not name.startswith(("held_out/", *PART_CHARTS, PART_SAMPLE))}
     charts += [Chart(printable(name), EXPLAINED.get(name, ""), [("probe", series)]) for name, series in probes.items()]
     return charts + [Chart(name, EXPLAINED[name], [("training", _known_speed(curves, name))]) for name in SPEED if name in curves.series]
+
+
+def _part_charts(curves: Curves) -> list[Chart]:
+    """The held-out losses of the named parts of the data together, old and new; and their bits a byte."""
+    found = []
+    for prefix, (title, about) in PART_CHARTS.items():
+        values = {name.removeprefix(prefix): series for name, series in curves.probes.items() if name.startswith(prefix)}
+        if prefix == PART_LOSS:  # a curve is read on one set of rows
+            values = {name: _on_sample(series, curves.probes.get(PART_SAMPLE + name)) for name, series in values.items()}
+        if values:
+            found.append(Chart(title, about, [(printable(name), series) for name, series in values.items()]))
+    return found
+
+
+def _on_sample(series: Series, sample: Series | None) -> Series:
+    """A curve with the points of the sample where those of the whole split stand."""
+    values = dict(zip(series.steps, series.values, strict=True))
+    values |= {} if sample is None else dict(zip(sample.steps, sample.values, strict=True))
+    kept = Series()
+    for step, value in sorted(values.items()):
+        kept.add(step, value)
+    return kept
+
+
+def _rise(curves: Curves) -> list[str]:
+    """What the curve of the old text says of a continued run."""
+    probes = {name: dict(zip(series.steps, series.values, strict=True)) for name, series in curves.probes.items()}
+    old = curves_of(probes).get(OLD)
+    if old is None:
+        return []
+    rise = transient(old.steps, old.losses, old.last - old.first)
+    return [rise.sentence()] if rise.height > 0 else []
 
 
 def _known_speed(curves: Curves, name: str) -> Series:

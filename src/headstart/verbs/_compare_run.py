@@ -59,6 +59,7 @@ class Comparing:
         out: Path,
         say: Callable[[str], None],
         live: Callable[[str], None] | None,
+        continued: list[dict[str, Any]] | None = None,
     ) -> None:
         self.settings, self.config, self.arms, self.network, self.out, self.say, self.live = settings, config, arms, network, out, say, live
         self.began = time.monotonic()
@@ -68,7 +69,8 @@ class Comparing:
         self.info: dict[str, Any] = {
             "kind": KIND, "format_version": FORMAT_VERSION, "name": out.name, "status": "running", "settings": plain(settings), "evidence": None,
             "task": None, "metric": None, "measure": None, "data": {}, "arms": [self.describe(i) for i in range(len(arms))],
-            "equal_compute": self.equal, "compared": [], "comparisons": [], "worth": [], "winner": None, "sentence": "", "notes": [], "leaks": [],
+            "equal_compute": self.equal, "compared": [], "comparisons": [], "worth": [], "continued": continued or [], "winner": None, "sentence": "",
+            "notes": [], "leaks": [],
             "commands": {}, "plan": {}, "spent_s": 0.0, "hardware": hardware.describe(), "versions": versions(), "commit": git_commit(),
             "command": shlex.join(["headstart", *sys.argv[1:]]), "date": now(),
         }  # fmt: skip

@@ -33,6 +33,8 @@ intervals cut to what the metric can be; null where there are too few seeds for 
                             covers, words), sentence}]
     worth                   [{arm, labels, random_labels, ci95 [low, high] (a high of null: beyond the largest measured count), more_than (that count)
                             or null, sentence}]: labels that a random start needs for the same metric
+    continued               [{run (name), parts {name: {first, last, first_bits_per_byte, last_bits_per_byte}} (held-out losses), transient {height,
+                            step, forgetting} or null, pay_back_step or null, total_steps}]: of runs with named parts (docs/methods/rewarm.md)
     winner, sentence        name of an arm or null; the verdict
     notes, leaks            sentences: what to know when reading this; test records that stand in training data
     commands                {load, finetune} of the winner, or of the best arm
@@ -45,12 +47,14 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from headstart.core.config import replace_nested
 from headstart.core.files import locked
 from headstart.core.terminal import printable
+from headstart.verbs import forgetting
 from headstart.verbs._compare_arms import Arm, read_arms
 from headstart.verbs._compare_measure import read_labelled
 from headstart.verbs._compare_run import Comparison, OnLabels, Unlabelled
@@ -96,14 +100,18 @@ def compare_with(settings: CompareSettings, *, say: Callable[[str], None] = prin
     all_arms = [*arms, *starts.values()]
     network = {i: all_arms.index(starts[arm.final.architecture]) for i, arm in enumerate(arms)}
     told = lambda line: say(printable(line))  # noqa: E731
+    learned, constant = forgetting.outcomes([source.path for arm in arms for source in arm.sources])
+    for line in forgetting.lines(learned, constant):
+        told(line)
+    continued = [asdict(one) for one in learned]
     if settings.labels is None:
         documents = held_out_documents(arms)
         with locked(out / ".lock", "compares into this folder"):
-            return Unlabelled(settings, config, all_arms, network, out, told, live).run(documents)
+            return Unlabelled(settings, config, all_arms, network, out, told, live, continued).run(documents)
     labelled = read_labelled(settings.labels, settings.test, settings.task, config, settings.group_field, settings.seeds)
     labelled.with_counts([count for count in settings.counts if count < labelled.main], settings.seeds)  # refuses those that cannot be drawn
     with locked(out / ".lock", "compares into this folder"):
-        return OnLabels(settings, config, all_arms, network, out, told, live).run(labelled)
+        return OnLabels(settings, config, all_arms, network, out, told, live, continued).run(labelled)
 
 
 def _folder_name(arms: Sequence[Arm]) -> str:

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.files import write_json
-from headstart.core.run import read_lines, read_run
-from headstart.engine.parts import BITS, LOSS, SAMPLE
+from headstart.core.run import PART_BITS, PART_LOSS, PART_SAMPLE, read_lines, read_run
 from headstart.verbs._parts import OLD
 
 RECORD = "rewarm.json"
@@ -60,6 +59,13 @@ class Transient:
     forgetting: float
     """Last minus first, on the whole split."""
 
+    def sentence(self) -> str:
+        """For a person who sees the rise and is alarmed."""
+        return (
+            f"The loss on old text rose by {self.height:.3f} until step {self.step:,}, which is normal when a rate rises; {self.forgetting:+.3f} is"
+            " left of it at the end."
+        )
+
 
 def transient(steps: Sequence[int], losses: Sequence[float], forgetting: float | None = None) -> Transient:
     """The highest point of a curve above its first one.
@@ -85,16 +91,21 @@ def curves(run: Path) -> dict[str, Curve]:
         name, value = line.get("probe"), line.get("value")
         if isinstance(name, str) and isinstance(value, int | float) and math.isfinite(value):
             values.setdefault(name, {})[line["step"]] = float(value)
+    return curves_of(values)
+
+
+def curves_of(probes: Mapping[str, Mapping[int, float]]) -> dict[str, Curve]:
+    """As `curves`, from probe -> step -> value."""
     found = {}
-    for probe, losses in values.items():
-        if not probe.startswith(LOSS):
+    for probe, losses in probes.items():
+        if not probe.startswith(PART_LOSS):
             continue
-        name = probe.removeprefix(LOSS)
-        sample = values.get(SAMPLE + name, {})
-        on_sample = dict(sorted((losses | sample).items()))
-        whole = {step: losses[step] for step in sorted(sample)} or losses
+        name = probe.removeprefix(PART_LOSS)
+        sample = probes.get(PART_SAMPLE + name, {})
+        on_sample = dict(sorted({**losses, **sample}.items()))
+        whole = {step: losses[step] for step in sorted(sample) if step in losses} or dict(sorted(losses.items()))
         if 0 in on_sample:
-            found[name] = Curve(list(on_sample), list(on_sample.values()), whole, dict(sorted(values.get(BITS + name, {}).items())))
+            found[name] = Curve(list(on_sample), list(on_sample.values()), whole, dict(sorted(probes.get(PART_BITS + name, {}).items())))
     return found
 
 
@@ -195,11 +206,7 @@ def closing_lines(run: Path) -> list[str]:
     told = ", ".join(f"{name} {part['first']:.3f} -> {part['last']:.3f}" for name, part in found.parts.items())
     lines = [f"Held-out loss (nats a token): {told}."]
     if found.transient is not None and found.transient.height > 0:
-        lines.append(
-            f"The loss on old text rose by {found.transient.height:.3f} until step {found.transient.step:,}, which is normal when a rate rises;"
-            f" {found.transient.forgetting:+.3f} is left of it at the end."
-        )
-        lines.append(found.advice(compared=False))
+        lines += [found.transient.sentence(), found.advice(compared=False)]
     return lines
 
 
