@@ -16,6 +16,7 @@ _VERBS = {
     "prepare": "headstart.verbs.prepare",
     "select": "headstart.verbs.select",
     "finetune": "headstart.verbs.finetune",
+    "evaluate": "headstart.verbs.evaluate",
     "adapt": "headstart.verbs.adapt",
     "fit": "headstart.verbs.fit",
     "plan": "headstart.verbs.plan",

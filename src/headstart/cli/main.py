@@ -33,6 +33,7 @@ VERBS = {
     "pretrain": "pre-train a method on your data; the same command continues",
     "finetune": "train a downstream task beside a random start",
     "plan": "short runs before a long one: which mixture keeps the old skills, and what the run will reach",
+    "evaluate": "what a language model knows without training: multiple choice, perplexity",
     "fit": "a scaling law from losses of short runs: which mixture, size, how many tokens",
     "measure": "how sharp a minimum is, how far a model is from a known optimum",
     "merge": "average an old model and what it became, beside or instead of replay",

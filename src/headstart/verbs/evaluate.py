@@ -1,0 +1,169 @@
+"""`evaluate`: what a causal language model knows without training. Multiple choice by likelihood, perplexity of texts.
+
+    OUT/results.json          in the form of lm-evaluation-harness: results, n-samples, config, versions
+    OUT/samples_TASK.jsonl    on request, of each item the log-probability of its choices
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstart.core.config import replace_nested
+from headstart.core.errors import BadInput
+from headstart.core.files import atomic_write, write_json
+from headstart.data.text.pool import read_pool
+from headstart.engine.device import resolve_device
+from headstart.engine.text_method import model_folder
+from headstart.engine.update import precision_of
+from headstart.tasks.generation import Decoder
+from headstart.tasks.leaks import training_leaks
+from headstart.tasks.lm_scores import score_text
+from headstart.tasks.multiple_choice import Item, Scored, contaminated, metric_of, pick, read_items, results, score_items
+from headstart.verbs._evaluate_settings import EvaluateSettings, check
+from headstart.verbs._exports import resolve_init
+from headstart.verbs.pretrain import git_commit, versions
+
+__all__ = ["EvaluateSettings", "Evaluation", "evaluate", "evaluate_with"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found.
+
+    Attributes:
+        folder: where it lies.
+        results: task or text -> its figures, named as by lm-evaluation-harness ("acc,none").
+        excluded: task -> items that stand in the pool.
+        leaks: sentences on items that stand in what the model's own run was trained on.
+        report: results.json.
+    """
+
+    folder: Path
+    results: dict[str, dict[str, Any]]
+    excluded: dict[str, int]
+    leaks: list[str]
+    report: dict[str, Any]
+
+
+def evaluate(model: str | Path, *, say: Callable[[str], None] = print, **settings: Any) -> Evaluation:
+    """Scores a model on items and texts.
+
+    Args:
+        model: a run, an export or a transformers folder.
+        settings: those of `EvaluateSettings`: `items="items.jsonl", text="test.jsonl"`.
+
+    Raises:
+        BadInput: an item or text that cannot be scored, a folder without a decoder. UsageError: a setting.
+    """
+    lists = {name: settings.pop(name) for name in ("items", "text", "pool") if name in settings}
+    lists = {name: [str(entry) for entry in ([given] if isinstance(given, str | Path) else given)] for name, given in lists.items()}
+    return evaluate_with(replace_nested(EvaluateSettings(), {"model": model, **lists, **settings}), say)
+
+
+def evaluate_with(settings: EvaluateSettings, say: Callable[[str], None] = print) -> Evaluation:
+    """As `evaluate`, from settings."""
+    check(settings)
+    assert settings.model is not None
+    began = time.time()
+    items = [item for path in settings.items for item in read_items(path)]  # a bad item is refused before the model is read
+    kept, excluded = _outside_pool(items, settings)
+    exported = resolve_init(settings.model)
+    assert exported is not None
+    folder = model_folder(exported)
+    decoder, device = Decoder.load(folder), resolve_device(settings.device)
+    precision = precision_of(settings, device)
+    found: dict[str, dict[str, Any]] = {}
+    leaks: list[str] = []
+    out = settings.out or Path("runs") / "evaluations" / settings.model.absolute().name
+    out.mkdir(parents=True, exist_ok=True)
+    if kept:
+        scored = score_items(decoder, kept, device, precision, settings.max_length)
+        found |= results(scored)
+        leaks = training_leaks([item.context + item.choices[item.answer] for item in kept], settings.model)
+        if settings.samples:
+            _write_samples(out, scored)
+    for entry in settings.text:
+        documents = (document.text for document in read_pool([entry], settings.text_field))
+        name = _unused(Path(entry).name.split(".")[0], found)
+        try:
+            found[name] = {"alias": name} | score_text(decoder, documents, device, precision, settings.max_length).to_json()
+        except BadInput as error:
+            raise error if error.file else BadInput(error.reason, error.mend, file=entry) from None
+    report = {
+        "results": found,
+        "n-samples": {task: {"original": figures["sample_len"] + excluded.get(task, 0), "effective": figures["sample_len"]}
+                      for task, figures in found.items() if "sample_len" in figures},
+        "higher_is_better": {task: {"acc": True, "acc_norm": True} if "sample_len" in figures else
+                             {"bits_per_byte": False, "byte_perplexity": False, "token_perplexity": False} for task, figures in found.items()},
+        "excluded": excluded,
+        "leaks": leaks,
+        "config": {"model": "headstart", "model_args": f"pretrained={folder}", "device": str(device), "precision": precision,
+                   "max_length": settings.max_length or decoder.length},
+        "versions": versions(),
+        "git_hash": git_commit(),
+        "date": began,
+        "total_evaluation_time_seconds": time.time() - began,
+    }  # fmt: skip
+    write_json(out / "results.json", report)
+    for line in _lines(found, excluded, leaks, out):
+        say(line)
+    return Evaluation(out, found, excluded, leaks, report)
+
+
+def _outside_pool(items: Sequence[Item], settings: EvaluateSettings) -> tuple[list[Item], dict[str, int]]:
+    """The items that do not stand in the pool, and of each task how many do."""
+    if not settings.pool:
+        return list(items), {}
+    inside = contaminated(items, (document.text for document in read_pool(settings.pool, settings.text_field)))
+    excluded = {task: int(np.sum([gone and item.task == task for item, gone in zip(items, inside, strict=True)])) for task in _tasks(items)}
+    return [item for item, gone in zip(items, inside, strict=True) if not gone], excluded
+
+
+def _tasks(items: Sequence[Item]) -> list[str]:
+    return list(dict.fromkeys(item.task for item in items))
+
+
+def _unused(name: str, known: dict[str, Any]) -> str:
+    """The name, with a number where it is taken."""
+    number = 1
+    while (found := name if number == 1 else f"{name}-{number}") in known:
+        number += 1
+    return found
+
+
+def _write_samples(out: Path, scored: Scored) -> None:
+    for task in _tasks(scored.items):
+        with atomic_write(out / f"samples_{re.sub(r'[^A-Za-z0-9_.-]', '_', task)}.jsonl") as file:
+            for item, sums in zip(scored.items, scored.log_probs, strict=True):
+                if item.task == task:
+                    picked = {by: pick(sums, item.choices, by) for by in ("acc", "acc_norm")}
+                    record = {"id": item.id, "target": item.answer, "log_probs": sums.tolist(), "picked": picked}
+                    file.write(json.dumps(record | {by: float(choice == item.answer) for by, choice in picked.items()}).encode() + b"\n")
+
+
+def _lines(found: dict[str, dict[str, Any]], excluded: dict[str, int], leaks: list[str], out: Path) -> Iterator[str]:
+    width = max(map(len, found), default=0)
+    for name, figures in found.items():
+        if "sample_len" not in figures:
+            yield (
+                f"{name:<{width}}  {figures['bits_per_byte,none']:.4f} bits a byte; perplexity {figures['token_perplexity,none']:.4g} a token,"
+                f" {figures['byte_perplexity,none']:.4g} a byte ({figures['targets']:,} tokens, {figures['documents']:,} documents)"
+            )
+            continue
+        by = metric_of(name)
+        other = "acc" if by == "acc_norm" else "acc_norm"
+        spread = figures[f"{by}_group_stderr,none"]
+        error = "" if isinstance(spread, str) else f" ± {spread:.3f}"
+        yield f"{name:<{width}}  {by} {figures[f'{by},none']:.3f}{error}  ({other} {figures[f'{other},none']:.3f}, {figures['sample_len']:,} items)"
+    for task, count in excluded.items():
+        yield f"{count:,} items of {task} stand in the pool and are left out."
+    yield from leaks
+    yield f"Results: {out / 'results.json'}"
