@@ -15,7 +15,11 @@ import headstart
 from headstart.cli.main import main
 from headstart.cli.plan import numbers
 from headstart.core.errors import UsageError
-from headstart.verbs._sweep import mix, origin_of
+from headstart.data.text.config import TextConfig
+from headstart.data.text.store import prepare_text
+from headstart.verbs._plan_settings import CptSettings
+from headstart.verbs._plan_subset import best_part
+from headstart.verbs._sweep import mix, named_data, origin_of
 from headstart.verbs.plan import PlannedSweep
 from headstart.verbs.plan_cpt import CptPlan
 from tests.running import records, run_info
@@ -38,7 +42,7 @@ def write_language(path: Path, prefix: str, step: int, documents: int) -> Path:
         at, text = draw.randrange(len(words)), []
         for _ in range(60):
             text.append(words[at])
-            at = (step * at + draw.randrange(12)) % len(words)
+            at = (step * at + draw.randrange(60)) % len(words)
         texts.append(" ".join(text))
     path.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
     return path
@@ -151,18 +155,28 @@ def test_the_same_command_measures_nothing_twice_and_another_limit_answers_from_
         plan(place, seed=1)
 
 
-def test_where_there_is_more_text_than_the_run_reads_a_reference_chooses(place: Path) -> None:
-    many = write_language(place / "many.jsonl", "f", 5, 1400)
+def test_a_reference_chooses_the_best_part_and_none_of_the_held_out_documents(place: Path) -> None:
+    many = write_language(place / "many.jsonl", "f", 5, 1000)
     (place / "good.jsonl").write_text("".join((place / "new.jsonl").read_text().splitlines(keepends=True)[:40]))
-    found = plan(place, out=place / "subset", domain=str(many), reference=(str(place / "good.jsonl"),), draws=0, **{"budget.tokens": 1200 * 64})
-    subset, unique = found.info["subset"], found.info["look"]["unique"]
-    assert unique > 960 * 64
-    assert subset["tokens"] == pytest.approx(960 * 64 / 4, rel=0.05)
-    held_out = {line for entry in run_info(place / "subset" / "runs" / "look")["measured"] if entry["part"] == "new" for line in [entry["store"]]}
-    for run in sorted((place / "subset" / "runs").glob("n3072-*")):
-        assert {entry["store"] for entry in run_info(run)["measured"] if entry["part"] == "new"} == held_out
-    if found.command is not None:
-        assert f"--epochs.tokens {960 * 64 // 4} --epochs.draw dynamic" in found.command
+    settings = CptSettings(domain=(str(many),), reference=(str(place / "good.jsonl"),))
+    model = place / "up" / "export"
+    store = prepare_text([many], place / "many-store", TextConfig(tokenizer=str(model), held_out_share=0.1))
+    said: list[str] = []
+    chosen = best_part(settings, store.folder, model, 8_000, place / "subset", said.append)
+    assert chosen["tokens"] == pytest.approx(8_000, rel=0.03)
+    assert "% of what was wanted" in said[0]
+    texts = {json.loads(line)["text"] for line in Path(chosen["file"]).read_text().splitlines()}
+    records_of_many = map(json.loads, many.read_text().splitlines())
+    held_out = {record["text"] for record, out in zip(records_of_many, store.held_out, strict=True) if out}
+    assert len(held_out) > 50
+    assert not texts & held_out
+    data = named_data((chosen["file"],), (str(place / "old.jsonl"),), (str(store.folder),))
+    run = headstart.pretrain(  # the run that the plan would make of it
+        "causal-lm", list(data), init=place / "up", mix="new=0.7,old=0.3", out=place / "drawn", say=lambda line: None,
+        **{"budget.steps": 20, "epochs.tokens": 320, "method.packing": "stream", "batch": 4, "method.sequence_length": 16, "device": "cpu",
+           "precision": "fp32", "optimizer.learning_rate": 4e-3, "trainer.part_rows": 4},
+    )  # fmt: skip
+    assert [entry["store"] for entry in run.info["measured"] if entry["part"] == "new"] == [str(store.folder)]
 
 
 def test_a_sweep_over_sizes_writes_its_points_and_its_law(place: Path) -> None:
