@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 HTML = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
-MATHS = (
-    "theorem proof lemma equation integral matrix polynomial integer algebra function vector derivative prime divisor sum product limit series root field "
-    "group ring module basis kernel image rank norm metric space open closed compact continuous bounded sequence converges"
-).split()
-SHOES = (
-    "shoes leather boots price delivery cart size colour offer brand heel sole laces summer winter sale shop returns store gift card checkout stock new "
-    "order trainers sandals comfort fit wide narrow style wear street running walking hiking"
-).split()
+MATHS = [
+    "theorem", "proof", "lemma", "equation", "integral", "matrix", "polynomial", "integer", "algebra", "function", "vector", "derivative",
+    "prime", "divisor", "sum", "product", "limit", "series", "root", "field", "group", "ring", "module", "basis", "kernel", "image", "rank",
+    "norm", "metric", "space", "open", "closed", "compact", "continuous", "bounded", "sequence", "converges",
+]  # fmt: skip
+SHOES = [
+    "shoes", "leather", "boots", "price", "delivery", "cart", "size", "colour", "offer", "brand", "heel", "sole", "laces", "summer", "winter",
+    "sale", "shop", "returns", "store", "gift", "card", "checkout", "stock", "new", "order", "trainers", "sandals", "comfort", "fit", "wide",
+    "narrow", "style", "wear", "street", "running", "walking", "hiking",
+]  # fmt: skip
 
 
 def record(url: str, html: bytes | str = b"<p>hi</p>", *, http: bytes = HTML, kind: str = "response", length: object = None) -> bytes:
@@ -34,7 +36,7 @@ def zipped(data: bytes) -> bytes:
 def page(seed: int, mathematics: bool, words: int = 120) -> str:
     """A page of random sentences; a mathematical one has formulas and an image."""
     random_ = random.Random(seed)
-    filler = "the of and to a in is that for it as with on by this are be from at which".split()
+    filler = ["the", "of", "and", "to", "a", "in", "is", "that", "for", "it", "as", "with", "on", "by", "this", "are", "be", "from", "at", "which"]
     vocabulary = (MATHS if mathematics else SHOES) + filler
     sentences = []
     for _ in range(words // 12):
@@ -44,7 +46,8 @@ def page(seed: int, mathematics: bool, words: int = 120) -> str:
         sentences.append(f"<p>{sentence}.</p>")
     head = '<script src="https://cdn.example.org/mathjax/MathJax.js"></script>' if mathematics else ""
     image = f'<img src="/figures/{seed}.png">' if mathematics else '<img src="http://shop.example.com/shoe.png">'
-    return f"<html><head><title>{seed}</title>{head}</head><body><main><h1>Page {random_.choice(vocabulary)}</h1>{''.join(sentences)}{image}</main></body></html>"
+    main = f"<h1>Page {random_.choice(vocabulary)}</h1>{''.join(sentences)}{image}"
+    return f"<html><head><title>{seed}</title>{head}</head><body><main>{main}</main></body></html>"
 
 
 def crawl(folder: Path, files: int = 2, pages_each: int = 20, snapshots: Sequence[str] = ("CC-MAIN-2022-05", "CC-MAIN-2023-50")) -> list[Path]:

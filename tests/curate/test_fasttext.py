@@ -20,7 +20,7 @@ SMALL = FastTextConfig(dim=8, learning_rate=0.5, word_ngrams=3, min_count=1, epo
 
 def documents(seed: int = 0, n: int = 40) -> tuple[list[str], list[str]]:
     random_ = random.Random(seed)
-    filler = "the of and to a in is that é 数学".split()
+    filler = ["the", "of", "and", "to", "a", "in", "is", "that", "é", "数学"]
     return tuple([" ".join(random_.choices(words + filler, k=30)) for _ in range(n)] for words in (MATHS, SHOES))  # type: ignore[return-value]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import string
 from functools import cache
 from pathlib import Path
@@ -147,13 +148,15 @@ def test_11_the_rule_as_written_drops_a_page_of_formulas_and_ours_does_not() -> 
 
 def test_12_addresses_in_too_many_documents_and_documents_of_too_many_images() -> None:
     often, often_enough = "https://x.org/eleven.png", "https://x.org/ten.png"
-    rows = [{"text_list": ["t", None, None], "image_list": [None, often, often_enough if place < 10 else f"https://x.org/{place}.png"]} for place in range(11)]
+    others = [often_enough] * 10 + ["https://x.org/other.png"]
+    rows = [{"text_list": ["t", None, None], "image_list": [None, often, other]} for other in others]
     many = [[f"https://y.org/{size}/{place}.png" for place in range(size)] for size in (101, 100)]
     rows += [{"text_list": ["t", *([None] * len(urls))], "image_list": [None, *urls]} for urls in many]
     table = documents(rows)
     frequent = frequent_images(daft.from_arrow(table), 10)["url"].to_pylist()
     assert frequent == [often]
-    kept = [[image for image in images if image] for image_list in [image_filter(ImagesConfig(), frozenset(frequent))(table)["image_list"].to_pylist()] for images in image_list]
+    after = image_filter(ImagesConfig(), frozenset(frequent))(table)
+    kept = [[image for image in images if image] for images in after["image_list"].to_pylist()]
     assert all(often not in images for images in kept)
     assert sum(often_enough in images for images in kept) == 10
     assert [len(images) for images in kept[-2:]] == [0, 100]
@@ -181,18 +184,16 @@ def test_12_keywords_in_the_name_or_anywhere() -> None:
 
 def test_15_a_quotation_of_ten_words_goes_nine_stay(tmp_path: Path) -> None:
     item = "If Natalia sold 48 clips to her friends in April and half as many in May how many did she sell"
-    (tmp_path / "gsm.jsonl").write_text('{"question": "%s", "answer": "Seventy two clips in all"}\n' % item)
+    (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": item, "answer": "Seventy two clips in all"}))
     stage = decontaminate(DecontaminateConfig(benchmarks=(tmp_path / "gsm.jsonl",)))
     words = item.split()
     cases = {
         "ten": ("before " + " ".join(words[3:13]) + " after", "quotes gsm"),
         "nine": ("before " + " ".join(words[3:12]) + " after", None),
-        "case, punctuation and digits": ("before: " + ", ".join(words[3:13]).upper().replace("48", "1,732") + "!", None),
-        "other digits": ("before: " + " - ".join(words[3:13]).upper().replace("48", "17.5") + "!", "quotes gsm"),
+        "case, punctuation and digits changed": ("before: " + " - ".join(words[3:13]).upper().replace("48", "17.5") + "!", "quotes gsm"),
         "short item whole": ("he said: seventy-two CLIPS, in all, and left", "quotes gsm"),
         "short item cut": ("he said: seventy-two clips, in, and left", None),
     }
-    del cases["case, punctuation and digits"]  # 1,732 is two numbers: one decimal part at most
     after = stage(documents([{"text_list": [text]} for text, _ in cases.values()]))
     assert dict(zip(cases, after["dropped"].to_pylist(), strict=True)) == {name: reason for name, (_, reason) in cases.items()}
 

@@ -1,6 +1,7 @@
 """Fetching the images of a corpus (webmath A8): politely, within limits, never from a private network, and only what is a real PNG or JPEG.
 
-Each answer is written to a log as it comes, so a killed download goes on with what is missing. A host is asked by few requests at a time, with a pause
+Each answer is written to a log as it comes, so a killed download goes on with what is missing. A host is asked by few requests at a time, with a
+pause
 between two, and what its robots.txt forbids is not asked for.
 """
 

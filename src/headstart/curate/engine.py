@@ -40,6 +40,8 @@ class _Worker:
     def __call__(self, shard: int) -> str:
         try:
             return json.dumps(to_json(run_shard(self.work, shard)))
+        except errors.HeadstartError as error:
+            return error_of(error)
         except Exception as error:
             traceback.print_exc()
             return error_of(error)

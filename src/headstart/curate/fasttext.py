@@ -23,6 +23,7 @@ POSITIVE, NEGATIVE = "__label__positive", "__label__negative"
 END = "</s>"
 _FACTOR = np.uint64(116049371)
 _BLANK = re.compile(r"[ \t\n\v\f\r\0]+")
+FORMAT = "headstart classifier 1"
 MANY = 10_000
 """Below so many documents the paper's settings stay near the prior and keep everything."""
 
@@ -226,12 +227,12 @@ def save_classifier(model: Classifier, path: str | Path) -> None:
 
     if model.pruned is not None:
         raise BadInput("A pruned model cannot be saved in our format.", "Keep the .bin or .ftz file that it came from.")
-    about = {"format": "headstart classifier 1", "labels": json.dumps(model.labels), "config": json.dumps(asdict(model.config))}
+    about = {"format": FORMAT, "labels": model.labels, "config": asdict(model.config)}
     words = np.frombuffer("\n".join(model.words).encode("utf-8", "surrogatepass"), dtype=np.uint8)
     counts = np.array([*model.counts[0], *model.counts[1]] if model.counts else [], dtype=np.int64)
     tensors = {"vectors": model.vectors, "output": model.output, "words": words, "counts": counts}
     with atomic_write(path) as file:
-        file.write(save(tensors, metadata=about))
+        file.write(save(tensors, metadata={"about": json.dumps(about, sort_keys=True)}))
 
 
 def load_classifier(path: str | Path) -> Classifier:
@@ -257,11 +258,11 @@ def _load_ours(path: Path) -> Classifier:
 
     try:
         with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
-            if about.get("format") != "headstart classifier 1":
+            about = json.loads((file.metadata() or {}).get("about", "{}"))  # one entry: the order of several is not always the same
+            if about.get("format") != FORMAT:
                 raise BadInput("is no classifier of ours.", "Train one with headstart curate, or give a fastText .bin file.", file=path)
             vectors, output, words, counts = (file.get_tensor(name) for name in ("vectors", "output", "words", "counts"))
-        config, labels = FastTextConfig(**json.loads(about["config"])), json.loads(about["labels"])
+        config, labels = FastTextConfig(**about["config"]), about["labels"]
         names = words.tobytes().decode("utf-8", "surrogatepass").split("\n")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"cannot be read as a classifier ({error}).", "It is damaged or something else.", file=path) from error

@@ -13,6 +13,8 @@ import pyarrow as pa
 
 from headstart.core.errors import BadInput, MissingDependency
 from headstart.curate.config import LanguageConfig
+from headstart.curate.extract import PageDropped
+from headstart.curate.extract.decode import decode
 from headstart.curate.tables import Stage, drop, with_column
 
 Identify: TypeAlias = Callable[[str], tuple[str, float]]
@@ -37,7 +39,7 @@ def quick_text(html: str) -> str:
         if close < 0:
             unclosed.add(end)
         parts.append(html[at : found.start() if close >= 0 else found.end()])
-        at = found.end() if close < 0 else close + len(end)
+        at = found.end() if close < 0 else (lower.find(">", close) + 1 or len(lower))
     text = _TAG.sub(" ", " ".join([*parts, html[at:]]))
     return " ".join(entities.unescape(text).split())[:READ_CHARACTERS]
 
@@ -92,9 +94,18 @@ def language(config: LanguageConfig, identify: Identify | None = None) -> Stage:
 
 def _texts(table: pa.Table) -> list[str]:
     if "html" in table.column_names:
-        return [quick_text(html or "") for html in table["html"].to_pylist()]
+        pages = zip(table["html"].to_pylist(), table["content_type"].to_pylist(), strict=True)
+        return [quick_text(html if isinstance(html, str) else _characters(html or b"", content_type or "")) for html, content_type in pages]
     documents: list[Any] = table["text_list"].to_pylist()
     return [" ".join(" ".join(text for text in texts or () if text)[:READ_CHARACTERS].split()) for texts in documents]
+
+
+def _characters(html: bytes, content_type: str) -> str:
+    """Of a page that did not go through the pre-filter; none where it cannot be read."""
+    try:
+        return decode(html, content_type)[0]
+    except PageDropped:
+        return ""
 
 
 def _reason(found: tuple[str, float] | None, config: LanguageConfig) -> str | None:

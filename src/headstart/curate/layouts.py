@@ -15,7 +15,7 @@ OBELICS = pa.schema([("texts", _TEXTS), ("images", _TEXTS), ("metadata", pa.stri
 
 
 def laid_out(documents: pa.Table, layout: str, fetched: dict[str, dict[str, Any]] | None = None) -> pa.Table:
-    """Documents in the columns of `layout`, "webmath" or "obelics".
+    """Documents in the columns of `layout`, "webmath" or "obelics"; pages, after a stage of pages alone, stay as they are.
 
     Args:
         fetched: of an image's address: its sha256, width, height and file, where images were fetched.
@@ -23,6 +23,8 @@ def laid_out(documents: pa.Table, layout: str, fetched: dict[str, dict[str, Any]
     Raises:
         BadInput: a document whose two lists do not interleave.
     """
+    if "text_list" not in documents.column_names:
+        return documents.drop_columns(["dropped"])
     rows = []
     for document in documents.to_pylist():
         texts, images = document["text_list"], document["image_list"]

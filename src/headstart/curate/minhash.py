@@ -46,8 +46,7 @@ def normalised(text: str) -> str:
     text = " ".join(text.split())
     if text.isascii():
         return text
-    decomposed = unicodedata.normalize("NFD", text)
-    return "".join(c for c in decomposed if unicodedata.category(c) != "Mn") if decomposed != text else text
+    return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
 
 
 def shingles(text: str, *, characters: bool = False) -> list[str]:

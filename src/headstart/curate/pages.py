@@ -64,9 +64,11 @@ def extraction(config: ExtractConfig, extract: Callable[..., Document]) -> Stage
     def stage(table: pa.Table) -> pa.Table:
         rows, items = [], Counter[str]()
         for page in table.to_pylist():
-            row = {name: page[name] for name in DOCUMENTS.names if name in page} | {"html_bytes": len(page["html"].encode())}
+            html = page["html"]  # characters from the pre-filter, or bytes as they were crawled
+            row = {name: page[name] for name in DOCUMENTS.names if name in page}
+            row["html_bytes"] = len(html.encode() if isinstance(html, str) else html)
             try:
-                document = extract(page["html"], page["url"])
+                document = extract(html, page["url"], content_type=page["content_type"] or "")
             except PageDropped as dropped:
                 rows.append(row | {"dropped": dropped.reason})
                 continue

@@ -80,6 +80,9 @@ def curate(
         UsageError: the folder holds another curation.
     """
     names = stages.recipe(recipe, config)
+    for address in addresses:
+        if "://" not in address and Path(address).is_dir() and out.resolve().is_relative_to(Path(address).resolve()):
+            raise UsageError(f"{out} lies in the data ({address}).", "Give a folder outside: what is written there would be read as data.")
     sources = tuple(find_sources(addresses))
     _claim(out, recipe, names, config, sources)
     if (out / "counts.json").is_file():

@@ -43,9 +43,9 @@ def rules(config: RulesConfig) -> Stage:
             return "Unicode error"
         if len(text) < config.lorem_under and "lorem ipsum" in text.lower():
             return "lorem ipsum"
-        if config.punctuation != "off" and language in ("en", None):
-            if punctuation_share(prose(text) if config.punctuation == "text" else text) > config.max_punctuation:
-                return "punctuation"
+        counts = config.punctuation != "off" and language in ("en", None)
+        if counts and punctuation_share(prose(text) if config.punctuation == "text" else text) > config.max_punctuation:
+            return "punctuation"
         if nsfw.search(text.casefold()):
             return "NSFW word"
         return "too few words" if config.min_words and (words or 0) < config.min_words else None
@@ -78,7 +78,7 @@ def word_pattern(path: Path | None) -> re.Pattern[str]:
 
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}(?![\w@])")
 _IP = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
-_PHONE = re.compile(r"(?<![\w.+])\+\d{1,3}[ .\-]?(?:\(\d{1,4}\)[ .\-]?)?\d{2,4}(?:[ .\-]\d{2,4}){1,4}(?![\w.]\d|\w)")
+_PHONE = re.compile(r"(?<![\w.+])\+\d{1,3}[ .\-]?(?:\(\d{1,4}\)[ .\-]?)?\d{2,8}(?:[ .\-]\d{2,8}){1,4}(?![\w.]\d|\w)")
 _MASKS = (_EMAIL, "<EMAIL>"), (_PHONE, "<PHONE>")
 
 

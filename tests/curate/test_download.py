@@ -1,0 +1,124 @@
+"""Fetching images: only what is public, allowed, small and a picture; what is there is not asked for again."""
+
+from __future__ import annotations
+
+import http.server
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from headstart.curate.config import ImagesConfig
+from headstart.curate.download import NotFetched, fetch_images, public, real_image
+
+OPEN = ImagesConfig(allow_private=True, delay_s=0, max_image_mb=1)
+
+
+def picture(form: str, size: tuple[int, int] = (8, 6)) -> bytes:
+    data = io.BytesIO()
+    Image.new("RGB", size).save(data, form)
+    return data.getvalue()
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers by path, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def root(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    server: Server
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        bodies = {"/robots.txt": b"User-agent: *\nDisallow: /secret", "/big": bytes(3_000_000), "/gif": picture("GIF"), "/html": b"<html>"}
+        bodies |= {"/a.png": picture("PNG"), "/b.jpg": picture("JPEG"), "/copy.png": picture("PNG")}
+        moved = {"/moved": "/a.png", "/inward": "http://127.0.0.1:1/x", "/loop": "/loop"}
+        if self.path in moved:
+            self.send_response(302)
+            self.send_header("Location", moved[self.path])
+            self.end_headers()
+        elif self.path in bodies:
+            self.send_response(200)
+            if self.path != "/big":  # and says not how large it is
+                self.send_header("Content-Length", str(len(bodies[self.path])))
+            self.end_headers()
+            self.wfile.write(bodies[self.path])
+        else:
+            self.send_error(404)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    started = Server()
+    threading.Thread(target=started.serve_forever, daemon=True).start()
+    yield started
+    started.shutdown()
+
+
+def statuses(urls: list[str], folder: Path, config: ImagesConfig = OPEN) -> dict[str, str]:
+    table = fetch_images(urls, folder, config, say=lambda line: None)
+    assert table["url"].to_pylist() == sorted(set(urls))
+    return dict(zip(table["url"].to_pylist(), table["status"].to_pylist(), strict=True))
+
+
+def test_each_address_has_its_answer(server: Server, tmp_path: Path) -> None:
+    expected = {
+        "/a.png": "fetched", "/b.jpg": "fetched", "/copy.png": "fetched", "/moved": "fetched", "/big": "too large", "/gif": "no PNG or JPEG",
+        "/html": "no PNG or JPEG", "/404": "status 404", "/secret/x.png": "robots.txt forbids it", "/loop": "too many redirects",
+    }  # fmt: skip
+    found = statuses([server.root + path for path in expected], tmp_path)
+    assert {url.removeprefix(server.root): status for url, status in found.items()} == expected
+    assert "/secret/x.png" not in server.asked
+    assert len(list(tmp_path.glob("*/*.png"))) == 1, "the same picture is kept once"
+    asked = len(server.asked)
+    assert statuses([server.root + path for path in expected], tmp_path) == found
+    assert len(server.asked) == asked, "nothing is asked for twice"
+
+
+def test_a_killed_download_goes_on(server: Server, tmp_path: Path) -> None:
+    statuses([f"{server.root}/a.png"], tmp_path)
+    log = tmp_path / "answers.jsonl"
+    log.write_text(log.read_text() + '{"url": "cut of')
+    both = [f"{server.root}/a.png", f"{server.root}/b.jpg"]
+    assert statuses(both, tmp_path) == dict.fromkeys(both, "fetched")
+    assert server.asked.count("/a.png") == 1
+    next(tmp_path.glob("*/*.png")).unlink()
+    statuses([f"{server.root}/a.png"], tmp_path)
+    assert server.asked.count("/a.png") == 2
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "10.1.2.3", "169.254.169.254", "[::1]"])
+def test_nothing_is_asked_of_a_private_network(server: Server, host: str, tmp_path: Path) -> None:
+    url = f"http://{host}:{server.server_port}/a.png"
+    assert statuses([url], tmp_path, ImagesConfig(delay_s=0)) == {url: "private address"}
+    assert server.asked == []
+
+
+def test_which_addresses_are_public() -> None:
+    assert public("93.184.215.14")
+    assert public("2606:4700::1111")
+    for address in ("192.168.1.1", "100.64.0.1", "0.0.0.0", "fe80::1%eth0", "fc00::1", "224.0.0.1", "::ffff:10.0.0.1"):
+        assert not public(address), address
+
+
+def test_a_picture_is_looked_at_before_its_pixels_are_made() -> None:
+    assert real_image(picture("PNG", (3, 2))) == ("PNG", 3, 2)
+    header = bytearray(picture("PNG"))
+    header[16:24] = (60_000).to_bytes(4, "big") * 2
+    for data, says in ((bytes(header), "too many pixels|no PNG"), (picture("PNG")[:40], "no PNG"), (b"", "no PNG"), (picture("BMP"), "no PNG")):
+        with pytest.raises(NotFetched, match=says):
+            real_image(data)

@@ -1,0 +1,116 @@
+"""Duplicates over a corpus: whole components go, snapshots in the right order, equal addresses by year."""
+
+from __future__ import annotations
+
+import random
+
+import daft
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from headstart.curate import minhash
+from headstart.curate.config import NearConfig, UrlConfig
+from headstart.curate.duplicates import components, equal_urls, near_duplicates, normalised_url, signed
+from headstart.curate.engine import over
+from headstart.curate.tables import DOCUMENTS
+
+
+def text(seed: int, words: int = 200) -> str:
+    random_ = random.Random(seed)
+    return " ".join("".join(random_.choices("abcdefghij", k=4)) for _ in range(words))
+
+
+def table(rows: list[tuple[str, str, str]]) -> pa.Table:
+    """(snapshot, url, text) of documents in order."""
+    made = [
+        {"order": place, "snapshot": snapshot, "url": url, "text_list": [body], "language": "en", "words": len(body.split())}
+        for place, (snapshot, url, body) in enumerate(rows)
+    ]
+    return pa.Table.from_pylist(made, schema=DOCUMENTS)
+
+
+def gone(rows: list[tuple[str, str, str]], config: NearConfig) -> dict[int, int]:
+    found = near_duplicates(daft.from_arrow(signed(table(rows))), config)
+    return dict(zip(found["order"].to_pylist(), found["other"].to_pylist(), strict=True))
+
+
+def test_the_first_of_a_component_stays_though_its_ends_do_not_match() -> None:
+    """A chain: neighbours are near, the ends are not; all but the first go."""
+    words = text(1, 400).split()
+    chain = [" ".join(words[start : start + 300]) for start in (0, 18, 36, 54, 72)]
+    ends = minhash.bands(np.stack([minhash.signature(minhash.hash_shingles(minhash.shingles(one))) for one in (chain[0], chain[-1])]))
+    rows = [("A", f"u{place}", body) for place, body in enumerate(chain)]
+    assert gone(rows, NearConfig()) == {1: 0, 2: 0, 3: 0, 4: 0}
+    assert not (ends[0] == ends[1]).all(axis=1).any(), "the ends alone would not have been found"
+
+
+def test_of_two_snapshots_the_older_loses_unless_it_is_kept() -> None:
+    rows = [("2022-05", "a", text(0)), ("2023-50", "b", text(0) + " end"), ("2023-50", "c", text(1)), ("2022-05", "d", text(2))]
+    assert gone(rows, NearConfig()) == {0: 1}
+    assert gone(rows, NearConfig(keep="older")) == {1: 0}
+    assert gone(rows, NearConfig(pairs=False)) == {}
+
+
+def test_only_neighbours_are_compared_oldest_pair_first() -> None:
+    body = text(0)
+    rows = [("2021", "a", body), ("2022", "b", text(5)), ("2023", "c", body)]
+    assert gone(rows, NearConfig()) == {}, "2021 and 2023 are no neighbours"
+    rows[1] = ("2022", "b", body)
+    assert gone(rows, NearConfig()) == {0: 1, 1: 2}
+    assert gone(rows, NearConfig(keep="older")) == {1: 0}, "what 2022 lost is not compared with 2023"
+
+
+def test_within_a_snapshot_what_is_gone_takes_nothing_else_with_it() -> None:
+    """The copy in the newer snapshot that was dropped there as a copy does not count as a witness against the older one; its twin does."""
+    rows = [("2022", "a", text(0)), ("2023", "b", text(0)), ("2023", "c", text(0))]
+    assert gone(rows, NearConfig()) == {0: 1, 2: 1}
+
+
+def test_short_texts_are_never_duplicates_and_chinese_goes_by_characters() -> None:
+    assert gone([("A", "a", "one two three four"), ("A", "b", "one two three four")], NearConfig()) == {}
+    chinese = "数学是研究数量结构变化以及空间等概念的一门学科" * 3
+    made = table([("A", "a", chinese), ("A", "b", chinese)])
+    made = made.set_column(made.schema.get_field_index("language"), "language", pa.array(["zh", "zh"]))
+    assert near_duplicates(daft.from_arrow(signed(made)), NearConfig())["order"].to_pylist() == [1]
+    assert gone([("A", "a", chinese), ("A", "b", chinese)], NearConfig()) == {}, "as English it is three words"
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_components_are_those_of_a_search(seed: int) -> None:
+    edges = np.random.default_rng(seed).integers(0, 60, (40, 2))
+    label = {int(node): int(node) for node in edges.ravel()}
+    for _ in range(60):
+        for a, b in edges.tolist():
+            label[a] = label[b] = min(label[a], label[b])
+    expected = sorted((node, first) for node, first in label.items() if node != first)
+    assert sorted(map(tuple, components(edges).tolist())) == expected
+
+
+def test_normalisation_does_what_it_says() -> None:
+    assert minhash.normalised("  Ünï  3.14, 1,000;\u0007tab\tΑ—B ") == "uni 0 0 0 tab α b"
+    assert minhash.normalised("e\u0301") == minhash.normalised("é") == "e"
+
+
+def test_equal_addresses() -> None:
+    rows = [("CC-MAIN-2022-05", "https://a.org/x", "1"), ("CC-MAIN-2022-21", "http://A.org/x/#top", "1")]
+    rows.append(("CC-MAIN-2022-21", "https://a.org/x", "1 2"))
+
+    def found(config: UrlConfig) -> dict[int, str]:
+        answer = equal_urls(daft.from_arrow(table(rows)), config)
+        return dict(zip(answer["order"].to_pylist(), answer["reason"].to_pylist(), strict=True))
+
+    assert found(UrlConfig()) == {0: "same URL in a newer snapshot"}
+    assert found(UrlConfig(scope="snapshot")) == {}
+    assert found(UrlConfig(normalise=True)) == {0: "same URL in a newer snapshot", 1: "same URL in its snapshot, shorter"}
+    assert normalised_url("HTTPS://A.org/B/?q=1#f") == "a.org/B/?q=1"
+
+
+def test_a_stage_runs_over_any_dataframe() -> None:
+    """As the pipeline runs it on a table of Arrow, so on a dataframe of Daft."""
+    made = table([("A", "a", text(0)), ("A", "b", "short")])
+    frame = over(daft.from_arrow(made), signed).to_arrow()
+    assert frame.num_rows == 2
+    wanted = signed(made)
+    for name in ("band_00", "band_13", "dropped", "url"):
+        assert frame[name].to_pylist() == wanted[name].to_pylist(), name

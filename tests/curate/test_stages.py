@@ -1,0 +1,302 @@
+"""The small stages: sources, pre-filter, language, rules, personal data, images, labels, layouts."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from headstart.core.errors import BadInput
+from headstart.curate import labels
+from headstart.curate.config import ImagesConfig, LanguageConfig, PrefilterConfig, PrivateConfig, ReadConfig, RulesConfig
+from headstart.curate.decontaminate import read_benchmarks
+from headstart.curate.images import image_filter, without_images
+from headstart.curate.language import language, quick_text
+from headstart.curate.layouts import laid_out
+from headstart.curate.pages import prefilter
+from headstart.curate.rules import masked, private, rules
+from headstart.curate.sources import find_sources, read_source
+from headstart.curate.tables import DOCUMENTS, PAGES, count_words, items_of, without_formulas, year_of
+from tests.curate import pages
+from tests.curate.crawl import crawl, page, record
+
+
+def documents(*texts: str, **columns: Any) -> pa.Table:
+    same = {"image_list": [None], "language": "en"} | columns
+    rows = [{"order": place, "text_list": [text], "words": len(text.split())} | same for place, text in enumerate(texts)]
+    return pa.Table.from_pylist(rows, schema=DOCUMENTS)
+
+
+def crawled(*rows: tuple[str, bytes, str]) -> pa.Table:
+    made = [{"order": place, "url": url, "html": html, "content_type": kind} for place, (url, html, kind) in enumerate(rows)]
+    return pa.Table.from_pylist(made, schema=PAGES)
+
+
+# sources
+
+
+def test_every_address_is_found_once_in_order(tmp_path: Path) -> None:
+    files = crawl(tmp_path / "crawl", files=3, pages_each=1)
+    (tmp_path / "crawl" / "notes.md").write_text("no input")
+    found = find_sources([str(tmp_path / "crawl" / "*.gz"), str(tmp_path / "crawl"), f"file://{files[0]}"])
+    assert [source.address for source in found[:3]] == sorted(str(file) for file in files)
+    assert [source.size for source in found] == [file.stat().st_size for file in sorted(files)] + [files[0].stat().st_size]
+    for address in (str(tmp_path / "none*.gz"), str(tmp_path / "none.warc"), "file:///none/a.warc", str(tmp_path / "crawl" / "notes.md")):
+        with pytest.raises(BadInput):
+            find_sources([address])
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder and its address over HTTP."""
+    folder = tmp_path / "served"
+    folder.mkdir()
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(folder))
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+def test_a_crawl_is_read_over_http(served: tuple[Path, str]) -> None:
+    folder, address = served
+    (file,) = crawl(folder, files=1, pages_each=3)
+    (source,) = find_sources([f"{address}/{file.name}"])
+    remote, local = (pa.concat_tables(read_source(place, 0, ReadConfig())) for place in (source.address, str(file)))
+    assert remote.equals(local)
+    assert local["snapshot"].to_pylist() == ["CC-MAIN-2022-05"] * 4
+
+
+def test_a_warc_names_its_crawl_by_file_record_or_date(tmp_path: Path) -> None:
+    info = record("", b"isPartOf: CC-MAIN-2021-10\r\n", kind="warcinfo", http=b"")
+    (tmp_path / "a.warc").write_bytes(record("https://x.org/1") + info + record("https://x.org/2"))
+    (table,) = read_source(str(tmp_path / "a.warc"), 7, ReadConfig())
+    assert table["snapshot"].to_pylist() == ["2023-48", "CC-MAIN-2021-10", "CC-MAIN-2021-10"]
+    assert table["order"].to_pylist() == [7 << 32, 7 << 32 | 1, 7 << 32 | 2]
+    assert table["dropped"].to_pylist() == [None, "record type warcinfo", None]
+    (named,) = read_source(str(tmp_path / "a.warc"), 0, ReadConfig(snapshot="mine"))
+    assert set(named["snapshot"].to_pylist()) == {"mine"}
+    assert year_of("CC-MAIN-2021-10") == "2021"
+    assert year_of("mine") == "mine"
+
+
+def test_lines_that_are_no_records_are_counted(tmp_path: Path) -> None:
+    lines = ['{"url": "https://x.org", "html": "<p>é</p>"}', "no json", "[1]", '{"url": "u"}', "", '{"html": 3}', "[" * 100_000]
+    data = ("\n".join(lines) + "\n").encode()
+    (tmp_path / "a.jsonl").write_bytes(data)
+    with pa.output_stream(str(tmp_path / "a.jsonl.zst"), compression="zstd") as file:
+        file.write(data)
+    for name in ("a.jsonl", "a.jsonl.zst"):
+        table = pa.concat_tables(read_source(str(tmp_path / name), 0, ReadConfig()))
+        reasons = ["not JSON", "not a JSON object", "no html", "no html", "not JSON"]
+        assert table["dropped"].to_pylist() == [None, *(f"unreadable: {reason}" for reason in reasons)]
+        assert table["html"][0].as_py() == "<p>é</p>".encode()
+    (tmp_path / "a.jsonl.zst").write_bytes((tmp_path / "a.jsonl.zst").read_bytes()[:-20])
+    cut = pa.concat_tables(read_source(str(tmp_path / "a.jsonl.zst"), 0, ReadConfig()))
+    assert cut["dropped"].to_pylist()[-1] == "unreadable: damaged compression"
+
+
+def test_documents_are_read_in_both_forms_and_must_interleave(tmp_path: Path) -> None:
+    rows = [
+        {"URL": "a", "text_list": ["t", None], "image_list": [None, "i"], "metadata": '{"ft_lang_label": "zh", "ft_lang_prob": 0.5}'},
+        {"URL": "b", "text_list": ["t", None], "image_list": [None, None], "metadata": "{}"},
+        {"URL": "c", "text_list": ["t"], "image_list": [None, "i"], "metadata": "{}"},
+    ]
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    table = pa.concat_tables(read_source(str(tmp_path / "a.parquet"), 0, ReadConfig()))
+    assert table["dropped"].to_pylist() == [None] + ["unreadable: texts and images do not interleave"] * 2
+    assert table["language"].to_pylist() == ["zh", None, None]
+    assert table["images"].to_pylist()[0] == 1
+
+
+# pages
+
+
+def test_the_prefilter_names_what_it_drops() -> None:
+    good = page(0, True).encode()
+    table = crawled(
+        ("https://x.org/a", good, "text/html"),
+        ("https://x.org/a", "数学".encode("gb18030") * 200, "text/html; charset=gbk"),
+        ("ftp://x.org/a", good, "text/html"),
+        ("javascript:void(0)", good, ""),
+        ("https://x.org/" + "a" * 3000, good, ""),
+        ("", good, ""),
+        ("https://x.org/a", b"<p>short</p>", ""),
+        ("https://x.org/a", b"%PDF-1.7" + b"x" * 300, "text/html"),
+        ("https://[broken", good, ""),
+    )
+    after = prefilter(PrefilterConfig())(table)
+    bad = "URL is no web address"
+    assert after["dropped"].to_pylist() == [None, None, bad, bad, "URL too long", "no URL", "too short", "not html", bad]
+    assert after["html"].to_pylist()[1] == "数学" * 200
+
+
+def test_quick_text_takes_scripts_and_navigation_out() -> None:
+    html = "<head><style>p{}</style></head><nav>menu</nav><p>one &amp; <b>two</b></p><script>var x = '<p>'</script><!-- no --> three"
+    html += "<footer>f</footer>"
+    assert quick_text(html) == "one & two three"
+    assert "text behind" in quick_text("<script>unclosed text behind")
+
+
+@pytest.mark.parametrize("hostile", ["<" * 300_000, "<nav>" * 60_000, "<!--" * 80_000, "&" * 300_000, "<script" * 50_000])
+def test_quick_text_takes_linear_time(hostile: str) -> None:
+    assert len(quick_text(hostile)) <= 20_000  # quadratic time would meet the limit of the test run
+
+
+def test_languages_of_the_shared_pages() -> None:
+    shared = list(pages.shared_pages().values())
+    table = crawled(*((row["url"], row["html"].encode(), "text/html") for row in shared))
+    after = language(LanguageConfig())(table)
+    wrong = [row["id"] for row, found in zip(shared, after["language"].to_pylist(), strict=True) if row["lang"] != found]
+    assert len(wrong) <= 2, wrong
+    assert {reason for reason in after["dropped"].to_pylist() if reason} <= {"language de", "language fr", "language vi", "language in doubt"}
+
+
+def test_another_identifier_decides() -> None:
+    table = documents("a", "b", "c")
+    answers = {"a": ("en", 0.5), "b": ("en", 0.49), "c": ("de", 1.0)}
+    assert language(LanguageConfig(), answers.__getitem__)(table)["dropped"].to_pylist() == [None, "language in doubt", "language de"]
+    assert language(LanguageConfig(keep=()), answers.__getitem__)(table)["dropped"].to_pylist() == [None, None, None]
+
+
+# documents
+
+
+def test_rules_drop_what_they_name() -> None:
+    texts = {
+        "Lorem ipsum dolor": "lorem ipsum",
+        "Lorem ipsum dolor " + "word " * 300: None,
+        "broken \ufffd text": "Unicode error",
+        "free PORN here": "NSFW word",
+        "pornography studies and sex ratio": "NSFW word",
+        "the sex ratio of a population, Dick and Essex, xxx as bits": None,
+        "The set {a, b} is finite; see part (1) of the proof.": None,
+    }
+    assert rules(RulesConfig())(documents(*texts))["dropped"].to_pylist() == list(texts.values())
+    assert rules(RulesConfig(min_words=3))(documents("one two", "one two three"))["dropped"].to_pylist() == ["too few words", None]
+
+
+def test_formulas_are_taken_out_and_literal_dollars_stay() -> None:
+    assert without_formulas(r"a $x$ b $$y_\$ \\$$ c \$5 and \$6 d") == r"a   b   c \$5 and \$6 d"
+    assert without_formulas("no dollar") == "no dollar"
+    assert count_words("two words 数学") == 4
+
+
+def test_personal_data_is_masked_and_numbers_stay() -> None:
+    text = "Mail jane.doe+x@mail.example.org or +49 30 901820-12, host 8.8.8.8, not 192.168.0.1, version 1.2.3.4.5, pi 3.14159, a@b."
+    assert masked(text) == "Mail <EMAIL> or <PHONE>, host <IP>, not 192.168.0.1, version 1.2.3.4.5, pi 3.14159, a@b."
+    assert private(PrivateConfig(mask=True))(documents(text))["text_list"].to_pylist()[0] == [masked(text)]
+    assert private(PrivateConfig())(documents(text))["text_list"].to_pylist()[0] == [text]
+
+
+def test_texts_beside_a_dropped_image_are_joined() -> None:
+    texts, images = ["a", None, "b", None, "c"], [None, "keep", None, "drop", None]
+    assert without_images(texts, images, lambda url: url == "keep") == (["a", None, "b\n\nc"], [None, "keep", None])
+    table = documents("x").set_column(DOCUMENTS.get_field_index("text_list"), "text_list", pa.array([[None]], pa.list_(pa.string())))
+    table = table.set_column(DOCUMENTS.get_field_index("image_list"), "image_list", pa.array([["http://x.org/a.png"]], pa.list_(pa.string())))
+    after = image_filter(ImagesConfig(), frozenset())(table)
+    assert after["dropped"].to_pylist() == ["nothing but dropped images"]
+    assert items_of(after) == {"image: not https": 1}
+
+
+def test_both_layouts_hold_the_same() -> None:
+    row = {"url": "u", "text_list": ["a", None], "image_list": [None, "i"], "language": "en", "words": 1, "formulas": 0, "snapshot": "s"}
+    table = pa.Table.from_pylist([row], schema=DOCUMENTS)
+    (webmath,), (obelics,) = (laid_out(table, layout, {"i": {"sha256": "0f"}}).to_pylist() for layout in ("webmath", "obelics"))
+    about = json.loads(webmath["metadata"])
+    assert (webmath["URL"], webmath["text_list"], webmath["image_list"]) == ("u", ["a", None], [None, "i"])
+    assert about["images"] == [{"url": "i", "sha256": "0f"}]
+    assert (obelics["texts"], obelics["images"]) == (["a", None], [None, "i"])
+    assert json.loads(obelics["metadata"]) == [None, {"src": "i", "sha256": "0f"}]
+    assert json.loads(obelics["general_metadata"]) == about | {"url": "u"}
+    broken = table.set_column(DOCUMENTS.get_field_index("image_list"), "image_list", pa.array([[None, None]], pa.list_(pa.string())))
+    with pytest.raises(BadInput, match="do not interleave"):
+        laid_out(broken, "webmath")
+
+
+# labels
+
+
+def test_scores_come_from_rules_a_file_or_a_server(tmp_path: Path) -> None:
+    maths, shoes = "Theorem. Let $x$ and $y$ be integers. Proof: the equation $x^2=y$ has a solution, by the lemma.", "Buy leather boots in our shop."
+    good, bad = labels.by_rules([("u", maths), ("v", shoes)])
+    assert good is not None
+    assert bad is not None
+    assert good >= 6 > 1 >= bad
+    (tmp_path / "s.jsonl").write_text('{"url": "u", "score": 7.5}\n')
+    assert labels.from_file(tmp_path / "s.jsonl")([("u", ""), ("v", "")]) == [7.5, None]
+    twice = '{"url": "u", "score": 1}\n{"url": "u", "score": 2}'
+    for line, says in (('{"url": "u"}', "no url and score"), ('{"url": "u", "score": 11}', "score 11"), (twice, "again")):
+        (tmp_path / "bad.jsonl").write_text(line)
+        with pytest.raises(BadInput, match=says):
+            labels.from_file(tmp_path / "bad.jsonl")
+
+
+def test_a_reply_ends_with_its_score() -> None:
+    assert labels.read_reply("mathematical score: 3 at first. But:\nMathematical score: **8.5**") == 8.5
+    assert labels.read_reply("mathematical score: 11") is None
+    assert labels.read_reply("I cannot say.") is None
+
+
+def test_a_server_that_speaks_the_chat_api_scores() -> None:
+    asked: list[dict[str, Any]] = []
+
+    class Model(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            if self.path != "/v1/chat/completions":
+                self.send_error(404)
+                return
+            if len(asked) == 1:  # busy, once
+                self.send_error(503)
+                return
+            text = "Good.\nmathematical score: 7" if "lemma" in asked[-1]["messages"][0]["content"] else "mathematical score: 0"
+            body = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *arguments: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    score = labels.from_endpoint(f"{address}/v1", "some-model", parallel=1)
+    assert score([("u", "a lemma"), ("v", "boots")]) == [7.0, 0.0]
+    assert len(asked) == 3
+    assert asked[0]["model"] == "some-model"
+    assert asked[0]["temperature"] == 0
+    with pytest.raises(BadInput, match="404"):
+        labels.from_endpoint(f"{address}/wrong", "some-model")([("u", "x")])
+    server.shutdown()
+
+
+def test_benchmarks_are_items_of_strings(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("two words\nthree short words\n")
+    pq.write_table(pa.table({"q": ["one two three four five six seven eight nine ten eleven"]}), tmp_path / "b.parquet")
+    found = read_benchmarks([tmp_path / "a.txt", tmp_path / "b.parquet"])
+    assert found.items == {"a": (1, 1), "b": (1, 0)}
+    assert found.quoted_in("x three short words y two three four five six seven eight nine ten eleven") == ("a", "b")
+    assert found.quoted_in("three short, other words") == ()
+    (tmp_path / "c.jsonl").write_text('{"q": "a b"}\n')
+    with pytest.raises(BadInput, match="no item of 3 words"):
+        read_benchmarks([tmp_path / "c.jsonl"])
+    (tmp_path / "d.jsonl").write_text("{\n")
+    with pytest.raises(BadInput, match="record 1: is not valid JSON"):
+        read_benchmarks([tmp_path / "d.jsonl"])
