@@ -1,7 +1,7 @@
 """HTML to text that keeps its formulas: ours beside trafilatura's and resiliparse's plain text, on the shared web pages.
 
-Two questions, one run. What is kept: recall and precision of the formulas of 15 hand-checked pages by the markup they are written in (a formula counts
-when its TeX stands in the text, in order, between delimiters; the same count for all three), and whether images stand in order. What it costs: CPU
+Two questions, one run. What is kept: recall and precision of the formulas of 15 hand-checked pages by the markup they are written in (a formula
+counts when its TeX stands in the text, in order, between delimiters; the same count for all), and whether images stand in order. What it costs: CPU
 seconds of one process over all 127 pages, the extractors in turns; pages a second at 40 kB are bytes a second over 40,000.
 
 python -m benchmarks.extract [--repeats 5] [--out benchmarks/results/extract.json]

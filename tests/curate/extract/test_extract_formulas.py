@@ -151,6 +151,27 @@ def test_a_paragraph_of_prose_in_a_math_element_is_prose() -> None:
     assert extract("<p>See the category <span class=math>Mathematics</span> for more.</p>").formulas == []
 
 
+def test_an_article_of_a_formula_class_is_an_article() -> None:
+    article = f"<p>An article about {MATHML.format('')}.</p><p>It has <img src=cat.png alt='A cat'> in it.</p>"
+    for name in ("mathjax", "katex", "math", "mwe-math-element"):
+        document = page(f"<div class={name}>{article}</div>")
+        assert [formula.tex for formula in document.formulas] == ["x^2"], name
+        assert "An article about $x^2$." in document.text()
+        assert [image.url for image in document.images] == ["https://example.org/a/cat.png"]
+
+
+def test_an_image_whose_text_is_prose_is_an_image() -> None:
+    document = page("<img class=math src=class.png alt='The mathematics class of last summer on the lawn'>")
+    assert [image.url for image in document.images] == ["https://example.org/a/class.png"]
+    assert document.counts["formula: mostly text"] == 1
+
+
+def test_a_cell_and_an_item_keep_their_place() -> None:
+    rows = r"<tr><td class=math>\(a\)</td><td class=math>\(b\)</td><td>c</td></tr>" * 2
+    assert "$a$ | $b$ | c\n$a$ | $b$ | c" in page(f"<table>{rows}</table>").text()
+    assert "- $x$" in page(r"<ul><li class=process-math>\(x\)</li></ul>").text()
+
+
 def test_ignored_by_mathjax_is_not_searched() -> None:
     document = page(r"<div class=tex2jax_ignore>pay \(5\) <span class='math'>\(x\)</span></div><p>\(y\)</p>")
     assert [formula.tex for formula in document.formulas] == ["x", "y"]

@@ -29,7 +29,7 @@ MAX_DOLLAR = 300
 """Characters between single dollars: beyond them the two have nothing to do with each other."""
 PARAGRAPH = re.compile(r"\n[ \t\r\f]*\n")
 
-SHOWS = ("mathjax", "katex", "tex2jax", "rendermathinelement", "inlinemath", "mathml", "arithmatex", "\\begin{", "[itex]", "[tex]", "[latex]", "[math]")
+SHOWS = ("mathjax", "katex", "tex2jax", "rendermathin", "inlinemath", "mathml", "arithmatex", "\\begin{", "[itex]", "[tex]", "[latex]", "[math]")
 """Signs of TeX in a page in lower case, the commonest first."""
 COMMANDS = re.compile(
     r"\\(?:frac|dfrac|tfrac|sqrt|sum|int|prod|lim|infty|alpha|beta|gamma|delta|epsilon|varepsilon|theta|lambda|mu|pi|sigma|phi|varphi|omega|Omega|Gamma"

@@ -29,7 +29,8 @@ class Class:
     COPY = 8192  # a hidden copy of a formula for screen readers
 
 
-MATH = Class.KATEX | Class.KATEX_DISPLAY | Class.MEDIAWIKI | Class.TEX_ERROR | Class.PREVIEW | Class.RENDERED | Class.WRAPPER | Class.BARE
+RENDERED = Class.KATEX | Class.KATEX_DISPLAY | Class.RENDERED | Class.MEDIAWIKI
+MATH = RENDERED | Class.TEX_ERROR | Class.PREVIEW | Class.WRAPPER | Class.BARE
 
 _MATH_CLASSES: dict[str, int] = {
     "katex": Class.KATEX,

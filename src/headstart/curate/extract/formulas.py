@@ -11,9 +11,10 @@ from typing import Any
 
 from selectolax.lexbor import LexborHTMLParser
 
-from headstart.curate.extract import asciimath, mathml
+from headstart.curate.extract import asciimath, mathml, nodes
 from headstart.curate.extract.delimiters import Delimiters, whole
 from headstart.curate.extract.elements import Class, class_meaning
+from headstart.curate.extract.tex import TEX_SIGN
 
 Found = tuple[str, bool, str]
 Tick = Callable[[], None]
@@ -21,7 +22,6 @@ Tick = Callable[[], None]
 BARE_TAGS = frozenset(("span", "dt-math", "d-math"))
 """Elements in which TeX may stand without delimiters."""
 LEFT = re.compile(r"\\[(\[]|\$")
-TEX_SIGN = re.compile(r"[\\^_={}]")
 MAX_SOURCE = 20_000
 """Characters of a formula's source that are looked at; longer ones are refused by their length all the same."""
 
@@ -147,7 +147,7 @@ def of_wrapper(element: Any, attributes: dict[str, str | None], meaning: int, ta
     expression = attributes.get("data-expr")
     if expression:
         return expression, attributes.get("data-display") == "true", "element"
-    text = only_text(element)
+    text = nodes.only_text(element)
     if text is None or not text.strip():
         return None
     found = whole(text, table)
@@ -156,18 +156,3 @@ def of_wrapper(element: Any, attributes: dict[str, str | None], meaning: int, ta
     if not meaning & Class.BARE or element.tag not in BARE_TAGS or LEFT.search(text) or not (shown or TEX_SIGN.search(text)):
         return None
     return text, bool(meaning & Class.DISPLAY) or attributes.get("data-display") == "true" or "block" in attributes, "element"
-
-
-def only_text(element: Any) -> str | None:
-    """The text of an element without elements in it; None when there are any."""
-    child = element.child
-    if child is None or (child.next is None and child.tag == "-text"):
-        return None if child is None else child.text_content
-    parts: list[str] = []
-    while child is not None:
-        if child.tag == "-text":
-            parts.append(child.text_content or "")
-        elif child.tag != "-comment":
-            return None
-        child = child.next
-    return "".join(parts)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from urllib.parse import unquote, urljoin
 
 from headstart.curate.extract.delimiters import delimiters, whole
+from headstart.curate.extract.tex import TEX_SIGN
 
 Attributes = Mapping[str, str | None]
 
@@ -54,7 +55,7 @@ def formula(attributes: Attributes, display: bool) -> tuple[str, bool] | None:
         return CODECOGS.sub("", query.removeprefix("latex=").removeprefix("tex=")), display and "\\inline" not in query
     if alt and any(part in source for part in ALT_SOURCES):
         return alt, display
-    if display and alt:
+    if display and alt and (TEX_SIGN.search(alt) or "math" in source):
         return _delimited(alt) or (alt, True)
     if alt[:1] in ("$", "\\"):
         return _delimited(alt)

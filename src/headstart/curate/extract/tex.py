@@ -25,6 +25,7 @@ TEXT_GROUP = re.compile(r"\\(?:text|mbox|hbox|textrm|textbf|textit|textsf|mathrm
 COMMAND = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}|\\[A-Za-z]+|\\.")
 WORD = re.compile(r"[^\W\d_]{3,}")
 CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uff0c\u3002]")
+TEX_SIGN = re.compile(r"[\\^_={}]")
 FEW_WORDS = 3
 """Three words and more in a row of letters may be a sentence between two stray delimiters; fewer are names of variables."""
 

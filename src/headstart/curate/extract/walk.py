@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from headstart.curate.extract import elements, formulas, images
+from headstart.curate.extract import elements, formulas, images, nodes
 from headstart.curate.extract.config import ExtractConfig
 from headstart.curate.extract.delimiters import Delimiters, delimiters
 from headstart.curate.extract.delimiters import formulas as delimited
@@ -22,9 +22,9 @@ from headstart.curate.extract.tex import normalise, refusal
 
 LINK_SHARE = 0.8
 """A list or div of which more is link text is navigation."""
-MANY_ROWS = 50
-"""Rows of a table that are looked at to see what it is."""
-NOT_DATA = "td table,td pre,td h1,td h2,td h3,td form,td .highlight"
+NOT_RENDERED = "p,pre,table,h1,h2,h3,h4,h5,h6,ul,ol,script"
+"""What is not inside a formula as MathJax or KaTeX set it: an element of their classes with one of these is something else."""
+PLACES = frozenset(("td", "th", "li", "dt", "dd", "caption", "summary"))
 BREAK = "\x1e"
 """Stands for <br> in a text that is searched for formulas; blank to Python, and taken out of every page beforehand."""
 SCRIPT = re.compile(r"[\w+\-\u2212\u2013*\u2217\u2020\u2032'.,=()/ ]{1,16}")
@@ -32,6 +32,9 @@ ORDINAL = re.compile(r"(?:st|nd|rd|th|tm|er|e|re|ème|o|a|r|sm|[a-z]{3,})", re.I
 """Raised letters that are no exponent: 1st, 2e, TM."""
 PILCROWS = ("¶", "\uf0c1")
 Leave = Callable[[Any], None]
+Entered = tuple[Leave | None, Any]
+"""What to call at the end of an element, and with what."""
+INLINE: Entered = (None, None)
 
 
 @dataclass
@@ -101,8 +104,8 @@ class Walk:
                 stack.append((node, *entered))  # type: ignore[misc]  # not None: there is a child
                 node = child
 
-    def _enter(self, node: Any, tag: str) -> tuple[Leave | None, Any] | None:
-        """Begin an element; what to call at its end and with what, or None when it is dealt with as a whole."""
+    def _enter(self, node: Any, tag: str) -> Entered | None:
+        """Begin an element; None when it is dealt with as a whole."""
         if tag[0] == "-":  # a comment
             return None
         if tag in elements.SKIPPED and not (tag == "script" and self.math):
@@ -123,15 +126,16 @@ class Walk:
         if tag in elements.BOILERPLATE_TAGS and self.boilerplate and not (tag == "form" and self._holds_the_page(node)):
             return None
         handler = _HANDLERS.get(tag)
+        entered: Entered | None = INLINE
         if handler is not None:
-            return handler(self, node, attributes)
-        if tag in elements.BLOCKS:
-            return self._block(tag, meaning)
-        if self.math and tag == "span" and self.table is not None and self._whole_span(node, attributes, meaning):
+            entered = handler(self, node, attributes)
+        elif tag in elements.BLOCKS:
+            entered = self._block(tag, meaning)
+        elif tag == "span" and self.table is not None and self._whole_span(node, attributes, meaning):
             return None
-        if meaning & (Class.IGNORE | Class.PROCESS) and self.math:
-            return self._switched(meaning)
-        return None, None
+        if entered is not None and self.math and meaning & (Class.IGNORE | Class.PROCESS):
+            return self._switched(meaning, entered)
+        return entered
 
     # What is left out
 
@@ -139,7 +143,7 @@ class Walk:
         if meaning & Class.LINE_NUMBERS:
             return True
         if ("style" in attributes or "hidden" in attributes) and elements.hidden(attributes):
-            return not (self.math and _only_math(node))
+            return not (self.math and nodes.only_math(node))
         if not self.boilerplate:
             return False
         if meaning & Class.BOILERPLATE:
@@ -154,13 +158,11 @@ class Walk:
 
     # Blocks
 
-    def _block(self, tag: str, meaning: int) -> tuple[Leave | None, Any]:
+    def _block(self, tag: str, meaning: int) -> Entered:
         lines = self.lines
         apart = tag in elements.PARAGRAPHS and not self.lists
         lines.end(apart)
-        state = (apart, self.table, lines.mark() if tag in elements.CONTAINERS and self.boilerplate and not lines.cell else None, tag, meaning)
-        if self.math and meaning & (Class.IGNORE | Class.PROCESS):
-            self._switch(meaning)
+        state = (apart, lines.mark() if tag in elements.CONTAINERS and self.boilerplate and not lines.cell else None, tag, meaning)
         if tag == "div" and meaning & Class.BARE:
             self.display_block += 1
         if tag in ("ul", "ol", "menu"):
@@ -171,8 +173,8 @@ class Walk:
             lines.level = elements.HEADINGS[tag]
         return self._end_block, state
 
-    def _end_block(self, state: tuple[bool, Delimiters | None, Mark | None, str, int]) -> None:
-        apart, self.table, mark, tag, meaning = state
+    def _end_block(self, state: tuple[bool, Mark | None, str, int]) -> None:
+        apart, mark, tag, meaning = state
         lines = self.lines
         lines.end(apart)
         if tag == "div" and meaning & Class.BARE:
@@ -188,17 +190,15 @@ class Walk:
             if links >= 2 and in_links > LINK_SHARE * characters:
                 self.facts.dropped += [Dropped("line", "links", line.text[:CUT]) for line in lines.back(mark)]
 
-    def _switch(self, meaning: int) -> None:
-        """Whether delimiters count below an element of MathJax's ignore or process classes."""
-        self.table = self.wrapped if meaning & Class.PROCESS else None
+    def _switched(self, meaning: int, entered: Entered) -> Entered:
+        """An element of MathJax's ignore or process classes: whether delimiters count below it."""
+        before, self.table = self.table, self.wrapped if meaning & Class.PROCESS else None
+        return self._switch_back, (before, entered)
 
-    def _switched(self, meaning: int) -> tuple[Leave | None, Any]:
-        before = self.table
-        self._switch(meaning)
-        return self._switch_back, before
-
-    def _switch_back(self, table: Delimiters | None) -> None:
-        self.table = table
+    def _switch_back(self, state: tuple[Delimiters | None, Entered]) -> None:
+        self.table, (leave, inner) = state
+        if leave is not None:
+            leave(inner)
 
     # Formulas
 
@@ -208,54 +208,56 @@ class Walk:
         tick()
         if meaning & Class.PREVIEW:
             return formulas.has_script(node)
+        if meaning & elements.RENDERED and tag != "span" and node.css_first(NOT_RENDERED) is not None:  # an article of class "mathjax"
+            return False
         if meaning & Class.RENDERED:
-            if formulas.has_script(node):
-                return True
-            found = formulas.of_rendered(node, attributes, tick, bool(meaning & Class.DISPLAY))
-            if found is None and node.css_first("script") is not None:  # a wrapper around both
-                return False
-            return self._take(found, node)
+            return formulas.has_script(node) or self._take(formulas.of_rendered(node, attributes, tick, bool(meaning & Class.DISPLAY)), node)
         if meaning & Class.MEDIAWIKI:
             return self._take(formulas.of_mediawiki(node, tick), node)
         if meaning & Class.TEX_ERROR:
             return self._take(formulas.of_tex_error(node), node)
         if meaning & (Class.KATEX | Class.KATEX_DISPLAY):
             return self._take(formulas.of_katex(node, tick, bool(meaning & Class.KATEX_DISPLAY)), node)
+        if tag in PLACES:  # has its place among others: the formula is found in its text
+            return False
         found = formulas.of_wrapper(node, attributes, meaning, self.wrapped, self.facts.table is not None)
-        return found is not None and self._add(found, keep_refused=False)
+        if found is None:
+            return False
+        if tag in elements.BLOCKS:
+            self.lines.end()
+        taken = self._add(found)
+        if tag in elements.BLOCKS and taken:
+            self.lines.end()
+        return taken
 
     def _take(self, found: formulas.Found | None, node: Any) -> bool:
         """Take a rendered formula, or note that its source is nowhere. The element is done with either way: what it shows is no text."""
-        if found is None:
-            if (node.text() or "").strip():
-                self.facts.dropped.append(Dropped("formula", "rendered without its source", (node.text() or "").strip()[:CUT]))
-        elif not self._add(found, keep_refused=True):
-            pass
+        if found is not None:
+            self._add(found, keep_refused=True)
+        elif text := (node.text() or "").strip():
+            self.facts.dropped.append(Dropped("formula", "rendered without its source", text[:CUT]))
         return True
 
-    def _add(self, found: formulas.Found, keep_refused: bool) -> bool:
-        """Add a formula; whether it was one. A refused one is noted and, with `keep_refused`, kept as text (macros are kept by nobody)."""
+    def _add(self, found: formulas.Found, keep_refused: bool = False) -> bool:
+        """Add a formula; whether that settles it. A refused one is noted and, with `keep_refused`, written as text; definitions never are."""
         tex = normalise(found[0]) if len(found[0]) < formulas.MAX_SOURCE else found[0]
-        why = refusal(tex, self.facts.config.max_formula, delimited=found[2] in ("raw", "element"))
+        why = refusal(tex, self.facts.config.max_formula, delimited=found[2] in ("element", "image"))
         if why is None:
             self.lines.formula(Formula(tex, found[1], found[2]))
             return True
-        if why == "empty":
-            return True
-        self.facts.dropped.append(Dropped("formula", why, tex[:CUT]))
-        if why == "only macros":
-            return True
-        if keep_refused:
+        if why != "empty":
+            self.facts.dropped.append(Dropped("formula", why, tex[:CUT]))
+        if keep_refused and why not in ("empty", "only macros"):
             self.lines.text(tex)
-        return False
+        return why in ("empty", "only macros")
 
     def _whole_span(self, node: Any, attributes: dict[str, str | None], meaning: int) -> bool:
         """Documenter writes `<span>$x$</span>`: all of the span is the formula."""
-        text = formulas.only_text(node)
+        text = nodes.only_text(node)
         if text is None or not text.lstrip().startswith(("$", "\\(", "\\[")):
             return False
         found = formulas.of_wrapper(node, attributes, meaning & ~Class.BARE, self.wrapped, True)
-        return found is not None and self._add(found, keep_refused=False)
+        return found is not None and self._add(found)
 
     def _running_text(self, node: Any, text: str) -> Any:
         """Text that may hold delimiters: with the texts beyond <br> and comments, as MathJax joins them. Returns the last node read."""
@@ -300,38 +302,38 @@ class Walk:
 
     # Elements of their own kind
 
-    def _math(self, node: Any, attributes: dict[str, str | None]) -> tuple[Leave | None, Any] | None:
+    def _math(self, node: Any, attributes: dict[str, str | None]) -> Entered | None:
         if not self.math:
-            return None, None
+            return INLINE
         found = formulas.of_math(node, self.facts.tick)
         if found is not None:
-            self._add((found[0], found[1] or self.display_block > 0, found[2]), keep_refused=True)
+            self._add(found, keep_refused=True)
         return None
 
-    def _mathjax(self, node: Any, attributes: dict[str, str | None]) -> tuple[Leave | None, Any] | None:
+    def _mathjax(self, node: Any, attributes: dict[str, str | None]) -> Entered | None:
         if not self.math:
-            return None, None
+            return INLINE
         self._take(formulas.of_mathjax(node, self.facts.tick), node)
         return None
 
     def _script(self, node: Any, attributes: dict[str, str | None]) -> None:
         found = formulas.of_script(attributes, node, self.facts.tick) if "type" in attributes else None
         if found is not None:
-            self._add(found, keep_refused=False)
+            self._add(found)
 
-    def _distill(self, node: Any, attributes: dict[str, str | None]) -> tuple[Leave | None, Any] | None:
+    def _distill(self, node: Any, attributes: dict[str, str | None]) -> Entered | None:
         """dt-math and d-math of Distill."""
         if self.math:
             found = formulas.of_wrapper(node, attributes, Class.WRAPPER | Class.BARE, self.wrapped, True)
-            if found is not None and self._add(found, keep_refused=False):
+            if found is not None and self._add(found):
                 return None
-        return None, None
+        return INLINE
 
     def _image(self, node: Any, attributes: dict[str, str | None]) -> None:
         facts = self.facts
         if self.math:
             found = images.formula(attributes, self.display_block > 0)
-            if found is not None and self._add((*found, "image"), keep_refused=True):
+            if found is not None and self._add((*found, "image")):
                 return
         if not facts.config.images:
             return
@@ -345,12 +347,12 @@ class Walk:
     def _break(self, node: Any, attributes: dict[str, str | None]) -> None:
         self.lines.end()
 
-    def _link(self, node: Any, attributes: dict[str, str | None]) -> tuple[Leave | None, Any] | None:
+    def _link(self, node: Any, attributes: dict[str, str | None]) -> Entered | None:
         child = node.child
         if child is not None and child.next is None and child.tag == "-text" and child.text_content.strip() in PILCROWS:
             return None
         if "href" not in attributes:
-            return None, None
+            return INLINE
         self.lines.links += 1
         self.lines.link += 1
         return self._end_link, None
@@ -358,11 +360,11 @@ class Walk:
     def _end_link(self, state: None) -> None:
         self.lines.link -= 1
 
-    def _script_text(self, node: Any, attributes: dict[str, str | None]) -> tuple[Leave | None, Any] | None:
+    def _script_text(self, node: Any, attributes: dict[str, str | None]) -> Entered | None:
         """<sup> and <sub>: mathematics that is written in HTML alone would lose its meaning without them (x2 + y2)."""
-        text = formulas.only_text(node) if self.math else None
+        text = nodes.only_text(node) if self.math else None
         if text is None or not SCRIPT.fullmatch(text := text.strip()) or (node.tag == "sup" and ORDINAL.fullmatch(text)):
-            return None, None
+            return INLINE
         self.lines.script("^" if node.tag == "sup" else "_", text)
         return None
 
@@ -370,19 +372,16 @@ class Walk:
         self.lines.code(node.text() or "")
 
     def _pre(self, node: Any, attributes: dict[str, str | None]) -> None:
-        text = node.text() or ""
-        numbers = node.css(_LINE_NUMBERS)
-        if numbers or ("\n" not in text and node.css_first("br") is not None):
-            text = _text_of_code(node)
+        text = nodes.text_of_code(node)
         if self.lines.cell:
             self.lines.code(text)
         else:
             self.lines.block(text)
 
-    def _table(self, node: Any, attributes: dict[str, str | None]) -> tuple[Leave | None, Any]:
+    def _table(self, node: Any, attributes: dict[str, str | None]) -> Entered:
         self.facts.tick()
         self.lines.end(apart=True)
-        data = not self.lines.cell and attributes.get("role") not in ("presentation", "none") and _is_data(node)
+        data = not self.lines.cell and attributes.get("role") not in ("presentation", "none") and nodes.is_data(node)
         self.tables.append((data, False))
         return self._end_table, None
 
@@ -390,7 +389,7 @@ class Walk:
         self.tables.pop()
         self.lines.end(apart=True)
 
-    def _row(self, node: Any, attributes: dict[str, str | None]) -> tuple[Leave | None, Any]:
+    def _row(self, node: Any, attributes: dict[str, str | None]) -> Entered:
         self.lines.end()
         if self.tables:
             self.tables[-1] = (self.tables[-1][0], False)
@@ -399,14 +398,14 @@ class Walk:
     def _end_row(self, state: None) -> None:
         self.lines.end()
 
-    def _cell(self, node: Any, attributes: dict[str, str | None]) -> tuple[Leave | None, Any]:
+    def _cell(self, node: Any, attributes: dict[str, str | None]) -> Entered:
         data, begun = self.tables[-1] if self.tables else (False, False)
         if begun:
             self.lines.text(" | " if data else " ")
         if self.tables:
             self.tables[-1] = (data, True)
         if not data:
-            return None, None
+            return INLINE
         self.lines.cell += 1
         return self._end_cell, None
 
@@ -414,7 +413,7 @@ class Walk:
         self.lines.cell -= 1
 
 
-_HANDLERS: dict[str, Callable[[Walk, Any, dict[str, str | None]], tuple[Leave | None, Any] | None]] = {
+_HANDLERS: dict[str, Callable[[Walk, Any, dict[str, str | None]], Entered | None]] = {
     "math": Walk._math,
     "mjx-container": Walk._mathjax,
     "script": Walk._script,
@@ -432,54 +431,3 @@ _HANDLERS: dict[str, Callable[[Walk, Any, dict[str, str | None]], tuple[Leave | 
     "th": Walk._cell,
     **dict.fromkeys(elements.CODE, Walk._code),
 }
-_LINE_NUMBERS = ",".join(f".{name}" for name in elements.boilerplate()["line_numbers"])
-
-
-def _only_math(node: Any) -> bool:
-    """Whether all that an element holds is one <math>: MediaWiki hides it for the image beside it."""
-    child, math = node.child, 0
-    while child is not None:
-        tag = child.tag
-        if tag == "math":
-            math += 1
-        elif tag not in ("-text", "-comment") or (tag == "-text" and not child.text_content.isspace()):
-            return False
-        child = child.next
-    return math == 1
-
-
-def _is_data(table: Any) -> bool:
-    """Whether a table holds data: two rows and three columns at least, and no blocks that need lines of their own."""
-    rows = table.css("tr")
-    if len(rows) < 2:
-        return False
-    for row in rows[:MANY_ROWS]:
-        cells = 0
-        child = row.child
-        while child is not None:
-            cells += child.tag in ("td", "th")
-            child = child.next
-        if cells >= 3:
-            return table.css_first(NOT_DATA) is None
-    return False
-
-
-def _text_of_code(node: Any) -> str:
-    """The text of a <pre> with its <br> as line ends and without line numbers."""
-    parts: list[str] = []
-    stack = [node.child]
-    while stack:
-        child = stack.pop()
-        if child is None:
-            continue
-        stack.append(child.next)
-        tag = child.tag
-        if tag == "-text":
-            parts.append(child.text_content)
-        elif tag == "br":
-            parts.append("\n")
-        elif not class_meaning(child.attributes.get("class") or "") & Class.LINE_NUMBERS:
-            stack.append(child.child)
-    return "".join(parts)
-
-
