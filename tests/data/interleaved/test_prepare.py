@@ -102,7 +102,9 @@ def test_images_that_are_not_there_are_left_out_and_counted(tmp_path: Path) -> N
     folder = tmp_path / "fetched"
     write_images(folder, 2)
     (folder / "1.png").rename(folder / f"{hashlib.sha256(addresses[1].encode()).hexdigest()}.png")
-    write_lines(folder / "images.jsonl", [{"url": addresses[0], "file": "0.png", "status": 200}, {"url": addresses[2], "file": None, "status": 404}])
+    answers = [{"url": addresses[0], "status": "timeout", "file": None}, {"url": addresses[2], "status": "no image", "file": None}]
+    log = write_lines(folder / "answers.jsonl", [*answers, {"url": addresses[0], "status": "fetched", "file": "0.png"}])
+    log.write_text(log.read_text() + '{"url": "https://exam')
     pages = [page(n, address) for n, address in enumerate(addresses)] + [page(3, names[0]), page(4, None)]
     source = write_lines(tmp_path / "data" / "pages.jsonl", pages)
     store = prepared(source, tmp_path / "store", images=str(folder))

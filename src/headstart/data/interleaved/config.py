@@ -23,8 +23,8 @@ class InterleavedConfig:
 
     images: str | None = None
     """Folder that the images lie in. A path in a document counts from there (None: from the document's own file); an address is looked up in its
-    images.jsonl or images.parquet (columns url and file), or is the file named by the SHA-256 of the address. An image that is not there is left out
-    with its marker, and counted."""
+    images.jsonl, images.parquet or answers.jsonl (columns url and file; the last is what `headstart curate` writes), or is the file named by the
+    SHA-256 of the address. An image that is not there is left out with its marker, and counted."""
 
     image_size: int = 64
     """Height and width of the stored images, in pixels: those that the vision tower sees, which decides it where a model is continued."""

@@ -14,7 +14,8 @@ from headstart.data import parquet
 from headstart.data.image.sources import KINDS
 from headstart.data.interleaved.documents import Refused
 
-INDEXES = ("images.jsonl", "images.parquet")
+INDEXES = ("images.jsonl", "images.parquet", "answers.jsonl")
+"""Lists of addresses and files. The last is the log of `headstart curate`'s download, whose end a kill may have cut off."""
 SUFFIXES = tuple(suffix for suffix, kind in KINDS.items() if kind == "picture")
 
 
@@ -84,4 +85,6 @@ def _entries(path: Path) -> Iterator[Any]:
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError) as error:
+                if path.name == "answers.jsonl" and not line.endswith(b"\n"):
+                    return
                 raise BadInput(f"is not valid JSON ({error}).", "Build it again.", file=path, record=number) from None
