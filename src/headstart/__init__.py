@@ -20,6 +20,7 @@ _VERBS = {
     "adapt": "headstart.verbs.adapt",
     "fit": "headstart.verbs.fit",
     "plan": "headstart.verbs.plan",
+    "measure": "headstart.verbs.measure",
     "merge": "headstart.verbs.merge",
     "compare": "headstart.verbs.compare",
     "peek": "headstart.verbs.peek",

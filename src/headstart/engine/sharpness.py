@@ -41,6 +41,8 @@ ROUND = 8
 """Probes of each batch between two looks at the error."""
 BATCHED_SIZE = 1_000_000
 """Parameters up to which the products of several probes are made at once."""
+AT_ONCE = 64
+"""Products that the exact trace makes at once."""
 MOST_EXACT = 20_000
 """Parameters up to which the exact trace, one product for each, is computed."""
 
@@ -231,10 +233,12 @@ def exact_trace(losses: Sequence[Loss], parameters: Parameters) -> Trace:
     for at, loss in enumerate(losses):
         of = gradients(loss(), parameters, graph=True)
         for number, gradient in enumerate(of):
-            for entry in range(gradient.numel()):
-                direction = [torch.zeros_like(parameter) for parameter in parameters.values()]
-                direction[number].view(-1)[entry] = 1.0
-                totals[at, number] += float(hessian_product(of, parameters, direction)[number].reshape(-1)[entry])
+            for entries in torch.arange(gradient.numel()).split(AT_ONCE):
+                directions = [[torch.zeros_like(parameter) for parameter in parameters.values()] for _ in entries]
+                for direction, entry in zip(directions, entries, strict=True):
+                    direction[number].view(-1)[entry] = 1.0
+                products = hessian_products(of, parameters, directions)
+                totals[at, number] += sum(float(product[number].reshape(-1)[entry]) for product, entry in zip(products, entries, strict=True))
     means = totals.mean(0)
     return Trace(float(means.sum()), 0.0, len(losses), dict(zip(parameters, means.tolist(), strict=True)), totals.sum(1).tolist())
 

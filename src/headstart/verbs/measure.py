@@ -36,7 +36,7 @@ from headstart.engine.optim import count_layers, layer_depth
 from headstart.engine.text_method import model_folder
 from headstart.interop.enlarge import enlarge
 from headstart.interop.model_folder import read_config
-from headstart.interop.transformers_io import load_model
+from headstart.interop.transformers_io import learned_positions, load_model
 from headstart.tasks.exact_loss import ExactLoss, causal_loss, masked_loss, words_of
 from headstart.verbs._exports import resolve_init
 from headstart.verbs._measure_settings import SETTINGS, ExactLossSettings, SharpnessSettings, check, check_measure
@@ -233,8 +233,11 @@ def open_method(target: Path, data: Path | None) -> tuple[Method, Any]:
     store = method_class.open_store(data)
     method_class.refuse_init(store, folder)
     preset = preset_config(method_class, "tiny")[1].method
-    config = dataclasses.replace(preset, **method_class.settings_of(folder, preset))
-    return method_class(config, store, init=folder), store  # type: ignore[call-arg]
+    settings = method_class.settings_of(folder, preset)
+    limit = learned_positions(load_model(model_folder(folder), AutoModelForMaskedLM if slug == "mlm" else AutoModelForCausalLM))
+    if limit is not None:
+        settings["sequence_length"] = min(limit, preset.sequence_length)
+    return method_class(dataclasses.replace(preset, **settings), store, init=folder), store  # type: ignore[call-arg]
 
 
 def enlarge_method(method: Method, larger: Path) -> str:

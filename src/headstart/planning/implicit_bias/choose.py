@@ -1,6 +1,6 @@
 """Of checkpoints whose loss is equal within a tolerance, the flattest or the best probed one; those outside are refused, not compared.
 
-The paper's advice as arithmetic, on figures that `headstart measure loss-exact` and `headstart measure sharpness --json` give. No torch.
+The paper's advice as arithmetic, on figures that `headstart measure loss-exact RUN` and `headstart measure sharpness RUN` give. No torch.
 """
 
 from __future__ import annotations
