@@ -172,7 +172,8 @@ def recommendation_task(sweeps: Sweeps) -> Task:
     def measure(use: Use) -> Score:
         if use.model.arm.name == "goal":
             return Score(0.0)
-        found, beside = [], {}
+        found: list[bool] = []
+        beside: dict[str, float] = {}
         for limit in LIMITS:
             ratio = sweeps.ratio_for(limit, use.model.seed, use.device)
             if ratio is None:

@@ -129,7 +129,9 @@ def cost_of(runs: list[Path]) -> dict[str, float]:
 
 def law_settings(settings: SweepSettings, folder: Path, sizes: int, n: int, general_loss: float) -> FitSettings:
     """What `fit` is asked of a sweep."""
-    asked = {"limit": settings.limit, "general_loss": general_loss, "at_n": float(n), "at_d": settings.at_d} if settings.limit else {}
+    asked: dict[str, Any] = {}
+    if settings.limit:
+        asked = {"limit": settings.limit, "general_loss": general_loss, "at_n": float(n), "at_d": settings.at_d}
     return FitSettings(
         points=(folder / POINTS,), without="N" if sizes == 1 else None, fix=settings.fix, draws=settings.draws, out=folder / "law", **asked
     )

@@ -24,7 +24,6 @@ import numpy as np
 from headstart.core.config import differences, plain
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json, write_json
-from headstart.core.run import read_run
 from headstart.core.words import counted, share
 from headstart.data.text.store import open_text_store
 from headstart.planning.dcpt_law import ask
@@ -74,6 +73,20 @@ class CptPlan:
         return found
 
 
+@dataclass(frozen=True)
+class _Laws:
+    """What the sweep gave.
+
+    Args:
+        offsets: by how much annealing lowers the (general, domain) loss. unique: tokens of the new text.
+    """
+
+    domain: Fitted
+    general: Fitted
+    offsets: tuple[float, float]
+    unique: float
+
+
 def plan_cpt(settings: CptSettings, say: Callable[[str], None] = print) -> CptPlan:
     """Plans, and with `settings.run` runs, the continuation of one model."""
     check_cpt(settings)
@@ -103,8 +116,8 @@ class _Planning:
         runs, annealed = self.sweep(data, split, planned)
         before = before_training(runs[0])
         offsets = self.anneal_offsets(runs, annealed, split.of_each)
-        domain, general = self.fit(runs, before, offsets, d, unique)
-        answer = ask.best_ratio(domain, general, self.origin.parameters, d, self.settings.limit, before[GENERAL], offsets, unique)
+        laws = _Laws(*self.fit(runs, before, offsets, d, unique), offsets, unique)
+        answer = ask.best_ratio(laws.domain, laws.general, self.origin.parameters, d, self.settings.limit, before[GENERAL], offsets, unique)
         self.info |= {
             "format_version": FORMAT_VERSION,
             "asked": self.asked(),
@@ -118,8 +131,8 @@ class _Planning:
             "anneal": {"general": offsets[0], "domain": offsets[1]},
             "answer": answer.to_json(),
         }
-        chosen = self.choose(answer, domain, general, d, unique, before[GENERAL], offsets)
-        self.info |= self.recommended(chosen, domain, general, offsets, data, planned, subset, unique)
+        chosen = self.choose(answer, laws, d, before[GENERAL])
+        self.info |= self.recommended(chosen, laws, data, planned, subset)
         self.info["warnings"] = list(dict.fromkeys([*answer.warnings, *self.warnings]))
         self.save()
         self.tell_answer()
@@ -275,41 +288,24 @@ class _Planning:
             self.say(f"Law of the {which} loss: R2 {one.quality.r2:.4f}, mean |error| {share(one.quality.error)}; {self.folder / 'law' / 'law.json'}")
         return law.laws["domain"], law.laws["general"]
 
-    def choose(
-        self,
-        answer: ask.Answer,
-        domain: Fitted,
-        general: Fitted,
-        d: float,
-        unique: float,
-        general_loss: float,
-        offsets: tuple[float, float],
-    ) -> Fitting | None:
+    def choose(self, answer: ask.Answer, laws: _Laws, d: float, general_loss: float) -> Fitting | None:
         """The run, in tokens; None where the limit is broken by all that was tried."""
         ratio = answer.figures["r_d"].value if answer.figures else 0.0
         if ratio < min(RATIOS):
             return None
-        bound = limit_of(general_loss, self.settings.limit, offsets[0])
-        at = (self.origin.parameters / general.unit_n, d / general.unit_d)
-        found = arithmetic.within_epochs(domain.law, general.law, *at, ratio, unique / general.unit_d, bound)
+        bound, unit = limit_of(general_loss, self.settings.limit, laws.offsets[0]), laws.general.unit_d
+        at = (self.origin.parameters / laws.general.unit_n, d / unit)
+        found = arithmetic.within_epochs(laws.domain.law, laws.general.law, *at, ratio, laws.unique / unit, bound)
         if found.lowered:
             what = {"r": "less of it new", "D": "a shorter run", "r and D": "a shorter run, less of it new"}[found.lowered]
-            often = f"the new text would be read {ratio * d / unique:.3g} times"
+            often = f"the new text would be read {ratio * d / laws.unique:.3g} times"
             self.warnings.append(f"{often}: {what}, so that it is read {arithmetic.MOST_EPOCHS:g} times")
-        return replace(found, tokens=found.tokens * general.unit_d)
+        return replace(found, tokens=found.tokens * unit)
 
     # --- 6: the run -----------------------------------------------------------------------------------------------------------------------------
 
     def recommended(
-        self,
-        chosen: Fitting | None,
-        domain: Fitted,
-        general: Fitted,
-        offsets: tuple[float, float],
-        data: tuple[str, ...],
-        planned: Mapping[str, Any],
-        subset: Mapping[str, Any] | None,
-        unique: float,
+        self, chosen: Fitting | None, laws: _Laws, data: tuple[str, ...], planned: Mapping[str, Any], subset: Mapping[str, Any] | None
     ) -> dict[str, Any]:
         """The entries of cpt.json that say what to do, and what will come of it."""
         if chosen is None:
@@ -317,9 +313,9 @@ class _Planning:
         steps = self.steps_of(chosen)
         r_d = round(chosen.ratio, 4)
         tokens = steps * self.origin.tokens_per_step
-        predicted = ask.predicted([domain, general], self.origin.parameters, tokens, r_d).figures
-        lower = {"domain_loss": offsets[1], "general_loss": offsets[0]}
-        found = arithmetic.epochs(tokens, min(r_d, arithmetic.MOST_EPOCHS * unique / tokens), unique)
+        predicted = ask.predicted([laws.domain, laws.general], self.origin.parameters, tokens, r_d).figures
+        lower = dict(zip(("general_loss", "domain_loss"), laws.offsets, strict=True))
+        found = arithmetic.epochs(tokens, min(r_d, arithmetic.MOST_EPOCHS * laws.unique / tokens), laws.unique)
         return {
             "recommended": {"r_d": r_d, "steps": steps, "tokens": tokens, "lowered": chosen.lowered, "epochs": found},
             "predicted": {name: asdict(lowered(value, lower[name])) for name, value in predicted.items()},
@@ -368,7 +364,7 @@ class _Planning:
         """A run of the ordinary kind; the same call continues it."""
         out = Path(settings["out"])
         if not is_measured(out, settings["budget.steps"]):
-            given = {name: Path(value) if name in ("out", "init") else value for name, value in settings.items()}
+            given: dict[str, Any] = {name: Path(value) if name in ("out", "init") else value for name, value in settings.items()}
             pretrain("causal-lm", list(data), say=lambda line: self.say(f"    {line}"), **given)
         return out
 
@@ -419,18 +415,3 @@ def held_out_tokens(entry: Mapping[str, Any]) -> int:
     store = open_text_store(Path(entry["store"]))
     lengths = np.diff(store.document_offsets)
     return int(lengths.sum() if entry.get("all_held_out") else lengths[np.asarray(store.held_out)].sum())
-
-
-def read_cpt(folder: Path) -> dict[str, Any]:
-    """cpt.json of a finished plan.
-
-    Raises:
-        BadInput: there is none.
-    """
-    info = read_json(folder / CPT)
-    if not isinstance(info, dict) or info.get("format_version") != FORMAT_VERSION:
-        raise BadInput("is no finished plan of this version.", "Give the folder of `headstart plan cpt`.", file=folder / CPT)
-    return info
-
-
-__all__ = ["CptPlan", "plan_cpt", "read_cpt", "read_run"]
