@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 
 from headstart.claims._claim import Arm, Model
 from headstart.claims._result import refuse_unequal
+from headstart.claims.stability_gap import CLAIM, PAPER_TABLE, paper_mean
 from headstart.core.errors import UsageError
 from headstart.data.text.epochs import Epochs, Source
 from headstart.data.text.ngram import Trigram
@@ -23,6 +24,7 @@ from headstart.data.text.pool import read_pool
 from headstart.data.text.quality import Guards, Looker, apply_bounds, find_duplicates, take
 from headstart.interventions.stability_gap.movement import change
 from headstart.tasks.gap import gap
+from headstart.tasks.multiple_choice import pick
 from headstart.verbs.pretrain import pretrain
 from tests.golden.record import CORPUS
 from tests.running import TINY, records, untimed
@@ -94,6 +96,25 @@ def test_11_random_letters_are_never_chosen() -> None:
     assert selected(scorer, pool + noise, quota) == selected(scorer, pool, quota)
     closed = Trigram(scorer.vocabulary, scorer.counts, unknown_types=1, min_count=2)  # without the division by U
     assert min(selected(closed, pool + noise, quota)) >= len(pool)  # then they are chosen first: nothing but noise
+
+
+def test_12_multiple_choice() -> None:
+    tokens = [[-3, -2], [-4.5], [-2.2, -2.2, -1.1]]
+    choices = (" chest", " arm", " the knee")
+    sums = np.array([sum(of_choice) for of_choice in tokens])
+    assert sums == pytest.approx([-5.0, -4.5, -5.5])
+    assert (sums / [len(choice.encode()) for choice in choices]) == pytest.approx([-0.8333, -1.125, -0.6111], abs=5e-5)
+    assert pick(sums, choices, "acc") == 1
+    assert pick(sums, choices, "acc_norm") == 2
+    assert pick(np.array([-2.0, -1.0, -1.0]), choices, "acc") == 1  # of equal ones the first
+
+
+def test_13_published_averages() -> None:
+    means = {row: paper_mean(row) for row in PAPER_TABLE}
+    recomputed = [36.2, 37.425, 37.75, 37.5, 39.575, 37.6, 36.55, 40.75]
+    assert list(means.values()) == pytest.approx(recomputed)
+    assert [row for row, mean in means.items() if abs(mean - PAPER_TABLE[row][-1]) > 0.06] == ["strategies with replay"]  # an error in the paper
+    assert "strategies with replay 39.6" in CLAIM.paper.value
 
 
 def test_15_open_class() -> None:
