@@ -21,6 +21,7 @@ from PIL import Image
 from headstart.cli import main as cli
 from headstart.core.config import replace_nested
 from tests.corpus import labelled, write_corpus, write_jsonl
+from tests.curate.crawl import crawl
 from tests.data.image.pictures import write_folder
 from tests.docs_commands import FENCE, INLINE, PARSED_ONLY, ROOT, SMALL, commands, elsewhere, is_form, made_folder, small
 from tests.planning.tables import rows, write
@@ -71,6 +72,7 @@ def write_inputs(folder: Path) -> None:
     write_folder(folder / "my" / "images", classes=1, each=40)
     write_folder(folder / "views", classes=1, each=40)
     write(folder / "losses.csv", rows())
+    crawl(folder / "crawl", files=1, pages_each=24)
     (folder / "my" / "pairs").mkdir()
     for number, image in enumerate(sorted((folder / "views").rglob("*.*"))):
         image.rename(folder / "my" / "pairs" / f"{number // 2:02d}_{number % 2 + 1}{image.suffix}")
