@@ -51,6 +51,7 @@ PARSED_ONLY = {
     r"headstart report .*--serve.*": "does not end; tests/report",
     r"headstart adapt runs/(rna|amp) .*": "needs packages of the extra design; tests/data/environments/test_rewards.py reads these rewards",
     r"headstart demo.*": "make demo takes six minutes",
+    r"headstart curate .* --engine ray .*": "tests/curate/test_pipeline.py runs it on two local workers",
 }
 """Commands whose flags are read, and that then stop -> who runs them."""
 
