@@ -17,9 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import lxml.html
 import pyarrow as pa
 import resiliparse.extract.html2text
+import resiliparse.parse.html
 import trafilatura
+from selectolax.lexbor import LexborHTMLParser
 
 from benchmarks.parts import in_turns, median_ratio
 from benchmarks.result import write_result
@@ -101,6 +104,39 @@ def seconds(extractor: Callable[[Page], str], pages: list[Page]) -> float:
     return time.process_time() - start
 
 
+def parse_lxml(html: str) -> int:
+    return sum(bool(element.get("class") or element.text or element.tail) for element in lxml.html.document_fromstring(html).iter())
+
+
+def parse_selectolax(html: str) -> int:
+    root = LexborHTMLParser(html).root
+    assert root is not None
+    return sum(bool(node.text_content if node.tag == "-text" else node.attributes) for node in root.traverse(include_text=True))
+
+
+def parse_resiliparse(html: str) -> int:
+    nodes = resiliparse.parse.html.HTMLTree.parse(html).document
+    return sum(bool(node.text if node.type == resiliparse.parse.html.NodeType.TEXT else node.getattr("class")) for node in nodes)
+
+
+PARSERS: dict[str, tuple[Callable[[str], object], Callable[[str], int]]] = {
+    "lxml": (lxml.html.document_fromstring, parse_lxml),
+    "selectolax": (LexborHTMLParser, parse_selectolax),
+    "resiliparse": (resiliparse.parse.html.HTMLTree.parse, parse_resiliparse),
+}
+"""Each parser alone, and with a walk over the whole tree that looks at every text and attribute (decision 0024)."""
+
+
+def parsers(pages: list[Page], repeats: int) -> dict[str, float]:
+    """Milliseconds a page of each parser, and of parser and walk."""
+    ways = {
+        f"{name}, {what}": lambda work=work: seconds(lambda page: str(work(page["html"])), pages)  # type: ignore[misc]
+        for name, works in PARSERS.items()
+        for what, work in zip(("parse", "parse and walk"), works, strict=True)
+    }
+    return {name: round(1000 * min(taken) / len(pages), 3) for name, taken in in_turns(ways, repeats).items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=5)
@@ -135,7 +171,8 @@ def main() -> None:
         ratio=median_ratio(times["trafilatura"], times["headstart"]),
         must=1.0,
         command=f"python -m benchmarks.extract --repeats {args.repeats}",
-        peers={name: version(name) for name in ("trafilatura", "resiliparse", "selectolax")},
+        parsers_ms_a_page=parsers(pages, args.repeats),
+        peers={name: version(name) for name in ("trafilatura", "resiliparse", "selectolax", "lxml")},
     )
 
 

@@ -214,6 +214,13 @@ def test_formulas_side_by_side_and_behind_signs_can_be_read_again() -> None:
     assert document.text().splitlines()[2] == r"pay 3\$ $a$ $b$ and c\ $d$"
 
 
+def test_a_formula_right_behind_an_image_has_its_place() -> None:
+    document = extract("<p>Before <img src='https://example.org/a.png'> <span class=math>$x$</span> after.</p>")
+    assert document.text_list == ["Before", None, "$x$ after."]
+    assert [(formula.entry, formula.start, formula.end) for formula in document.formulas] == [(2, 0, 3)]
+    assert document.text(formulas=False) == "Before\n after."
+
+
 def test_plain_text_takes_nothing_for_a_formula() -> None:
     config = ExtractConfig(math=False)
     body = f"<p>pay $5 and $x$</p>{MATHML.format('')}<span class=katex><span class=katex-mathml>a</span><span class=katex-html>x2</span></span>"

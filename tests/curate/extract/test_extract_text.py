@@ -31,6 +31,10 @@ def test_code_keeps_its_lines_and_its_dollars() -> None:
     assert document.text() == f"{LONG} Run `echo $HOME` or `` a`b ``:\n\n```\n  if $x:\n    pay()\n```"
 
 
+def test_a_block_of_code_with_a_fence_in_it_gets_a_longer_one() -> None:
+    assert page(f"<p>{LONG}</p><pre>```\nx\n```</pre>").text() == f"{LONG}\n\n````\n```\nx\n```\n````"
+
+
 def test_code_without_its_line_numbers_and_with_its_breaks() -> None:
     numbered = "<table class=highlighttable><tr><td class=linenos><pre>1\n2</pre></td><td class=code><pre>a\nb</pre></td></tr></table>"
     assert page(f"<p>{LONG}</p>{numbered}").text() == f"{LONG}\n\n```\na\nb\n```"
