@@ -151,6 +151,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         size: dict[str, Any] = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
         bert = BertForMaskedLM(BertConfig(vocab_size=store.vocab_size, max_position_embeddings=64, **size))
         save_model_folder(bert, store.tokenizer, Path("path/to/bert"))
+        shutil.copytree("runs/causal-lm-tiny-0/export", "path/to/llama")  # weights alone, as from elsewhere
     return folder
 
 

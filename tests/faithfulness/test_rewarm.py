@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 from headstart import methods
-from headstart.core.config import replace_nested
+from headstart.core.config import read_yaml, replace_nested
 from headstart.core.errors import UsageError
 from headstart.data.loader import Loader
 from headstart.data.text.config import TextConfig
@@ -300,6 +300,13 @@ def test_16_another_tokenizer_is_refused(texts: Path, old_run: Run, tmp_path: Pa
     other = prepare_text([texts / "new.jsonl"], tmp_path / "other", TextConfig(vocab_size=280, tokenizer_kind="bpe"))
     with pytest.raises(UsageError, match="The tokenizer of the data is not the one of the model"):
         train(other.folder, tmp_path / "run", init=old_run.folder)
+
+
+def test_08_the_example_is_the_run_of_the_paper() -> None:
+    example = Path(__file__).parents[2] / "examples" / "rewarm_pythia410m.yaml"
+    config = replace_nested(preset_config(methods.load("causal-lm"), "base")[1], read_yaml(example))
+    assert config.budget.steps == round(297e9 / (config.batch * config.method.sequence_length))
+    assert (config.rewarm.preset, config.method.packing, config.optimizer.beta2) == ("paper-410m", "stream", 0.95)
 
 
 @pytest.mark.parametrize(("step", "expected"), [(10, 3e-4), (32, 2.34e-4), (55, 1.65e-4), (100, 3e-5), (120, 3e-5)])

@@ -391,8 +391,11 @@ def test_a_page_that_cannot_be_put_there_is_wrong_usage(out: str, tmp_path: Path
 
 def test_parts_of_a_continued_run_are_one_chart_and_a_rise_is_called_normal(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
-    probes = [{"step": step, "probe": f"held_out_loss/{name}", "value": value}
-              for name, values in (("new", (2.0, 2.2, 1.5)), ("old", (9.0, 3.0, 9.5))) for step, value in zip((0, 1, 400), values, strict=True)]  # fmt: skip
+    losses = {"new": (2.0, 2.2, 1.5), "old": (9.0, 3.0, 9.5)}
+    probes = [
+        {"step": step, "probe": f"held_out_loss/{name}", "value": value}
+        for name, values in losses.items() for step, value in zip((0, 1, 400), values, strict=True)
+    ]  # fmt: skip
     probes += [{"step": step, "probe": "held_out_sample/old", "value": value} for step, value in ((0, 2.5), (400, 2.8))]
     with (folder / "probes.jsonl").open("a") as file:
         file.writelines(json.dumps(line) + "\n" for line in probes)

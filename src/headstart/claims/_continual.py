@@ -30,6 +30,7 @@ from headstart.data.text.config import TextConfig
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
 from headstart.data.text.windows import windows
 from headstart.interop.transformers_io import load_decoder
+from headstart.objectives.token_loss import token_nll
 from headstart.tasks.data import records
 from headstart.verbs._parts import OLD
 from headstart.verbs.forgetting import curves
@@ -217,8 +218,7 @@ def token_losses(export: Path, store: TextStore, context: int, device: torch.dev
     found = []
     for start in range(0, len(rows), EVALUATED):
         batch = {name: torch.as_tensor(value).to(device) for name, value in rows.batch(np.arange(start, min(start + EVALUATED, len(rows)))).items()}
-        scores = network(input_ids=batch["input_ids"]).logits.float().log_softmax(-1)
-        nll = -scores.gather(-1, batch["next_ids"][..., None])[..., 0]
+        nll = token_nll(network(input_ids=batch["input_ids"]).logits, batch["next_ids"])
         kept = batch["attention_mask"] if "attention_mask" in batch else torch.ones_like(nll, dtype=torch.bool)
         found.append(nll[kept].double().cpu().numpy())
     return np.concatenate(found)

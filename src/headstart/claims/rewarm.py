@@ -12,7 +12,7 @@ A GPT-2 that is finished on general English (`old`) goes on with medical text (`
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,10 @@ import torch
 from headstart.claims import _continual
 from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Paper, Scale, Score, Task, Use
 from headstart.claims._continual import CPU, GPU, SMOKE, Network
+from headstart.claims._data import data_folder
 from headstart.core.errors import MissingDependency
+from headstart.tasks.generation import Decoder
+from headstart.tasks.multiple_choice import Item, read_items, score_items
 from headstart.verbs._parts import OLD
 from headstart.verbs.forgetting import curves as curves_of
 from headstart.verbs.forgetting import pay_back_step, transient
@@ -46,6 +49,7 @@ def open_data(scale: Scale, folder: Path) -> Data:
         for part, name in ((OLD, _continual.GENERAL), (NEW, new)) for split in ("train", "val", "test")
     }  # fmt: skip
     held_out = {"new_held_out": files[NEW, "val"], "old_held_out": files[OLD, "val"]}
+    items = {part: read_items(data_folder("mcq") / f"{name}.jsonl.zst") for part, name in scale.options["items"].items()}
     stores = {part: _continual.measured_store(files[part, "test"], made, folder / f"{part}-test") for part in (NEW, OLD)}
     return Data(
         facts={
@@ -60,7 +64,7 @@ def open_data(scale: Scale, folder: Path) -> Data:
             "new": _continual.named(new=files[NEW, "train"], **held_out),
             "same": _continual.named(old=files[OLD, "train"], **held_out),
         },
-        tasks=tuple(Task(part, measure(store, network)) for part, store in stores.items()),
+        tasks=tuple(Task(part, measure(store, network, items.get(part, []))) for part, store in stores.items()),
         files=tuple(sorted({path for paths in files.values() for path in paths})),
         settings={"text.tokenizer": str(made)},
     )
@@ -71,16 +75,21 @@ def counted(files: Sequence[Path]) -> int:
     return sum(1 for _ in _continual.texts_of(files))
 
 
-def measure(store: Any, network: Network) -> Any:
-    """Bits a byte of the test text; beside it what the curve over the run says of this part."""
+def measure(store: Any, network: Network, items: Sequence[Item]) -> Callable[[Use], Score]:
+    """Bits a byte of the test text; beside it the share of items (terms in their sentence) that are right, and what the curve over the run says."""
 
     def of(use: Use) -> Score:
-        score = _continual.bits_per_byte(use.model.export, store, network.context, torch.device(use.device))
+        device = torch.device(use.device)
+        score = _continual.bits_per_byte(use.model.export, store, network.context, device)
         part = store.folder.name.removesuffix("-test")
+        beside = dict(score.beside)
+        if items:
+            scored = score_items(Decoder.load(use.model.export), items, device)
+            beside[f"{items[0].task} accuracy"] = float(scored.right("acc").mean())
         found = curves_of(use.model.folder).get(part)
         if found is None:  # an arm that is not trained
-            return score
-        beside = {**score.beside, "val loss, change (nats)": found.last - found.first}
+            return Score(score.value, score.items, beside=beside)
+        beside = {**beside, "val loss, change (nats)": found.last - found.first}
         if part == OLD:
             rise = transient(found.steps, found.losses)
             beside |= {"transient (nats)": rise.height, "transient at step": float(rise.step)}
@@ -219,7 +228,7 @@ def scale(network: Network, steps: int, seeds: int, new: str = _continual.MEDICA
         seeds=seeds,
         learning_rates=(network.peak,),
         settings=_continual.continual(network, steps),
-        options={"network": network, "new": new},
+        options={"network": network, "new": new, "items": {} if few else {NEW: "medterm", OLD: "genterm"}},
     )
 
 

@@ -225,7 +225,8 @@ def has_chat_template(folder: Path) -> bool:
 
 def _contaminated(corpus: Corpus) -> Iterator[str]:
     """Where the held-out old text stands in what is trained on."""
-    from headstart.data.text.overlap import WINDOW, seen_windows
+    from headstart.data.text.overlap import seen_windows
+    from headstart.data.text.quality import WINDOW
 
     for name, store in zip(corpus.names, corpus.stores, strict=True):
         share = 0.0 if name == OLD else seen_windows(corpus.measured[OLD], store)

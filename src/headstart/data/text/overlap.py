@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from headstart.data.text.quality import Looker
 from headstart.data.text.spans import BLOCK_TOKENS, SPAN, WantedTexts
 from headstart.data.text.store import TextStore
 
-WINDOW = 13
-"""Words of the windows by which held-out text is looked for in training text (Brown et al. 2020, appendix C)."""
 LOOKED_AT = 1 << 23
 """Bytes of training text that `seen_windows` looks at, evenly over the documents: some seconds."""
 
@@ -42,9 +39,9 @@ def training_shares(store: TextStore, texts: Sequence[str]) -> np.ndarray:
 
 def seen_windows(held_out: TextStore, trained: TextStore) -> float:
     """The share of the 13-word windows of held-out text that stand in training text, of which up to 8 MB, evenly drawn, are looked at."""
-    wanted = {window for text in _texts(held_out, "held_out") for window in _windows(text)}
-    seen = {window for text in _texts(trained, "train") for window in _windows(text)}
-    return len(wanted & seen) / len(wanted) if wanted else 0.0
+    looker = Looker()
+    wanted, seen = (np.unique(looker.windows(list(_texts(store, split)))[1]) for store, split in ((held_out, "held_out"), (trained, "train")))
+    return float(np.isin(wanted, seen).mean()) if len(wanted) else 0.0
 
 
 def _texts(store: TextStore, split: str) -> Iterator[str]:
@@ -55,9 +52,3 @@ def _texts(store: TextStore, split: str) -> Iterator[str]:
         yield text
         if size > LOOKED_AT:
             return
-
-
-def _windows(text: str) -> Iterator[bytes]:
-    words = re.findall(r"\w+", text.lower())
-    for start in range(len(words) - WINDOW + 1):
-        yield hashlib.blake2b(" ".join(words[start : start + WINDOW]).encode(), digest_size=8).digest()
