@@ -164,18 +164,12 @@ def result(info: dict[str, Any], before: dict[str, float], found: dict[str, list
     plan_of = {name: info[name] for name in kept}
     if plan_of["subset"] is not None:
         plan_of["subset"] = {name: value for name, value in plan_of["subset"].items() if name != "file"}
-    beaten = {
-        name: all(rows["recommended"]["mean"][key] <= rows[name]["mean"][key] for key in ("old bits per byte", "new bits per byte"))
-        for name in rows
-        if name != "recommended"
-    }
     return {
         "name": "continue_guide",
         "what": "continuing a small model on medical text: the whole way beside its parts and naive continuation, at equal tokens",
         "plan": plan_of,
         "before": before,
         "arms": rows,
-        "recommended is better on both texts than": beaten,
         "flops of an arm": flops,
         **origin(command),
     }

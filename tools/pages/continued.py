@@ -62,9 +62,13 @@ def planned(plan: dict[str, Any]) -> str:
     return f"The plan: {run}. Losses that it predicted, nats a token of validation text: {losses}."
 
 
+TEXTS = ("old bits per byte", "new bits per byte")
+
+
 def beaten(result: dict[str, Any]) -> str:
-    """Which arms the recommended run is better than on both texts."""
-    better = [name for name, yes in result["recommended is better on both texts than"].items() if yes]
-    others = [name for name, yes in result["recommended is better on both texts than"].items() if not yes]
-    said = f"On both texts at once it is better than: {', '.join(better)}." if better else "It is better than no other arm on both texts at once."
-    return said + (f" It gives up one text for the other against: {', '.join(others)}." if others and better else "")
+    """Which arms the recommended run is better than on both texts, on one, on none."""
+    arms = result["arms"]
+    lower = {name: sum(arms["recommended"]["mean"][key] < arms[name]["mean"][key] for key in TEXTS) for name in arms if name != "recommended"}
+    words = ("It is worse on both than", "It is better on one and worse on the other than", "On both texts the recommended run is better than")
+    groups = [(words[count], [name for name, found in lower.items() if found == count]) for count in (2, 1, 0)]
+    return " ".join(f"{what}: {', '.join(names)}." for what, names in groups if names)
