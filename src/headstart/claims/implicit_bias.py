@@ -108,7 +108,8 @@ def open_data(scale: Scale, folder: Path) -> Data:
 def model_and_words(export: Path, name: str, device: str) -> tuple[Any, Words]:
     """The exported network, and how it writes the words of its language."""
     tokenizer, names = load_tokenizer(export, TextConfig())
-    return load_model(export, AutoModelForMaskedLM).to(device).eval(), words_of(opened(name), tokenizer, special_ids(tokenizer, names))
+    network: Any = load_model(export, AutoModelForMaskedLM)
+    return network.to(device).eval(), words_of(opened(name), tokenizer, special_ids(tokenizer, names))
 
 
 def exact(export: Path, name: str, device: str) -> ExactLoss:
@@ -168,7 +169,8 @@ def flatness_task(name: str, largest: Mapping[str, int] | None, options: Mapping
             ids = {"pad": words.pad, "cls": words.begin, "sep": words.end}
             sizes = {"vocab_size": model.config.vocab_size, "max_length": opened(name).longest + 2, **largest}
             shape = encoder_config("roberta-prelayernorm", dropout=0.0, special_ids=ids, **sizes)
-            model = enlarge(model, shape).to(use.device)
+            larger: Any = enlarge(model, shape)
+            model = larger.to(use.device)
         parameters = sharpness.measured_parameters(model)
         with sharpness.still(model):
             losses = [hidden_place_loss(model, words, name, at, rows, torch.device(use.device)) for at in range(batches)]
@@ -231,7 +233,7 @@ def trunk(name: str, language: str, shape: Mapping[str, int], steps: int, every:
 
 def branch(name: str, of: Arm, step: int, steps: int) -> Arm:
     """A copy of the trunk at this step, with its moments, whose rate falls to 0 on fresh sentences."""
-    rates = {"rewarm.preset": "relative", "rewarm.optimizer_state": "keep", "rewarm.shape": "linear"}
+    rates: dict[str, Any] = {"rewarm.preset": "relative", "rewarm.optimizer_state": "keep", "rewarm.shape": "linear"}
     rates |= {"rewarm.warmup_steps": 0, "rewarm.min_ratio": 0.0}
     kept = {key: value for key, value in of.settings.items() if key.startswith("method.")}
     settings = kept | rates | {"budget.steps": steps}
@@ -329,7 +331,8 @@ def gpu() -> Scale:
         arms.append(first_within(name, trunk(f"{name}-trunk", "tiny", larger, 16_000, 1000), range(2000, 17_000, 1000), 1000))
     arms.append(adversarial(shape, 4000, 1000, (1.0, 0.3, 0.1), POOLS["tiny"]))
     for language in ("mini", "hmm"):
-        longer = trunk(f"{language}-trunk", language, shape, 60_000, 2000, **{"batch": 512, "trainer.micro_batch": 512})
+        more: dict[str, Any] = {"batch": 512, "trainer.micro_batch": 512}
+        longer = trunk(f"{language}-trunk", language, shape, 60_000, 2000, **more)
         arms.append(first_within(f"{language} steps-x1", longer, range(6000, 60_000, 6000), 1000))
         arms.append(branch(f"{language} steps-end", longer, 60_000, 1000))
     sentences = {"tiny": 4_200_000, "mini": 4_200_000, "hmm": 2_100_000}

@@ -382,7 +382,8 @@ class Part:
 
 def parts_of(trace: Trace, parameters: Parameters, layer_of: Callable[[str], str]) -> tuple[list[Part], list[Part]]:
     """(one entry a layer, one entry a matrix), in the order of the parameters."""
-    matrices, layers = [], {}
+    matrices: list[Part] = []
+    layers: dict[str, list[Part]] = {}
     for name, parameter in parameters.items():
         part = Part(name, parameter.numel(), trace.of_parameter[name], float(parameter.detach().double().square().sum()))
         if parameter.ndim > 1:

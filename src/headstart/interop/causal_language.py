@@ -58,7 +58,8 @@ class CausalLanguage(Language):
         begin = specials.get("bos", specials.get("eos"))
         if begin is None:
             raise BadInput("its tokenizer has no token that begins a text.", "Give a model with one.", file=folder)
-        model = load_model(folder, AutoModelForCausalLM).to(device).eval()
+        network: Any = load_model(folder, AutoModelForCausalLM)
+        model = network.to(device).eval()
         frequent = _frequent(model, begin, length)
         kept: dict[str, int] = {}
         for token in frequent.argsort(descending=True).tolist():

@@ -51,7 +51,8 @@ def enlarge(small: PreTrainedModel, config: Any) -> PreTrainedModel:
             raise UsageError(f"The larger network has {name} {getattr(config, name)}, not {value}.", f"At {n} times the width it must.")
     if config.num_hidden_layers < own.num_hidden_layers or config.max_position_embeddings < own.max_position_embeddings:
         raise UsageError("The larger network has fewer layers or positions.", "Give one with at least as many.")
-    large = type(small)(config).to(next(small.parameters()).dtype)
+    network: Any = type(small)(config)
+    large: PreTrainedModel = network.to(next(small.parameters()).dtype)
     if (was := own._attn_implementation) != config._attn_implementation:
         large.set_attn_implementation(was)
     given = dict(small.named_parameters())

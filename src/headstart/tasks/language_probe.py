@@ -16,11 +16,9 @@ from torch.nn import functional as F
 
 from headstart.backbones.text import encode
 from headstart.core.errors import BadInput
+from headstart.data.languages.files import distinct_sentences
 from headstart.data.languages.language import Ints, Language
 from headstart.tasks.exact_loss import BATCH, Words, token_rows
-
-MOST_DRAWS = 64
-"""Rounds of draws after which a language has no more distinct sentences to give."""
 
 
 @dataclass(frozen=True)
@@ -46,19 +44,11 @@ def draw_pool(language: Language, task: str, train: int, test: int, shortest: in
         BadInput: the language has too few.
     """
     label = language.tasks[task]
-    rng = np.random.default_rng([seed, 2])
-    found = np.empty((0, language.longest), dtype=np.int64)
-    for _ in range(MOST_DRAWS):
-        drawn = language.draw(4 * (train + test), rng)
-        drawn = drawn[language.lengths(drawn) >= max(shortest, label.shortest)]
-        both = np.concatenate([found, drawn])
-        found = both[np.sort(np.unique(both, axis=0, return_index=True)[1])]  # in the order of their first draw
-        if len(found) >= train + test:
-            break
-    else:
-        raise BadInput(f"{language.name} gives only {len(found):,} distinct sentences.", f"Ask for fewer than {train + test:,}.")
-    labels = label.of(found[: train + test])
-    return Pool(found[:train], labels[:train], found[train : train + test], labels[train:], label.classes)
+    found = distinct_sentences(language, train + test, max(shortest, label.shortest), np.random.default_rng([seed, 2]))
+    if found is None:
+        raise BadInput(f"{language.name} has fewer than {train + test:,} distinct sentences of {shortest} words or more.", "Ask for fewer.")
+    labels = label.of(found)
+    return Pool(found[:train], labels[:train], found[train:], labels[train:], label.classes)
 
 
 @torch.no_grad()

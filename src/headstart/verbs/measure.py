@@ -121,7 +121,7 @@ def measure(name: str, target: str | Path, *, say: Callable[[str], None] = print
     kind = SETTINGS[check_measure(name)]
     if unknown := sorted(set(settings) - {field.name for field in dataclasses.fields(kind)}):
         raise UsageError(f"measure {name} has no setting '{unknown[0]}'.", f"Its settings: {', '.join(f.name for f in dataclasses.fields(kind))}.")
-    places = {key: Path(value) if key in ("data", "enlarge_to") and value is not None else value for key, value in settings.items()}
+    places: dict[str, Any] = {key: Path(value) if key in ("data", "enlarge_to") and value is not None else value for key, value in settings.items()}
     chosen = kind(target=Path(target), **places)
     check(chosen)
     return measure_with(chosen, say=say)
@@ -237,7 +237,7 @@ def open_method(target: Path, data: Path | None) -> tuple[Method, Any]:
     limit = learned_positions(load_model(model_folder(folder), AutoModelForMaskedLM if slug == "mlm" else AutoModelForCausalLM))
     if limit is not None:
         settings["sequence_length"] = min(limit, preset.sequence_length)
-    return method_class(dataclasses.replace(preset, **settings), store, init=folder), store  # type: ignore[call-arg]
+    return method_class(dataclasses.replace(preset, **settings), store, init=folder), store
 
 
 def enlarge_method(method: Method, larger: Path) -> str:
@@ -344,9 +344,11 @@ def measure_exact_loss(settings: ExactLossSettings) -> Optimality:
     sentences = language.test_sentences(settings.sentences, settings.seed)
     device = resolve_device(settings.device)
     if "MaskedLM" in kinds:
-        kind, loss = "masked", masked_loss(load_model(model_place, AutoModelForMaskedLM).to(device), language, sentences, words, device)
+        masked: Any = load_model(model_place, AutoModelForMaskedLM)
+        kind, loss = "masked", masked_loss(masked.to(device), language, sentences, words, device)
     elif "CausalLM" in kinds or "LMHead" in kinds:
-        kind, loss = "causal", causal_loss(load_model(model_place, AutoModelForCausalLM).to(device), language, sentences, words, device)
+        causal: Any = load_model(model_place, AutoModelForCausalLM)
+        kind, loss = "causal", causal_loss(causal.to(device), language, sentences, words, device)
     else:
         raise UsageError(f"{model_place} holds {kinds or 'no model with a head'}.", "Give a masked or causal language model.")
     return Optimality(str(settings.target), source, kind, loss, language.unigram_entropy, settings.sentences)

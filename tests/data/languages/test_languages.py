@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from headstart.core.errors import BadInput, UsageError
+from headstart.data.languages.files import distinct_sentences, write_corpus, write_grammar, write_task
 from headstart.data.languages.generated import SIZES, random_grammar
 from headstart.data.languages.grammar import Grammar, read_grammar
 from headstart.data.languages.hmm import HMM
@@ -121,8 +122,8 @@ def test_a_hidden_chain_is_exact() -> None:
 
 def test_a_grammar_survives_both_forms_of_file(tmp_path: Path) -> None:
     grammar = random_grammar(0, **SIZES["tiny"])
-    (tmp_path / "grammar.json").write_text(json.dumps(grammar.to_json()))
-    (tmp_path / "grammar.txt").write_text(grammar.to_text())
+    for name in ("grammar.json", "grammar.txt"):
+        write_grammar(grammar, tmp_path / name)
     sentences = PCFG(grammar).test_sentences(50)
     for name in ("grammar.json", "grammar.txt"):
         again = PCFG(read_grammar(tmp_path / name))
@@ -210,3 +211,21 @@ def test_a_store_has_a_token_a_word_and_keeps_the_distribution(tmp_path: Path) -
     assert prepare_text(["builtin:pcfg-tiny?sentences=4000"], tmp_path / "store", TextConfig(held_out_share=0.1)).folder == store.folder
     with pytest.raises(UsageError):
         prepare_text(["builtin:pcfg-tiny?sentences=4001"], tmp_path / "store", TextConfig(held_out_share=0.1))
+
+
+def test_files_for_other_programs(tmp_path: Path) -> None:
+    language = PCFG(random_grammar(0, **SIZES["tiny"]), "pcfg-tiny")
+    write_corpus(language, tmp_path / "corpus.txt", 30)
+    lines = (tmp_path / "corpus.txt").read_text().split("\n\n")
+    assert language.spell(language.read([line.strip() for line in lines])) == [line.strip() for line in lines]
+    assert len(lines) == 30
+    sentences = distinct_sentences(language, 40, 3, np.random.default_rng(0))
+    assert sentences is not None
+    assert len({tuple(row) for row in sentences.tolist()}) == 40
+    assert language.lengths(sentences).min() == 3
+    assert distinct_sentences(PCFG(Grammar.from_text(SMALL)), 100, 4, np.random.default_rng(0)) is None  # there are 16
+    write_task(language, "A", tmp_path / "task_A.csv", sentences)
+    with (tmp_path / "task_A.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["text"] for row in rows] == language.spell(sentences)
+    assert [row["label"] for row in rows] == [f"S{label + 1}" for label in language.tasks["A"].of(sentences)]

@@ -5,6 +5,7 @@
     pcfg.py       sentences, inside and outside passes, labels
     hmm.py        hidden Markov chains: forward and backward passes, labels
     language.py   what all of them can say; `find_language("builtin:pcfg-mini")`
+    files.py      corpora, labelled tasks and grammars as files for other programs
 
 `headstart pretrain mlm --data builtin:pcfg-mini` trains any method on texts on one; `headstart measure loss-exact RUN` says how far it is from the
 optimum. All of this is numpy in float64.

@@ -63,7 +63,7 @@ def ascent_of(weights: list[torch.nn.Parameter], rho: float, adaptive: bool) -> 
     scaled = [weight.detach().abs() * gradient for weight, gradient in zip(weights, gradients, strict=True)] if adaptive else gradients
     norm = torch.nn.utils.get_total_norm(scaled)
     if is_cut(norm):
-        norm = norm.full_tensor()  # type: ignore[attr-defined]
+        norm = norm.full_tensor()
     return ascent([local(gradient) for gradient in gradients], [local(weight.detach()) for weight in weights], rho, adaptive, norm)
 
 

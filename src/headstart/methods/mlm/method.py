@@ -115,10 +115,16 @@ class MLM(TextMethod):
 
     def hide(self, batch: Batch, ctx: Context, positions: Tensor, weights: Tensor) -> Tensor:
         """int64 [batch, length]: the ids with the chosen slots hidden, as the network sees them in training."""
-        config, mask_id = self.config, self.special_ids["mask"]
-        shares = {"mask_share": config.mask_share, "random_share": config.random_share}
         return apply_masking(
-            batch["input_ids"], positions, weights, mask_id, ctx.rng, **shares, vocab_size=self.vocab_size, random_ids=self.random_ids
+            batch["input_ids"],
+            positions,
+            weights,
+            self.special_ids["mask"],
+            ctx.rng,
+            self.config.mask_share,
+            self.config.random_share,
+            self.vocab_size,
+            random_ids=self.random_ids,
         )
 
     def choose(self, batch: Batch, ctx: Context) -> tuple[Tensor, Tensor]:
