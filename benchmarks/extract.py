@@ -104,8 +104,12 @@ def seconds(extractor: Callable[[Page], str], pages: list[Page]) -> float:
     return time.process_time() - start
 
 
+def parse_by_lxml(html: str) -> Any:
+    return lxml.html.document_fromstring(html.encode())  # a text with an XML declaration is refused
+
+
 def parse_lxml(html: str) -> int:
-    return sum(bool(element.get("class") or element.text or element.tail) for element in lxml.html.document_fromstring(html).iter())
+    return sum(bool(element.get("class") or element.text or element.tail) for element in parse_by_lxml(html).iter("*"))
 
 
 def parse_selectolax(html: str) -> int:
@@ -115,12 +119,20 @@ def parse_selectolax(html: str) -> int:
 
 
 def parse_resiliparse(html: str) -> int:
-    nodes = resiliparse.parse.html.HTMLTree.parse(html).document
-    return sum(bool(node.text if node.type == resiliparse.parse.html.NodeType.TEXT else node.getattr("class")) for node in nodes)
+    kinds = resiliparse.parse.html.NodeType
+    tree = resiliparse.parse.html.HTMLTree.parse(html)  # its nodes do not keep it alive
+    found = 0
+    for node in tree.document:
+        kind = node.type
+        if kind == kinds.ELEMENT:
+            found += bool(node.getattr("class"))
+        elif kind == kinds.TEXT:  # to ask a doctype for its text ends the process
+            found += bool(node.text)
+    return found
 
 
 PARSERS: dict[str, tuple[Callable[[str], object], Callable[[str], int]]] = {
-    "lxml": (lxml.html.document_fromstring, parse_lxml),
+    "lxml": (parse_by_lxml, parse_lxml),
     "selectolax": (LexborHTMLParser, parse_selectolax),
     "resiliparse": (resiliparse.parse.html.HTMLTree.parse, parse_resiliparse),
 }
