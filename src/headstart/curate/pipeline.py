@@ -30,6 +30,7 @@ from headstart.curate.counts import StageCounts, from_json, to_json
 from headstart.curate.duplicates import equal_urls, near_duplicates
 from headstart.curate.fasttext import save_classifier
 from headstart.curate.images import frequent_images, wanted_images
+from headstart.curate.minhash import BANDS, ROWS, found_with, threshold
 from headstart.curate.passes import Pass
 from headstart.curate.sources import UNREADABLE, Source, find_sources
 
@@ -199,6 +200,8 @@ def _ask(name: str, before: Pass, asked: Sequence[str], random: Sequence[Path], 
     for earlier in asked:
         documents = documents.join(daft.from_arrow(pq.read_table(answers.of(earlier)).select(["order"])), on="order", how="anti")
     if name == "near-duplicates":
+        shares = f"pairs of Jaccard similarity {threshold():.2f} are found about half of the time, of 0.8 in {100 * found_with(0.8):.0f} %"
+        say(f"near-duplicates: {BANDS} bands of {ROWS} hashes; {shares}")
         _write(near_duplicates(documents, config.near), answers.of(name))
     elif name == "urls":
         _write(equal_urls(documents, config.urls), answers.of(name))

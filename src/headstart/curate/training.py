@@ -91,9 +91,10 @@ def _learn_from(
     negative = [text for url, text in random if url not in good]  # in a small crawl the random ones would be the same pages
     if len(positive) + len(negative) >= MANY:
         negative = negative[: len(positive)]
-    missing = sum(score is None for score in labelled.values())
+    missing = [url for (url, _), score in labelled.items() if score is None]
     told = f"second classifier: {len(positive):,} of {len(labelled):,} documents scored {settings.positive_from:g} or more by {source}"
-    say(told + (f" ({missing:,} have no score)" if missing else "") + f", against {len(negative):,} random ones")
+    lacking = f" ({len(missing):,} have no score: {', '.join(missing[:3])}{' ...' if missing[3:] else ''})" if missing else ""
+    say(f"{told}{lacking}, against {len(negative):,} random ones")
     _refuse_few("second", positive, negative, "Give scores with --precision.scores, a server with --precision.endpoint, or --precision.model.")
     return learn(positive, negative, VIEWS[settings.view], None, settings.seed, say)
 
