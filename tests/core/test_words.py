@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headstart.core.words import did_you_mean
+from headstart.core.words import did_you_mean, first_line
 
 FLAGS = ["--seed", "--budget.steps", "--budget.minutes", "--optimizer.learning-rate", "--optimizer.name", "--schedule.name", "--out"]
 
@@ -29,3 +29,16 @@ def test_the_closest_name_is_offered_and_none_where_none_is_close(name: str, clo
 
 def test_a_name_is_offered_as_it_is_spelt() -> None:
     assert did_you_mean("graph-codebert", ["graph_code_bert", "mlm"]) == "Did you mean graph_code_bert? "
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("cannot identify image file <_io.BytesIO object at 0x7f3c967e3940>"), "cannot identify image file"),
+        (ValueError("malformed node on line 1: <ast.Name object at 0x7f3c967e3a90>"), "malformed node on line 1"),
+        (OSError("it is gone.\nand more"), "it is gone"),
+        (KeyError(), "KeyError"),
+    ],
+)
+def test_what_a_library_says_has_no_addresses_of_objects(error: Exception, said: str) -> None:
+    assert first_line(error) == said

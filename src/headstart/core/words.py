@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, TypeGuard
 
@@ -89,6 +90,11 @@ def _spelling(name: str) -> str:
     return name.lower().replace("_", "-").lstrip("-")
 
 
+_OBJECT = re.compile(r"\s*<[^<>]* object at 0x[0-9a-f]+>")
+
+
 def first_line(error: BaseException) -> str:
-    """What a library says of its failure, for a sentence of ours: the first line, at most 200 characters, without the full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")[:200]
+    """What a library says of its failure, for a sentence of ours: the first line, at most 200 characters, without the full stop and without the
+    addresses of objects, which tell a person nothing and are others in every process."""
+    line = _OBJECT.sub("", (str(error).strip().splitlines() or [""])[0]).rstrip(".: ")[:200]
+    return line or type(error).__name__

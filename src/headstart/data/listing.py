@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -50,6 +50,12 @@ def reached_once(files: Iterable[F], seen: set[str], passed_over: Counter[str]) 
         else:
             seen.add(real)
             yield file
+
+
+def refuse_twice(header: Sequence[str], used: Iterable[str], file: str | Path) -> None:
+    """Raises BadInput where a table has a column that is read twice: either of both could be meant."""
+    if twice := [name for name in used if header.count(name) > 1]:
+        raise BadInput(f"has two columns {twice[0]!r}.", "Rename the one that is not meant.", file=readable(file))
 
 
 def readable(path: str | bytes | Path) -> str:

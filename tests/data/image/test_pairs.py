@@ -61,6 +61,9 @@ def test_a_list_names_two_images_or_a_prefix_a_line(tmp_path: Path) -> None:
     assert found(tmp_path, tmp_path / "pairs.txt") == wanted
     (tmp_path / "pairs.csv").write_text("image2,image1\nb.png,a.png\n")
     assert found(tmp_path, tmp_path / "pairs.csv") == [("a.png", "b.png")]
+    (tmp_path / "twice.csv").write_text("image1,image2,image1\na.png,b.png,c.png\n")
+    with pytest.raises(BadInput, match="has two columns 'image1'"):
+        found(tmp_path, tmp_path / "twice.csv")
 
 
 @pytest.mark.parametrize(

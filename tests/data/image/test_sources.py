@@ -68,6 +68,8 @@ def test_a_list_names_paths_from_its_own_folder_and_classes_after_them(tmp_path:
         ("list.txt", b"\xff\xfe\x00", "not UTF-8"),
         ("list.csv", "file,label\na.png,x\n", "no column 'image'"),
         ("list.csv", 'image,label\n"a.png,x\n', "no valid table"),
+        ("list.csv", "image,label,image\na.png,x,b.png\n", "has two columns 'image'"),
+        ("list.tsv", "image\tlabel\tlabel\na.png\tx\ty\n", "has two columns 'label'"),
         ("list.csv", "image,label\n,x\n", "names no image"),
     ],
 )

@@ -86,6 +86,7 @@ def test_lists(tmp_path: Path) -> None:
         ("a.txt", "a.jpg a.jpg\n", "named twice"),
         ("a.txt", "# nothing\n", "holds no image with a target"),
         ("a.csv", "picture,target\na.jpg,m.png\n", "has no column 'image'"),
+        ("a.csv", "image,target,target\na.jpg,m.png,n.png\n", "has two columns 'target'"),
         ("a.csv", "image,target\na.jpg,\n", "record 2: lacks a file"),
         ("a.jpg", "", "neither a folder nor a list"),
         ("a.txt", "m.pfm a.jpg\n", "no file of one image"),

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.core.errors import BadInput
-from headstart.data.image.targets import read_disparities, read_flows, read_mask, read_numbers
+from headstart.data.image.targets import READERS, read_disparities, read_flows, read_mask, read_numbers
 from tests.data.image.test_matching_files import flo, pfm
 
 CLASSES = np.array([[0, 1, 255], [3, 2, 0]])
@@ -133,3 +136,65 @@ def test_flow_of_kitti_of_flo_and_of_arrays(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros((4, 5)))
     with pytest.raises(BadInput, match="has 1 channels, flow two"):
         read_flows(tmp_path / "one.npy")
+
+
+def test_what_is_said_of_a_damaged_mask_has_no_address_of_an_object(tmp_path: Path) -> None:
+    (tmp_path / "mask.png").write_bytes(b"no picture at all")
+    with pytest.raises(BadInput, match="is no PNG, or damaged where it begins") as caught:
+        read_mask(tmp_path / "mask.png")
+    assert "object at" not in str(caught.value)
+
+
+def write_target(path: Path) -> None:
+    """A small valid file of its suffix."""
+    values = np.arange(1, 21).reshape(4, 5)
+    if path.suffix == ".png":
+        Image.fromarray(values.astype(np.uint16)).save(path)
+    elif path.suffix == ".tif":
+        tifffile.imwrite(path, values.astype(np.float32), compression="zlib")
+    elif path.suffix == ".pfm":
+        pfm(path, values)
+    elif path.suffix == ".flo":
+        flo(path, np.stack([values, -values], -1))
+    elif path.suffix == ".npy":
+        np.save(path, np.stack([values, -values]).astype(np.float32))
+    else:
+        np.savez_compressed(path, values=values.astype(np.int16))
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    suffix=st.sampled_from([".png", ".tif", ".pfm", ".flo", ".npy", ".npz"]),
+    changes=st.lists(st.tuples(st.integers(0, 400), st.integers(0, 255)), max_size=4),
+    cut=st.one_of(st.just(0), st.integers(1, 200)),
+)
+def test_damaged_targets_are_read_or_refused_in_a_sentence(suffix: str, changes: list[tuple[int, int]], cut: int, tmp_path: Path) -> None:
+    """Whatever bytes a stranger changes: an array of the stated axes, or one sentence that names the file."""
+    path = tmp_path / f"target{suffix}"
+    write_target(path)
+    data = bytearray(path.read_bytes())
+    for place, byte in changes:
+        data[place % len(data)] = byte
+    path.write_bytes(data[: len(data) - cut] if cut < len(data) else b"")
+    for task, read in READERS.items():
+        refused: BadInput | None = None
+        try:
+            found = read(path)
+        except BadInput as error:
+            refused = error
+        if refused is None:
+            assert found.ndim == (2 if task == "segmentation" else 3)
+            assert found.dtype == (np.int32 if task == "segmentation" else np.float32)
+        else:
+            assert refused.file == str(path)
+            assert "object at 0x" not in str(refused)
+
+
+def test_a_damaged_archive_is_refused_in_a_sentence(tmp_path: Path) -> None:
+    """The decompressor's own error is neither one of files nor of archives."""
+    np.savez_compressed(tmp_path / "a.npz", values=np.arange(2000).reshape(40, 50))
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    data[120:160] = bytes(255 - byte for byte in data[120:160])
+    (tmp_path / "a.npz").write_bytes(data)
+    with pytest.raises(BadInput, match=r"is no \.npz file that is read"):
+        read_numbers(tmp_path / "a.npz")

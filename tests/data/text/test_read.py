@@ -142,6 +142,19 @@ def test_csv_without_the_column_names_those_there_are(tmp_path: Path) -> None:
     assert "--text.text-field" in bad.mend
 
 
+def test_a_column_that_is_there_twice_is_not_chosen_from(tmp_path: Path) -> None:
+    """Another column may be."""
+    (bad,) = read(write(tmp_path / "a.csv", b"text,id,text\nx,1,y\n"))
+    assert isinstance(bad, Fault)
+    assert bad.what == "has two columns 'text'."
+    assert texts(read(write(tmp_path / "b.csv", b"id,text,id\n1,x,2\n"))) == ["x"]
+    table = pa.table([pa.array(["x"]), pa.array(["y"])], names=["text", "text"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    (bad,) = read(tmp_path / "a.parquet")
+    assert isinstance(bad, Fault)
+    assert bad.what == "has two columns 'text'."
+
+
 def test_csv_with_a_quote_that_never_closes(tmp_path: Path) -> None:
     items = read(write(tmp_path / "a.csv", b'text\none\n"open\ntwo\n'))
     assert texts(items[:1]) == ["one"]

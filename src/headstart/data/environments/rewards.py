@@ -24,6 +24,7 @@ from headstart.data.environments.grid import Grid
 from headstart.data.environments.landscapes import RnaBinding, TFBind8, bit_modes, corners, near_modes, read_targets, sparse
 from headstart.data.environments.scores import Reward
 from headstart.data.environments.sequences import Bits, Dna, Peptides, Rna
+from headstart.data.listing import refuse_twice
 
 
 class Table:
@@ -167,8 +168,7 @@ def _columns(file: Path) -> tuple[list[str], list[float]]:
                 rows, header = list(reader), list(reader.fieldnames or [])
         except (UnicodeDecodeError, csv.Error) as error:
             raise BadInput(f"is no table in UTF-8 ({error}).", "Save it as UTF-8, and quote fields that hold the separator.", file=file) from None
-        if twice := [name for name in ("sequence", "value") if header.count(name) > 1]:
-            raise BadInput(f"has two columns {twice[0]!r}.", "Rename the one that is not meant.", file=file)
+        refuse_twice(header, ("sequence", "value"), file)
     texts, values = [], []
     for number, row in enumerate(rows, 1):
         try:

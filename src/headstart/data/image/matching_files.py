@@ -13,6 +13,7 @@ import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
+from headstart.core.words import first_line
 from headstart.data.listing import readable
 
 MAX_BYTES = 2**30
@@ -90,13 +91,15 @@ def read_pfm(path: Path) -> np.ndarray:
 
 
 def _kitti(path: Path) -> np.ndarray:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(io.BytesIO(read_bounded(path, MAX_BYTES, "map of disparity")), formats=("PNG",)) as picture:
             if not picture.mode.startswith("I;16") and picture.mode != "I":
                 raise ValueError(f"its mode is {picture.mode}, not 16-bit grey")
             values = np.asarray(picture).astype(np.float32)
+    except UnidentifiedImageError as error:  # its text names an address in memory
+        raise BadInput("is no PNG, or damaged where it begins.", "KITTI's are 16-bit PNG of one channel.", file=readable(path)) from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(f"is no map of disparity ({error}).", "KITTI's are 16-bit PNG of one channel.", file=readable(path)) from error
+        raise BadInput(f"is no map of disparity ({first_line(error)}).", "KITTI's are 16-bit PNG of one channel.", file=readable(path)) from error
     return np.where(values > 0, values / KITTI_SCALE, np.nan)

@@ -185,6 +185,11 @@ def _refuse_pages(what: str, form: Form) -> None:
         raise Unusable(f"holds {what}.", "Write each to a file of its own, or take the first: --image.animated first.")
 
 
+def room() -> int:
+    """Bytes that one image may take: a tenth of the memory."""
+    return (memory_total() or 2**33) // 10
+
+
 def refuse_size(height: int, width: int, bands: int, itemsize: int, form: Form) -> None:
     if height < 1 or width < 1:
         raise Unusable(f"is {width} x {height} pixels.", "Remove it.")
@@ -192,8 +197,7 @@ def refuse_size(height: int, width: int, bands: int, itemsize: int, form: Form) 
         raise Unusable(
             f"is {width:,} x {height:,}, more than {form.max_pixels / 1e6:g} million pixels.", MAKE_SMALLER
         )
-    room = (memory_total() or 2**33) // 10
-    if height * width * bands * itemsize > room:
+    if height * width * bands * itemsize > room():
         raise Unusable(f"would take {height * width * bands * itemsize / 1e6:,.0f} MB of memory.", "Cut it into smaller images.")
 
 

@@ -21,7 +21,7 @@ from headstart.core.files import read_bounded
 from headstart.data.image.pair_config import PairConfig, Pairing
 from headstart.data.image.poses import TRANSFORMS, pairs_of_scene, read_scene
 from headstart.data.image.sources import KINDS, LISTS, MAX_LIST_BYTES, InputFile, Inputs, find_images
-from headstart.data.listing import readable, walk
+from headstart.data.listing import readable, refuse_twice, walk
 
 HOW = "Say how with --image.pairing: list, names (a_1.jpg, a_2.jpg), folders (left, right), frames, poses, twos or crops."
 
@@ -162,6 +162,7 @@ def _pair_table(text: str, path: Path) -> Iterator[tuple[str, str]]:
     try:
         if not set(PAIR_FIELDS) <= set(rows.fieldnames or []):
             raise BadInput(f"has no columns {' and '.join(PAIR_FIELDS)}.", "The first line must be a header.", file=readable(path))
+        refuse_twice(rows.fieldnames or [], PAIR_FIELDS, path)
         for row in rows:
             first, second = ((row[column] or "").strip() for column in PAIR_FIELDS)
             if not first or not second:

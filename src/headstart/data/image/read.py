@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +23,6 @@ import pyarrow.parquet as pq
 
 from headstart.core.errors import BadInput
 from headstart.core.files import open_regular
-from headstart.core.hardware import memory_total
 from headstart.core.machine import refuse_limits
 from headstart.core.words import first_line
 from headstart.data import parquet
@@ -31,8 +31,9 @@ from headstart.data.compressed import refuse_bomb
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import whole_planes
 from headstart.data.image.form import Content, Unusable
-from headstart.data.image.opening import read_header
+from headstart.data.image.opening import read_header, room
 from headstart.data.image.sources import KINDS, InputFile
+from headstart.data.image.tiff_rows import TiffRows, tiff_rows
 
 AGAIN = "Copy or download the file again."
 BATCH_BYTES = 2**24
@@ -75,32 +76,60 @@ def records(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
         return
     number = 0
     for found in _images(file, config):
-        windows = found if isinstance(found, Fault) else _cut(found, file, config.tile, config)
-        if isinstance(windows, Fault):
-            yield windows
+        if isinstance(found, Fault):
+            yield found
             continue
-        for window in windows:
-            number += 1
-            yield Record(number, window, found.label if isinstance(found, Record) else None)
+        try:
+            for window in _windows(found, file, config.tile, config):
+                number += 1
+                yield Record(number, window.transpose(1, 2, 0) if config.layout == "channels-last" else window, found.label)
+        except Unusable as error:
+            yield Fault(found.number, error.what, error.mend)
 
 
-def _cut(record: Record, file: InputFile, tile: int, config: ImageConfig) -> Iterator[np.ndarray] | Fault:
-    """The windows of an image, row by row, in the layout of its arrays."""
-    content = read_picture(file) if record.content is None else record.content
+def _windows(record: Record, file: InputFile, tile: int, config: ImageConfig) -> Iterator[np.ndarray]:
+    """[bands, tile, tile]: the windows of an image, row by row. Of a TIFF no more rows are in memory than its segments ask for.
+
+    Raises Unusable.
+    """
+    if record.content is not None:
+        yield from _cut(whole_planes(record.content, config), tile)
+        return
+    opened = _opened(file)
+    with opened:
+        rows = tiff_rows(opened, file.size, as_bands=config.mode == "bands" or bool(config.bands), rows=tile)
+        if rows is not None:
+            yield from _cut(rows, tile)
+            _refuse_change(file, os.fstat(opened.fileno()))
+            return
+    content = read_picture(file)
     if isinstance(content, Fault):
-        return content
+        raise Unusable(content.what, content.mend)
+    yield from _cut(whole_planes(content, config), tile)
+
+
+def _opened(file: InputFile) -> IO[bytes]:
+    """Raises Unusable where it cannot be opened, BadInput where it changed since it was listed."""
     try:
-        planes = whole_planes(content, config)
-    except Unusable as error:
-        return Fault(record.number, error.what, error.mend)
-    bands, height, width = planes.shape
+        opened = open_regular(file.path)
+    except (BadInput, OSError) as error:
+        refuse_limits(error, file.path)
+        reason = error.reason if isinstance(error, BadInput) else f"cannot be read ({error.strerror})."
+        raise Unusable(reason, "Check that it exists and its permissions.") from error
+    _refuse_change(file, os.fstat(opened.fileno()))
+    return opened
+
+
+def _cut(image: np.ndarray | TiffRows, tile: int) -> Iterator[np.ndarray]:
+    """The windows of [bands, height, width], row by row."""
+    bands, height, width = image.shape
     if min(height, width) < tile:
-        return Fault(record.number, f"is {width} x {height} pixels, smaller than a window of {tile}.", "Lower --image.tile, or leave it out.")
+        raise Unusable(f"is {width} x {height} pixels, smaller than a window of {tile}.", "Lower --image.tile, or leave it out.")
     if bands >= tile:
-        return Fault(record.number, f"has {bands} bands, a window {tile} pixels a side.", "Raise --image.tile above the number of bands.")
-    places = ((top, left) for top in window_places(height, tile) for left in window_places(width, tile))
-    windows = (planes[:, top : top + tile, left : left + tile] for top, left in places)
-    return (window.transpose(1, 2, 0) for window in windows) if config.layout == "channels-last" else windows
+        raise Unusable(f"has {bands} bands, a window {tile} pixels a side.", "Raise --image.tile above the number of bands.")
+    for top in window_places(height, tile):
+        rows = image.read(top, top + tile) if isinstance(image, TiffRows) else image[:, top : top + tile]
+        yield from (rows[:, :, left : left + tile] for left in window_places(width, tile))
 
 
 def window_places(side: int, tile: int) -> list[int]:
@@ -129,25 +158,25 @@ def read_picture(file: InputFile) -> bytes | Fault:
 
     Raises BadInput: the file changed since it was listed. This is never quarantined: the run would train on another file than its store says.
     """
-    if file.size > largest():
+    if file.size > room():
         return Fault(0, f"has {file.size / 1e6:,.0f} MB.", "Cut it into smaller images.")
     try:
         with open_regular(file.path) as opened:
-            data = opened.read(largest() + 1)
+            data = opened.read(file.size + 1)
             status = Path(file.path).stat()
     except (BadInput, OSError) as error:
         refuse_limits(error, file.path)
         reason = error.reason if isinstance(error, BadInput) else f"cannot be read ({error.strerror})."
         return Fault(0, reason, "Check that it exists and its permissions.")
-    if (len(data), status.st_size, status.st_mtime_ns) != (file.size, file.size, file.mtime_ns):
-        what = f"the file changed while it was read ({file.size:,} bytes before, {status.st_size:,} after)."
-        raise BadInput(what, "Let its writer finish, then start the same command again.", file=file.name)
+    _refuse_change(file, status, len(data))
     return data
 
 
-def largest() -> int:
-    """Bytes that one image may have: a tenth of the memory."""
-    return (memory_total() or 2**33) // 10
+def _refuse_change(file: InputFile, status: os.stat_result, read: int | None = None) -> None:
+    """Raises BadInput where a file is not the one that was listed, or other than `read` bytes were read from it."""
+    if (file.size if read is None else read, status.st_size, status.st_mtime_ns) != (file.size, file.size, file.mtime_ns):
+        what = f"the file changed while it was read ({file.size:,} bytes before, {status.st_size:,} after)."
+        raise BadInput(what, "Let its writer finish, then start the same command again.", file=file.name)
 
 
 def bad_input(file: InputFile, fault: Fault) -> BadInput:
@@ -209,7 +238,7 @@ def _labels(archive: zipfile.ZipFile, shapes: dict[str, tuple[int, ...]], images
     n = shapes[images][0]
     with archive.open(f"{name}.npy") as stream:
         shape, _, dtype = read_header(stream)
-        if math.prod(shape) != n or dtype.kind not in "iuU" or dtype.itemsize > LABEL_BYTES or n * dtype.itemsize > largest():
+        if math.prod(shape) != n or dtype.kind not in "iuU" or dtype.itemsize > LABEL_BYTES or n * dtype.itemsize > room():
             return Fault(0, f"array {name!r} is {dtype}{list(shape)}, not a class for each of {n:,} images.", "Write one whole number or name each.")
         return [str(value) for value in np.frombuffer(_exactly(stream, n * dtype.itemsize), dtype)]
 
@@ -221,7 +250,7 @@ def _rows(archive: zipfile.ZipFile, name: str) -> Iterator[np.ndarray]:
         size = math.prod(inner) * dtype.itemsize
         if dtype.hasobject or size < 1:
             raise ValueError(f"array {name!r} holds no images")
-        if size > largest() or (fortran and n * size > largest()):
+        if size > room() or (fortran and n * size > room()):
             raise ValueError(f"an image of array {name!r} has {size / 1e6:,.0f} MB")
         if fortran:
             yield from np.frombuffer(_exactly(stream, n * size), dtype).reshape([*inner[::-1], n]).T
@@ -352,6 +381,6 @@ def _end_of_tar(path: Path, offset: int) -> str | None:
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, number: int, second: bool) -> bytes | Fault:
     if second:
         return Fault(number, f"sample {member.name!r} has two images.", "Give each a name of its own, up to the first dot.")
-    if member.size > largest():
+    if member.size > room():
         return Fault(number, f"member {member.name!r} has {member.size / 1e6:,.0f} MB.", "Cut it into smaller images.")
     return _exactly(archive.extractfile(member), member.size)

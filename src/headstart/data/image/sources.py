@@ -19,7 +19,7 @@ from typing import Literal
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
 from headstart.data.image.config import ImageConfig
-from headstart.data.listing import reached_once, readable, walk
+from headstart.data.listing import reached_once, readable, refuse_twice, walk
 
 Kind = Literal["picture", "npz", "parquet", "tar"]
 
@@ -170,6 +170,7 @@ def _table(text: str, path: Path, config: ImageConfig) -> Iterator[tuple[int, st
             there = ", ".join(repr(name) for name in names[:8])
             mend = "Name the column that holds the paths with --image.image-field. The first line must be a header."
             raise BadInput(f"has no column {column!r} (its columns: {there}).", mend, file=readable(path))
+        refuse_twice(names, (column, config.label_field), path)
         for row in rows:
             yield rows.line_num, (row[column] or "").strip(), (row.get(config.label_field) or "").strip() or None
     except csv.Error as error:

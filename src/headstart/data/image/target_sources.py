@@ -22,7 +22,7 @@ from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
 from headstart.data.image.sources import KINDS, LISTS, MAX_LIST_BYTES
 from headstart.data.image.targets import ARRAYS, DISPARITIES, FLOWS, MASKS, NUMBERS
-from headstart.data.listing import readable, walk
+from headstart.data.listing import readable, refuse_twice, walk
 
 SUFFIXES = {"segmentation": MASKS, "dense-regression": NUMBERS, "depth": NUMBERS, "stereo": DISPARITIES, "flow": FLOWS}
 """Task -> of its targets."""
@@ -135,6 +135,7 @@ def _table(text: str, path: Path, views: int) -> Iterator[list[str]]:
     try:
         if missing := [column for column in columns if column not in (rows.fieldnames or [])]:
             raise BadInput(f"has no column {missing[0]!r}.", f"The first line must name {', '.join(columns)}.", file=readable(path))
+        refuse_twice(rows.fieldnames or [], columns, path)
         for row in rows:
             names = [(row[column] or "").strip() for column in columns]
             if not all(names) or "\0" in "".join(names):

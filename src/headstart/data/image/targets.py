@@ -12,8 +12,10 @@ that are there before memory is taken.
 from __future__ import annotations
 
 import io
+import logging
 import math
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ import numpy as np
 from headstart.core.errors import BadInput, MissingDependency
 from headstart.core.files import read_bounded
 from headstart.core.machine import refuse_limits
+from headstart.core.words import first_line
 from headstart.data.arrays import HEADER_ERRORS
 from headstart.data.image.matching_files import MAX_BYTES, checked_disparity, read_disparity, read_flow, read_pfm
 from headstart.data.image.opening import read_header
@@ -165,7 +168,7 @@ def _npy(data: bytes, path: Path) -> np.ndarray:
         shape, fortran, dtype = read_header(stream)
         whole = not dtype.hasobject and min(shape, default=1) > 0 and math.prod(shape) * dtype.itemsize == len(data) - stream.tell()
     except HEADER_ERRORS as error:
-        raise BadInput(f"is no .npy file that is read ({error}).", "Write it with numpy.save.", file=readable(path)) from error
+        raise BadInput(f"is no .npy file that is read ({first_line(error)}).", "Write it with numpy.save.", file=readable(path)) from error
     if not whole:
         raise BadInput("is cut off, or holds Python objects.", "Write it again with numpy.save.", file=readable(path))
     flat = np.frombuffer(data, dtype, offset=stream.tell())
@@ -184,8 +187,8 @@ def _only_member(data: bytes, path: Path) -> bytes:
                 raise BadInput(f"states an array of {names[0].file_size:,} bytes.", "Cut it into smaller maps.", file=readable(path))
             with archive.open(names[0]) as member:
                 return member.read(MAX_BYTES + 1)
-    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError, RuntimeError, *HEADER_ERRORS) as error:
-        raise BadInput(f"is no .npz file that is read ({error}).", "Write it with numpy.savez.", file=readable(path)) from error
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, *HEADER_ERRORS) as error:
+        raise BadInput(f"is no .npz file that is read ({first_line(error)}).", "Write it with numpy.savez.", file=readable(path)) from error
 
 
 def _tiff(data: bytes, path: Path) -> np.ndarray:
@@ -193,6 +196,7 @@ def _tiff(data: bytes, path: Path) -> np.ndarray:
         import tifffile
     except ImportError:
         raise MissingDependency("tifffile", "image", "Reading TIFF") from None
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what it also raises
     try:
         with tifffile.TiffFile(io.BytesIO(data)) as file:
             page = file.pages.first
@@ -205,14 +209,13 @@ def _tiff(data: bytes, path: Path) -> np.ndarray:
         raise
     except Exception as error:  # a decoder of foreign bytes may raise anything
         refuse_limits(error, path)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"is no TIFF that is read ({reason}).", "Write it again.", file=readable(path)) from error
+        raise BadInput(f"is no TIFF that is read ({first_line(error)}).", "Write it again.", file=readable(path)) from error
 
 
 def _png_numbers(path: Path) -> np.ndarray:
     """uint8 or uint16 [height, width] of a PNG of one channel (of a palette its numbers); [channels, height, width] of colours."""
     try:
-        from PIL import Image
+        from PIL import Image, UnidentifiedImageError
     except ImportError:
         raise MissingDependency("pillow", "image", "Reading PNG") from None
     data = read_bounded(path, MAX_BYTES, "map")
@@ -223,10 +226,11 @@ def _png_numbers(path: Path) -> np.ndarray:
             mode = picture.mode
     except BadInput:
         raise
+    except UnidentifiedImageError as error:  # its text names an address in memory
+        raise BadInput("is no PNG, or damaged where it begins.", "Write it again.", file=readable(path)) from error
     except Exception as error:  # a decoder of foreign bytes may raise anything
         refuse_limits(error, path)
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"is no PNG that is read ({reason}).", "Write it again.", file=readable(path)) from error
+        raise BadInput(f"is no PNG that is read ({first_line(error)}).", "Write it again.", file=readable(path)) from error
     if mode == "1":
         return values.astype(np.uint8)
     return values.transpose(2, 0, 1) if values.ndim == 3 else values

@@ -31,6 +31,7 @@ from headstart.data.text.sources import InputFile
 
 BLOCK = 2**20
 NAME_COLUMN = "Name the column that holds the text with --text.text-field."
+RENAME = "Rename the one that is not meant."
 INTERLEAVED = ("text_list", "texts")
 """Fields of interleaved documents (InfiMM-WebMath's and OBELICS' form) that are read where there is no field "text": the texts between the images."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -343,6 +344,9 @@ def _table(lines: Lines, field: str, delimiter: str, limit: int) -> Iterator[_Fo
         there = ", ".join(repr(name) for name in header[:8])
         yield Fault(1, f"has no column {field!r} (its columns: {there}).", f"{NAME_COLUMN} The first line must be a header.")
         return
+    if header.count(field) > 1:
+        yield Fault(1, f"has two columns {field!r}.", RENAME)
+        return
     column = header.index(field)
     while True:
         number = rows.line_num + 1
@@ -371,6 +375,9 @@ def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
         if field not in columns.names:
             there = ", ".join(repr(name) for name in columns.names[:8])
             yield Fault(0, f"has no column {field!r} (its columns: {there}).", NAME_COLUMN)
+            return
+        if columns.names.count(field) > 1:
+            yield Fault(0, f"has two columns {field!r}.", RENAME)
             return
         kind = columns.field(field).type
         if pa.types.is_dictionary(kind):
