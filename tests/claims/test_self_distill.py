@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.claims.self_distill import CLAIM, SIDE, kept_crops, photo_crops, recipe
+from headstart.claims._result import meanings
+from headstart.claims.self_distill import CLAIM, SIDE, kept_crops, photo_crops, recipe, remarks
 
 Image = pytest.importorskip("PIL.Image")
 
@@ -59,3 +60,25 @@ def test_fine_tuning_is_the_papers() -> None:
     assert (config.layer_decay, config.weight_decay, config.clip_norm) == (1.0, 0.01, 1.0)
     assert (config.pooling, config.dropout, config.flip) == ("class", 0.1, 0.0)
     assert (config.schedule, config.warmup_share, config.minimum_share, config.decay_norms) == ("linear", 0.05, 0.0, True)
+
+
+def test_the_curve_over_steps_is_told_of_each_metric_for_itself() -> None:
+    figures = {"finetune": {"auc": 0.9, "balanced_accuracy": 0.8}, "fpt": {"auc": 0.92, "balanced_accuracy": 0.7}, "scratch": {"auc": 0.5}}
+    auc, accuracy = remarks(figures)
+    assert auc.startswith("AUC over the steps")
+    assert auc.endswith(": finetune 0.9000, fpt 0.9200.")
+    assert accuracy.startswith("Balanced accuracy over the steps")
+    assert accuracy.endswith(": finetune 0.8000, fpt 0.7000.")
+    assert remarks({"scratch": {"auc": 0.5}}) == []
+
+
+def test_whether_longer_further_pre_training_overfits_is_said_in_words() -> None:
+    (overfitting,) = [one for one in CLAIM.comparisons if (one.a, one.b) == ("fpt", "fpt_long")]
+    said = {
+        verdict: meanings([overfitting], [{"a": "fpt", "b": "fpt_long", "tasks": ["auc"], "verdict": verdict}])
+        for verdict in ("reproduced", "not reproduced", "inconclusive")
+    }
+    assert said["not reproduced"] == ["fpt - fpt_long on auc: no overfitting seen at this scale."]
+    assert "overfits: its AUC is lower" in said["reproduced"][0]
+    assert "not told by these seeds" in said["inconclusive"][0]
+    assert meanings([CLAIM.comparisons[1]], [{"a": "x", "b": "y", "tasks": [], "verdict": "reproduced"}]) == []

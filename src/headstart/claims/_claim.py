@@ -211,6 +211,8 @@ class Comparison:
     share: float = 1.0
     gate: str = ""
     """Where this difference is not surely on the paper's side, nothing is decided, for this reason."""
+    meaning: Mapping[str, str] = field(default_factory=dict)
+    """Verdict -> what it says in the claim's own words ("no overfitting seen at this scale"); it stands beside the result."""
     cases: tuple[float, float] | None = None
     """For a share of cases that fail, instead of the interval: reproduced up to the first share, not reproduced from the second on."""
 
@@ -259,7 +261,7 @@ class Claim:
     methods: Mapping[str, Any] = field(default_factory=dict)
     """Name -> class of methods that are ablations of this claim alone, and no methods of the library."""
     of: tuple[str, ...] = ()
-    """The cards that it belongs to, where its slug is none but begins with theirs: a paper may make several claims."""
+    """The cards that it belongs to, where its slug is none: a paper may make several claims. The slug begins with that of the first."""
     paired_by: str = "seed"
     """What the numbers 0, 1, ... of the runs stand for, by which differences are paired: seeds of training, or pages of a set."""
     higher_is_better: bool = True

@@ -86,11 +86,8 @@ def assemble(
 ) -> dict[str, Any]:
     """The result, said to the person as well; its last line is the verdict in plain words."""
     by_name = {arm.arm.name: arm for arm in arms}
-    comparisons = [
-        compared(claim, comparison, *(by_name[name].runs for name in (comparison.a, comparison.b, comparison.base) if name))
-        for comparison in claim.comparisons_of(scale)
-        if {comparison.a, comparison.b, comparison.base or comparison.a} <= by_name.keys()
-    ]
+    declared = [one for one in claim.comparisons_of(scale) if {one.a, one.b, one.base or one.a} <= by_name.keys()]
+    comparisons = [compared(claim, one, *(by_name[name].runs for name in (one.a, one.b, one.base) if name)) for one in declared]
     for correlation in claim.correlations:
         if (over := [by_name[name].runs for name in correlation.arms if name in by_name]) and len(over) > 1:
             comparisons.append(correlated(correlation, over))
@@ -115,7 +112,9 @@ def assemble(
         "comparisons": comparisons,
         "verdict": decided,
         "whole": whole,
-        "notes": [*claim.notes(means), *claim.remarks({arm.arm.name: mean_figures(arm.runs) for arm in arms})],
+        "notes": [
+            *claim.notes(means), *claim.remarks({arm.arm.name: mean_figures(arm.runs) for arm in arms}), *meanings(declared, comparisons)
+        ],
         "anchors": dict(data.anchors),
         "leaks": [*data.leaks, *corpus_leaks(data, arms)],
         "settings": plain(dict(scale.settings)) | {"seeds": scale.seeds, "repeats": scale.repeats, **plain(dict(scale.options))},
@@ -258,6 +257,15 @@ def mean_figures(runs: Sequence[SeedRun]) -> dict[str, float]:
     """As `mean_scores`, and with them "task: name" -> each further figure that all seeds have."""
     found = [besides(run) for run in runs]
     return mean_scores(runs) | {name: float(np.mean([one[name] for one in found])) for name in found[0] if all(name in one for one in found)}
+
+
+def meanings(declared: Sequence[Comparison], comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the verdicts say in the claim's own words, where it has some."""
+    return [
+        f"{found['a']} - {found['b']} on {', '.join(found['tasks'])}: {one.meaning[found['verdict']]}."
+        for one, found in zip(declared, comparisons, strict=False)  # behind them come correlations
+        if found["verdict"] in one.meaning
+    ]
 
 
 def hold_back(declared: Sequence[Comparison], comparisons: Sequence[dict[str, Any]], reasons: Sequence[str] | Mapping[str, str] = ()) -> None:

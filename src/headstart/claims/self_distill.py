@@ -172,11 +172,15 @@ def guards(model: Model, data: Data, device: str) -> list[Guard]:
     return [*drawn, Guard("student's distance from its teacher at the end", distances[-1], distances[0], distances[-1] < distances[0])]
 
 
-def notes(means: Mapping[str, float]) -> list[str]:
-    """The curve of plain further pre-training over its steps."""
-    curve = [(name, means[name]) for name in ("finetune", "fpt_half", "fpt", "fpt_double", "fpt_long") if name in means]
-    told = ", ".join(f"{name} {value:.4f}" for name, value in curve)
-    return [f"Mean of both metrics over the steps of plain further pre-training, from none to those of equal FLOPs: {told}."] if curve else []
+def remarks(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """The curve of plain further pre-training over its steps, of each metric for itself."""
+    curve = [name for name in ("finetune", "fpt_half", "fpt", "fpt_double", "fpt_long") if name in figures]
+    return [
+        f"{words} over the steps of plain further pre-training, from none to those of equal FLOPs:"
+        f" {', '.join(f'{name} {figures[name][task]:.4f}' for name in curve)}."
+        for task, words in (("auc", "AUC"), ("balanced_accuracy", "Balanced accuracy"))
+        if curve
+    ]
 
 
 _SMALL = {
@@ -252,7 +256,17 @@ CLAIM = Claim(
         Comparison("self_distill", "fpt", decides=False, margin=0.005, tasks=("auc",)),
         Comparison("self_distill", "finetune", decides=False, margin=0.005, tasks=("auc",)),
         *(Comparison("self_distill", f"fpt_pull_{pull:g}", decides=False, margin=0.005, tasks=("auc",)) for pull in _PULLS),
-        Comparison("fpt", "fpt_long", decides=False, tasks=("auc",)),
+        Comparison(
+            "fpt",
+            "fpt_long",
+            decides=False,
+            tasks=("auc",),
+            meaning={
+                "reproduced": "longer further pre-training overfits: its AUC is lower",
+                "not reproduced": "no overfitting seen at this scale",
+                "inconclusive": "whether longer further pre-training overfits is not told by these seeds",
+            },
+        ),
         Comparison("self_distill", "fpt_long", decides=False, margin=0.01, tasks=("balanced_accuracy",)),
     ),
     presets={
@@ -290,5 +304,5 @@ CLAIM = Claim(
     },
     open_data=open_data,
     guards=guards,
-    notes=notes,
+    remarks=remarks,
 )
