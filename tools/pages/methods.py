@@ -10,7 +10,7 @@ from typing import Any
 from headstart import catalog, interventions, methods
 from headstart.catalog import Card
 from headstart.catalog.card import DATA_KINDS
-from headstart.claims._committed import compared_words, difference_words, measures, of_seeds, read_results, shown
+from headstart.claims._committed import compared_words, difference_words, measures, of_seeds, results_of_card, shown
 from headstart.cli.show import flatten
 from tools.pages import settings
 from tools.pages.results import ROOT, cell
@@ -105,7 +105,7 @@ def claim_block(slug: str, folder: Path = CLAIMS) -> str:
     """The committed results of the paper's claim, good or bad."""
     card = catalog.card(slug)
     head = f"The statement: *{card.claim}*"
-    results = read_results(slug, folder)
+    results = results_of_card(slug, folder)
     if not results:
         return f"{head}\n\nNot run yet: there is no `claims/results/{slug}-*.json`."
     return "\n\n".join([head, *map(result_table, results), "[All claims](../claims.md)"])

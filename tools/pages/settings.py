@@ -9,6 +9,7 @@ from typing import Any, get_type_hints
 from headstart import interventions
 from headstart.core.config import field_docs, plain, takes
 from headstart.data.image.config import ImageConfig
+from headstart.data.interleaved.config import InterleavedConfig
 from headstart.data.text.config import TextConfig
 from headstart.engine.budget import Budget
 from headstart.engine.config import OptimizerConfig, TrainerConfig
@@ -71,6 +72,11 @@ PRETRAIN_GROUPS: dict[str, tuple[type, str]] = {
     "text": (TextConfig, "How raw text becomes a store."),
     "image": (ImageConfig, "How images become a store (methods on images)."),
 }
+
+
+def interleaved_block() -> str:
+    """How interleaved documents become a store."""
+    return table(InterleavedConfig, "interleaved")
 
 
 def pretrain_block() -> str:

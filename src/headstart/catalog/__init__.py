@@ -1,4 +1,5 @@
-"""The catalog: 35 published pre-training methods and three baselines as data. No torch here: `headstart list` must answer at once.
+"""The catalog: 35 published pre-training methods, and what they are compared with or made of, as data. No torch here: `headstart list` must answer at
+once.
 
 Whether a method is implemented is never written down: it is derived from the module that exists (`implementation`).
 """
@@ -28,7 +29,7 @@ CARDS: dict[str, Card] = _by_slug(LANGUAGE_CARDS, PERCEPTION_CARDS, STEERING_CAR
 """The 35 methods."""
 
 BASELINES: dict[str, Card] = _by_slug(LANGUAGE_BASELINES, PERCEPTION_BASELINES)
-"""What the methods are compared with; they run like any method but are not counted among the 35."""
+"""What the methods are compared with, and the training of webmath's models; they run like any method but are not counted among the 35."""
 
 BESIDE: dict[str, Card] = _by_slug(BESIDE_CARDS)
 """Interventions of papers beside the 35."""

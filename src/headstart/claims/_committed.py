@@ -32,6 +32,11 @@ def read_results(slug: str | None = None, folder: Path | None = None) -> list[di
     return [result for result in found if slug in (None, result["slug"], *result.get("of", ()))]
 
 
+def results_of_card(slug: str, folder: Path | None = None) -> list[dict[str, Any]]:
+    """The committed results that belong to a card, whatever their names; reads all."""
+    return [result for result in read_results(None, folder) if slug in (result["slug"], *result.get("of", ()))]
+
+
 def shown(result: Mapping[str, Any], value: float, signed: bool = False) -> str:
     """A value of the metric as a person reads it: .823 as 82.3 %, a difference of .031 as +3.1 points."""
     if not result.get("percent", True):

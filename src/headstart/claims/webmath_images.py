@@ -308,7 +308,7 @@ def settings(layers: int, width: int, batch: int, resampler_layers: int, **more:
 
 CLAIM = Claim(
     slug="webmath_images",
-    of=("webmath",),
+    of=("webmath", "interleaved-lm"),
     statement="Continued pre-training on interleaved documents before instruction tuning gives more right answers about images than more alignment, "
     "and than continued pre-training on the same documents with words in place of the images.",
     paper=PAPER,

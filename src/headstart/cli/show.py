@@ -14,7 +14,7 @@ from typing import Any
 from headstart import methods
 from headstart.catalog import Card, card, implementation
 from headstart.catalog.card import DATA_KINDS
-from headstart.claims._committed import compared_words, difference_words, measures, of_seeds, read_results, shown
+from headstart.claims._committed import compared_words, difference_words, measures, of_seeds, results_of_card, shown
 from headstart.cli._flags import flags_of
 from headstart.verbs.config import flag, preset_config
 
@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     entry = card(args.slug)
     module = implementation(entry.slug)
     presets = read_presets(entry.slug)
-    results = read_results(entry.slug)
+    results = results_of_card(entry.slug)
     if args.json:
         found = {"implementation": module, "presets": presets, "claim_results": results}
         print(json.dumps(dataclasses.asdict(entry) | found, indent=2, default=str))

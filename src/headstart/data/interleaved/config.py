@@ -71,7 +71,7 @@ class InterleavedConfig:
     """Largest image, in million pixels; decided from its header, before memory is taken."""
 
     workers: int | None = None
-    """Threads that tokenise and decode. None: one a core. Does not change the result."""
+    """Threads that decode images. None: one a core. Does not change the result."""
 
     def __post_init__(self) -> None:
         self.of_texts()
