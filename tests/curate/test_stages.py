@@ -17,10 +17,11 @@ from headstart.core.errors import BadInput
 from headstart.curate import labels
 from headstart.curate.config import ImagesConfig, LanguageConfig, PrefilterConfig, PrivateConfig, ReadConfig, RulesConfig
 from headstart.curate.decontaminate import read_benchmarks
+from headstart.curate.extract import Document, Dropped, ExtractConfig, PageDropped
 from headstart.curate.images import image_filter, without_images
 from headstart.curate.language import language, quick_text
 from headstart.curate.layouts import laid_out
-from headstart.curate.pages import prefilter
+from headstart.curate.pages import extraction, prefilter
 from headstart.curate.rules import masked, private, rules
 from headstart.curate.sources import find_sources, read_source
 from headstart.curate.tables import DOCUMENTS, PAGES, count_words, items_of, without_formulas, year_of
@@ -171,6 +172,22 @@ def test_another_identifier_decides() -> None:
     answers = {"a": ("en", 0.5), "b": ("en", 0.49), "c": ("de", 1.0)}
     assert language(LanguageConfig(), answers.__getitem__)(table)["dropped"].to_pylist() == [None, "language in doubt", "language de"]
     assert language(LanguageConfig(keep=()), answers.__getitem__)(table)["dropped"].to_pylist() == [None, None, None]
+
+
+def test_a_page_that_the_extractor_cannot_take_is_counted() -> None:
+    def extract(html: str, url: str, content_type: str) -> Document:
+        if "fail" in url:
+            raise RuntimeError("a bug")
+        if "slow" in url:
+            raise PageDropped("time limit", "It took too long.")
+        return Document(url, "", "utf-8", "", ["a $x$", None], [None, "https://x.org/i.png"], [], [], [Dropped("image", "data URL", "data:")], {})
+
+    table = crawled(*((f"https://x.org/{name}", b"<p>x", "text/html") for name in ("good", "fail", "slow")))
+    after = extraction(ExtractConfig(), extract)(table)
+    assert after["dropped"].to_pylist() == [None, "extraction failed", "time limit"]
+    assert after["images"].to_pylist()[0] == 1
+    assert after["html_bytes"].to_pylist() == [4, 4, 4]
+    assert items_of(after) == {"image: data URL": 1}
 
 
 # documents

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from headstart.core.errors import BadInput
 from headstart.curate.tables import items_of, text_of
@@ -53,7 +54,7 @@ class StageCounts:
         names = kept.column_names
         self.words += _sum(kept, "words") if "words" in names else 0
         self.images += _sum(kept, "images") if "images" in names else 0
-        self.html_bytes += sum(len(html or "") for html in kept["html"].to_pylist()) if "html" in names else 0
+        self.html_bytes += pc.sum(pc.binary_length(kept["html"])).as_py() or 0 if "html" in names else 0
         for row, reason in enumerate(after["dropped"].to_pylist()):
             if reason is None:
                 continue
@@ -78,7 +79,7 @@ class StageCounts:
 
 
 def _sum(table: pa.Table, name: str) -> int:
-    return sum(value or 0 for value in table[name].to_pylist())
+    return pc.sum(table[name]).as_py() or 0
 
 
 def excerpt(table: pa.Table, row: int) -> str:

@@ -72,6 +72,9 @@ def extraction(config: ExtractConfig, extract: Callable[..., Document]) -> Stage
             except PageDropped as dropped:
                 rows.append(row | {"dropped": dropped.reason})
                 continue
+            except RuntimeError:  # a fault of ours on one page of a million: it is counted, with the page's address, and the crawl goes on
+                rows.append(row | {"dropped": "extraction failed"})
+                continue
             items.update(f"{one.what}: {one.reason.removeprefix(f'{one.what}: ')}" for one in document.dropped)
             texts = [None if text is None else text.encode("utf-8", "replace").decode() for text in document.text_list]
             rows.append(
