@@ -46,7 +46,7 @@ ELSEWHERE = {
 
 PARSED_ONLY = {
     r"headstart claim .*": "tests/claims runs every claim's preset smoke",
-    r"headstart pretrain interleaved-lm .*": "needs a language model and a vision tower; tests/methods/test_interleaved_lm.py goes through the stages",
+    r"headstart pretrain interleaved-lm .*": "needs a language model and a tower; tests/methods/test_interleaved_lm.py goes through the stages",
     r"headstart plan .*": "tests/verbs/test_plan_cpt.py runs both forms whole",
     r"headstart merge .*": "tests/interop/test_merge.py",
     r"headstart report .*--serve.*": "does not end; tests/report",
