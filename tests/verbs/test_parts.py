@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from headstart.core.errors import BadInput, UsageError
@@ -84,7 +83,6 @@ def test_a_file_whose_name_holds_an_equals_sign_is_no_part(tmp_path: Path, monke
 )
 def test_names_and_shares_that_do_not_fit_are_refused(data: tuple[str, ...], mix: str | None, message: str) -> None:
     with pytest.raises(UsageError) as caught:
-        parts_of(data)
         check_parts(data, mix, has_init=False)
     assert message in f"{caught.value.what} {caught.value.mend}"
 
@@ -160,7 +158,8 @@ def test_a_stopped_run_goes_on_with_its_parts(texts: Path, old_run: Run, tmp_pat
     shutil.rmtree(tmp_path / "again" / "export")
     shutil.rmtree(tmp_path / "again" / "checkpoints" / "step-00000012")
     info = {name: value for name, value in run_info(tmp_path / "again").items() if name not in ("totals", "verdict", "finished")}
-    write_json(tmp_path / "again" / "run.json", info | {"status": "running", "checkpoint": {"step": 6, "folder": str(tmp_path / "again" / "checkpoints")}})
+    checkpoint = {"step": 6, "folder": str(tmp_path / "again" / "checkpoints")}
+    write_json(tmp_path / "again" / "run.json", info | {"status": "running", "checkpoint": checkpoint})
     again, said = train([f"new={texts}/new.jsonl"], tmp_path / "again", **settings)
     assert again.info["resumed_at"] == 6, said
     assert weight_files(again.folder) == weight_files(whole.folder)

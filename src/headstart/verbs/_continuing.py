@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json, sha256_file
 from headstart.core.run import read_lines
 from headstart.engine.checkpoint import load_checkpoint
 from headstart.engine.method import Method
 from headstart.interventions.rewarm import schedule
-from headstart.interventions.rewarm.config import PAPER_PEAKS
+from headstart.interventions.rewarm.config import PAPER_PEAKS, RewarmConfig
 from headstart.verbs._corpus import Corpus, is_store, trained_stores
 from headstart.verbs._exports import run_of
 from headstart.verbs._parts import OLD, mix_of
@@ -59,6 +60,12 @@ class Began:
         return found[-1] if found else None
 
 
+def rewarming(config: PretrainConfig) -> RewarmConfig:
+    """The group of settings of re-warming, which every configuration of a method has."""
+    found: RewarmConfig = config.rewarm  # type: ignore[attr-defined]
+    return found
+
+
 def began_with(init: Path) -> Began | None:
     """What is known of a model folder; None where it lies in no run of ours."""
     found = run_of(init)
@@ -79,7 +86,7 @@ def with_old_rates(
     Raises:
         UsageError: a rate is needed that nothing records, or two settings say different things of the rate.
     """
-    rewarm = config.rewarm  # type: ignore[attr-defined]
+    rewarm = rewarming(config)
     if not rewarm.on:
         return config, []
     usual = preset_config(method, config.preset)[1]
@@ -97,15 +104,13 @@ def with_old_rates(
         old = None if init is None else began_with(init)
         old_rate = rewarm.old_rate if rewarm.old_rate is not None or old is None else old.last_rate
         rate = _peak(config, old, old_rate, given)
-    changed = dataclasses.replace(
-        config, optimizer=dataclasses.replace(config.optimizer, learning_rate=rate), rewarm=dataclasses.replace(rewarm, old_rate=old_rate)
-    )  # type: ignore[call-arg]
+    changed = replace_nested(config, {"optimizer.learning_rate": rate, "rewarm.old_rate": old_rate})
     return changed, ["optimizer.learning_rate", "rewarm.old_rate"]
 
 
 def _peak(config: PretrainConfig, old: Began | None, old_rate: float | None, given: bool) -> float:
     """The peak rate: as given, of the preset, or of the old run."""
-    rewarm, learning_rate = config.rewarm, config.optimizer.learning_rate  # type: ignore[attr-defined]
+    rewarm, learning_rate = rewarming(config), config.optimizer.learning_rate
     if given and rewarm.peak_ratio != 1.0:
         raise UsageError("--rewarm.peak-ratio and --optimizer.learning-rate both say how high the peak is.", "Give one of the two.")
     if given or (config.init is None and rewarm.preset == "relative"):
@@ -121,7 +126,7 @@ def _peak(config: PretrainConfig, old: Began | None, old_rate: float | None, giv
 
 def identity(config: PretrainConfig, init: Path) -> dict[str, Any] | None:
     """What run.json keeps of the model that a re-warmed run began with: its folder, its old rates, and the SHA-256 of its weights."""
-    if not config.rewarm.on:  # type: ignore[attr-defined]
+    if not rewarming(config).on:
         return None
     old = began_with(init)
     weights = sorted(path for path in init.rglob("*") if path.suffix in WEIGHT_FILES)
@@ -139,7 +144,7 @@ def refuse(config: PretrainConfig, method: Method, corpus: Corpus, total_steps: 
     Raises:
         UsageError: too few steps, or rows longer than the model. BadInput: less text than one batch.
     """
-    rewarm = config.rewarm  # type: ignore[attr-defined]
+    rewarm = rewarming(config)
     if config.init is None or config.smoke or not rewarm.on:
         return
     schedule.refuse_length(rewarm, total_steps)
@@ -159,7 +164,7 @@ def old_moments(config: PretrainConfig) -> dict[str, Any] | None:
     Raises:
         UsageError: --init has weights alone. BadInput: the checkpoint is damaged.
     """
-    if config.rewarm.optimizer_state == "reset":  # type: ignore[attr-defined]
+    if rewarming(config).optimizer_state == "reset":
         return None
     old = None if config.init is None else began_with(config.init)
     folder = None if old is None else old.checkpoint()

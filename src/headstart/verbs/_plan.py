@@ -14,7 +14,7 @@ from headstart.engine.metrics import duration
 from headstart.engine.plateau import steps_to_leave
 from headstart.engine.trial import Decisions, own_run, spans, total_cost
 from headstart.interventions.rewarm import schedule
-from headstart.verbs._continuing import warnings
+from headstart.verbs._continuing import rewarming, warnings
 from headstart.verbs._corpus import Corpus
 from headstart.verbs._epochs import plan_lines as epoch_lines
 from headstart.verbs._kinds import kind_of
@@ -112,21 +112,21 @@ def processes(decisions: Decisions) -> str:
 
 def warmup_steps(config: PretrainConfig, total_steps: int) -> float:
     """Of the schedule that decides the rate."""
-    if config.rewarm.on:  # type: ignore[attr-defined]
-        return schedule.warmup_steps(config.rewarm, total_steps)  # type: ignore[attr-defined]
+    if (rewarm := rewarming(config)).on:
+        return schedule.warmup_steps(rewarm, total_steps)
     return config.schedule.warmup_share * total_steps if config.schedule.warmup_steps is None else config.schedule.warmup_steps
 
 
 def schedule_words(config: PretrainConfig) -> str:
     """The name of the schedule that decides the rate."""
-    if config.rewarm.on:  # type: ignore[attr-defined]
-        return f"re-warming ({config.rewarm.preset}, {config.rewarm.resolved().shape})"  # type: ignore[attr-defined]
+    if (rewarm := rewarming(config)).on:
+        return f"re-warming ({rewarm.preset}, {rewarm.resolved().shape})"
     return config.schedule.name
 
 
 def rewarm_lines(config: PretrainConfig, method: Method, total_steps: int) -> list[str]:
     """The rates that matter, before the first of them is used: people are surprised by a rate that 'resets' (huggingface/transformers#23099)."""
-    rewarm, peak = config.rewarm, config.optimizer.learning_rate  # type: ignore[attr-defined]
+    rewarm, peak = rewarming(config), config.optimizer.learning_rate
     if not rewarm.on:
         return []
     rates = [method.learning_rate(step, total_steps, peak) or 0.0 for step in (0, total_steps - 1)]

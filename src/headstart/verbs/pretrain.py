@@ -260,7 +260,7 @@ class _Pretraining:
         outcome = {"totals": dataclasses.asdict(totals), "verdict": verdict}
         if self.ranks.first:
             write_cards(run.export, run.folder, run.info | outcome)
-        if self.ranks.first and config.rewarm.on:
+        if self.ranks.first and _continuing.rewarming(config).on:
             forgetting.write_record(run.export, run.folder, run.info | outcome)
         run.update(status="done", finished=now(), **outcome)
         for line in [*_verdict.closing_lines(run.folder, run.info), *forgetting.closing_lines(run.folder)]:
