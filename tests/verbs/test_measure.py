@@ -12,9 +12,13 @@ import torch
 
 from headstart.cli.main import main
 from headstart.core.errors import BadInput, UsageError
+from headstart.data.languages.files import write_grammar
+from headstart.data.languages.generated import SIZES, random_grammar
 from headstart.data.languages.language import find_language
-from headstart.verbs.measure import measure
+from headstart.verbs._measure_settings import SharpnessSettings
+from headstart.verbs.measure import in_float32, measure, rows_of, sharpness_of
 from headstart.verbs.pretrain import Run, pretrain
+from headstart.verbs.sample import load_run
 from tests.golden.record import OF_METHOD, corpus
 
 QUICK: dict[str, Any] = {"batches": 2, "batch": 4, "probes": 4, "iterations": 2, "device": "cpu"}
@@ -28,7 +32,8 @@ PRE_NORM = {"method.architecture": "roberta-prelayernorm", "method.packing": "si
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Run:
     out = tmp_path_factory.mktemp("tiny") / "run"
-    return pretrain("mlm", "builtin:pcfg-tiny?sentences=3000", out=out, say=lambda line: None, **ON_TINY, **PRE_NORM)
+    settings = ON_TINY | PRE_NORM | {"method.dropout": 0.1}
+    return pretrain("mlm", "builtin:pcfg-tiny?sentences=3000", out=out, say=lambda line: None, **settings)
 
 
 @pytest.mark.slow
@@ -110,19 +115,23 @@ def test_a_model_folder_is_measured_on_a_store(tiny: Run) -> None:
         measure("sharpness", tiny.export, say=lambda line: None, **QUICK)
 
 
-def test_half_precision_and_dropout_are_said(tiny: Run) -> None:
-    from headstart.verbs._measure_settings import SharpnessSettings
-    from headstart.verbs.measure import rows_of, sharpness_of
-    from headstart.verbs.sample import load_run
-
+def test_dropout_and_half_precision_are_switched_off_and_said(tiny: Run) -> None:
     method, store, _ = load_run(tiny.folder)
-    for module in method.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = 0.5
     settings = SharpnessSettings(tiny.folder, batches=2, batch=4, probes=2, iterations=0)
-    batches = rows_of(method, store, settings)
-    one, two = (sharpness_of(method, batches, settings, torch.device("cpu")).loss for _ in range(2))
-    assert one == two  # off
+    one, two = (sharpness_of(method.train(), rows_of(method, store, settings), settings, torch.device("cpu")).loss for _ in range(2))
+    assert one == two
+    found = measure("sharpness", tiny.folder, say=lambda line: None, **QUICK)
+    assert "dropout (0.1) was switched off" in found.notes
+    assert not any("float32" in note for note in found.notes)
+    assert in_float32(method.half()) == ["weights in float16 were turned into float32"]
+    assert next(method.parameters()).dtype == torch.float32
+
+
+def test_sentences_longer_than_the_table_of_positions_are_refused(tiny: Run) -> None:
+    longer = "builtin:pcfg?grammar=" + str(tiny.folder / "grammar.txt")
+    write_grammar(random_grammar(0, **SIZES["tiny"] | {"levels": 3}), tiny.folder / "grammar.txt")
+    with pytest.raises(BadInput, match="rows of 10 tokens do not fit the 6 positions"):
+        measure("loss-exact", tiny.folder, language=longer, sentences=20, device="cpu", say=lambda line: None)
 
 
 @pytest.mark.parametrize(

@@ -150,11 +150,17 @@ def measure_sharpness(settings: SharpnessSettings) -> Sharpness:
     dropouts = {part.p for part in method.modules() if isinstance(part, torch.nn.Dropout) and part.p}
     if dropouts:
         notes.append(f"dropout ({', '.join(f'{p:g}' for p in sorted(dropouts))}) was switched off")
-    if halves := {str(p.dtype).removeprefix("torch.") for p in method.parameters() if p.dtype != torch.float32}:
-        notes.append(f"weights in {', '.join(sorted(halves))} were turned into float32")
-    method = method.float().to(device)
+    notes += in_float32(method)
+    method = method.to(device)
     batches = rows_of(method, store, settings)
     return sharpness_of(method, batches, settings, device, notes)
+
+
+def in_float32(method: Method) -> list[str]:
+    """Turns the weights into float32, in place; says so where they were not."""
+    others = {str(p.dtype).removeprefix("torch.") for p in method.parameters() if p.dtype != torch.float32}
+    method.float()
+    return [f"weights in {', '.join(sorted(others))} were turned into float32"] if others else []
 
 
 def sharpness_of(
