@@ -48,6 +48,8 @@ from headstart.curate.tables import DOCUMENTS
 
 HEADER = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
 PAGES_A_FILE = 1000
+CRAWL = {"name": "CC-MAIN-2023-50", "pages": 3.35e9, "megabytes": 454 * 2**40 / 1e6}
+"""A month's crawl as Common Crawl announces it."""
 PEERS = ("headstart", "datatrove")
 NEAR = 10
 """One page in so many is a near-copy of the one before."""
@@ -267,7 +269,15 @@ def measure(files: Sequence[Path], folder: Path, args: argparse.Namespace) -> No
         ratio_reading=round(median_ratio(times["reading, datatrove"], times["reading, headstart"]), 3),
         ratio_extraction=round(median_ratio(times["extraction, datatrove"], times["extraction, headstart"]), 3),
         peak_mb_of_the_largest_process=memory,
+        a_monthly_crawl=estimate(n_pages, megabytes, sorted(whole["headstart"])[len(whole["headstart"]) // 2]),
     )
+
+
+def estimate(pages: int, megabytes: float, took: float) -> dict[str, Any]:
+    """Core hours of a month's crawl at the measured rate, by its pages and by its bytes: its pages are not ours."""
+    by_pages, by_bytes = CRAWL["pages"] / pages * took / 3600, CRAWL["megabytes"] / megabytes * took / 3600  # type: ignore[operator]
+    print(f"{CRAWL['name']}: {by_pages:,.0f} core hours by pages, {by_bytes:,.0f} by bytes, for reading, extraction and MinHash of every page")
+    return {"crawl": CRAWL, "core_hours_by_pages": round(by_pages), "core_hours_by_bytes": round(by_bytes)}
 
 
 def _copy(document: Any) -> Any:
