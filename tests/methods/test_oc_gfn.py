@@ -28,7 +28,7 @@ from headstart.methods.oc_gfn.losses import outcome_teleportation, sub_trajector
 from headstart.methods.oc_gfn.method import OCGFN
 from headstart.methods.oc_gfn.saved import read_flow
 from headstart.methods.oc_gfn.training import RewardTraining, run_until
-from headstart.methods.oc_gfn.trajectories import is_small, masked_log_softmax, mixed, roll, roll_scored, uniform_policy, ways_to
+from headstart.methods.oc_gfn.trajectories import INVALID, gumbel, is_small, masked_log_softmax, mixed, roll, roll_scored, uniform_policy, ways_to
 from headstart.methods.oc_gfn.tune import FullTuning
 
 
@@ -47,6 +47,12 @@ def by_letters(objects: Tensor) -> Tensor:
 
 
 # --- trajectories --------------------------------------------------------------------------------------------------------------------------------
+
+
+def test_the_noise_of_every_uniform_number_is_finite() -> None:
+    """So that no invalid action is ever the largest: 1 - 2^-24 plus 2^-25 is 1 in float32, and -log(-log 1) is infinite."""
+    noise = gumbel(torch.tensor([0.0, 2.0**-24, 0.5, 1 - 2.0**-24]))
+    assert noise.isfinite().all() and (noise.diff() > 0).all() and float(noise.max()) < -INVALID
 
 
 def test_rows_collect_the_same_however_the_batch_is_cut() -> None:

@@ -74,7 +74,8 @@ def mixed(log_probs: Tensor, valid: Tensor, epsilon: float | Tensor) -> Tensor:
 
 def gumbel(uniform: Tensor) -> Tensor:
     """Standard Gumbel noise of uniform [0, 1) numbers: the largest of log-probabilities with such noise is a draw of them."""
-    return -(-(uniform + 2.0**-25).log()).log()
+    inside = (uniform + 2.0**-25).clamp(max=1 - 2.0**-24)  # the largest number below 1 would round to 1, whose noise is infinite
+    return -(-inside.log()).log()
 
 
 @torch.no_grad()
