@@ -230,7 +230,7 @@ def test_a_run_that_learnt_nothing_says_so() -> None:
     ("changes", "words"),
     [
         ({"mask_ratio": 1.0}, "share between 0 and 1"),
-        ({"mask_ratio": 0.01}, "keeps 16 of 16 patches"),
+        ({"mask_ratio": 0.01}, "shows 16 of 16 patches of the first view"),
         ({"image_size": 40}, "stored images have 36 x 36 pixels, the network sees 40 x 40"),
         ({"colour_jitter": 2.0}, "colour-jitter"),
         ({"decoder_heads": 3}, "decoder of 2 layers"),

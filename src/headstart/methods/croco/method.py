@@ -28,17 +28,15 @@ from headstart.data.image.augment import normalize
 from headstart.data.image.pair_config import PairConfig
 from headstart.data.image.pairs import PairRows, PairStore, open_pair_store, pair_changes, prepare_pairs, write_first_pairs
 from headstart.data.image.views import colour_jitter, crop_at, middle, random_places
-from headstart.engine.image_method import ImageMethod
+from headstart.engine.image_method import ImageMethod, encoder_shape
 from headstart.engine.method import Batch, Context
 from headstart.interop.croco import find_croco, save_croco, start_encoder
 from headstart.interop.vit import read_vit, save_vit
 from headstart.methods.croco.config import SETTINGS, CroCoConfig
-from headstart.objectives.patches import Split, normalise_patches, patch_errors
+from headstart.objectives.patches import Split, check_seen, normalise_patches, patch_errors
 
 logger = logging.getLogger(__name__)
 
-FEW = 4
-"""Fewer seen patches than these say next to nothing about an image."""
 NO_GAIN, NO_GEOMETRY = 0.02, 0.05
 """Gains below these: the second view is not used, or only for its colours (the spec of the claim)."""
 
@@ -65,7 +63,7 @@ class CroCo(ImageMethod):
         self.network = CroCoNet(encoder_config(config, store.channels), decoder_config(config))
         self.total = self.network.encoder.config.num_tokens
         self.kept = kept_patches(self.total, config.mask_ratio)
-        _check_kept(self.kept, self.total, config.mask_ratio)
+        check_seen(self.kept, self.total, config.mask_ratio, "patches of the first view")
         self.register_buffer("last", torch.zeros(2))  # loss and grey loss of the last update
         self.register_buffer("gains", torch.full((2,), float("nan")), persistent=False)  # of the last evaluation
         if init is not None:
@@ -257,16 +255,7 @@ class CroCo(ImageMethod):
 
 
 def encoder_config(config: CroCoConfig, channels: int) -> ViTConfig:
-    return ViTConfig(
-        image_size=(config.image_size, config.image_size),
-        patch_size=config.patch_size,
-        channels=channels,
-        hidden_size=config.hidden_size,
-        num_layers=config.num_layers,
-        num_heads=config.num_heads,
-        class_token=False,
-        positions="sincos" if config.positions == "cosine" else "rope",
-    )
+    return encoder_shape(config, channels, class_token=False, positions="sincos" if config.positions == "cosine" else "rope")
 
 
 def decoder_config(config: CroCoConfig) -> DecoderConfig:
@@ -295,15 +284,6 @@ def _check(config: CroCoConfig, store: PairStore) -> None:
         raise UsageError(f"--method.colour-jitter is {config.colour_jitter}.", "Give a number from 0 to 1; the paper: 0.4.")
     if not 0 < config.mask_ratio < 1:
         raise UsageError(f"--method.mask-ratio is {config.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.9.")
-
-
-def _check_kept(kept: int, total: int, ratio: float) -> None:
-    if not 0 < kept < total:
-        raise UsageError(
-            f"A mask ratio of {ratio} keeps {kept} of {total} patches.", "Choose smaller patches, larger images or another --method.mask-ratio."
-        )
-    if kept < FEW:
-        logger.warning("the encoder sees %d of %d patches of the first view: it is nearly blind. Smaller patches would help", kept, total)
 
 
 METHOD = CroCo
