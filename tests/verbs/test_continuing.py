@@ -158,6 +158,14 @@ def test_what_no_continued_run_can_have_is_refused_with_its_numbers(
         plan(texts, tmp_path / "run", old_run.folder, **settings)
 
 
+def test_rows_are_no_longer_than_the_model_where_nobody_says_so(texts: Path, old_run: Run, tmp_path: Path) -> None:
+    """The preset's rows have 64 tokens, the old run's 32."""
+    settings = {name: value for name, value in SETTINGS.items() if name != "method.sequence_length"}
+    said: list[str] = []
+    pretrain("causal-lm", [f"new={texts}/new.jsonl"], out=tmp_path / "run", say=said.append, init=old_run.folder, dry_run=True, **settings | RELATIVE)
+    assert any("rows of 32" in line for line in said)
+
+
 def test_less_text_than_a_batch_is_refused(texts: Path, old_run: Run, tmp_path: Path) -> None:
     write_jsonl(tmp_path / "short.jsonl", [{"text": text} for text in documents(8, 3)])
     with pytest.raises(BadInput, match="less than one batch of 200") as caught:

@@ -51,6 +51,12 @@ class CausalLM(TextMethod):
         return settings | ({"dropout": found.resid_pdrop} if found.model_type == "gpt2" else {})
 
     @classmethod
+    def suggestions_of(cls, init: Path, config: CausalLMConfig, data: Any) -> dict[str, dict[str, Any]]:
+        """Rows no longer than what the model was trained on."""
+        positions = getattr(read_config(model_folder(init)), "max_position_embeddings", None)
+        return {"method": {"sequence_length": positions}} if isinstance(positions, int) and 4 <= positions < config.sequence_length else {}
+
+    @classmethod
     def rows(cls, store: TextStore, config: CausalLMConfig, split: Literal["train", "held_out"] = "train") -> Rows | Windows:  # type: ignore[override]
         if config.packing == "stream":
             return windows(store, config.sequence_length, split, special(store, "eos"))
