@@ -157,7 +157,8 @@ def test_a_measured_sweep_shares_its_windows_and_its_order(tmp_path: Path) -> No
     assert sweep.flops((0.5,), 0, "cpu") == pytest.approx(sum(read_run(run)["totals"]["flops"] for run in sweep.runs((0.5,), 0, "cpu")))
     assert half.name == "n6912-r0.5-seed-0"
     assert any("nats below the unigram entropy" in doubt for doubt in sweep.upstream_doubts())  # thirty steps leave no plateau
-    assert sweep.seeds() == [0]
+    again = MeasuredSweep(options, tmp_path / "dcpt_law-smoke", (0.0, 0.5), lambda line: None)  # a call that finds all scores in the record
+    assert (again.seeds(), again.device) == ([0], "cpu")
 
 
 def test_smoke_trains_nothing() -> None:

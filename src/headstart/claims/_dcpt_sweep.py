@@ -62,7 +62,6 @@ class MeasuredSweep:
         self.steps = int(options["steps"])
         self.evaluate_at = evaluation_steps(self.steps)
         self.tables: dict[tuple[int, str], LossTable] = {}
-        self.device = "cpu"
 
     # --- text ----------------------------------------------------------------------------------------------------------------------------------
 
@@ -135,15 +134,23 @@ class MeasuredSweep:
 
     def table(self, seed: int, split: str, device: str) -> LossTable:
         """All cells of a seed."""
-        self.device = device
         if (seed, split) not in self.tables:
             found, _ = points_of_runs(self.runs(self.ratios, seed, device), DOMAIN, GENERAL, SPLITS[split])
             self.tables[seed, split] = read_points(found)
         return self.tables[seed, split]
 
     def seeds(self) -> list[int]:
-        """The seeds whose losses were asked for."""
-        return sorted({seed for seed, _ in self.tables})
+        """The seeds that have runs, those of an earlier call included."""
+        return sorted({int(run.name.rpartition("-")[2]) for run in self.made()})
+
+    @property
+    def device(self) -> str:
+        """Where the runs were made."""
+        made = self.made()
+        return str(read_run(made[0])["config"]["device"]) if made else "cpu"
+
+    def made(self) -> list[Path]:
+        return sorted((self.folder / "sweep" / "runs").glob("n*-seed-*"))
 
     def before(self, seed: int, split: str, device: str) -> float:
         """The general loss of the third checkpoint."""

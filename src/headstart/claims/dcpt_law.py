@@ -267,9 +267,10 @@ def validity(scores: Mapping[str, Mapping[str, float]], data: Data) -> list[str]
     assert isinstance(data, LawData)
     if data.sweeps is None or data.sweeps.measured is None:
         return []
-    found = data.sweeps.measured.upstream_doubts()
-    for seed in data.sweeps.measured.seeds():
-        found += [f"seed {seed}: {doubt}" for doubt in table_doubts(data.sweeps.table(seed, "test", "cpu"))]
+    measured = data.sweeps.measured
+    found = measured.upstream_doubts()
+    for seed in measured.seeds():
+        found += [f"seed {seed}: {doubt}" for doubt in table_doubts(measured.table(seed, "test", measured.device))]
     return found
 
 
