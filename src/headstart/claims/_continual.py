@@ -212,8 +212,8 @@ def bits_per_byte(export: Path, store: TextStore, context: int, device: torch.de
 @torch.no_grad()
 def token_losses(export: Path, store: TextStore, context: int, device: torch.device) -> np.ndarray:
     """float64 [targets]: -log p of every token of the held-out stream but the first, in nats."""
-    model, _ = load_decoder(export)
-    network: Any = model.to(device).eval()
+    network: Any = load_decoder(export)[0]
+    network.to(device).eval()
     rows = windows(store, context, "held_out", [store.special_ids["eos"]])
     found = []
     for start in range(0, len(rows), EVALUATED):
@@ -254,7 +254,7 @@ def upstream(network: Network, seed: int, folder: Path, device: str = "cpu", say
     """
     arm = upstream_arm(network)
     made = folder / "shared" / "data"
-    sources = upstream_corpus(network, made)
+    sources: list[str | Path] = [*upstream_corpus(network, made)]
     settings = {**arm.settings, "text.tokenizer": str(tokenizer(network, made)), "seed": seed, "device": device}
     settings["optimizer.learning_rate"] = network.peak
     preset = settings.pop("preset")

@@ -137,8 +137,8 @@ def remarks(figures: Mapping[str, Mapping[str, float]]) -> list[str]:
 
 def rank_correlation(a: Sequence[float], b: Sequence[float]) -> float:
     """Spearman's, for values that are all different."""
-    ranks = [np.argsort(np.argsort(values)).astype(float) for values in (a, b)]
-    return float(np.corrcoef(*ranks)[0, 1])
+    first, second = (np.argsort(np.argsort(values)).astype(np.float64) for values in (a, b))
+    return float(np.corrcoef(first, second)[0, 1])
 
 
 def draw_curves(models: Sequence[Model]) -> bytes | None:

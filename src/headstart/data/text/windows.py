@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -105,8 +104,8 @@ def _stream(store: TextStore, split: Split, end: int, size: int) -> Iterator[np.
     """The tokens of the documents with the end of text after each, int64, in blocks of whole documents."""
     documents = store.documents(split)
     lengths = store.document_offsets[documents + 1] - store.document_offsets[documents] + 1
-    bounds = np.searchsorted(np.cumsum(lengths), np.arange(0, int(lengths.sum()), size)) if len(documents) else []
-    firsts: list[Any] = [*dict.fromkeys(int(bound) for bound in bounds), len(documents)]
+    starts = np.arange(0, int(lengths.sum()), size)
+    firsts = [*dict.fromkeys(np.searchsorted(np.cumsum(lengths), starts).tolist()), len(documents)]
     with Reporter("cut windows", len(documents), "documents") as reporter:
         for first, last in pairwise(firsts):
             pieces: list[np.ndarray] = []
