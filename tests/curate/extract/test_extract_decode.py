@@ -20,6 +20,7 @@ def meta(charset: str, body: str) -> str:
 
 def test_utf8_comes_first_whatever_is_declared() -> None:
     assert decode(meta("gb2312", CHINESE).encode(), "text/html; charset=iso-8859-1")[1] == "utf-8"
+    assert decode(FRENCH.encode(), "text/html; charset=iso-8859-1") == (FRENCH, "utf-8")
 
 
 @pytest.mark.parametrize(

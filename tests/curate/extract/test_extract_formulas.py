@@ -73,6 +73,13 @@ SOURCES = {
         True,
         "mathjax",
     ),
+    "MathJax 4, without a copy": ("<mjx-container><mjx-math data-latex='x^2'><mjx-mi>x</mjx-mi></mjx-math></mjx-container>", "x^2", False, "mathjax"),
+    "MathJax 2, display, script gone": (
+        "<div class=MathJax_Display><span class=MathJax data-mathml='<math><mi>x</mi></math>'>x</span></div>",
+        "x",
+        True,
+        "mathjax",
+    ),
     "MathJax 3": (f"<mjx-container><svg></svg><mjx-assistive-mml>{MATHML.format('')}</mjx-assistive-mml></mjx-container>", "x^2", False, "mathjax"),
     "img.latex": ("<img class=latex src=a.png alt='x^2'>", "x^2", False, "image"),
     "img.latexdisplay": ("<img class=latexdisplay src=a.png alt='x^2'>", "x^2", True, "image"),

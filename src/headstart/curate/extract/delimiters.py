@@ -155,7 +155,7 @@ def formulas(text: str, table: Delimiters, max_length: int, tick: Callable[[], N
 def single_dollar(text: str, start: int, end: int) -> bool:
     """Whether text[start:end] between two single dollars is a formula: prices and shell prompts are none (A2, source 8)."""
     return (
-        start < end <= start + MAX_DOLLAR
+        start < end
         and not text[start].isspace()
         and not text[end - 1].isspace()
         and not text[end + 1 : end + 2].isdigit()
