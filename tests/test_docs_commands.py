@@ -69,6 +69,11 @@ def write_inputs(folder: Path) -> None:
     write_corpus(folder / "my" / "texts")
     for file, seed in (("old", 1), ("new", 2)):
         write_jsonl(folder / f"{file}.jsonl", [{"text": record["text"]} for record in labelled(200, seed)])
+    for file, seed in (("pool", 3), ("reference", 4)):
+        sentences = [record["text"] for record in labelled(400, seed)]
+        write_jsonl(folder / f"{file}.jsonl", [{"text": " ".join(sentences[start : start + 12])} for start in range(0, len(sentences), 12)])
+    items = [{"task": "boats", "context": "the boat", "choices": [" sails near the river.", " cooks."], "answer": 0}] * 4
+    write_jsonl(folder / "items.jsonl", items)
     write_folder(folder / "my" / "images", classes=1, each=40)
     write_folder(folder / "views", classes=1, each=40)
     write(folder / "losses.csv", rows())

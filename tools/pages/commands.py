@@ -20,9 +20,10 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "curate": ("_curate_settings", "CurateSettings"),
     "fit": ("_fit_settings", "FitSettings"),
     "select": ("_select_settings", "SelectSettings"),
+    "evaluate": ("_evaluate_settings", "EvaluateSettings"),
     "merge": ("_merge_settings", "MergeSettings"),
-    "plan": ("_plan_settings", "CptSettings", "SweepSettings"),
     "measure": ("_measure_settings", "SharpnessSettings", "ExactLossSettings"),
+    "plan": ("_plan_settings", "CptSettings", "SweepSettings"),
 }
 """Verb -> module of `verbs` and dataclass of its flags; of a verb with several forms one for each."""
 

@@ -9,7 +9,7 @@ from typing import Any
 from headstart.cli import _flags
 
 HELP = "the part of a pool of texts that is most like a good reference, by the perplexity of an n-gram model"
-EXAMPLE = "headstart select --pool crawl.jsonl --reference good.jsonl --quota 0.25 --tokenizer runs/causal-lm-tiny-0"
+EXAMPLE = "headstart select --pool pool.jsonl --reference reference.jsonl --quota 0.25 --tokenizer runs/causal-lm-tiny-0"
 
 
 def parse(argv: list[str]) -> Any:

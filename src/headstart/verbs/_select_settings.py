@@ -55,7 +55,7 @@ def check(settings: SelectSettings) -> None:
         UsageError: a setting.
     """
     if not settings.pool:
-        raise UsageError("No pool is given.", "example: headstart select --pool crawl.jsonl --reference good.jsonl --quota 0.25")
+        raise UsageError("No pool is given.", "example: headstart select --pool pool.jsonl --reference reference.jsonl --quota 0.25")
     ways = [bool(settings.scores), settings.scorer is not None]
     if sum(ways) > 1:
         raise UsageError("--scorer and --scores both say how probable a text is.", "Give one of them.")
