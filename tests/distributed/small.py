@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from headstart.engine.optim import OptimizerConfig, build_optimizer
 from headstart.engine.parallel import Parallel, checkpoint_activations
 from headstart.engine.trial import micro_starts
 from headstart.engine.update import Update
+from headstart.interventions.sam.config import SamConfig
+from headstart.interventions.sam.intervention import SharpnessAware
 
 STEPS = 20
 ROWS = 8
@@ -87,6 +91,11 @@ class Contrastive(Small):
         return {"loss": nn.functional.cross_entropy(scores, ctx.rng.rows)}
 
 
+def sharpness_aware(adaptive: bool) -> Any:
+    """With a second pass at other weights, which every process must reach by the same step."""
+    return SharpnessAware(Small(), SamConfig(rho=0.5, adaptive=adaptive), seed=0)
+
+
 CASES: dict[str, dict[str, Any]] = {
     "adamw": {"kind": Small},
     "micro-batches": {"kind": Small, "micro_batch": 2},
@@ -96,6 +105,8 @@ CASES: dict[str, dict[str, Any]] = {
     "contrastive": {"kind": Contrastive},
     "activation checkpointing": {"kind": Small, "checkpointing": True},
     "bf16": {"kind": Small, "precision": "bf16"},
+    "sam": {"kind": partial(sharpness_aware, False), "micro_batch": 2},
+    "adaptive sam": {"kind": partial(sharpness_aware, True)},
 }
 
 
@@ -104,7 +115,7 @@ def batch_of(step: int, start: int, stop: int) -> Batch:
 
 
 def train(
-    kind: type[Small],
+    kind: Callable[[], Small],
     ranks: Ranks = ALONE,
     mode: Any = "ddp",
     optimizer: dict[str, Any] | None = None,

@@ -74,9 +74,9 @@ def test_sam_sharpness_is_the_rise_up_the_gradient() -> None:
     step = 0.1 * g / 5
     assert sharpness.sam_sharpness([loss], parameters, 0.1) == pytest.approx(float(0.5 * step @ H @ step + step @ g), abs=1e-6)
     with torch.no_grad():
-        parameters["x"].fill_(1.0)
+        parameters["x"].copy_(torch.tensor([2.0, -0.5]))
     before = {name: value.detach().clone() for name, value in parameters.items()}
-    w = torch.tensor([1.0, 1.0, 0.0])
+    w = torch.tensor([2.0, -0.5, 0.0])
     g = H @ w + torch.tensor([3.0, 0.0, 4.0])
     step = 0.1 * w * w * g / (w * g).norm()
     found = sharpness.sam_sharpness([loss], parameters, 0.1, adaptive=True)
