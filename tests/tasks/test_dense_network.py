@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import math
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,7 +17,10 @@ from headstart.backbones.croco import Binocular, CrossDecoder, DecoderConfig
 from headstart.backbones.dpt import DPT, from_official
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import UsageError
+from headstart.interop.croco import DEFAULTS, to_official
 from headstart.objectives.matching import depth_delta1, disparity_metrics, flow_metrics, matching_loss, pixel_losses
+from headstart.tasks.dense import build, load_head
+from headstart.tasks.dense_config import StereoConfig
 from headstart.tasks.dense_network import (
     BilinearHead,
     DenseModel,
@@ -25,6 +33,7 @@ from headstart.tasks.dense_network import (
     dpt_hooks,
     layer_id,
 )
+from headstart.tasks.dense_tasks import DenseTask, make_task
 from headstart.tasks.tiling import tile_offsets, tiled
 
 
@@ -225,3 +234,51 @@ def test_sure_windows_count_more() -> None:
     found = tiled(predict, [images, images], (8, 8), overlap=0.5)[0, 0, 0]
     assert found[:8].tolist() == pytest.approx([1.0] * 8, abs=1e-4)
     assert found[8:].tolist() == pytest.approx([5.0] * 4, abs=1e-4)
+
+
+def official_stereo(file: Path, outputs: int = 2) -> dict[str, Tensor]:
+    """A checkpoint in the form of stereoflow/train.py, of a narrow network with 8 decoder blocks; returns the head's weights."""
+    sizes = {"enc_embed_dim": 16, "enc_depth": 2, "enc_num_heads": 2, "dec_embed_dim": 16, "dec_depth": 8, "dec_num_heads": 2}
+    kwargs = {**DEFAULTS, **sizes, "img_size": (32, 64), "pos_embed": "RoPE100"}
+    encoder = ViTConfig(image_size=(32, 64), hidden_size=16, num_layers=2, num_heads=2, class_token=False, positions="rope")
+    decoder = DecoderConfig(hidden_size=16, num_layers=8, num_heads=2, positions="rope")
+    torch.manual_seed(0)
+    state = to_official(Binocular(ViT(encoder), CrossDecoder(16, decoder, encoder.grid, outputs=0)))
+    dpt = DPT([16] * 4, outputs).state_dict()
+    state |= {f"head.dpt.{name}": value for name, value in dpt.items()}
+    state["head.dpt.scratch.layer1_rn.weight"] = dpt["scratch.layer_rn.0.weight"]  # the official code has some modules under two names
+    torch.save({"model": state, "args": argparse.Namespace(task="stereo", croco_args=kwargs, crop=[32, 64])}, file)
+    return dpt
+
+
+class OneRecord(list[Any]):
+    """What a task asks of its training data."""
+
+    def target_values(self) -> np.ndarray:
+        return np.ones((1, 3), np.float32)
+
+
+def stereo() -> DenseTask:
+    data: Any = OneRecord([SimpleNamespace(target=torch.zeros(1, 2, 2))])
+    return make_task("stereo", StereoConfig(), data)
+
+
+def test_the_head_of_an_official_stereo_checkpoint_goes_on(tmp_path: Path) -> None:
+    dpt = official_stereo(tmp_path / "crocostereo.pth")
+    task = stereo()
+    assert task.channels + task.with_confidence == 2, "as the official one has"
+    for fresh in (False, True):
+        model = build(tmp_path / "crocostereo.pth", task, task.config, torch.zeros(3), torch.ones(3), seed=0, fresh=fresh)
+        assert isinstance(model.network, TwoView)
+        assert isinstance(model.network.head, DPTHead), "what auto means for 10 blocks"
+        found = model.network.head.dpt.state_dict()
+        assert [torch.equal(found[name], value) for name, value in dpt.items()].count(True) == (0 if fresh else len(dpt))
+        assert load_head(model, tmp_path / "crocostereo.pth", 2) == []
+
+
+def test_a_head_with_other_outputs_is_taken_but_for_its_last_layer_and_that_is_said(tmp_path: Path) -> None:
+    dpt = official_stereo(tmp_path / "crocostereo.pth", outputs=1)
+    task = stereo()
+    model = build(tmp_path / "crocostereo.pth", task, task.config, torch.zeros(3), torch.ones(3), seed=0)
+    (note,) = load_head(model, tmp_path / "crocostereo.pth", 2)
+    assert note == f"Of the head 2 of {len(dpt)} parameters start fresh, they have other shapes: head.4.weight, head.4.bias."

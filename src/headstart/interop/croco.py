@@ -22,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from headstart.backbones.croco import Binocular, CroCoNet, CrossDecoder, DecoderConfig
+from headstart.backbones.dpt import from_official as dpt_from_official
 from headstart.backbones.positions import Grid
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import BadInput
@@ -113,6 +114,10 @@ class Checkpoint:
         )
         return encoder, decoder
 
+    def head(self) -> dict[str, Tensor]:
+        """The weights of a DPT head under our names: of CroCo-Stereo and CroCo-Flow. Empty where there is none."""
+        return dpt_from_official(self.state)
+
     def load(self, network: CroCoNet | Binocular) -> list[str]:
         """Puts the weights into a network: the encoder's must fit; of the decoder's those of equal name and shape are taken.
 
@@ -163,6 +168,8 @@ def _stated(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         return {}
     if isinstance(kwargs := found.get("croco_kwargs"), dict):
+        return kwargs
+    if isinstance(kwargs := getattr(found.get("args"), "croco_args", None), dict):  # of stereoflow/train.py: CroCo-Stereo, CroCo-Flow
         return kwargs
     call = getattr(found.get("args"), "model", None)
     return parse_call(call, path) if isinstance(call, str) else {}

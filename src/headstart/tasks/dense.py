@@ -32,7 +32,7 @@ from headstart.interop.vit import load_vit, stated_statistics
 from headstart.tasks.arms import Say, Trained, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.dense_config import CONFIGS, DenseConfig
 from headstart.tasks.dense_data import DenseData, read_dense
-from headstart.tasks.dense_network import DenseModel, LinearHead, OneView, TwoView, choose_head, make_head
+from headstart.tasks.dense_network import DenseModel, DPTHead, LinearHead, OneView, TwoView, choose_head, make_head
 from headstart.tasks.dense_pictures import draw_predictions
 from headstart.tasks.dense_saved import save_dense
 from headstart.tasks.dense_tasks import DenseTask, make_task
@@ -94,6 +94,8 @@ def finetune_dense(
         _refuse_strange_classes(part, job)
     by_seed = dict(zip(seed_list, trains * (len(seed_list) if len(draws) == 1 else 1), strict=True))
     crop = crop_of(config, network)
+    if job.views == 2:
+        notes = [*notes, *load_head(assemble(network, job, config, *pixel_statistics(init, first)), init, job.views)]
     bench = Bench(init, job, config, by_seed, found, *pixel_statistics(init, first), crop, resolve_device(config.device))
     rates = config.learning_rates or (config.learning_rate,)
     arms, tuned = run_arms(bench.train, seed_list, rates, job.metric, baseline, report or (lambda line: None), job.higher_is_better)
@@ -205,7 +207,29 @@ def build(
         torch.manual_seed(mix_int(seed) >> 1)
         network, _ = load_network(init, task.views, config.drop_path)
         network = afresh(network) if fresh else network
-        return assemble(network, task, config, mean, std)
+        model = assemble(network, task, config, mean, std)
+    if not fresh:
+        load_head(model, init, task.views)
+    return model
+
+
+def load_head(model: DenseModel, init: Path, views: int) -> list[str]:
+    """Puts the head of CroCo-Stereo or CroCo-Flow, where `init` is such a checkpoint, into a model for two views.
+
+    Returns:
+        what of it starts fresh, a sentence each; nothing where the checkpoint has no head.
+    """
+    found = find_croco(init) if views == 2 else None
+    weights = {} if found is None else found.head()
+    if not weights:
+        return []
+    head = model.network.head
+    if not isinstance(head, DPTHead):
+        return [f"The head starts fresh: that of {init} is DPT (--head dpt)."]
+    own = head.dpt.state_dict()
+    other = [name for name, value in own.items() if name not in weights or weights[name].shape != value.shape]
+    head.dpt.load_state_dict(own | {name: value for name, value in weights.items() if name in own and name not in other})
+    return [f"Of the head {len(other)} of {len(own)} parameters start fresh, they have other shapes: {', '.join(other[:4])}."] if other else []
 
 
 def assemble(network: ViT | Binocular, task: DenseTask, config: DenseConfig, mean: Tensor, std: Tensor) -> DenseModel:
