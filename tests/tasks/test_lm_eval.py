@@ -34,20 +34,29 @@ def test_items_become_a_task(items: Path, tmp_path: Path) -> None:
     assert [line["answer"] for line in lines] == [1, 0, 1]
 
 
-def test_the_harness_gets_our_figures(gpt2: Path, items: Path, tmp_path: Path) -> None:
+def evaluated(model: Any, items: Path, folder: Path, **settings: Any) -> dict[str, Any]:
+    """What the harness says of a model on the task of these items."""
     pytest.importorskip("lm_eval", reason="brings 24 packages: pip install 'headstart[lm-eval]'")
     from lm_eval import simple_evaluate
     from lm_eval.tasks import TaskManager
 
-    write_task(items, tmp_path / "tasks")
-    manager = TaskManager(include_path=str(tmp_path / "tasks"), include_defaults=False)
-    settings: dict[str, Any] = {"tasks": ["mill"], "task_manager": manager, "bootstrap_iters": 0, "log_samples": True}
-    found = simple_evaluate(model=HarnessModel(gpt2, device="cpu"), **settings)
+    write_task(items, folder / "tasks")
+    manager = TaskManager(include_path=str(folder / "tasks"), include_defaults=False)
+    return simple_evaluate(model=model, tasks=["mill"], task_manager=manager, bootstrap_iters=0, log_samples=True, **settings)
+
+
+def test_the_harness_gets_our_figures(gpt2: Path, items: Path, tmp_path: Path) -> None:
+    pytest.importorskip("lm_eval", reason="brings 24 packages: pip install 'headstart[lm-eval]'")
+    found = evaluated(HarnessModel(gpt2, device="cpu"), items, tmp_path)
     scored = score_items(Decoder.load(gpt2), read_items(items), torch.device("cpu"))
     ours = results(scored)["mill"]
     assert all(found["results"]["mill"][name] == ours[name] for name in ("acc,none", "acc_norm,none"))
     sums = [[response[0] for response in sample["filtered_resps"]] for sample in sorted(found["samples"]["mill"], key=lambda s: s["doc_id"])]
     for one, other in zip(sums, scored.log_probs, strict=True):
         assert one == pytest.approx(other.tolist(), rel=1e-4)
-    by_hf = simple_evaluate(model="hf", model_args={"pretrained": str(gpt2), "device": "cpu"}, **settings)  # the export loads as it is
-    assert by_hf["results"]["mill"]["acc,none"] in (0, 1 / 3, 2 / 3, 1)
+
+
+def test_an_export_loads_as_it_is(gpt2: Path, items: Path, tmp_path: Path) -> None:
+    pytest.importorskip("accelerate", reason="the harness's own loader needs it: pip install 'headstart[lm-eval]'")
+    found = evaluated("hf", items, tmp_path, model_args={"pretrained": str(gpt2)}, device="cpu")
+    assert len(found["samples"]["mill"]) == 3

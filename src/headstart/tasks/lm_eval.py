@@ -2,8 +2,8 @@
 
     lm_eval.simple_evaluate(model=HarnessModel("runs/causal-lm-tiny-0"), tasks=["my_task"], task_manager=TaskManager(include_path="tasks"))
 
-An export loads with the harness's own `hf` model too. This one scores as `headstart evaluate` does: every sequence begins with the end of text, and the
-contexts of a question's choices run once. The package is imported when a model is made (extra `lm-eval`).
+An export loads with the harness's own `hf` model too. This one scores as `headstart evaluate` does: every sequence begins with the end of text. The
+package is imported when a model is made (extra `lm-eval`).
 """
 
 from __future__ import annotations
