@@ -111,7 +111,8 @@ async def _fetch_all(urls: list[str], folder: Path, log: Path, config: ImagesCon
         waiting[_host(url)].append(url)
     found: dict[str, Answer] = {}
     room = asyncio.Semaphore(PARALLEL)
-    connector = aiohttp.TCPConnector(resolver=_PublicResolver(config.allow_private), limit=PARALLEL, limit_per_host=config.per_host)
+    resolver: Any = _PublicResolver(config.allow_private)  # aiohttp's base class would have to be imported before it is needed
+    connector = aiohttp.TCPConnector(resolver=resolver, limit=PARALLEL, limit_per_host=config.per_host)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
     with Reporter("fetch images", len(urls), "images") as reporter, log.open("a", encoding="utf-8") as file:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers={"User-Agent": AGENT}, auto_decompress=False) as session:

@@ -7,6 +7,7 @@ cluster; what comes to the driver are the duplicates, not the documents.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -81,7 +82,7 @@ def near_duplicates(documents: Any, config: NearConfig) -> pa.Table:
     edges = []
     for band in BAND_COLUMNS:
         groups = documents.where(col(band).not_null()).groupby("snapshot", band).agg(col("order").list_agg().alias("orders"))
-        same = groups.where(col("orders").list_count("all") > 1).select("orders").to_arrow()["orders"].to_pylist()
+        same = groups.where(col("orders").list_count("all") > daft.lit(1)).select("orders").to_arrow()["orders"].to_pylist()
         edges += [(orders[0], other) for orders in same for other in orders[1:]]
     within = components(np.array(edges, dtype=np.int64).reshape(-1, 2))
     found = {order: ("near-duplicate in its snapshot", first) for order, first in within.tolist()}
@@ -113,12 +114,12 @@ def equal_urls(documents: Any, config: UrlConfig) -> pa.Table:
     import daft
     from daft import col
 
-    scope_of = {"year": year_of, "all": lambda snapshot: "", "snapshot": str}[config.scope]
-    scope = daft.func(scope_of, return_dtype=daft.DataType.string())(col("snapshot"))
+    scopes: dict[str, Callable[[str], str]] = {"year": year_of, "all": lambda snapshot: "", "snapshot": str}
+    scope = daft.func(scopes[config.scope], return_dtype=daft.DataType.string())(col("snapshot"))
     address = daft.func(normalised_url, return_dtype=daft.DataType.string())(col("url")) if config.normalise else col("url")
     rows = documents.select("order", "snapshot", "words", address.alias("address"), scope.alias("scope"))
     lists = [col(name).list_agg().alias(f"{name}s") for name in ("order", "snapshot", "words")]
-    same = rows.groupby("scope", "address").agg(*lists).where(col("orders").list_count("all") > 1).to_arrow()
+    same = rows.groupby("scope", "address").agg(*lists).where(col("orders").list_count("all") > daft.lit(1)).to_arrow()
     found = {}
     for group in zip(*(same[name].to_pylist() for name in ("orders", "snapshots", "wordss")), strict=True):
         (newest, _, best), *others = sorted(zip(group[1], group[2], (-order for order in group[0]), strict=True), reverse=True)

@@ -8,6 +8,7 @@ are functions of Arrow tables; `over` puts one on any dataframe of pages or docu
 from __future__ import annotations
 
 import json
+import logging
 import os
 import traceback
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ def start(engine: str, address: str | None = None) -> None:
     paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
     if here not in paths:
         os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [here, *paths]))
-    here_already = daft.runners._get_runner()
+    here_already: Any = daft.runners._get_runner()
     if here_already is not None:
         name = "ray" if here_already.name == "ray" else "embedded"
         if name != engine:  # Daft keeps the one that it began with
@@ -74,7 +75,7 @@ def start(engine: str, address: str | None = None) -> None:
         raise errors.MissingDependency("ray", "ray", "--engine ray") from None
     if not ray.is_initialized():
         try:
-            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+            ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError, OSError) as error:
             raise errors.MachineError(f"The Ray cluster {address or ''} does not answer ({error}).", "Check its address.") from error
     daft.set_runner_ray(address)

@@ -198,8 +198,8 @@ def _descend(model: Classifier, texts: Sequence[Sequence[str]], targets: Sequenc
     config, vectors, output = model.config, model.vectors, model.output
     prepared = []
     for words in texts:
-        rows, times = np.unique(model._ids(words), return_counts=True)
-        prepared.append((rows, times.astype(np.float32), len(words)))
+        rows, counted = np.unique(model._ids(words), return_counts=True)
+        prepared.append((rows, counted.astype(np.float32), len(words)))
     total = config.epochs * sum(length for *_, length in prepared)
     done = 0
     for _ in range(config.epochs):

@@ -92,7 +92,12 @@ def _read_dictionary(reader: _Reader) -> tuple[list[str], list[str], tuple[list[
         counts[kind].append(count)
     if len(names[0]) != n_words or n_pruned > reader.left() // 8:
         raise reader.damaged()
-    pruned = None if n_pruned < 0 else dict(reader.numbers("ii") for _ in range(n_pruned))
+    if n_pruned < 0:
+        return names[0], names[1], counts, None
+    pruned: dict[int, int] = {}
+    for _ in range(n_pruned):
+        bucket, row = reader.numbers("ii")
+        pruned[bucket] = row
     return names[0], names[1], counts, pruned
 
 

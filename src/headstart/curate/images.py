@@ -22,10 +22,11 @@ def frequent_images(documents: Any, more_than: int) -> pa.Table:
     Args:
         documents: a Daft dataframe with `order` and `image_list`.
     """
-    from daft import col
+    from daft import col, lit
 
     one_each = documents.select("order", col("image_list").list_distinct().alias("url")).explode("url").where(col("url").not_null())
-    counted = one_each.groupby("url").agg(col("order").count().alias("documents")).where(col("documents") > more_than)
+    counted = one_each.groupby("url").agg(col("order").count().alias("documents"))
+    counted = counted.where(col("documents") > lit(more_than))
     return counted.select("url").to_arrow().sort_by("url")
 
 
@@ -100,8 +101,8 @@ def wanted_images(documents: Any, config: ImagesConfig, frequent: frozenset[str]
     Args:
         documents: a Daft dataframe with `image_list` and `images`.
     """
-    from daft import col
+    from daft import col, lit
 
-    some = documents.where(col("images") <= config.max_images).select(col("image_list").alias("url")).explode("url")
+    some = documents.where(col("images") <= lit(config.max_images)).select(col("image_list").alias("url")).explode("url")
     urls = some.where(col("url").not_null()).distinct().to_pydict()["url"]
     return sorted(url for url in urls if url not in frequent and address_reason(url, config) is None)

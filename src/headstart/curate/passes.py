@@ -26,6 +26,7 @@ from headstart.curate.counts import StageCounts, from_json, to_json
 from headstart.curate.duplicates import BAND_COLUMNS
 from headstart.curate.layouts import laid_out
 from headstart.curate.sources import Source, read_source
+from headstart.curate.stages import Answers
 
 ROW_GROUP_BYTES = 1 << 25
 ROW_GROUP_ROWS = 4096
@@ -50,7 +51,7 @@ class Pass:
     before: Path | None
     sources: tuple[Source, ...]
     config: CurateConfig
-    answers: stages.Answers
+    answers: Answers
     last: bool = False
     draw: int = 0
 

@@ -327,7 +327,8 @@ def parse_response(block: bytes, *, max_body: int = 1 << 26) -> Response:
 
 def _unchunked(body: bytes) -> bytes:
     """Crawlers often keep the header and store the body whole: what is not chunked stays as it is."""
-    parts, at = [], 0
+    parts: list[bytes] = []
+    at = 0
     while found := re.match(rb"([0-9A-Fa-f]{1,8})[^\r\n]{0,200}\r?\n", body[at : at + 256]):
         size = int(found[1], 16)
         if size == 0:
