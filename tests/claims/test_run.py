@@ -254,6 +254,16 @@ def test_a_comparison_of_what_the_claim_does_not_have_is_refused_at_the_start(tm
     assert not (tmp_path / "out" / "runs").exists()
 
 
+def test_an_arm_without_its_corpus_is_refused_at_the_start(tmp_path: Path) -> None:
+    """That of its start too; an arm that is its start, untrained, needs none."""
+    start = Arm("start", "causal-lm", corpus="old")
+    for arm in (Arm("causal", "causal-lm", corpus="old"), Arm("causal", "causal-lm", start=start)):
+        with pytest.raises(UsageError, match="trains on 'old', which its data do not have"):
+            run_fake(tmp_path / "out", fake.with_scale(arms=(arm,), learning_rates=(1e-3,), seeds=1, repeats=1))
+    assert not (tmp_path / "out" / "runs").exists()
+    assert not Arm("none", "causal-lm", trained=False, start=start).reads
+
+
 def with_a_task_of_causal(*comparisons: Comparison) -> Claim:
     """Two arms without training; one of them alone has what a second task measures."""
 

@@ -63,6 +63,11 @@ class Arm:
     unequal: str = ""
     """Why its training FLOPs may differ from the others'. It stands beside the result. Empty: they may not."""
 
+    @property
+    def reads(self) -> bool:
+        """Whether its corpus is opened: to train on it, or to build a network for it."""
+        return self.trained or (bool(self.method) and self.start is None)
+
 
 @dataclass(frozen=True)
 class Scale:

@@ -114,7 +114,11 @@ class _Claiming:
         self.total = 0
 
     def check_names(self) -> None:
-        """A comparison of what does not exist would be left out, or fail after hours."""
+        """A comparison of what does not exist would be left out, or fail after hours; so would an arm without a corpus."""
+        for arm in [known for arm in self.scale.arms for known in (arm, arm.start, *arm.variants) if known is not None]:
+            if arm.reads and arm.corpus not in self.data.corpora:
+                what = f"The arm {arm.name} of the claim {self.claim.slug} trains on '{arm.corpus}', which its data do not have."
+                raise UsageError(what, f"The corpora: {', '.join(self.data.corpora)}.")
         arms = {arm.name for scale in self.claim.presets.values() for arm in scale.arms}
         tasks = {task.name for task in self.data.tasks}
         for comparison in self.claim.comparisons if self.scale.comparisons is None else self.scale.comparisons:
@@ -181,7 +185,7 @@ class _Claiming:
         settings: dict[str, Any] = {**self.scale.settings, **arm.settings, **self.data.settings}
         preset = settings.pop("preset", "tiny")
         settings |= {"seed": seed, "device": self.device} | ({} if start is None else {"init": model_of(start, arm)})
-        sources: list[str | Path] = [str(path) for path in self.data.corpora[arm.corpus]]
+        sources: list[str | Path] = [str(path) for path in self.data.corpora[arm.corpus]] if arm.reads else []
         if not arm.trained:
             folder = self.folder / "runs" / f"{arm.name}-seed-{seed}"
             if not arm.method:
