@@ -154,7 +154,8 @@ def bits_per_byte(use: Use, texts: tuple[str, ...], context: int, within_formula
 @torch.no_grad()
 def bits_of(export: Path, texts: tuple[str, ...], context: int, device: str) -> list[np.ndarray]:
     """Of each text float [bytes]: -log2 p of each byte given all before it that fit into half to a whole window."""
-    model: Any = load_decoder(model_folder(export))[0].to(device)
+    network: Any = load_decoder(model_folder(export))[0]
+    model = network.to(device)
     begin, half = 256, context // 2
     found = []
     for text in texts:

@@ -58,9 +58,9 @@ def pieces_of(record: Any) -> list[Piece]:
     """
     if not isinstance(record, dict):
         raise Refused(f"is a JSON {type(record).__name__}, not an object.", f"Write one object a line. Known forms: {KNOWN}.")
-    for texts, images in LISTS:
-        if texts in record:
-            return interleaved(record[texts], record.get(images), texts, images)
+    for text_field, image_field in LISTS:
+        if text_field in record:
+            return interleaved(record[text_field], record.get(image_field), text_field, image_field)
     if "conversations" in record:
         return conversation(record["conversations"], _images(record))
     if "question" in record:

@@ -37,7 +37,8 @@ def write_first_documents(sources: Sequence[str | Path], folder: Path, config: I
     path = folder / "documents.jsonl"
     with atomic_write(path) as lines:
         for number, (file, document) in enumerate(islice(documents(sources, config), count)):
-            turns, images = [], []
+            turns: list[dict[str, str]] = []
+            images: list[str] = []
             for piece in document.pieces:
                 if isinstance(piece, Text):
                     turns.append({"from": "gpt" if piece.answer else "human", "value": piece.text})

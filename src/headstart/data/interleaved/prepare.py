@@ -157,7 +157,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Int
         "images": 0 if images is None else len(images),
         "placed_images": len(arrays["image_places"]),
     }
-    hashes = dict(tuple(entry) for part in parts for entry in part.finished)
+    hashes = {index: sha256 for part in parts for index, sha256 in part.finished}
     manifest: dict[str, Any] = {
         "kind": KIND,
         "format_version": FORMAT_VERSION,

@@ -51,7 +51,7 @@ class InterleavedLM(TextMethod):
     card = SETTINGS.card
     Config = SETTINGS.Config
     presets = SETTINGS.presets
-    DataConfig = SETTINGS.DataConfig
+    DataConfig = InterleavedConfig  # type: ignore[assignment]
     data_group = SETTINGS.data_group
 
     config: InterleavedLMConfig

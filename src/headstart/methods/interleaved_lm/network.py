@@ -145,8 +145,8 @@ class Reader:
         batch = {"input_ids": torch.tensor([ids])}
         if images:
             form = self.network.tower.form
-            mode = "grey" if form.channels == 1 else "rgb"
-            settings = ImageConfig(size=form.image_size, fit="squash", mode=mode, animated="first")
+            grey = form.channels == 1
+            settings = ImageConfig(size=form.image_size, fit="squash", mode="grey" if grey else "rgb", animated="first")
             pixels = decode_records(list(images), lambda content: form_of(content, settings))
             batch |= {"image_slots": torch.tensor([slots]), "images": torch.from_numpy(pixels)[None]}
         return batch
