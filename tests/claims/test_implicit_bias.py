@@ -50,6 +50,9 @@ def test_the_correlation_is_over_arms_and_seeds() -> None:
     assert rho == pytest.approx(-10 / np.sqrt(16.5 * 17))
     assert interval is not None
     assert interval[0] < rho < interval[1]
+    calm = np.arange(20.0)[None].repeat(2, 0) + np.array([[0.0], [0.5]])  # many seeds: an interval of one seed would be -1 to 1
+    low, high = rank_correlation(calm, calm + np.random.default_rng(0).normal(size=calm.shape))[1] or (0.0, 0.0)
+    assert 0.9 < low < high < 1
 
     runs = [arm_runs(name, values).runs for name, values in (("a", [0.1, 0.2, 0.3]), ("b", [0.4, 0.5, 0.6]))]
     task = next(iter(runs[0][0].scores))

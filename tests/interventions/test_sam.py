@@ -71,12 +71,12 @@ def test_micro_batches_give_the_same_weights(micro_batch: int) -> None:
     """The ascent is one of the whole global batch."""
 
     def trained(size: int) -> list[torch.Tensor]:
-        method = toy()
+        method, norms = toy(), []
         update = update_of(SharpnessAware(method, SamConfig(rho=0.5), seed=0), clip_norm=1.0)
         for step in range(3):
             rows = torch.arange(8).split(size)
-            update([{"x": X[r]} for r in rows], rows, step, "train")
-        return [p.detach() for p in method.parameters()]
+            norms.append(update([{"x": X[r]} for r in rows], rows, step, "train")["gradient_norm"])
+        return [*(p.detach() for p in method.parameters()), torch.stack(norms)]
 
     for whole, cut in zip(trained(8), trained(micro_batch), strict=True):
         torch.testing.assert_close(cut, whole, atol=1e-6, rtol=0)

@@ -101,7 +101,7 @@ def test_a_causal_model_has_an_exact_loss_too(tmp_path: Path) -> None:
     found = measure("loss-exact", run.folder, sentences=100, device="cpu", say=lambda line: None)
     assert found.kind == "causal"
     assert found.loss.places == 100 + int((find_language("builtin:pcfg-tiny").test_sentences(100) >= 0).sum())
-    assert 0.0 < found.loss.excess < 2.0
+    assert 0.0 < found.loss.excess < 1.0
 
 
 def test_a_model_folder_is_measured_on_a_store(tiny: Run) -> None:

@@ -219,10 +219,10 @@ def test_files_for_other_programs(tmp_path: Path) -> None:
     lines = (tmp_path / "corpus.txt").read_text().split("\n\n")
     assert language.spell(language.read([line.strip() for line in lines])) == [line.strip() for line in lines]
     assert len(lines) == 30
-    sentences = distinct_sentences(language, 40, 3, np.random.default_rng(0))
+    sentences = distinct_sentences(language, 40, 4, np.random.default_rng(0))
     assert sentences is not None
     assert len({tuple(row) for row in sentences.tolist()}) == 40
-    assert language.lengths(sentences).min() == 3
+    assert language.lengths(sentences).min() == 4
     assert distinct_sentences(PCFG(Grammar.from_text(SMALL)), 100, 4, np.random.default_rng(0)) is None  # there are 16
     write_task(language, "A", tmp_path / "task_A.csv", sentences)
     with (tmp_path / "task_A.csv").open() as file:
