@@ -242,7 +242,7 @@ def official_stereo(file: Path, outputs: int = 2) -> dict[str, Tensor]:
     kwargs = {**DEFAULTS, **sizes, "img_size": (32, 64), "pos_embed": "RoPE100"}
     encoder = ViTConfig(image_size=(32, 64), hidden_size=16, num_layers=2, num_heads=2, class_token=False, positions="rope")
     decoder = DecoderConfig(hidden_size=16, num_layers=8, num_heads=2, positions="rope")
-    torch.manual_seed(0)
+    torch.manual_seed(7)  # not that of `build`, whose fresh head would be the same
     state = to_official(Binocular(ViT(encoder), CrossDecoder(16, decoder, encoder.grid, outputs=0)))
     dpt = DPT([16] * 4, outputs).state_dict()
     state |= {f"head.dpt.{name}": value for name, value in dpt.items()}
