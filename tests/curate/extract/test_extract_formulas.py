@@ -131,6 +131,7 @@ def test_each_source_gives_the_formula_once(body: str, tex: str, display: bool, 
         (r"<p>so \begin{eqnarray*} x & = & 1 \end{eqnarray*} is</p>", r"\begin{eqnarray*} x & = & 1 \end{eqnarray*}", True),
         ("<p>so $$a<br>= b<!-- c -->$$ is</p>", "a = b", True),
         ("<li>so <span>$x$</span>th is</li>", "x", False),
+        ("<li>so <span>$ x $</span>th is</li>", "x", False),
     ],
 )
 def test_delimiters_in_running_text(body: str, tex: str, display: bool) -> None:

@@ -48,6 +48,7 @@ def test_a_table_of_data_keeps_rows_and_columns() -> None:
 
 def test_a_small_or_layout_table_gives_its_cells() -> None:
     assert page("<table><tr><td>a cell</td><td>another</td></tr></table>").text() == "a cell another"
+    assert page("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td><td>d</td></tr></table>").text() == "a b\nc d"
     layout = f"<table><tr><td>x</td><td>y</td><td><pre>code\nhere</pre></td></tr><tr><td><p>{LONG}</p></td></tr></table>"
     assert page(layout).text() == f"x y\n\n```\ncode\nhere\n```\n\n{LONG}"
 
