@@ -128,6 +128,9 @@ def test_measuring_touches_nothing_of_the_training(texts: Path, tmp_path: Path) 
     assert len(records(often.folder, "probes")) > len(records(seldom.folder, "probes"))
     assert weight_files(often.folder) == weight_files(seldom.folder)
     assert untimed(records(often.folder, "metrics")) == untimed(records(seldom.folder, "metrics"))
+    one, _ = train([f"new={texts}/new.jsonl"], tmp_path / "named", **dropout)
+    never, _ = train([f"{texts}/new.jsonl"], tmp_path / "nameless", **dropout)
+    assert weight_files(one.folder) == weight_files(never.folder), "dropout is on again after a measurement"
 
 
 @pytest.mark.slow
