@@ -412,7 +412,9 @@ def test_peek_of_nothing_is_wrong_usage(store: Path, tmp_path: Path, here: Here)
 @pytest.mark.parametrize("arguments", [["list", "--data", ""], ["pretrain", "mlm", "--data", ""], ["embed", ""]])
 def test_an_empty_argument_is_not_the_folder_one_stands_in(arguments: list[str], tmp_path: Path, here: Here) -> None:
     code, _, errors = here(arguments, tmp_path)
-    assert code == 2 and "An argument is empty" in errors and not any(tmp_path.iterdir())
+    assert code == 2
+    assert "An argument is empty" in errors
+    assert not any(tmp_path.iterdir())
 
 
 def test_prepare_names_the_bad_record(tmp_path: Path, here: Here) -> None:

@@ -52,7 +52,9 @@ def by_letters(objects: Tensor) -> Tensor:
 def test_the_noise_of_every_uniform_number_is_finite() -> None:
     """So that no invalid action is ever the largest: 1 - 2^-24 plus 2^-25 is 1 in float32, and -log(-log 1) is infinite."""
     noise = gumbel(torch.tensor([0.0, 2.0**-24, 0.5, 1 - 2.0**-24]))
-    assert noise.isfinite().all() and (noise.diff() > 0).all() and float(noise.max()) < -INVALID
+    assert noise.isfinite().all()
+    assert (noise.diff() > 0).all()
+    assert float(noise.max()) < -INVALID
 
 
 def test_rows_collect_the_same_however_the_batch_is_cut() -> None:

@@ -149,8 +149,8 @@ def test_adapt_refuses_what_cannot_be(undisturbed: Path, tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_the_default_settings_leave_updates_enough_to_learn_and_every_score_is_counted(undisturbed: Path, tmp_path: Path) -> None:
-    """With the specification's batch of 32 and 4 outcomes 2,000 calls were used up in 3 updates. What the policy builds in the end is paid for as well,
-    so it is counted and kept."""
+    """With the specification's batch of 32 and 4 outcomes 2,000 calls were used up in 3 updates. What the policy builds in the end is paid for as
+    well, so it is counted and kept."""
     (tmp_path / "score.py").write_text("def score(words):\n    return [word.count('G') + 1 for word in words]\n")
     said: list[str] = []
     found = adapt(undisturbed, reward=f"{tmp_path / 'score.py'}:score", out=tmp_path / "adapted", device="cpu", baseline=False, say=said.append)

@@ -115,9 +115,9 @@ class _Claiming:
 
     def check_names(self) -> None:
         """A comparison of what does not exist would be left out, or fail after hours; so would an arm without a corpus."""
-        for arm in [known for arm in self.scale.arms for known in (arm, arm.start, *arm.variants) if known is not None]:
-            if arm.reads and arm.corpus not in self.data.corpora:
-                what = f"The arm {arm.name} of the claim {self.claim.slug} trains on '{arm.corpus}', which its data do not have."
+        for one in [part for arm in self.scale.arms for part in (arm, arm.start, *arm.variants) if part is not None]:
+            if one.reads and one.corpus not in self.data.corpora:
+                what = f"The arm {one.name} of the claim {self.claim.slug} trains on '{one.corpus}', which its data do not have."
                 raise UsageError(what, f"The corpora: {', '.join(self.data.corpora)}.")
         arms = {arm.name for scale in self.claim.presets.values() for arm in scale.arms}
         tasks = {task.name for task in self.data.tasks}

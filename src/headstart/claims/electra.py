@@ -133,7 +133,7 @@ def guards(model: Model, data: Data, device: str) -> list[Guard]:
     generator (of mlm: its one network), and the AUC of its discriminator."""
     method = Electra.load(model.export).to(device)
     tokenizer = str(model.export / "discriminator" / "tokenizer.json")
-    held_out = data.corpora["train"][0].with_name("held_out.jsonl")
+    held_out = Path(data.corpora["train"][0]).with_name("held_out.jsonl")
     store = prepare_text([held_out], model.folder.parent / "stores" / "held-out", TextConfig(tokenizer=tokenizer, held_out_share=0.0))
     rows = Electra.rows(store, method.config)
     numbers = np.array_split(np.arange(len(rows)), max(1, len(rows) // EVALUATION_BATCH))

@@ -81,7 +81,7 @@ def HarnessModel(model: str | Path, device: str = "auto", max_length: int | None
         rows = torch.tensor([ids], device=where)
         model: Any = decoder.model
         out = model.generate(rows, attention_mask=torch.ones_like(rows), do_sample=False, max_new_tokens=limit, pad_token_id=decoder.end)
-        text = decoder.tokenizer.decode(out[0, rows.shape[1] :].tolist(), skip_special_tokens=True)
+        text = str(decoder.tokenizer.decode(out[0, rows.shape[1] :].tolist(), skip_special_tokens=True))
         return min((text.split(stop)[0] for stop in stops if stop), key=len, default=text)
 
     decoder.model.to(where).eval()

@@ -311,7 +311,7 @@ def results(scored: Scored) -> dict[str, dict[str, Any]]:
         figures: dict[str, Any] = {"alias": task, "sample_len": len(mine)}
         for by in ("acc", "acc_norm"):
             right = scored.right(by)[mine].astype(float)
-            groups = np.unique([scored.items[index].group for index in mine], return_inverse=True)[1]
+            groups = np.unique(np.array([scored.items[index].group for index in mine.tolist()]), return_inverse=True)[1]
             figures[f"{by},none"] = float(right.mean())
             figures[f"{by}_stderr,none"] = float(right.std(ddof=1) / np.sqrt(len(mine))) if len(mine) > 1 else "N/A"
             figures[f"{by}_group_stderr,none"] = group_stderr(right, groups)

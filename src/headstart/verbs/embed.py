@@ -79,7 +79,7 @@ def embed(
         raise UsageError(f"{shown} records with {neighbours} neighbours, seed {seed}.", "Give at least 1 of each, and a seed of at least 0.")
     folder = Path(out) if out is not None else Path("runs") / "embeddings" / Path(run).absolute().name
     if folder.suffix in (".npy", ".parquet", ".npz", ".jsonl") and not folder.is_dir():
-        raise UsageError(f"{folder} names a file; embed writes a folder.", f"Give --out {folder.with_suffix('')}: the vectors are in its vectors.npy.")
+        raise UsageError(f"{folder} names a file; embed writes a folder.", f"Give --out {folder.with_suffix('')}: it gets vectors.npy.")
     method, store, _ = load_run(Path(run))
     kind, where = kind_of(method), resolve_device(device)
     names, vectors = embed_records(method.to(where).eval(), kind.read_records(data, store), where)

@@ -63,9 +63,10 @@ def evaluate(model: str | Path, *, say: Callable[[str], None] = print, **setting
     Raises:
         BadInput: an item or text that cannot be scored, a folder without a decoder. UsageError: a setting.
     """
-    lists = {name: settings.pop(name) for name in ("items", "text", "pool") if name in settings}
-    lists = {name: [str(entry) for entry in ([given] if isinstance(given, str | Path) else given)] for name, given in lists.items()}
-    return evaluate_with(replace_nested(EvaluateSettings(), {"model": model, **lists, **settings}), say)
+    for name in {"items", "text", "pool"} & settings.keys():
+        given = settings[name]
+        settings[name] = [str(entry) for entry in ([given] if isinstance(given, str | Path) else given)]
+    return evaluate_with(replace_nested(EvaluateSettings(), {"model": model, **settings}), say)
 
 
 def evaluate_with(settings: EvaluateSettings, say: Callable[[str], None] = print) -> Evaluation:
