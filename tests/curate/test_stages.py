@@ -124,6 +124,30 @@ def test_documents_are_read_in_both_forms_and_must_interleave(tmp_path: Path) ->
     assert table["images"].to_pylist()[0] == 1
 
 
+def test_half_characters_and_broken_metadata_cost_nothing(tmp_path: Path) -> None:
+    pages_ = [
+        {"url": "https://x.org/\ud800", "html": "<p>a\ud83d</p>", "id": "\ud800", "snapshot": "\udfff"},
+        {"url": None, "html": "<p>b</p>", "snapshot": 5},
+    ]
+    texts = [
+        {"url": "u", "text_list": ["t\ud800", None], "image_list": [None, "https://x.org/\ud800.png"], "language": "e\ud800"},
+        {"url": "v", "text": "t", "metadata": '{"ft_lang_label": '},
+        {"url": "w", "text": "t", "metadata": "[" * 100_000},
+    ]
+    for name, rows in (("pages", pages_), ("texts", texts)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (read,) = read_source(str(tmp_path / "pages.jsonl"), 0, ReadConfig())
+    assert read.select(["id", "url", "snapshot", "html", "dropped"]).to_pylist() == [
+        {"id": "?", "url": "https://x.org/?", "snapshot": "?", "html": b"<p>a?</p>", "dropped": None},
+        {"id": "0-1", "url": "", "snapshot": "5", "html": b"<p>b</p>", "dropped": None},
+    ]
+    (read,) = read_source(str(tmp_path / "texts.jsonl"), 0, ReadConfig())
+    assert read["dropped"].to_pylist() == [None] * 3
+    assert read["text_list"].to_pylist() == [["t?", None], ["t"], ["t"]]
+    assert read["image_list"][0].as_py() == [None, "https://x.org/?.png"]
+    assert read["language"].to_pylist() == ["e?", None, None]
+
+
 # pages
 
 

@@ -238,9 +238,14 @@ def _row(record: dict[str, Any] | str, pages: bool, number: int, shard: int, add
         return row | {"dropped": record}
     crawl = _CRAWL.search(address)
     url, snapshot = record.get("url", record.get("URL")), record.get("snapshot") or (crawl[0] if crawl else "")
-    row |= {"id": str(record.get("id") or row["id"]), "url": url if isinstance(url, str) else ""}
-    row["snapshot"] = config.snapshot or str(snapshot)
+    row |= {"id": _sound(str(record.get("id") or row["id"])), "url": _sound(url) if isinstance(url, str) else ""}
+    row["snapshot"] = config.snapshot or _sound(str(snapshot))
     return row | (_html(record) if pages else _document(record))
+
+
+def _sound(text: str) -> str:
+    """Half characters (lone surrogates) replaced: JSON can hold them, Arrow cannot."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _html(record: dict[str, Any]) -> dict[str, Any]:
@@ -262,18 +267,26 @@ def _document(record: dict[str, Any]) -> dict[str, Any]:
         return {"dropped": UNREADABLE + "texts and images do not interleave"}
     if not all(isinstance(entry, str) for pair in zip(texts, images, strict=True) for entry in pair if entry is not None):
         return {"dropped": UNREADABLE + "no text"}
-    about = record.get("metadata")
-    about = json.loads(about) if isinstance(about, str) and about.startswith("{") else {}
+    about = _about(record.get("metadata"))
     language, probability = record.get("language") or about.get("ft_lang_label"), about.get("ft_lang_prob")
     return {
-        "text_list": [None if text is None else text.encode("utf-8", "replace").decode() for text in texts],
-        "image_list": images,
-        "language": language if isinstance(language, str) else None,
+        "text_list": [None if text is None else _sound(text) for text in texts],
+        "image_list": [None if image is None else _sound(image) for image in images],
+        "language": _sound(language) if isinstance(language, str) else None,
         "language_probability": probability if isinstance(probability, float) else None,
         "words": count_words(text_of(texts)),
         "images": sum(image is not None for image in images),
         "dropped": None,
     }
+
+
+def _about(metadata: Any) -> dict[str, Any]:
+    """The metadata of a released document; a document without any that can be read is still one."""
+    try:
+        about = json.loads(metadata) if isinstance(metadata, str) else {}
+    except (ValueError, RecursionError):
+        return {}
+    return about if isinstance(about, dict) else {}
 
 
 def _tables(rows: Iterator[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.Table]:
