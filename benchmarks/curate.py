@@ -1,8 +1,7 @@
 """Curation beside datatrove, and what it costs: pages and MB a second of each stage, memory as the input grows.
 
-The input is a crawl that is made here: WARC files of variants of the shared pages (`data/webmath`), each with a share of its words drawn anew,
-every tenth one a
-near-copy of another page; what is timed is the same work of both on the same files, in turns, on one core:
+The input is a crawl that is made here: WARC files of variants of the shared pages (`data/webmath`), each with a share of its words drawn anew, every
+tenth one a near-copy of another page; what is timed is the same work of both on the same files, in turns, on one core:
 
     reading     WARC to HTML with its characters         datatrove's WarcReader (warcio)
     extraction  HTML to text                             datatrove's Trafilatura (its process with a time limit, as ours has one)
@@ -10,8 +9,7 @@ near-copy of another page; what is timed is the same work of both on the same fi
     whole       all three, one after another
 
 CPU seconds would hide what processes of their own cost, so seconds of the clock on a quiet machine are taken. Memory is the peak of the largest
-process
-(VmHWM) of `headstart curate text` over 1, 4 and 16 times the input.
+process (VmHWM) of `headstart curate text` over 1, 4 and 16 times the input.
 
 The peer: pip install -c constraints.txt -e '.[bench-curate]'
 

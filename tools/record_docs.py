@@ -1,6 +1,7 @@
 """Runs the commands of the quick start on real data and keeps what they print, for docs/quick-start.md: no output on a page is typed.
 
     python -m tools.record_docs --data ../shared/data/movies            about 10 minutes on 2 cores; writes docs/recorded/quick-start.json
+    python -m tools.record_docs --data FOLDER --only list               that command alone, anew; the others stay as they were recorded
     python tools/fill_docs.py                                           writes it into the page
 
 The folder holds `corpus.jsonl.zst` (film reviews, one a line) and `sentences.jsonl.zst` (sentences with "subj" 0 or 1 and a split): Pang and Lee.
@@ -26,7 +27,7 @@ from typing import Any
 import pyarrow as pa
 
 from headstart.core import hardware
-from headstart.core.files import write_json
+from headstart.core.files import read_json, write_json
 from headstart.core.run import now
 from headstart.verbs.pretrain import versions
 
@@ -72,7 +73,7 @@ def record(command: str, folder: Path) -> dict[str, Any]:
     code, printed = (on_a_terminal if words[3] == "list" else to_a_file)(words, folder, environment)
     if code:
         raise SystemExit(f"{command} ended with {code}:\n{printed}")
-    return {"command": command, "lines": printed.splitlines(), "wall_s": round(time.monotonic() - began, 1)}
+    return {"command": command, "lines": printed.splitlines(), "wall_s": round(time.monotonic() - began, 1), "date": now()}
 
 
 def to_a_file(words: list[str], folder: Path, environment: dict[str, str]) -> tuple[int, str]:
@@ -96,15 +97,20 @@ def on_a_terminal(words: list[str], folder: Path, environment: dict[str, str]) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="the folder with corpus.jsonl.zst and sentences.jsonl.zst")
+    parser.add_argument("--only", metavar="VERB", help="record this verb alone: one that needs nothing of the others, such as list")
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
+    before = [] if args.only is None else read_json(args.out)["steps"]
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         counts = write_folder(args.data, folder)
         steps = []
-        for command in COMMANDS:
-            print(command, flush=True)
-            steps.append(record(command, folder))
+        for i, command in enumerate(COMMANDS):
+            if args.only in (None, shlex.split(command)[1]):
+                print(command, flush=True)
+                steps.append(record(command, folder))
+            else:
+                steps.append(before[i])
     data = {"name": "film reviews (Pang and Lee 2004), sentences of reviews or of plot summaries", **counts}
     result = {"name": "quick-start", "data": data, "steps": steps, "hardware": hardware.describe(), "versions": versions(), "date": now()}
     args.out.parent.mkdir(parents=True, exist_ok=True)

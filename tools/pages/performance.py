@@ -92,6 +92,8 @@ LINES = (
     Line("Start: `headstart list`", "start", 0.5, 0.2, seconds, of_ours("headstart list"), higher_is_better=False),
     Line("Start: import", "start", 3.0, 2.0, seconds, of_ours("import headstart and its pretrain"), higher_is_better=False),
     Line("Start: first step of a tiny run", "start", 15.0, 8.0, seconds, of_ours("first step of a tiny run"), higher_is_better=False),
+    Line("HTML to text with its formulas, pages a second, against trafilatura's plain text", "extract", 1.0, 1.0, times),
+    Line("Scoring texts by a word trigram, against a loop over dictionaries", "ngram", 5.0, 10.0, times),
     Line("Growth: exponent of preparation in the data", "growth", 1.1, 1.0, lambda value: f"size^{value:.2f}", higher_is_better=False),
 )
 

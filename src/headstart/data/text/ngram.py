@@ -7,7 +7,7 @@
 - p_0 = 1 / (|V| + 1); for each history h of 0, 1, 2 words that was seen, p = (c(h, w) + u(h) p_shorter) / (c(h) + u(h)), u(h) the number of
   different followers (Witten and Bell 1991, method C, interpolated).
 - Counts lie in sorted arrays. A bigram's key is (word before, word), a trigram's (number of the bigram before, word): exact, nothing is hashed. So a
-  block of a million words is scored by two binary searches in NumPy, 20 times as fast as a loop over dictionaries (benchmarks/ngram.py).
+  block of words is scored by two binary searches in NumPy; benchmarks/ngram.py has the ratio to a loop over dictionaries.
 - Perplexity is that of the whole text as one sequence, end counted: exp(-log P / (words + 1)).
 
     FOLDER/scorer.json      order, normalisation, counts, hashes; written last
