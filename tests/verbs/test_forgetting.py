@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from headstart.verbs.compare import compare
-from headstart.verbs.forgetting import Curve, curves, is_constant, lines, outcomes, pay_back_step
+from headstart.verbs.forgetting import Curve, closing_lines, curves, is_constant, lines, outcomes, pay_back_step
 from headstart.verbs.pretrain import pretrain
 from tests.corpus import documents, write_jsonl
 from tests.running import TINY
@@ -88,6 +88,20 @@ def test_without_a_constant_run_the_command_for_one_is_said(rewarmed: Path) -> N
     found, base = outcomes([rewarmed])
     assert base is None
     assert "--rewarm.preset constant" in lines(found, base)[-1]
+
+
+def test_the_end_says_what_is_left_of_a_rise(rewarmed: Path, tmp_path: Path) -> None:
+    """A fall is told as one: nothing negative is left of a rise."""
+    told = "The loss on old text rose by 0.400 until step 1, which is normal when a rate rises; "
+    assert closing_lines(rewarmed)[1] == told + "at the end it lies 0.200 above where it began."
+    better = write(tmp_path / "better", [2.0] * 5, [2.5, 2.9, 2.8, 2.7, 2.4], [1e-4, 1e-3], (3.0, 2.9))
+    assert closing_lines(better)[1] == told + "at the end it lies 0.100 below where it began."
+
+
+def test_a_run_at_the_old_rate_is_not_told_to_repeat_itself_at_the_old_rate(tmp_path: Path) -> None:
+    """Its rate never rose, so that is not what raised the loss, and it is the very run to compare with."""
+    flat = write(tmp_path / "flat", [2.0] * 5, [2.5, 2.9, 2.8, 2.7, 2.65], [1e-4] * 8, (3.0, 3.2))
+    assert closing_lines(flat)[1:] == ["The loss on old text rose by 0.400 until step 1; at the end it lies 0.200 above where it began."]
 
 
 def test_runs_without_named_parts_have_nothing_to_say(tmp_path: Path) -> None:

@@ -67,7 +67,9 @@ def test_a_file_whose_name_holds_an_equals_sign_is_no_part(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("data", "mix", "message"),
     [
-        (("new=a", "b.txt"), None, "b.txt has none"),
+        (("new=a", "b.txt"), None, "b.txt has none. Give it one: NAME=b.txt"),
+        (("new=a", "old="), None, "old= of --data cannot be read as NAME=PATH"),
+        (("new=a", "old/x=b.txt"), None, "A name begins with a letter and has letters, digits, - and _"),
         (("old:held-out=a",), None, "All of --data is held-out text"),
         (("a.txt",), "new=1", "--data has no names"),
         (("new=a", "old=b"), "new=0.7", "sum to 0.7"),
@@ -76,7 +78,7 @@ def test_a_file_whose_name_holds_an_equals_sign_is_no_part(tmp_path: Path, monke
         (("new=a",), "new=0.5,old=0.5", "gives a share to 'old'"),
         (("new=a", "old=b"), "new=0.5,odl=0.5", "Did you mean old"),
         (("new=a",), "new", "cannot be read at 'new'"),
-        (("new=a",), "new=1,new=0", "cannot be read at 'new=0'"),
+        (("new=a",), "new=1,new=0", "gives 'new' two shares"),
         (("new=a", "old=b"), "new=1.5,old=-0.5", "cannot be read at 'old=-0.5'"),
         (("new=a", "old=b"), "new=nan,old=1", "cannot be read at 'new=nan'"),
     ],

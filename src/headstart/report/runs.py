@@ -18,7 +18,7 @@ from headstart.report.pictures import Picture, run_pictures
 from headstart.report.thin import packed
 from headstart.verbs._follow import Curves, Followed, Series, finite
 from headstart.verbs._parts import OLD
-from headstart.verbs.forgetting import curves_of, transient
+from headstart.verbs.forgetting import curves_of, is_one_rate, transient
 
 AXES = ("tokens", "flops", "wall_s")
 """What a curve may be drawn against besides the step."""
@@ -250,7 +250,8 @@ def _rise(curves: Curves) -> list[str]:
     if old is None:
         return []
     rise = transient(old.steps, old.losses, old.last - old.first)
-    return [rise.sentence()] if rise.height > 0 else []
+    rates = curves.series.get("learning_rate", Series()).values
+    return [rise.sentence(rate_rose=not is_one_rate(list(rates)))] if rise.height > 0 else []
 
 
 def _known_speed(curves: Curves, name: str) -> Series:

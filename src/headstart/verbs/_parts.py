@@ -58,7 +58,10 @@ def parts_of(data: Sequence[str]) -> list[NamedData]:
     if not any(found):
         return []
     if nameless := [entry for entry, names in zip(data, found, strict=True) if names is None]:
-        raise UsageError(f"Some entries of --data have a name, and {nameless[0]} has none.", f"Give it one: new={nameless[0]}.")
+        if "=" in nameless[0]:
+            what = f"{nameless[0]} of --data cannot be read as NAME=PATH, and no such path exists."
+            raise UsageError(what, "A name begins with a letter and has letters, digits, - and _; a path follows it: new=FILE.")
+        raise UsageError(f"Some entries of --data have a name, and {nameless[0]} has none.", f"Give it one: NAME={nameless[0]}.")
     parts: dict[str, NamedData] = {}
     for name, held_out, path in filter(None, found):
         part = parts.get(name, NamedData(name))
@@ -83,8 +86,10 @@ def mix_of(mix: str | None) -> dict[str, float] | None:
             share = float(value)
         except ValueError:
             share = -1.0
-        if not equals or not 0 <= share < float("inf") or name in shares:
+        if not equals or not 0 <= share < float("inf"):
             raise UsageError(f"--mix {mix} cannot be read at '{entry.strip()}'.", "Give each part a share: --mix new=0.7,old=0.3.")
+        if name in shares:
+            raise UsageError(f"--mix {mix} gives '{name}' two shares.", "Give each part one: --mix new=0.7,old=0.3.")
         shares[name] = share
     if abs(sum(shares.values()) - 1) > _SUM:
         raise UsageError(f"The shares of --mix {mix} sum to {sum(shares.values()):g}, not to 1.", "Give shares of the tokens: --mix new=0.7,old=0.3.")

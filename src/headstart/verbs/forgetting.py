@@ -59,12 +59,12 @@ class Transient:
     forgetting: float
     """Last minus first, on the whole split."""
 
-    def sentence(self) -> str:
+    def sentence(self, rate_rose: bool) -> str:
         """For a person who sees the rise and is alarmed."""
-        return (
-            f"The loss on old text rose by {self.height:.3f} until step {self.step:,}, which is normal when a rate rises; {self.forgetting:+.3f} is"
-            " left of it at the end."
-        )
+        normal = ", which is normal when a rate rises" if rate_rose else ""
+        side = "above" if self.forgetting >= 0 else "below"
+        rise = f"The loss on old text rose by {self.height:.3f} until step {self.step:,}{normal}"
+        return f"{rise}; at the end it lies {abs(self.forgetting):.3f} {side} where it began."
 
 
 def transient(steps: Sequence[int], losses: Sequence[float], forgetting: float | None = None) -> Transient:
@@ -112,7 +112,11 @@ def curves_of(probes: Mapping[str, Mapping[int, float]]) -> dict[str, Curve]:
 def is_constant(run: Path) -> bool:
     """Whether a run had one rate from beginning to end."""
     path = run / "metrics.jsonl"
-    rates = [line["learning_rate"] for line in read_lines(path) if "learning_rate" in line] if path.is_file() else []
+    return is_one_rate([line["learning_rate"] for line in read_lines(path) if "learning_rate" in line] if path.is_file() else [])
+
+
+def is_one_rate(rates: Sequence[float]) -> bool:
+    """Whether learning rates are all the same, and above 0."""
     return bool(rates) and 0 < max(rates) <= FLAT * min(rates)
 
 
@@ -206,7 +210,10 @@ def closing_lines(run: Path) -> list[str]:
     told = ", ".join(f"{name} {part['first']:.3f} -> {part['last']:.3f}" for name, part in found.parts.items())
     lines = [f"Held-out loss (nats a token): {told}."]
     if found.transient is not None and found.transient.height > 0:
-        lines += [found.transient.sentence(), found.advice(compared=False)]
+        rate_rose = not is_constant(run)
+        lines.append(found.transient.sentence(rate_rose))
+        if rate_rose:
+            lines.append(found.advice(compared=False))
     return lines
 
 
