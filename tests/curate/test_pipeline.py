@@ -133,8 +133,11 @@ def test_hostile_input_ends_in_the_output_or_in_a_count(tmp_path: Path) -> None:
     done = curate("prefilter", [str(crawled)], tmp_path / "pre", config, say=quiet, keep_work=True)
     assert done.stages[1].dropped["too large"] == 1
     assert done.stages[1].dropped["URL is no web address"] == 1
-    with pytest.raises(BadInput, match=r"3 of 49 records cannot be read \(.*truncated gzip member 1.*more than 5 %"):
-        curate("prefilter", [str(crawled)], tmp_path / "strict", CurateConfig(), say=quiet)
+    (tmp_path / "whole.warc").write_bytes(good[0])
+    both = [str(tmp_path / "whole.warc"), str(crawled)]
+    with pytest.raises(BadInput, match=r"3 of 50 records cannot be read \(.*truncated gzip member 1.*more than 5 %; 3 of them in .*CC-MAIN-2023-50"):
+        curate("prefilter", both, tmp_path / "strict", CurateConfig(), say=quiet)
+    assert curate("prefilter", both, tmp_path / "strict", config, say=quiet).stages[0].entered == 50  # as the message says, in the same folder
 
 
 @pytest.mark.slow
@@ -169,6 +172,8 @@ def test_a_folder_keeps_what_it_began_with(tmp_path: Path) -> None:
     (tmp_path / "else" / "file").write_text("x")
     with pytest.raises(UsageError, match="holds something else"):
         curate("rules", [str(tmp_path / "t.jsonl")], tmp_path / "else", CurateConfig(), say=quiet)
+    with pytest.raises(UsageError, match="holds something else"):
+        curate("rules", [str(tmp_path / "t.jsonl")], tmp_path / "else" / "file", CurateConfig(), say=quiet)
     with pytest.raises(BadInput, match="names no file"):
         curate("rules", [str(tmp_path / "none.jsonl")], tmp_path / "out", CurateConfig(), say=quiet)
     with pytest.raises(UsageError, match="lies in the data"):

@@ -95,6 +95,13 @@ def test_a_warc_names_its_crawl_by_file_record_or_date(tmp_path: Path) -> None:
     assert year_of("mine") == "mine"
 
 
+@pytest.mark.parametrize("name", ["a.warc", "a.warc.gz"])
+def test_a_warc_file_of_no_record_is_damage(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    (table,) = read_source(str(tmp_path / name), 3, ReadConfig())
+    assert table.select(["order", "dropped"]).to_pylist() == [{"order": 3 << 32, "dropped": "unreadable: empty file"}]
+
+
 def test_lines_that_are_no_records_are_counted(tmp_path: Path) -> None:
     lines = ['{"url": "https://x.org", "html": "<p>é</p>"}', "no json", "[1]", '{"url": "u"}', "", '{"html": 3}', "[" * 100_000]
     data = ("\n".join(lines) + "\n").encode()

@@ -105,7 +105,7 @@ def curate(
         done = Pass(folder, group, before, sources, config, answers, last, draw if number == 0 else 0)
         found = engine.run_pass(done, engine=run_on, workers=workers)
         if number == 0:
-            _refuse_damage(found[0], config.read.max_bad_share)
+            _refuse_damage(done, found[0], config.read.max_bad_share)
         counts += found
         for stage in found:
             say(line(stage))
@@ -131,15 +131,17 @@ def _passes(names: Sequence[str], config: CurateConfig) -> Iterator[tuple[tuple[
 def _claim(out: Path, recipe: str, names: Sequence[str], config: CurateConfig, sources: Sequence[Source]) -> None:
     """Writes what this curation is, or compares it with what lies there."""
     settings = _plain(asdict(config))
+    settings["read"].pop("max_bad_share")  # says when to stop, not what comes out
     about = {"format": FORMAT, "recipe": recipe, "stages": list(names), "settings": settings, "sources": [[one.address, one.size] for one in sources]}
     file = out / "curate.json"
     if not file.exists():
-        if out.exists() and any(out.iterdir()):
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise UsageError(f"{out} holds something else.", "Give a new folder.")
         out.mkdir(parents=True, exist_ok=True)
         write_json(file, about)
         return
     before = read_json(file)
+    before.get("settings", {}).get("read", {}).pop("max_bad_share", None)
     changed = [name for name in about if before.get(name) != about[name] and name != "settings"]
     changed += [f"{group}" for group, values in settings.items() if before.get("settings", {}).get(group) != values]
     if changed:
@@ -164,12 +166,19 @@ def _finished(out: Path, n_shards: int) -> Curation:
     return Curation(out, from_json(read_json(out / "counts.json")["stages"]), files)
 
 
-def _refuse_damage(read: StageCounts, max_share: float) -> None:
-    bad = {reason: n for reason, n in read.dropped.items() if reason.startswith(UNREADABLE)}
-    if sum(bad.values()) > max_share * max(read.entered, 1):
-        told = ", ".join(f"{reason.removeprefix(UNREADABLE)} {n:,}" for reason, n in sorted(bad.items(), key=lambda item: -item[1]))
-        what = f"{sum(bad.values()):,} of {read.entered:,} records cannot be read ({told}), more than {100 * max_share:g} %."
-        raise BadInput(what, "Download the files again, or raise --read.max-bad-share.")
+def _refuse_damage(first: Pass, read: StageCounts, max_share: float) -> None:
+    """Raises BadInput where more than a share of the records cannot be read; it names the file with most of them."""
+    if _damaged(read) > max_share * max(read.entered, 1):
+        bad = [(reason.removeprefix(UNREADABLE), n) for reason, n in read.dropped.most_common() if reason.startswith(UNREADABLE)]
+        told = ", ".join(f"{reason} {n:,}" for reason, n in bad)
+        worst, shard = max((_damaged(first.read_counts(shard)[0]), -shard) for shard in range(len(first.sources)))
+        what = f"{_damaged(read):,} of {read.entered:,} records cannot be read ({told}), more than {100 * max_share:g} %"
+        mend = "Download the files again and give a new --out, or raise --read.max-bad-share."
+        raise BadInput(f"{what}; {worst:,} of them in {first.sources[-shard].address}.", mend)
+
+
+def _damaged(read: StageCounts) -> int:
+    return sum(n for reason, n in read.dropped.items() if reason.startswith(UNREADABLE))
 
 
 def line(stage: StageCounts) -> str:

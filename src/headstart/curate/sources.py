@@ -120,6 +120,7 @@ def read_source(address: str, shard: int, config: ReadConfig) -> Iterator[pa.Tab
 def _warc_rows(file: BinaryIO, shard: int, address: str, config: ReadConfig) -> Iterator[dict[str, Any]]:
     crawl = _CRAWL.search(address)
     snapshot = crawl[0] if crawl else None
+    record: Record | Unreadable | None = None
     for record in read_warc(file, max_record=config.max_record_mb << 20):
         row: dict[str, Any] = {"order": shard << 32 | record.number, "id": f"{shard}-{record.number}", "snapshot": config.snapshot or snapshot or ""}
         if isinstance(record, Unreadable):
@@ -131,6 +132,9 @@ def _warc_rows(file: BinaryIO, shard: int, address: str, config: ReadConfig) -> 
         row["url"] = headers.get("warc-target-uri", "").strip("<>")
         row["snapshot"] = config.snapshot or snapshot or _week(headers.get("warc-date", ""))
         yield row | _page(record, config)
+    if record is None:  # a WARC file has at least a record about itself; nothing is what a failed download leaves
+        name = config.snapshot or snapshot or ""
+        yield {"order": shard << 32, "id": f"{shard}-0", "url": "", "snapshot": name, "dropped": UNREADABLE + "empty file"}
 
 
 def _page(record: Record, config: ReadConfig) -> dict[str, Any]:
