@@ -19,6 +19,7 @@ from headstart.methods import load
 from headstart.verbs._corpus import open_corpus
 from headstart.verbs._epochs import plan_lines
 from headstart.verbs._mixture_file import with_mixture
+from headstart.verbs._texts import data_words
 from headstart.verbs.config import PretrainConfig, preset_config
 from headstart.verbs.pretrain import build_method, pretrain
 from tests.running import TINY, records, untimed
@@ -64,6 +65,7 @@ def test_a_run_reads_what_was_drawn(texts: Path, tmp_path: Path) -> None:
     counted = Counter(text[:3] for text in text.split(corpus.store.tokenizer.id_to_token(epochs.end)) if text)
     assert counted["new"] == len(epochs.draws(0)[0])
     assert counted["old"] == len(epochs.draws(0)[1])
+    assert data_words(corpus.stores, corpus.train).endswith(" rows of 16")  # no shares of rows that were not cut yet
     lines = list(plan_lines(epochs, 900))
     assert lines[0].strip() == "epochs     3.00 of 300 tokens, drawn anew each time"
     assert lines[1].strip().startswith("new: 225 of its ")

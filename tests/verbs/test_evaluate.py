@@ -62,6 +62,16 @@ def test_items_in_training_text_are_said_and_in_the_pool_left_out(model: Run, fi
     assert found.report["n-samples"]["quiz"] == {"original": 7, "effective": 6}
 
 
+def test_a_text_in_training_text_is_said(model: Run, files: Path, tmp_path: Path) -> None:
+    """A perplexity of what the model was trained on says little; of other text there is nothing to say."""
+    words = CORPUS.read_text().split("\n\n")[0]
+    unseen = "Nothing of this was ever read before by anyone at all."
+    (tmp_path / "seen.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in (words, unseen)))
+    told = quietly(model, files, tmp_path, items=[], text=[tmp_path / "seen.jsonl", files / "test.jsonl"])
+    assert len(told.leaks) == 1
+    assert told.leaks[0].startswith("seen: 1 of 2 test records (50.0 %) stand in the pre-training text of ")
+
+
 def test_a_text_without_tokens_and_a_bad_item_are_named(model: Run, files: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text('{"text": ""}')
     with pytest.raises(BadInput, match=r"empty\.jsonl: holds no text"):

@@ -38,7 +38,9 @@ def refuse_stores(stores: Sequence[Any], config: Any) -> None:
 def data_words(stores: Sequence[Any], rows: Sequence[Any]) -> str:
     documents = sum(store.manifest["counts"]["documents"] for store in stores)
     tokens, n_rows = sum(part.n_tokens for part in rows), sum(map(len, rows))
-    return f"{documents:,} documents, {tokens:,} training tokens in {n_rows:,} rows of {rows[0].length} ({shares(rows[0].report, spaced=True)})"
+    told = shares(rows[0].report, spaced=True)
+    in_rows = f"{documents:,} documents, {tokens:,} training tokens in {n_rows:,} rows of {rows[0].length}"
+    return f"{in_rows} ({told})" if told else in_rows
 
 
 def input_words(store: Any) -> str:

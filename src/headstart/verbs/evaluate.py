@@ -24,7 +24,7 @@ from headstart.engine.device import resolve_device
 from headstart.engine.text_method import model_folder
 from headstart.engine.update import precision_of
 from headstart.tasks.generation import Decoder
-from headstart.tasks.leaks import training_leaks
+from headstart.tasks.leaks import leak_sentences, training_leaks, training_overlaps
 from headstart.tasks.lm_scores import score_text
 from headstart.tasks.multiple_choice import Item, Scored, contaminated, metric_of, pick, read_items, results, score_items
 from headstart.verbs._evaluate_settings import EvaluateSettings, check
@@ -42,7 +42,7 @@ class Evaluation:
         folder: where it lies.
         results: task or text -> its figures, named as by lm-evaluation-harness ("acc,none").
         excluded: task -> items that stand in the pool.
-        leaks: sentences on items that stand in what the model's own run was trained on.
+        leaks: sentences on items and texts that stand in what the model's own run was trained on.
         report: results.json.
     """
 
@@ -92,12 +92,14 @@ def evaluate_with(settings: EvaluateSettings, say: Callable[[str], None] = print
         if settings.samples:
             _write_samples(out, scored)
     for entry in settings.text:
-        documents = (document.text for document in read_pool([entry], settings.text_field))
+        documents = [document.text for document in read_pool([entry], settings.text_field)]
         name = _unused(Path(entry).name.split(".")[0], found)
         try:
             found[name] = {"alias": name} | score_text(decoder, documents, device, precision, settings.max_length).to_json()
         except BadInput as error:
             raise error if error.file else BadInput(error.reason, error.mend, file=entry) from None
+        seen = [(run, overlap) for run, overlap in training_overlaps(documents, settings.model) if overlap is None or overlap.share]
+        leaks += [f"{name}: {sentence}" for sentence in leak_sentences(seen, settings.model)]
     report = {
         "results": found,
         "n-samples": {task: {"original": figures["sample_len"] + excluded.get(task, 0), "effective": figures["sample_len"]}
