@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import http.server
 import json
+import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,6 +118,16 @@ def test_lines_that_are_no_records_are_counted(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.zst").write_bytes((tmp_path / "a.jsonl.zst").read_bytes()[:-20])
     cut = pa.concat_tables(read_source(str(tmp_path / "a.jsonl.zst"), 0, ReadConfig()))
     assert cut["dropped"].to_pylist()[-1] == "unreadable: damaged compression"
+
+
+def test_lines_before_the_end_of_a_cut_file_are_read(tmp_path: Path) -> None:
+    written = [json.dumps({"url": f"https://x.org/{number}", "html": random.Random(number).randbytes(1000).hex()}) for number in range(100)]
+    data = gzip.compress("\n".join(written).encode(), mtime=0)
+    (tmp_path / "a.jsonl.gz").write_bytes(data[: len(data) // 2])
+    cut = pa.concat_tables(read_source(str(tmp_path / "a.jsonl.gz"), 0, ReadConfig()))
+    reasons = cut["dropped"].to_pylist()
+    assert reasons == [None] * (len(reasons) - 1) + ["unreadable: damaged compression"]
+    assert 35 < len(reasons) < 55
 
 
 def test_documents_are_read_in_both_forms_and_must_interleave(tmp_path: Path) -> None:
