@@ -101,8 +101,10 @@ def test_kinship_is_near_one_for_a_continued_model_and_near_nothing_for_a_strang
     ],
 )
 def test_shares_that_are_none(shares: tuple[float, ...], n_models: int, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=said) as caught:
         checked_shares(shares, n_models)
+    if "sum to" in said:  # above 1 too
+        assert caught.value.mend == "Give shares that sum to 1: --shares 0.3 0.7."
     assert checked_shares((), 4) == [0.25] * 4
 
 

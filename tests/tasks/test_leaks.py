@@ -82,6 +82,15 @@ def test_test_records_are_looked_for_in_the_pre_training_text(tmp_path: Path) ->
     assert found == f"Whether test records stand in the pre-training text of {run} cannot be checked: its store is gone or made anew."
 
 
+def test_the_stores_of_one_run_are_one_text(tmp_path: Path) -> None:
+    """A run of named parts has a store for each: "none stands there" of one would contradict what another says."""
+    filler = [f"number {i} of the many pages that tell of weather, grain and the price of bread in the year {1800 + i}" for i in range(40)]
+    run, other = pretrained(tmp_path / "a", filler), pretrained(tmp_path / "b", [*filler, LONG])
+    info, more = (json.loads((folder / "run.json").read_text()) for folder in (run, other))
+    (run / "run.json").write_text(json.dumps(info | {"data": info["data"] + more["data"]}))
+    assert training_leaks([LONG, filler[3]], run) == [f"2 of 2 test records (100.0 %) stand in the pre-training text of {run}: records 1, 2."]
+
+
 def test_a_large_corpus_is_read_in_blocks(tmp_path: Path) -> None:
     words = [f"word{i % 89} item{i % 97} thing{i % 83}" for i in range(3000)]
     run = pretrained(tmp_path / "a", [" ".join(words[i : i + 30]) for i in range(0, 3000, 30)])

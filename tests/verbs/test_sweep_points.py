@@ -60,6 +60,8 @@ def test_a_run_whose_rate_decays_is_left_out_and_named(tmp_path: Path) -> None:
     records, notes = points_of_runs([run(tmp_path / "steady"), cosine])
     assert {record["run"] for _, _, record in records} == {"steady"}
     assert "1 runs left out, whose learning rate is not constant (cosine)" in notes[0]
+    with pytest.raises(BadInput, match=r"The learning rate of no run is constant \(cosine\)"):  # and not: a table is missing
+        points_of_runs([cosine])
 
 
 def test_other_parts_can_be_measured_than_are_trained_on(tmp_path: Path) -> None:

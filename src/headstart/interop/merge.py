@@ -87,7 +87,7 @@ def checked_shares(shares: Sequence[float], n_models: int) -> list[float]:
         if not 0 <= share <= 1:
             raise UsageError(f"--shares holds {share:g}.", "A share is from 0 to 1.")
     if not math.isclose(total := math.fsum(shares), 1.0, abs_tol=1e-6):
-        raise UsageError(f"The shares sum to {total:g}, not to 1.", "A sum below 1 would shrink every weight.")
+        raise UsageError(f"The shares sum to {total:g}, not to 1.", "Give shares that sum to 1: --shares 0.3 0.7.")
     return [float(share) for share in shares]
 
 

@@ -87,7 +87,7 @@ def find_overlap(test: Sequence[str], others: Iterable[str]) -> Overlap:
 
 
 def training_leaks(test: Sequence[str], model: Path, name: str | None = None) -> list[str]:
-    """Sentences on the test texts that stand in what a model was pre-trained on, one for each text store of `training_overlaps`.
+    """Sentences on the test texts that stand in what a model was pre-trained on, one for each entry of `training_overlaps`.
 
     Args:
         name: what to call the model.
@@ -108,27 +108,33 @@ def leak_sentences(overlaps: Sequence[tuple[Path, Overlap | None]], model: Path,
 
 
 def training_overlaps(test: Sequence[str], model: Path) -> list[tuple[Path, Overlap | None]]:
-    """(run, what of the test texts stands in its text) for each text store of the run that made a model and of the runs whose weights it began with;
-    None where the store is gone or made anew. Empty for a model that no run of ours made: nothing is known of its data.
+    """(run, what of the test texts stands in its text) for the run that made a model and the runs whose weights it began with, in so far as they were
+    trained on text; a run with None too where a store of it is gone or made anew. Empty for a model that no run of ours made: nothing is known of its
+    data.
 
     Args:
         model: a run, or an export in one.
     """
     found: list[tuple[Path, Overlap | None]] = []
     for run, info in runs_behind(model):
-        for entry in info.get("data", []):
-            if entry.get("kind") != "text":
-                continue
-            try:
-                store = open_text_store(Path(entry["store"]))
-                if store.manifest["tokenizer_sha256"] != entry.get("tokenizer_sha256"):
-                    raise BadInput("was made anew since.", "", file=store.folder)
-            except (BadInput, LookupError, TypeError, OSError):
-                found.append((run, None))
-                continue
-            shares = training_shares(store, test)
+        stores = [_shares_in(entry, test) for entry in info.get("data", []) if entry.get("kind") == "text"]
+        if known := [shares for shares in stores if shares is not None]:
+            shares = np.max(known, axis=0)  # of the store that has most of a text: several parts are one training text
             found.append((run, _overlap(shares >= 1.0, shares, None)))
+        if len(known) < len(stores):
+            found.append((run, None))
     return found
+
+
+def _shares_in(entry: dict[str, Any], test: Sequence[str]) -> np.ndarray | None:
+    """`training_shares` of a store as run.json names it; None where it is gone or made anew."""
+    try:
+        store = open_text_store(Path(entry["store"]))
+        if store.manifest["tokenizer_sha256"] != entry.get("tokenizer_sha256"):
+            raise BadInput("was made anew since.", "", file=store.folder)
+    except (BadInput, LookupError, TypeError, OSError):
+        return None
+    return training_shares(store, test)
 
 
 def _overlap(whole: np.ndarray, shares: np.ndarray, exact: int | None) -> Overlap:

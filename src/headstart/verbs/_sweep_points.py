@@ -53,7 +53,7 @@ def points_of_runs(
         measured: names of the (domain, general) parts whose losses count, where they are others than those that are trained on.
 
     Raises:
-        BadInput: a run that has no such losses, or runs of different tokenizers.
+        BadInput: a run that has no such losses, runs of different tokenizers, or runs whose rates all decay.
     """
     records: list[Record] = []
     decayed: list[str] = []
@@ -76,6 +76,9 @@ def points_of_runs(
     notes = []
     if decayed:
         listed = ", ".join(decayed[:4]) + (", ..." if len(decayed) > 4 else "")
+        if not records:
+            mend = "Give runs at a constant rate (--schedule.name constant, or those of plan dcpt)."
+            raise BadInput(f"The learning rate of no run is constant ({listed}): a loss in mid-run is not that of a shorter run.", mend)
         notes.append(f"{len(decayed)} runs left out, whose learning rate is not constant ({listed}): a loss in mid-run is not that of a shorter run")
     return records, notes
 
