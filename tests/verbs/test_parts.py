@@ -71,6 +71,7 @@ def test_a_file_whose_name_holds_an_equals_sign_is_no_part(tmp_path: Path, monke
         (("new=a", "old="), None, "old= of --data cannot be read as NAME=PATH"),
         (("new=a", "old/x=b.txt"), None, "A name begins with a letter and has letters, digits, - and _"),
         (("old:held-out=a",), None, "All of --data is held-out text"),
+        (("new=a", "new=b", "new:held-out=b"), None, "'new' of --data is trained on b and measured on it"),
         (("a.txt",), "new=1", "--data has no names"),
         (("new=a", "old=b"), "new=0.7", "sum to 0.7"),
         (("new=a", "old=b"), "new=70,old=30", "sum to 100"),

@@ -52,7 +52,7 @@ def parts_of(data: Sequence[str]) -> list[NamedData]:
     """The named parts in the order in which --data first names them; none where it names nothing.
 
     Raises:
-        UsageError: some entries have a name and some have not.
+        UsageError: some entries have a name and some have not, or a part is measured on what it is trained on.
     """
     found = [split_entry(entry) for entry in data]
     if not any(found):
@@ -66,6 +66,10 @@ def parts_of(data: Sequence[str]) -> list[NamedData]:
     for name, held_out, path in filter(None, found):
         part = parts.get(name, NamedData(name))
         parts[name] = NamedData(name, part.train, (*part.held_out, path)) if held_out else NamedData(name, (*part.train, path), part.held_out)
+    for part in parts.values():
+        if both := [path for path in part.train if path in part.held_out]:
+            what = f"'{part.name}' of --data is trained on {both[0]} and measured on it."
+            raise UsageError(what, f"Give other text as {part.name}:held-out=, or leave that out: a share of the documents is held out.")
     if not any(part.train for part in parts.values()):
         raise UsageError("All of --data is held-out text.", "Give something to train on: new=FILE.")
     return list(parts.values())
