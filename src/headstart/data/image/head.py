@@ -120,9 +120,10 @@ def decode_records(
 def _records(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[tuple[InputFile, Record]]:
     for file in find_images(sources, config).files:
         for found in records(file, config):
-            if isinstance(found, Fault):
+            if not isinstance(found, Fault):
+                yield file, found
+            elif config.on_bad_input == "stop":
                 raise bad_input(file, found)
-            yield file, found
 
 
 def _content(file: InputFile, record: Record) -> Content:

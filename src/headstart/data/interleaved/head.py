@@ -17,13 +17,14 @@ from headstart.data.text.sources import InputFile
 
 
 def documents(sources: Sequence[str | Path], config: InterleavedConfig) -> Iterator[tuple[InputFile, Document]]:
-    """Raises BadInput where a record cannot be used, whatever `on_bad_input` says."""
+    """Raises BadInput where a record cannot be used; with `on_bad_input` "quarantine" it is left out."""
     for file in find_documents(sources).files:
         for found in Documents(file, config):
-            if isinstance(found, Fault):
+            if not isinstance(found, Fault):
+                yield file, found
+            elif config.on_bad_input == "stop":
                 with our_flags():
                     raise bad_input(file, found)
-            yield file, found
 
 
 def write_first_documents(sources: Sequence[str | Path], folder: Path, config: InterleavedConfig, count: int) -> Path:

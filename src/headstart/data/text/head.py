@@ -19,7 +19,7 @@ def write_first_documents(sources: Sequence[str | Path], path: Path, config: Tex
     """Writes the first `count` documents as .jsonl with the field `text`.
 
     Raises:
-        BadInput: a record among them cannot be used, whatever `on_bad_input` says.
+        BadInput: a record among them cannot be used; with `on_bad_input` "quarantine" it is left out.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
@@ -28,7 +28,7 @@ def write_first_documents(sources: Sequence[str | Path], path: Path, config: Tex
 
 
 def documents(sources: Sequence[str | Path], config: TextConfig) -> Iterator[str]:
-    """Raises BadInput where a record cannot be used, whatever `on_bad_input` says."""
+    """Raises BadInput where a record cannot be used; with `on_bad_input` "quarantine" it is left out."""
     for source in sources:
         if is_language(str(source)):
             yield from sentences(parse_spec(str(source)))
@@ -41,6 +41,7 @@ def documents(sources: Sequence[str | Path], config: TextConfig) -> Iterator[str
             continue
         for file in find_inputs([source]).files:
             for record in Reading(file, config):
-                if isinstance(record, Fault):
+                if not isinstance(record, Fault):
+                    yield record.text
+                elif config.on_bad_input == "stop":
                     raise bad_input(file, record)
-                yield record.text
