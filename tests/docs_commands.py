@@ -109,6 +109,8 @@ def small(command: str) -> list[str]:
         if any(word.startswith("stores/") for word in kept):  # and a prepared store was made as it was made
             size = r"text\..*|image\..*"
         settings = SMALL_IMAGES if of_images(words[1]) else SMALL_ENVIRONMENT if words[1] == "oc_gfn" else SMALL
+        if words[1] == "interleaved-lm":  # its data have a group of their own
+            settings = {name: value for name, value in settings.items() if not name.startswith("text.")}
         if "--rewarm.preset" in kept:  # a rise and a decay have a least length
             settings = settings | {"budget.steps": 24}
         return [*words[:2], *flags({name: value for name, value in settings.items() if not re.fullmatch(size, name)}), *kept]

@@ -64,6 +64,12 @@ def test_a_claim_of_several_comparisons() -> None:
     assert overall([]) == "inconclusive"
 
 
+def test_items_that_a_task_does_not_count_do_not_take_part() -> None:
+    """A draw of nothing but pages without formulas would divide by 0."""
+    items = np.array([[0.2, 1.0], [0.0, 0.0], [0.0, 0.0]])
+    assert bootstrap_over_items([items]) == pytest.approx((0.2, 0.2))
+
+
 def test_bootstrap_over_items_by_hand() -> None:
     """400 items, half +1, half -1: the mean has standard error 1 / sqrt(400) = .05, so the interval is about +-.098."""
     items = np.column_stack([np.repeat([1.0, -1.0], 200), np.ones(400)])

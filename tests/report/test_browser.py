@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from headstart.catalog import BASELINES, cards
 from headstart.report import report
 from headstart.report.serve import Server
 from tests.report.conftest import Visit
@@ -305,7 +306,7 @@ def test_no_width_makes_the_page_scroll_sideways(visit: Open, page: Path, width:
 def test_the_filters_leave_the_cards_that_fit(visit: Open, page: Path) -> None:
     seen = visit(page)
     every = seen.page.locator(".card:not([hidden])").count()
-    assert every == 38
+    assert every == len(BASELINES) + len(cards())
     seen.page.check("#filters [name=runs]")
     running = seen.page.locator(".card:not([hidden]) h3").all_inner_texts()
     assert {"causal-lm", "mlm", "electra"} <= set(running)

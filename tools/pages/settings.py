@@ -11,6 +11,7 @@ from headstart.core.config import field_docs, plain, takes
 from headstart.data.image.config import ImageConfig
 from headstart.data.interleaved.config import InterleavedConfig
 from headstart.data.text.config import TextConfig
+from headstart.data.text.epoch_config import EpochsConfig
 from headstart.engine.budget import Budget
 from headstart.engine.config import OptimizerConfig, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig
@@ -69,6 +70,7 @@ PRETRAIN_GROUPS: dict[str, tuple[type, str]] = {
     "trainer": (TrainerConfig, "How the run is computed, watched and kept."),
     "probe": (ProbeConfig, "A labelled set that the run measures itself on."),
     "mixture": (MixtureConfig, "Several entries of `--data`."),
+    "epochs": (EpochsConfig, "Epochs that are drawn from the parts of `--data` ([stability gap](methods/stability_gap.md))."),
     "text": (TextConfig, "How raw text becomes a store."),
     "image": (ImageConfig, "How images become a store (methods on images)."),
 }

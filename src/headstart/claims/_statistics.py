@@ -74,11 +74,12 @@ def bootstrap_over_items(tasks: Sequence[np.ndarray], draws: int = BOOTSTRAP_DRA
     """95 % percentile interval of the mean over tasks of a - b, when the test items are drawn anew; the trained models stay as they are.
 
     Args:
-        tasks: of each task float [n, 2], for each item the difference of what it adds to the metric, and its weight.
+        tasks: of each task float [n, 2], for each item the difference of what it adds to the metric, and its weight. An item without weight (a page
+            without formulas, where bits within formulas are counted) is none of the task's.
     """
     random = np.random.default_rng(0)
     total = np.zeros(draws)
-    for items in tasks:
+    for items in (task[task[:, 1] > 0] for task in tasks):
         n = len(items)
         for draw in range(draws):
             chosen = random.integers(0, n, n)

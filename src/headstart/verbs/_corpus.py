@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,7 +16,6 @@ import torch
 from headstart.core.config import plain, replace_nested
 from headstart.core.errors import BadInput, OtherStore, UsageError
 from headstart.data.mixture import Mixture
-from headstart.data.text.epochs import Epochs
 from headstart.engine.method import Batch, Method
 from headstart.engine.parts import HeldOutPart
 from headstart.verbs._epochs import epoch_mixture, epoch_rows
@@ -24,6 +23,9 @@ from headstart.verbs._exports import run_of
 from headstart.verbs._kinds import kind_of
 from headstart.verbs._parts import OLD, NamedData, mix_of, parts_of, path_of
 from headstart.verbs.config import SMOKE_RECORDS, PretrainConfig
+
+if TYPE_CHECKING:
+    from headstart.data.text.epochs import Epochs
 
 
 @dataclass

@@ -7,12 +7,11 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import UsageError
-from headstart.data.text.epochs import Epochs, Source
 from headstart.engine.method import Method
-from headstart.engine.text_method import special
 from headstart.verbs._parts import mix_of
 
 if TYPE_CHECKING:
+    from headstart.data.text.epochs import Epochs
     from headstart.verbs._corpus import Corpus
     from headstart.verbs.config import PretrainConfig
 
@@ -53,6 +52,9 @@ def epoch_mixture(corpus: Corpus, config: PretrainConfig, method: Method) -> Epo
     Raises:
         UsageError: an intervention needs rows that stay the same, the budget is less than an epoch, or a part has less text than its share.
     """
+    from headstart.data.text.epochs import Epochs, Source
+    from headstart.engine.text_method import special
+
     assert config.epochs.tokens is not None
     if method.training_rows(corpus.train) != corpus.train:
         what = "--epochs.tokens makes other rows each epoch, and an intervention of this run keeps figures of each row."

@@ -23,7 +23,7 @@ REWARDS = {
     "rna": ("rna", "builtin:rna:TARGETS.tsv, how strongly a strand binds to targets: a table with the columns name and sequence"),
     "amp": ("amp", "the chance of being antimicrobial; builtin:amp:FOLDER reads modlamp's tables from there"),
 }
-"""Rewards of the paper's tasks: name -> (the environment whose objects it scores, what it is). `headstart adapt --reward builtin:NAME` takes it."""
+"""Rewards of the paper's tasks: name -> (the environment of its objects, what it is). `headstart adapt RUN --reward builtin:NAME` takes it."""
 HOW_TO_GIVE = f"Give FILE.py:FUNCTION, a table with the columns sequence and value, FILE.npz:NAME, or {PREFIX}NAME ({', '.join(REWARDS)})."
 
 

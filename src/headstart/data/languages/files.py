@@ -37,7 +37,7 @@ def distinct_sentences(language: Language, count: int, shortest: int, rng: np.ra
 
 
 def write_task(language: Language, task: str, path: Path, sentences: Ints) -> None:
-    """task_A.csv: text, label; for `headstart finetune classification`."""
+    """task_A.csv: text, label; for the task `classification` of `finetune`."""
     label = language.tasks[task]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
