@@ -98,6 +98,8 @@ def run_pass(work: Pass, *, engine: str, workers: int) -> list[StageCounts]:
             for row in spread.select(worker(daft.col("shard")).alias("counts")).iter_rows(results_buffer_size=None):
                 _refuse(json.loads(row["counts"]))
                 reporter.advance()
+        if work.unfinished():  # Daft may take Ctrl-C for itself and end its rows early
+            raise KeyboardInterrupt
     return merged(work.read_counts(shard) for shard in range(len(work.sources)))
 
 
