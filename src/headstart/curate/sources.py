@@ -54,8 +54,10 @@ def find_sources(addresses: Sequence[str]) -> list[Source]:
         if not some:
             raise BadInput(f"{address} names no file.", f"Give files that end in {', '.join(KINDS)}, a folder of them, or a glob.")
         found += some
-    seen: set[str] = set()
-    return [source for source in found if not (source.address in seen or seen.add(source.address))]  # type: ignore[func-returns-value]
+    first: dict[str, Source] = {}
+    for source in found:
+        first.setdefault(source.address, source)
+    return list(first.values())
 
 
 def _local(address: str) -> list[Source]:

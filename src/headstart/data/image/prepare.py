@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart import __version__
-from headstart.core.errors import BadInput, OtherStore, UsageError
-from headstart.core.files import atomic_write, locked, read_json, sha256_file, sync_folder, write_json
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import atomic_write, read_json, sha256_file, sync_folder, write_json
 from headstart.core.hardware import cores
 from headstart.core.machine import writing
 from headstart.core.progress import Reporter
@@ -39,8 +39,13 @@ from headstart.data.image.read import Fault, Record, bad_input, read_picture, re
 from headstart.data.image.sources import InputFile, Inputs, find_images
 from headstart.data.image.store import ARRAYS, FORMAT_VERSION, KIND, LATER_ARRAYS, PIXELS, ImageStore, read_inputs
 from headstart.data.ordered import in_order
+from headstart.data.preparing import opened_or_built
 from headstart.data.text.split import held_out_documents
 
+OF_PAIRS = ("pairs.json", "pairs.npy", "pair_scenes.npy", "pairs_held_out.npy")
+"""What `pairs.py` adds to a store."""
+NAMES = ("inputs.parquet", *OF_PAIRS, *(f"{name}.npy" for name in (*ARRAYS, *LATER_ARRAYS, *(name for names in PIXELS.values() for name in names))))
+"""What lies in a store of images."""
 PART_BYTES, PART_IMAGES = 2**24, 512
 """A part ends with the first of these. A kill loses at most its work."""
 
@@ -64,24 +69,20 @@ def prepare_images(sources: Sequence[str | Path], out: Path, config: ImageConfig
 
 def prepare_inputs(inputs: Inputs, sources: Sequence[str | Path], out: Path, config: ImageConfig) -> ImageStore:
     """The same where the files are chosen already (pairs of images)."""
-    _check_place(out, sources)
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out / ".lock", "prepares this store"):
-        for leftover in out.glob(".*.tmp"):  # of a killed process
-            leftover.unlink()
-        if (out / "manifest.json").exists():
-            store = ImageStore(out)
-            if differences := setting_differences(store, config) + input_differences(store, inputs):
-                raise OtherStore(
-                    f"the store {out} was made from other inputs or settings: {'; '.join(differences)}.",
-                    "Give another folder; or, if no run is to continue on this one, delete it to build it again.",
-                )
-            shutil.rmtree(out / ".work", ignore_errors=True)  # of a process that was killed after its last step but one
-            return store
+
+    def build() -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # of a damaged file it warns a line at a time; our fault says it once
             _build(sources, inputs, out, config)
-        return ImageStore(out)
+
+    return opened_or_built(
+        out,
+        sources,
+        names=NAMES,
+        open_store=ImageStore,
+        differences=lambda store: setting_differences(store, config) + input_differences(store, inputs),
+        build=build,
+    )
 
 
 def setting_differences(store: ImageStore, config: ImageConfig) -> list[str]:
@@ -417,8 +418,6 @@ def _write_inputs(path: Path, files: list[InputFile], hashes: dict[int, str]) ->
         pq.write_table(pa.table(columns, schema=INPUT_SCHEMA), opened)
 
 
-OF_PAIRS = ("pairs.json", "pairs.npy", "pair_scenes.npy", "pairs_held_out.npy")
-"""What `pairs.py` adds to a store."""
 INPUT_FIELDS = {"name": "name", "bytes": "size", "mtime_ns": "mtime_ns", "label": "label"}
 INPUT_SCHEMA = pa.schema([("name", pa.string()), ("bytes", pa.int64()), ("mtime_ns", pa.int64()), ("label", pa.string()), ("sha256", pa.string())])
 
@@ -435,19 +434,3 @@ def _write_quarantine(out: Path, files: list[InputFile], parts: list[Part]) -> P
         with atomic_write(path) as file:
             file.write("".join(lines).encode())
     return path
-
-
-def _check_place(out: Path, sources: Sequence[str | Path]) -> None:
-    """Refuse to write into the user's data or over something that is not ours."""
-    place = out.resolve()
-    for source in sources:
-        if Path(source).is_dir() and place.is_relative_to(Path(source).resolve()):
-            mend = "Give a folder elsewhere: nothing is written into your data."
-            raise UsageError(f"the store {out} would lie inside the data folder {source}.", mend)
-    arrays = {f"{name}.npy" for name in (*ARRAYS, *LATER_ARRAYS, *(name for names in PIXELS.values() for name in names))}
-    ours = {"manifest.json", "inputs.parquet", "quarantine.jsonl", ".work", ".lock", *arrays, *OF_PAIRS}
-    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir() if not path.name.endswith(".tmp")} - ours):
-        raise UsageError(f"{out} holds other files.", "Give a new folder for the store.")
-    for name in sorted(ours):  # what is written or deleted there
-        if (out / name).is_symlink():
-            raise BadInput("is a link, through which a store is not written.", "Give --out a folder on the other disk.", file=out / name)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from headstart import __version__
-from headstart.core.errors import BadInput, OtherStore, UsageError
-from headstart.core.files import atomic_write, locked, read_json, reserve, sha256_file, sync_folder, write_json
+from headstart.core.errors import BadInput
+from headstart.core.files import atomic_write, read_json, reserve, sha256_file, sync_folder, write_json
 from headstart.data.image.opening import require_libraries
 from headstart.data.image.prepare import input_differences as image_differences
 from headstart.data.image.prepare import prepare_inputs
@@ -31,12 +31,15 @@ from headstart.data.interleaved.encode import Part, encode_parts, faults_of, rea
 from headstart.data.interleaved.read import Documents, find_documents
 from headstart.data.interleaved.store import COUNTS, FORMAT_VERSION, KIND, TYPES, InterleavedStore
 from headstart.data.listing import readable
+from headstart.data.preparing import opened_or_built
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.prepare import input_differences, unigram_entropy
 from headstart.data.text.read import Fault, bad_input
 from headstart.data.text.sources import InputFile, Inputs
 from headstart.data.text.split import held_out_documents, near_duplicates
 
+NAMES = ("tokenizer.json", "rows", "features", "images", *(f"{name}.npy" for name in TYPES))
+"""What lies in a store of interleaved documents."""
 SAMPLE_BYTES = 32e6
 """About so much text trains a tokenizer."""
 
@@ -56,22 +59,14 @@ def prepare_interleaved(sources: Sequence[str | Path], out: Path, config: Interl
     """
     require_libraries()
     inputs = find_documents(sources)
-    _check_place(out, sources)
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out / ".lock", "prepares this store"):
-        for leftover in out.glob(".*.tmp"):  # of a killed process
-            leftover.unlink()
-        if (out / "manifest.json").exists():
-            store = InterleavedStore(out)
-            if differences := setting_differences(store, config) + source_differences(store, inputs):
-                raise OtherStore(
-                    f"the store {out} was made from other inputs or settings: {'; '.join(differences)}.",
-                    "Give another folder; or, if no run is to continue on this one, delete it to build it again.",
-                )
-            shutil.rmtree(out / ".work", ignore_errors=True)  # of a process that was killed after its last step but one
-            return store
-        _build(sources, inputs, out, config)
-        return InterleavedStore(out)
+    return opened_or_built(
+        out,
+        sources,
+        names=NAMES,
+        open_store=InterleavedStore,
+        differences=lambda store: setting_differences(store, config) + source_differences(store, inputs),
+        build=lambda: _build(sources, inputs, out, config),
+    )
 
 
 def preparation_changes(store: InterleavedStore, config: InterleavedConfig) -> dict[str, tuple[Any, Any]]:
@@ -189,21 +184,6 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Int
     sync_folder(out)
     write_json(out / "manifest.json", manifest)
     shutil.rmtree(work)
-
-
-def _check_place(out: Path, sources: Sequence[str | Path]) -> None:
-    """Refuse to write into the user's data or over something that is not ours."""
-    place = out.resolve()
-    for source in sources:
-        if Path(source).is_dir() and place.is_relative_to(Path(source).resolve()):
-            mend = "Give a folder elsewhere: nothing is written into your data."
-            raise UsageError(f"the store {out} would lie inside the data folder {source}.", mend)
-    ours = {"manifest.json", "tokenizer.json", "quarantine.jsonl", "rows", "features", "images", ".work", ".lock", *(f"{name}.npy" for name in TYPES)}
-    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir() if not path.name.endswith(".tmp")} - ours):
-        raise UsageError(f"{out} holds other files.", "Give a new folder for the store.")
-    for name in sorted(ours):  # what is written or deleted there
-        if (out / name).is_symlink():
-            raise BadInput("is a link, through which a store is not written.", "Give --out a folder on the other disk.", file=out / name)
 
 
 def _sample(files: list[InputFile], config: InterleavedConfig) -> list[str]:

@@ -18,11 +18,12 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from headstart import __version__
-from headstart.core.errors import BadInput, OtherStore, UsageError
-from headstart.core.files import atomic_write, locked, read_json, reserve, sha256_file, sync_folder, write_json
+from headstart.core.errors import BadInput
+from headstart.core.files import atomic_write, read_json, reserve, sha256_file, sync_folder, write_json
 from headstart.core.hardware import cores
 from headstart.core.progress import Reporter
 from headstart.data.languages.language import find_language, is_language, parse_spec, write_sentences
+from headstart.data.preparing import opened_or_built
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.builtin import write_builtin
 from headstart.data.text.config import TextConfig
@@ -32,6 +33,8 @@ from headstart.data.text.sources import InputFile, Inputs, find_inputs
 from headstart.data.text.split import held_out_documents, near_duplicates
 from headstart.data.text.store import ARRAYS, FORMAT_VERSION, KIND, TextStore
 
+NAMES = ("tokenizer.json", "rows", *(f"{name}.npy" for name in ARRAYS))
+"""What lies in a store of texts."""
 CUT_LENGTHS = (64, 128, 512)
 """The report says what share of the sentences is longer than these numbers of tokens."""
 
@@ -49,23 +52,14 @@ def prepare_text(sources: Sequence[str | Path], out: Path, config: TextConfig) -
         UsageError: `out` holds something else, or a store of other inputs or settings.
     """
     inputs = find_inputs(sources)
-    _check_place(out, sources)
-    out.mkdir(parents=True, exist_ok=True)
-    with locked(out / ".lock", "prepares this store"):
-        for leftover in out.glob(".*.tmp"):  # of a killed process
-            leftover.unlink()
-        if (out / "manifest.json").exists():
-            store = TextStore(out)
-            differences = _differences(store, inputs, config)
-            if differences:
-                raise OtherStore(
-                    f"the store {out} was made from other inputs or settings: {'; '.join(differences)}.",
-                    "Give another folder; or, if no run is to continue on this one, delete it to build it again.",
-                )
-            shutil.rmtree(out / ".work", ignore_errors=True)  # of a process that was killed after its last step but one
-            return store
-        _build(sources, inputs, out, config)
-        return TextStore(out)
+    return opened_or_built(
+        out,
+        sources,
+        names=NAMES,
+        open_store=TextStore,
+        differences=lambda store: _differences(store, inputs, config),
+        build=lambda: _build(sources, inputs, out, config),
+    )
 
 
 def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: TextConfig) -> None:
@@ -134,21 +128,6 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
 def no_text(sources: Sequence[str | Path]) -> BadInput:
     names = ", ".join(str(source) for source in sources[:3])
     return BadInput("the corpus has no document with text.", "Check the files, and --text.text-field.", file=names)
-
-
-def _check_place(out: Path, sources: Sequence[str | Path]) -> None:
-    """Refuse to write into the user's data or over something that is not ours."""
-    place = out.resolve()
-    for source in sources:
-        if Path(source).is_dir() and place.is_relative_to(Path(source).resolve()):
-            mend = "Give a folder elsewhere: nothing is written into your data."
-            raise UsageError(f"the store {out} would lie inside the data folder {source}.", mend)
-    ours = {"manifest.json", "tokenizer.json", "quarantine.jsonl", "rows", ".work", ".lock", *(f"{name}.npy" for name in ARRAYS)}
-    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir() if not path.name.endswith(".tmp")} - ours):
-        raise UsageError(f"{out} holds other files.", "Give a new folder for the store.")
-    for name in sorted(ours):  # what is written or deleted there
-        if (out / name).is_symlink():
-            raise BadInput("is a link, through which a store is not written.", "Give --out a folder on the other disk.", file=out / name)
 
 
 def _differences(store: TextStore, inputs: Inputs, config: TextConfig) -> list[str]:

@@ -1,0 +1,69 @@
+"""What the preparations of all kinds of store have in common: where a store may be written, and that a finished one is opened instead."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from headstart.core.errors import BadInput, OtherStore, UsageError
+from headstart.core.files import locked
+
+Store = TypeVar("Store")
+
+ALWAYS = ("manifest.json", "quarantine.jsonl", ".work", ".lock")
+"""Names in a store of any kind."""
+
+
+def opened_or_built(
+    out: Path,
+    sources: Sequence[str | Path],
+    *,
+    names: Iterable[str],
+    open_store: Callable[[Path], Store],
+    differences: Callable[[Store], list[str]],
+    build: Callable[[], None],
+) -> Store:
+    """The store in `out`: what a finished preparation left there, or what `build` writes; one process at a time.
+
+    Args:
+        names: what may lie in the folder beside `ALWAYS`.
+        open_store: opens a finished store.
+        differences: what of its inputs and settings is not as asked for, in words.
+        build: writes the store, manifest.json last; goes on with what a killed process left in `.work`.
+
+    Raises:
+        UsageError: `out` lies inside a source folder or holds other files; OtherStore: a store of other inputs or settings.
+        BadInput: something of the store is a link.
+    """
+    _check_place(out, sources, {*ALWAYS, *names})
+    out.mkdir(parents=True, exist_ok=True)
+    with locked(out / ".lock", "prepares this store"):
+        for leftover in out.glob(".*.tmp"):  # of a killed process
+            leftover.unlink()
+        if (out / "manifest.json").exists():
+            store = open_store(out)
+            if differs := differences(store):
+                raise OtherStore(
+                    f"the store {out} was made from other inputs or settings: {'; '.join(differs)}.",
+                    "Give another folder; or, if no run is to continue on this one, delete it to build it again.",
+                )
+            shutil.rmtree(out / ".work", ignore_errors=True)  # of a process that was killed after its last step but one
+            return store
+        build()
+        return open_store(out)
+
+
+def _check_place(out: Path, sources: Sequence[str | Path], ours: set[str]) -> None:
+    """Refuse to write into the user's data or over something that is not ours."""
+    place = out.resolve()
+    for source in sources:
+        if Path(source).is_dir() and place.is_relative_to(Path(source).resolve()):
+            mend = "Give a folder elsewhere: nothing is written into your data."
+            raise UsageError(f"the store {out} would lie inside the data folder {source}.", mend)
+    if out.exists() and (not out.is_dir() or {path.name for path in out.iterdir() if not path.name.endswith(".tmp")} - ours):
+        raise UsageError(f"{out} holds other files.", "Give a new folder for the store.")
+    for name in sorted(ours):  # what is written or deleted there
+        if (out / name).is_symlink():
+            raise BadInput("is a link, through which a store is not written.", "Give --out a folder on the other disk.", file=out / name)
