@@ -62,10 +62,38 @@ def test_it_stops_when_the_error_is_small_and_not_before_fifty_estimates() -> No
 
 def test_the_largest_eigenvalue_keeps_its_sign() -> None:
     parameters, loss = quadratic()
-    largest = sharpness.largest_eigenvalue([loss, loss], parameters, iterations=200, tolerance=1e-7)
+    products: list[int] = []
+    largest = sharpness.largest_eigenvalue([loss, loss], parameters, iterations=200, tolerance=1e-7, made=products.append)
     values = torch.linalg.eigvalsh(H)
-    assert largest == pytest.approx(float(values[values.abs().argmax()]), abs=1e-3)
-    assert largest < 0
+    assert largest.value == pytest.approx(float(values[values.abs().argmax()]), abs=1e-3)
+    assert largest.value < 0
+    assert largest.settled
+    assert 2 < sum(products) < 2 * 200
+    assert not sharpness.largest_eigenvalue([loss], parameters, iterations=2, tolerance=1e-7).settled
+
+
+def test_ctrl_c_keeps_the_rounds_that_were_whole() -> None:
+    parameters, loss = quadratic()
+    calls = 0
+
+    def interrupted() -> Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == last:
+            raise KeyboardInterrupt
+        return loss()
+
+    last = 6  # two batches, of each one graph a round: the second batch of the third round
+    products: list[int] = []
+    found = sharpness.hessian_trace([interrupted, interrupted], parameters, probes=400, relative_error=0.0, made=products.append)
+    whole = sharpness.hessian_trace([loss, loss], parameters, probes=2 * sharpness.ROUND, relative_error=0.0)
+    assert found.stopped
+    assert not whole.stopped
+    assert (found.mean, found.estimates) == (whole.mean, whole.estimates)
+    assert sum(products) == 5 * sharpness.ROUND
+    calls, last = 0, 2
+    with pytest.raises(KeyboardInterrupt):  # nothing was measured yet
+        sharpness.hessian_trace([interrupted, interrupted], parameters)
 
 
 def test_sam_sharpness_is_the_rise_up_the_gradient() -> None:

@@ -94,7 +94,7 @@ def test_kinship_is_near_one_for_a_continued_model_and_near_nothing_for_a_strang
     ("shares", "n_models", "said"),
     [
         ((), 1, "1 model cannot"),
-        ((0.5,), 2, "1 shares for 2"),
+        ((0.5,), 2, "1 share for 2 models"),
         ((0.5, 0.6), 2, "sum to 1.1"),
         ((0.5, 0.4), 2, "sum to 0.9"),
         ((1.5, -0.5), 2, "holds 1.5"),

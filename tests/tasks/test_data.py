@@ -68,8 +68,8 @@ def test_regression_reads_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", "", "is empty"),
-        ("a.csv", "text,label\n", "holds no record"),
+        ("a.jsonl", "", "is empty\nGive a file that has some"),
+        ("a.csv", "text,label\n", "holds no record\nGive a file that has some"),
         ("a.jsonl", as_jsonl(RECORDS) + "{oops\n", "record 4: is not valid JSON"),
         ("a.jsonl", as_jsonl(RECORDS) + "[1]\n", "record 4: is a list, not an object"),
         ("a.jsonl", as_jsonl([*RECORDS, {"txt": "x", "label": "pos"}]), "record 4: has no field 'text', only 'txt', 'label'"),

@@ -236,6 +236,37 @@ def test_text_without_names_says_that_forgetting_is_not_seen(texts: Path, old_ru
     assert "--data new=" in lines
 
 
+def test_held_out_text_that_the_old_run_was_trained_on_is_warned_of(texts: Path, old_run: Run, tmp_path: Path) -> None:
+    """A document is held out by its hash: with the share of the old run the same ones are, with a larger one also such as it was trained on."""
+    data = [f"new={texts}/new.jsonl", f"old={texts}/old.jsonl"]
+    assert "were trained on by" not in warned(plan(texts, tmp_path / "same", old_run.folder, data, **RELATIVE))
+    lines = warned(plan(texts, tmp_path / "larger", old_run.folder, data, **RELATIVE | {"text.held_out_share": 0.3}))
+    assert f"of the held-out documents of 'old' were trained on by {old_run.folder}: their loss says more of memory" in lines
+    assert "--data old:held-out=FILE, or hold out the documents that it held out: --text.held-out-share 0.2" in lines
+    assert "documents of 'new' were trained on" not in lines
+    nameless = warned(plan(texts, tmp_path / "nameless", old_run.folder, data[1:2], mix=None, **RELATIVE | {"text.held_out_share": 0.3}))
+    assert "were trained on by" in nameless
+    whole = [f"new={texts}/new.jsonl", f"old:held-out={texts}/old.jsonl"]
+    measured = warned(plan(texts, tmp_path / "whole", old_run.folder, whole, **RELATIVE))
+    counts = old_run.info["data"][0]["counts"]
+    trained = counts["documents"] - counts["held_out_documents"] - counts["near_duplicate_documents"]
+    assert f"{trained / counts['documents']:.0%} of the held-out documents of 'old'" in measured
+
+
+def test_re_warming_without_a_model_is_said_and_the_old_schedule_is_not_shown(texts: Path, old_run: Run, tmp_path: Path) -> None:
+    said: list[str] = []
+    settings = SETTINGS | RELATIVE | {"schedule.warmup_share": 0.3}
+    with pytest.raises(UsageError, match=r"--schedule\.warmup-share was given"):
+        pretrain("causal-lm", [f"{texts}/new.jsonl"], out=tmp_path / "both", say=said.append, **settings)
+    pretrain("causal-lm", [f"{texts}/new.jsonl"], out=tmp_path / "fresh", say=said.append, dry_run=True, **SETTINGS | RELATIVE)
+    assert "there is no --init: this run starts from random weights" in warned(said)
+    lines = plan(texts, tmp_path / "run", old_run.folder, **RELATIVE)
+    assert "there is no --init" not in warned(lines)
+    (shown,) = [line for line in lines if line.startswith("  settings ")]
+    assert "rewarm.preset=relative" in shown
+    assert "schedule." not in shown, "a preset's warm-up, which re-warming replaces"
+
+
 def test_held_out_old_text_in_the_new_is_warned_of(texts: Path, old_run: Run, tmp_path: Path) -> None:
     clean = plan(texts, tmp_path / "clean", old_run.folder, **RELATIVE)
     assert "13-word windows" not in warned(clean)

@@ -68,7 +68,9 @@ def test_a_run_reads_what_was_drawn(texts: Path, tmp_path: Path) -> None:
     assert data_words(corpus.stores, corpus.train).endswith(" rows of 16")  # no shares of rows that were not cut yet
     lines = list(plan_lines(epochs, 900))
     assert lines[0].strip() == "epochs     3.00 of 300 tokens, drawn anew each time"
-    assert lines[1].strip().startswith("new: 225 of its ")
+    drawn, of_new = (len(documents) for documents in (epochs.draws(0)[0], epochs.sources[0].lengths))
+    assert lines[1].strip().startswith(f"new: 75.0%, 225 tokens ({drawn:,} documents) of its ")
+    assert f"tokens ({of_new:,} documents); each document about" in lines[1]
 
 
 def test_a_continued_run_repeats_the_undisturbed_one(texts: Path, tmp_path: Path) -> None:

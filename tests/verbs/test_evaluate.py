@@ -62,6 +62,29 @@ def test_items_in_training_text_are_said_and_in_the_pool_left_out(model: Run, fi
     assert found.report["n-samples"]["quiz"] == {"original": 7, "effective": 6}
 
 
+def test_an_earlier_evaluation_stays_beside_the_new_one(model: Run, files: Path, tmp_path: Path) -> None:
+    first = quietly(model, files, tmp_path, samples=True)
+    samples = (tmp_path / "samples_quiz.jsonl").read_bytes()
+    said: list[str] = []
+    other = {"text": files / "test.jsonl", "max_length": 12, "samples": True}
+    second = evaluate(model.folder, out=tmp_path, say=said.append, items=files / "items.jsonl", **other)
+    (kept,) = tmp_path.glob("results_*.json")
+    assert said[-1] == f"Those of the evaluation before: {kept}"
+    assert json.loads(kept.read_text()) == first.report
+    assert json.loads((tmp_path / "results.json").read_text()) == second.report
+    (old_samples,) = tmp_path.glob("samples_quiz_*.jsonl")
+    assert old_samples.name.removeprefix("samples_quiz_").removesuffix(".jsonl") == kept.stem.removeprefix("results_")
+    assert old_samples.read_bytes() == samples
+    assert (tmp_path / "samples_quiz.jsonl").read_bytes() != samples
+    (tmp_path / "none.jsonl").write_text('{"text": ""}')
+    with pytest.raises(BadInput):
+        quietly(model, files, tmp_path, text=tmp_path / "none.jsonl")
+    assert json.loads((tmp_path / "results.json").read_text()) == second.report  # one that fails sets nothing aside
+    quietly(model, files, tmp_path)
+    assert len(list(tmp_path.glob("results_*.json"))) == 2
+    assert len(list(tmp_path.glob("samples_quiz*.jsonl"))) == 2
+
+
 def test_a_text_in_training_text_is_said(model: Run, files: Path, tmp_path: Path) -> None:
     """A perplexity of what the model was trained on says little; of other text there is nothing to say."""
     words = CORPUS.read_text().split("\n\n")[0]

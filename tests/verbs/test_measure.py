@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +20,7 @@ from headstart.data.languages.files import write_grammar
 from headstart.data.languages.generated import SIZES, random_grammar
 from headstart.data.languages.language import find_language
 from headstart.verbs._measure_settings import SharpnessSettings
-from headstart.verbs.measure import in_float32, measure, rows_of, sharpness_of
+from headstart.verbs.measure import in_float32, measure, rows_of, sharpness_of, work
 from headstart.verbs.pretrain import Run, pretrain
 from headstart.verbs.sample import load_run
 from tests.golden.record import OF_METHOD, corpus
@@ -61,6 +65,43 @@ def test_estimate_and_exact_trace_agree(tiny: Run) -> None:
     by_part = {part.name: part.trace for part in exact.layers}
     assert list(by_part) == ["embeddings", "layer 1", "heads"]
     assert drawn.layers[0].trace == pytest.approx(by_part["embeddings"], rel=0.2)
+
+
+def test_the_number_of_products_follows_the_time_of_one() -> None:
+    settings, said = SharpnessSettings(minutes=1.0), list[str]()
+    assert work(settings, 4, 1e-4, said.append) == (200, 30)  # 60 s suffice for all: 600,000 products
+    assert said == []  # 0.1 s of work
+    assert work(settings, 4, 0.1, said.append) == (120, 30)  # 150 products on each batch: a fifth for the eigenvalue
+    assert said[-1].startswith("At most 600 Hessian-vector products of 0.1 s, about 1\u202fmin: 120 x 4 for the trace, fewer where 2% of")
+    assert work(settings, 4, 5.0, said.append) == (13, 5)  # never fewer than 50 estimates and 5 iterations
+    given = replace(settings, probes=7, iterations=0)
+    assert work(given, 4, 5.0, said.append) == (7, 0)
+    assert "largest eigenvalue" not in said[-1]
+
+
+def test_ctrl_c_keeps_what_was_measured(tiny: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["measure", "sharpness", str(tiny.folder), "--batch", "4", "--batches", "2", "--probes", "1000000", "--relative-error", "0", "--json"]
+    done = threading.Event()
+
+    def interrupt_the_trace() -> None:
+        while not done.is_set() and "At most 2,000,060 Hessian-vector products" not in capsys.readouterr().err:
+            done.wait(0.05)
+        if not done.wait(1.0):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watcher = threading.Thread(target=interrupt_the_trace)
+    watcher.start()
+    try:
+        code = main(command)
+    finally:
+        done.set()
+        watcher.join()
+    found = json.loads(capsys.readouterr().out)
+    assert code == 130
+    assert found["stopped"]
+    assert 50 <= found["trace"]["estimates"] < 2_000_000
+    assert found["largest_eigenvalue"] is None
+    assert found["sam_sharpness"] > 0
 
 
 def test_the_fisher_trace_is_of_the_models_own_labels(tiny: Run) -> None:

@@ -46,4 +46,4 @@ def run(args: Arguments) -> int:
     found = measure_with(args.settings, say=say)
     if args.settings.json:
         print(json.dumps(found.to_json(), indent=1))
-    return 0
+    return 130 if getattr(found, "stopped", False) else 0  # Ctrl-C: what was measured by then is printed

@@ -5,6 +5,7 @@ An error is two sentences: what happened and where; what to do. `headstart.cli` 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from headstart.core.terminal import printable
@@ -21,6 +22,11 @@ class HeadstartError(Exception):
     def __init__(self, what: str, mend: str = "") -> None:
         self.what, self.mend = printable(_cut(what)), printable(_cut(mend))  # both may quote a name or record from outside
         super().__init__(self.what if not mend else f"{self.what}\n{self.mend}")
+
+    def reword(self, change: Callable[[str], str]) -> None:
+        """Says it in other words: a verb that runs another one has other flags."""
+        self.what, self.mend = change(self.what), change(self.mend)
+        self.args = (self.what if not self.mend else f"{self.what}\n{self.mend}",)
 
 
 def _cut(text: str) -> str:

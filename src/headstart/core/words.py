@@ -46,6 +46,11 @@ def counted(value: Any) -> str:
     return f"{value:.4g}"
 
 
+def plural(count: int, noun: str) -> str:
+    """1 share, 2 shares."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def flops(value: Any) -> str:
     """1.8 × 10¹² FLOPs, without the word."""
     if not known(value) or value <= 0:

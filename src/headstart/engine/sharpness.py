@@ -12,9 +12,10 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Literal, TypeAlias
 
@@ -30,6 +31,8 @@ Loss: TypeAlias = Callable[[], Tensor]
 """A scalar with a graph; the same at every call."""
 ProbeKind: TypeAlias = Literal["rademacher", "gaussian"]
 Parameters: TypeAlias = dict[str, nn.Parameter]
+Made: TypeAlias = Callable[[int], None]
+"""Is told how many products, or draws, were made just now."""
 
 LEFT_OUT = ("*pooler*", "*predictions.bias", "*predictions.decoder.bias", "*lm_head.bias", "*lm_head.decoder.bias", "decoder.bias", "*.decoder.bias")
 """The pooler and the output bias of token prediction (Liuhong99/implicitbiasmlmcode pcfg/calculate_hessian.py)."""
@@ -59,6 +62,8 @@ class Trace:
     """Tr of each parameter's own block of H; they sum to `mean`."""
     of_batch: Sequence[float]
     """The trace on each batch alone."""
+    stopped: bool = False
+    """Whether Ctrl-C ended it: of the rounds that were whole by then."""
 
     @property
     def relative_error(self) -> float:
@@ -153,7 +158,13 @@ def hessian_products(of: Sequence[Tensor], parameters: Parameters, directions: S
         yield hessian_product(of, parameters, direction)
 
 
-def hutchinson_draws(loss: Loss, parameters: Parameters, count: int, kind: ProbeKind, generator: torch.Generator, at_once: int = 8) -> Tensor:
+def uncounted(products: int) -> None:
+    """For whom progress is no matter."""
+
+
+def hutchinson_draws(
+    loss: Loss, parameters: Parameters, count: int, kind: ProbeKind, generator: torch.Generator, at_once: int = 8, made: Made = uncounted
+) -> Tensor:
     """float64 [count, parameters]: v . Hv of each draw, split over the parameters.
 
     Args:
@@ -163,9 +174,20 @@ def hutchinson_draws(loss: Loss, parameters: Parameters, count: int, kind: Probe
     for start in range(0, count, at_once):
         of = gradients(loss(), parameters, graph=True)
         directions = [draw_probe(parameters, kind, generator) for _ in range(min(at_once, count - start))]
-        found += [_dots(v, product) for v, product in zip(directions, hessian_products(of, parameters, directions), strict=True)]
+        for v, product in zip(directions, hessian_products(of, parameters, directions), strict=True):
+            found.append(_dots(v, product))
+            made(1)
         del of
     return torch.stack(found)
+
+
+def seconds_a_product(loss: Loss, parameters: Parameters) -> float:
+    """Of one Hessian-vector product as a trace makes them: of a small network the mean of a round, of a large one the first, its gradient's graph
+    included."""
+    count = ROUND if sum(parameter.numel() for parameter in parameters.values()) <= BATCHED_SIZE else 1
+    began = time.perf_counter()
+    hutchinson_draws(loss, parameters, count, "rademacher", torch.Generator().manual_seed(0))
+    return (time.perf_counter() - began) / count
 
 
 def _dots(one: Sequence[Tensor], other: Sequence[Tensor]) -> Tensor:
@@ -180,6 +202,7 @@ def hessian_trace(
     kind: ProbeKind = "rademacher",
     relative_error: float = 0.02,
     seed: int = 0,
+    made: Made = uncounted,
 ) -> Trace:
     """Tr H of the mean of several losses, in rounds of a few probes on each, until the error is small enough.
 
@@ -189,10 +212,14 @@ def hessian_trace(
         relative_error: the relative standard error at which it stops (not before 50 estimates); 0: all probes are made.
 
     Raises:
-        Diverged: an estimate is no finite number.
+        Diverged: an estimate is no finite number. KeyboardInterrupt: Ctrl-C before the first round was whole; after it, what was measured is kept.
     """
     generator = torch.Generator().manual_seed(seed)
-    return _estimated(losses, parameters, probes, relative_error, lambda loss, count: hutchinson_draws(loss, parameters, count, kind, generator))
+
+    def draw(loss: Loss, count: int) -> Tensor:
+        return hutchinson_draws(loss, parameters, count, kind, generator, made=made)
+
+    return _estimated(losses, parameters, probes, relative_error, draw)
 
 
 def _estimated(
@@ -201,7 +228,12 @@ def _estimated(
     draws: list[Tensor] = [torch.zeros(0, len(parameters), dtype=torch.float64) for _ in losses]
     while len(draws[0]) < probes:
         count = min(ROUND, probes - len(draws[0]))
-        draws = [torch.cat([of_batch, draw(loss, count)]) for of_batch, loss in zip(draws, losses, strict=True)]
+        try:
+            draws = [torch.cat([of_batch, draw(loss, count)]) for of_batch, loss in zip(draws, losses, strict=True)]
+        except KeyboardInterrupt:
+            if not len(draws[0]):
+                raise
+            return replace(_summary(draws, list(parameters)), stopped=True)
         found = _summary(draws, list(parameters))
         if not math.isfinite(found.mean):
             raise Diverged("The second derivatives are no finite numbers.", "Look at the loss of this model first: headstart replay.")
@@ -220,7 +252,7 @@ def _summary(draws: Sequence[Tensor], names: Sequence[str]) -> Trace:
     )
 
 
-def exact_trace(losses: Sequence[Loss], parameters: Parameters) -> Trace:
+def exact_trace(losses: Sequence[Loss], parameters: Parameters, made: Made = uncounted) -> Trace:
     """Tr H by one product for each parameter's entry.
 
     Raises:
@@ -239,12 +271,19 @@ def exact_trace(losses: Sequence[Loss], parameters: Parameters) -> Trace:
                     direction[number].view(-1)[entry] = 1.0
                 products = hessian_products(of, parameters, directions)
                 totals[at, number] += sum(float(product[number].reshape(-1)[entry]) for product, entry in zip(products, entries, strict=True))
+                made(len(entries))
     means = totals.mean(0)
     return Trace(float(means.sum()), 0.0, len(losses), dict(zip(parameters, means.tolist(), strict=True)), totals.sum(1).tolist())
 
 
 def fisher_trace(
-    predictions: Sequence[Callable[[], Predictions]], parameters: Parameters, *, draws: int = 200, relative_error: float = 0.02, seed: int = 0
+    predictions: Sequence[Callable[[], Predictions]],
+    parameters: Parameters,
+    *,
+    draws: int = 200,
+    relative_error: float = 0.02,
+    seed: int = 0,
+    made: Made = uncounted,
 ) -> Trace:
     """The trace of the Hessian that the loss would have with labels from the model's own prediction: sum of shares * E ||grad log q(y)||^2.
 
@@ -264,6 +303,7 @@ def fisher_trace(
                 along = (signs * of.shares.sqrt() * log_q.gather(1, labels)[:, 0]).sum()
                 parts = torch.autograd.grad(along, list(parameters.values()), retain_graph=True, allow_unused=True)
                 found.append(torch.stack([torch.zeros(()).double() if p is None else p.detach().double().square().sum().cpu() for p in parts]))
+                made(1)
         return torch.stack(found)
 
     return _estimated(predictions, parameters, draws, relative_error, draw)  # type: ignore[arg-type]
@@ -272,8 +312,19 @@ def fisher_trace(
 # --- other measures -------------------------------------------------------------------------------------------------------------------------------
 
 
-def largest_eigenvalue(losses: Sequence[Loss], parameters: Parameters, *, iterations: int = 50, tolerance: float = 1e-3, seed: int = 0) -> float:
-    """Of H of the mean loss, by power iteration: that of the largest magnitude, with its sign."""
+@dataclass(frozen=True)
+class Eigenvalue:
+    """The largest in magnitude, with its sign, as far as power iteration got."""
+
+    value: float
+    settled: bool
+    """Whether the last iteration moved it by no more than the tolerance; otherwise its magnitude is at least about this."""
+
+
+def largest_eigenvalue(
+    losses: Sequence[Loss], parameters: Parameters, *, iterations: int = 50, tolerance: float = 1e-3, seed: int = 0, made: Made = uncounted
+) -> Eigenvalue:
+    """Of H of the mean loss, by power iteration: one product on each loss an iteration."""
     v = _unit(draw_probe(parameters, "gaussian", torch.Generator().manual_seed(seed)))
     value = 0.0
     for _ in range(iterations):
@@ -282,13 +333,14 @@ def largest_eigenvalue(losses: Sequence[Loss], parameters: Parameters, *, iterat
             of = gradients(loss(), parameters, graph=True)
             for total, part in zip(product, hessian_product(of, parameters, v), strict=True):
                 total.add_(part.detach(), alpha=1 / len(losses))
+            made(1)
         before, value = value, float(_dots(v, product).sum())
         if _norm(product) == 0:
-            return 0.0
+            return Eigenvalue(0.0, True)
         v = _unit(product)
         if abs(value - before) <= tolerance * abs(value):
-            break
-    return value
+            return Eigenvalue(value, True)
+    return Eigenvalue(value, False)
 
 
 def _norm(tensors: Sequence[Tensor]) -> float:

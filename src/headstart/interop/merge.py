@@ -26,6 +26,7 @@ from torch import Tensor
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json
+from headstart.core.words import plural
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import load_tokenizer
 from headstart.interop.model_folder import read_config, weight_files
@@ -78,11 +79,11 @@ def checked_shares(shares: Sequence[float], n_models: int) -> list[float]:
         UsageError: fewer than two models, another number of shares, a share outside [0, 1], or a sum that is not 1.
     """
     if n_models < 2:
-        raise UsageError(f"{n_models} model{'s' * (n_models != 1)} cannot be averaged.", "Give two or more: the old one and what it became.")
+        raise UsageError(f"{plural(n_models, 'model')} cannot be averaged.", "Give two or more: the old one and what it became.")
     if not shares:
         return [1 / n_models] * n_models
     if len(shares) != n_models:
-        raise UsageError(f"{len(shares)} shares for {n_models} models.", "Give one share for each model, in their order.")
+        raise UsageError(f"{plural(len(shares), 'share')} for {n_models} models.", "Give one share for each model, in their order.")
     for share in shares:
         if not 0 <= share <= 1:
             raise UsageError(f"--shares holds {share:g}.", "A share is from 0 to 1.")

@@ -226,6 +226,9 @@ def read_questions(path: str | Path, training: bool = False) -> QuestionData:
     return data
 
 
+NO_RECORDS = "Give a file that has some: a table with a line of column names, or one JSON object a line."
+
+
 def records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line or record number from 1, record) of a csv, tsv, jsonl or parquet file; csv, tsv and jsonl also with .gz or .zst."""
     suffix = _suffix(path)
@@ -237,7 +240,7 @@ def records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
         empty = False
         yield number, record
     if empty:
-        raise BadInput("holds no record", "Give a file with labelled records.", file=path)
+        raise BadInput("holds no record", NO_RECORDS, file=path)
 
 
 def _suffix(path: str | Path) -> str:
@@ -256,7 +259,7 @@ def _decoded(path: str | Path) -> str:
         except (OSError, ValueError, EOFError) as error:
             raise BadInput(f"cannot be read ({error})", "Check the permissions; a truncated file must be copied again.", file=path) from None
     if not data.removeprefix(BYTE_ORDER_MARK).strip():
-        raise BadInput("is empty", "Give a file with labelled records.", file=path)
+        raise BadInput("is empty", NO_RECORDS, file=path)
     if b"\0" in data:
         line = data[: data.index(b"\0")].count(b"\n") + 1
         raise BadInput("holds a NUL byte, so it is no text in UTF-8", "Save it as UTF-8.", file=path, record=line)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json, sha256_file
@@ -17,6 +19,7 @@ from headstart.engine.checkpoint import load_checkpoint
 from headstart.engine.method import Method
 from headstart.interventions.rewarm import schedule
 from headstart.interventions.rewarm.config import PAPER_PEAKS, RewarmConfig
+from headstart.tasks.leaks import runs_behind
 from headstart.verbs._corpus import Corpus, is_store, trained_stores
 from headstart.verbs._exports import run_of
 from headstart.verbs._parts import OLD, mix_of
@@ -184,11 +187,11 @@ def warnings(config: PretrainConfig, method: Method, corpus: Corpus, init: Path,
         init: the model folder that was loaded.
         warmup: steps of the warm-up.
     """
+    found = list(_trained_on_before(corpus, config.init)) if method.data_group == "text" and config.init is not None else []
     if not method.likelihood:
-        return []
+        return found
     from headstart.engine.text_method import model_folder  # transformers
 
-    found = []
     if has_chat_template(model_folder(init)):
         found.append(
             f"{config.init} is a chat or instruction model (it has a chat template): raw text makes it forget how to answer."
@@ -226,6 +229,33 @@ def has_chat_template(folder: Path) -> bool:
     path = folder / "tokenizer_config.json"
     settings = read_json(path) if path.is_file() else {}
     return isinstance(settings, dict) and bool(settings.get("chat_template"))
+
+
+def _trained_on_before(corpus: Corpus, init: Path) -> Iterator[str]:
+    """Where the runs behind a model were trained on what is held out now: a document is held out by its hash, so that happens where their share of
+    held-out text was smaller, or that text was another file."""
+    from headstart.data.text.overlap import seen_documents
+    from headstart.data.text.store import open_text_store
+
+    for name, store in (corpus.measured or {"": corpus.store}).items():
+        seen = np.zeros(len(store.documents("held_out")), bool)
+        runs, shares = [], []
+        for run, info in runs_behind(init):
+            for entry in info.get("data", []):
+                if entry.get("tokenizer_sha256") != store.manifest["tokenizer_sha256"] or not is_store(entry["store"]):
+                    continue
+                of_run = open_text_store(entry["store"])
+                if (more := seen_documents(store, of_run)).any():
+                    seen |= more
+                    runs.append(str(run))
+                    shares.append(float(of_run.manifest["preparation"].get("held_out_share", 0.0)))
+        if len(seen) and seen.mean() > CONTAMINATED:
+            part, entry = (f" of '{name}'", f"{name}:held-out=FILE") if name else ("", "new=FILE new:held-out=FILE")
+            same = f", or hold out the documents that it held out: --text.held-out-share {min(shares):g}" if min(shares) > 0 else ""
+            yield (
+                f"{seen.mean():.0%} of the held-out documents{part} were trained on by {' and '.join(dict.fromkeys(runs))}: their loss says more of"
+                f" memory than of skill. Give text that it has not seen, --data {entry}{same}."
+            )
 
 
 def _contaminated(corpus: Corpus) -> Iterator[str]:

@@ -91,9 +91,10 @@ def plan_lines(epochs: Epochs, tokens: int) -> Iterator[str]:
     """What the plan says of epochs in a run of so many tokens."""
     again = "drawn anew each time" if epochs.kind == "dynamic" else "the same documents each time"
     yield f"  epochs     {tokens / epochs.tokens:.2f} of {epochs.tokens:,} tokens, {again}"
-    for source, quota in zip(epochs.sources, epochs.quotas, strict=True):
+    for source, quota, drawn in zip(epochs.sources, epochs.quotas, epochs.draws(0), strict=True):
         if quota:
             times = f"each document about {tokens / epochs.tokens * quota / source.n_tokens:.2g} times"
             if epochs.kind == "fixed":
                 times = f"each drawn document {tokens / epochs.tokens:.2g} times"
-            yield f"             {source.name}: {quota:,} of its {source.n_tokens:,} tokens ({float(source.share):.1%}); {times}"
+            whole = f"its {source.n_tokens:,} tokens ({len(source.lengths):,} documents)"
+            yield f"             {source.name}: {float(source.share):.1%}, {quota:,} tokens ({len(drawn):,} documents) of {whole}; {times}"

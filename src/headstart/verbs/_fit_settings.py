@@ -21,7 +21,7 @@ class FitSettings:
     """Which law: dcpt-law, of continued pre-training on a mixture."""
     points: tuple[Path, ...] = ()
     """.csv, .tsv, .jsonl or .parquet files with columns N, D, r_d, loss_domain, loss_general; optional run, seed, domain, k1, k2. Or runs
-    of ours with --init and --mix at a constant rate, or a folder of such runs."""
+    of `pretrain` with --init and --mix at a constant rate, or a folder of such runs."""
     held_out: tuple[Path, ...] = ()
     """Files of further points that are only predicted: the error on them is printed."""
     columns: Path | None = None
@@ -31,7 +31,7 @@ class FitSettings:
     unit_d: float = 1.0
     """How many tokens a 1 in column D stands for. --at-d, --domain-tokens and --unique-tokens count alike."""
     domain_part: str = "new"
-    """Of runs: the part of --data whose share is r_d."""
+    """Of runs: the part of `pretrain`'s --data whose share is r_d."""
     general_part: str = "old"
     """Of runs: the part that stands for the old text."""
     domain: str | None = None

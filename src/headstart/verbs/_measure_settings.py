@@ -33,8 +33,8 @@ class SharpnessSettings:
     """data: the Hessian of the loss; model: with labels from the model's own prediction, which is the trace of the Fisher matrix."""
     probe: Literal["rademacher", "gaussian"] = "rademacher"
     """Random directions: signs have the smaller variance."""
-    probes: int = 200
-    """At most so many for each batch."""
+    probes: int | None = None
+    """At most so many for each batch; None: 200, or as many as --minutes allow, but 50 estimates in all."""
     relative_error: float = 0.02
     """Stop at this relative standard error of the trace; 0: make all probes."""
     exact: bool = False
@@ -49,8 +49,10 @@ class SharpnessSettings:
     """The same relative to each weight's size."""
     sigma: float = 0.01
     """Relative size of the random steps of the average sharpness."""
-    iterations: int = 30
-    """Of the power iteration for the largest eigenvalue; 0: leave it out."""
+    iterations: int | None = None
+    """Of the power iteration for the largest eigenvalue, at most; None: 30, or as many as a quarter of --minutes allows, but 5; 0: leave it out."""
+    minutes: float = 2.0
+    """How long it may take, about, where --probes and --iterations are not given: from the time of the first products."""
     seed: int = 0
     """Decides rows, draws and probes."""
     device: str = "auto"
@@ -102,13 +104,13 @@ def check(settings: SharpnessSettings | ExactLossSettings) -> None:
     refuse_no_folder(settings.target)
     counts = {"sentences": settings.sentences} if isinstance(settings, ExactLossSettings) else {}
     if isinstance(settings, SharpnessSettings):
-        counts = {"batches": settings.batches, "batch": settings.batch, "probes": settings.probes}
-        for name in ("rho", "adaptive_rho", "sigma"):
+        counts = {"batches": settings.batches, "batch": settings.batch} | ({} if settings.probes is None else {"probes": settings.probes})
+        for name in ("rho", "adaptive_rho", "sigma", "minutes"):
             if not getattr(settings, name) > 0:
                 raise UsageError(f"--{name.replace('_', '-')} is {getattr(settings, name)}.", "Give a number above 0.")
         if not 0 <= settings.relative_error < 1:
             raise UsageError(f"--relative-error is {settings.relative_error}.", "Give a share from 0 up to, but not, 1.")
-        if settings.iterations < 0:
+        if settings.iterations is not None and settings.iterations < 0:
             raise UsageError(f"--iterations is {settings.iterations}.", "Give 0 or more.")
         if settings.exact and settings.labels == "model":
             raise UsageError("--exact is of the Hessian.", "Leave out --labels model, whose trace is estimated.")

@@ -89,7 +89,9 @@ def lines(
         report.append(f"  measured   held-out losses of {sizes}, each apart")
     if config.init is not None and init is not None and not config.smoke:
         report += [f"  WARNING    {warning}" for warning in warnings(config, method, corpus, init, length, warmup)]
-    changed = [f"{name}={value} ({origin[name]})" for name, value in flatten(config).items() if origin.get(name, "default") != "default"]
+    replaced = "schedule." if rewarming(config).on else " "  # re-warming takes its place: a preset's warm-up would be read as the run's
+    shown = {name: value for name, value in flatten(config).items() if not name.startswith(replaced)}
+    changed = [f"{name}={value} ({origin[name]})" for name, value in shown.items() if origin.get(name, "default") != "default"]
     if changed:
         report.append("  settings   " + ", ".join(changed))
     return report
@@ -133,7 +135,10 @@ def rewarm_lines(config: PretrainConfig, method: Method, total_steps: int) -> li
     old = "" if rewarm.old_rate is None else f"the old run ended at {rewarm.old_rate:.3g}; "
     kept = "moments of the optimiser " + ("as the old run left them" if rewarm.optimizer_state == "keep" else "begin anew")
     waits = f", {rewarm.moment_warmup_steps} steps at rate 0 before" if rewarm.moment_warmup_steps else ""
-    return [f"  rates      {old}first {rates[0]:.3g}, peak {peak:.3g}, last {rates[1]:.3g}; {kept}{waits}"]
+    lines = [f"  rates      {old}first {rates[0]:.3g}, peak {peak:.3g}, last {rates[1]:.3g}; {kept}{waits}"]
+    if config.init is None:
+        lines.append("  WARNING    there is no --init: this run starts from random weights, and re-warming is only the shape of its rate.")
+    return lines
 
 
 def plateau_lines(method: Method, loader: Loader, steps: int, seconds: float, entropy: float) -> list[str]:

@@ -23,7 +23,7 @@ class SweepSettings:
     domain: tuple[str, ...] = ()
     """The new text."""
     general_held_out: tuple[str, ...] = ()
-    """Its held-out text, where that is a file of its own; none: --text.held-out-share of --general."""
+    """Its held-out text, where that is a file of its own; none: --held-out-share of --general."""
     domain_held_out: tuple[str, ...] = ()
     """The same of the new text."""
     checkpoints: tuple[Path, ...] = ()
@@ -76,6 +76,8 @@ class CptBudget:
     """Minutes of training on this machine."""
     tokens: float | None = None
     """Tokens of training."""
+    steps: int | None = None
+    """Updates of --batch rows."""
 
 
 @dataclass
@@ -168,9 +170,10 @@ def check_cpt(settings: CptSettings) -> None:
     if settings.init is None:
         raise UsageError("--init is missing: which model to continue.", example)
     _needed({"--domain": settings.domain}, example)
-    given = [name for name in ("minutes", "tokens") if getattr(settings.budget, name) is not None]
+    given = [name for name in ("minutes", "tokens", "steps") if getattr(settings.budget, name) is not None]
     if len(given) != 1:
-        raise UsageError("No budget is given." if not given else "Two budgets are given.", "Give one of --budget.minutes, --budget.tokens.")
+        what = "No budget is given." if not given else "More than one budget is given."
+        raise UsageError(what, "Give one of --budget.minutes, --budget.tokens, --budget.steps.")
     _check_limit(settings.limit)
     _check_numbers(settings, ("peak",))
     _check_numbers(settings.budget, tuple(given), "budget.")

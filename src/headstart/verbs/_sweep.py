@@ -8,18 +8,22 @@
 
 from __future__ import annotations
 
+import re
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.config import flatten
+from headstart.core.errors import BadInput, HeadstartError, UsageError
 from headstart.core.run import read_run
 from headstart.interop.model_folder import read_config
 from headstart.planning.dcpt_law.plan import RATE_SHARE, WARMUP_STEPS
 from headstart.verbs._adopt import asked_of
 from headstart.verbs._exports import resolve_init
+from headstart.verbs._plan_settings import CptSettings, SweepSettings
 from headstart.verbs._sweep_points import losses_of
 from headstart.verbs.pretrain import pretrain
 
@@ -31,6 +35,32 @@ LONGEST = 512
 """Tokens of a row for a model from elsewhere that has room for more: a sweep is short, and evaluates often."""
 OPTIMIZER: Mapping[str, Any] = {"beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1}
 """For a model from elsewhere (Gupta et al. 2023)."""
+FLAGS: Mapping[str, str] = {
+    "--method.sequence-length": "--sequence-length",
+    "--optimizer.learning-rate": "--peak",
+    "--text.held-out-share": "--held-out-share",
+    "--text.text-field": "--text-field",
+}
+"""What `pretrain` calls what a plan has too."""
+
+
+FLAG = re.compile(r"--[a-z][\w.-]*\w")
+
+
+@contextmanager
+def in_words_of_a_plan() -> Iterator[None]:
+    """Errors of a run that a plan makes name the plan's flags; of others they say whose they are."""
+    own = {f"--{name.replace('_', '-')}" for settings in (CptSettings(), SweepSettings()) for name in flatten(settings)}
+    try:
+        yield
+    except HeadstartError as error:
+        error.reword(lambda text: FLAG.sub(lambda found: FLAGS.get(found[0], found[0]), text))
+        strange = list(dict.fromkeys(flag for flag in FLAG.findall(f"{error.what} {error.mend}") if flag not in own))
+        if strange:
+            whose = f"({' and '.join(strange)} {'is a flag' if len(strange) == 1 else 'are flags'} of `headstart pretrain`.)"
+            error.mend = f"{error.mend} {whose}".strip()
+            error.reword(str)
+        raise
 
 
 @dataclass(frozen=True)
@@ -148,7 +178,8 @@ class Sweep:
                 **rate,
             }
             settings |= {"budget.steps": self.steps, "init": origin.init, "mix": mix(ratio), "seed": seed, "out": out}
-            pretrain("causal-lm", list(self.data), say=lambda line: None, **settings)
+            with in_words_of_a_plan():
+                pretrain("causal-lm", list(self.data), say=lambda line: None, **settings)
         if not self.keep_weights:
             forget_weights(out)
         found = losses_of(out, (DOMAIN, GENERAL)).get(self.steps, {})

@@ -246,10 +246,11 @@ def refuse_absent_data(data: Sequence[str]) -> None:
             raise BadInput("does not exist.", "Check the path.", file=readable(entry))
 
 
-def refuse_no_folder(init: Path) -> None:
-    """Raises UsageError where --init is neither a folder nor a file of weights, which vision transformers come as."""
-    if not (init.is_dir() or (init.is_file() and init.suffix in WEIGHT_FILES)):
-        raise UsageError(f"--init {init} is not a folder.", "Give a run, an export, or a transformers folder on this disk.")
+def refuse_no_folder(model: Path) -> None:
+    """Raises UsageError where a model is neither a folder nor a file of weights, which vision transformers come as. No flag is named: each verb has
+    another."""
+    if not (model.is_dir() or (model.is_file() and model.suffix in WEIGHT_FILES)):
+        raise UsageError(f"{model} is not a folder.", "Give a run, an export, or a transformers folder on this disk.")
 
 
 def flag(name: str) -> str:

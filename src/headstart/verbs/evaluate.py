@@ -2,6 +2,8 @@
 
     OUT/results.json          in the form of lm-evaluation-harness: results, n-samples, config, versions
     OUT/samples_TASK.jsonl    on request, of each item the log-probability of its choices
+
+Those of an earlier evaluation into the same folder stay, with its time in their names as lm-evaluation-harness writes it: results_TIME.json.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ import numpy as np
 
 from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput
-from headstart.core.files import atomic_write, write_json
+from headstart.core.files import atomic_write, read_json, write_json
 from headstart.data.text.pool import read_pool
 from headstart.engine.device import resolve_device
 from headstart.engine.text_method import model_folder
@@ -32,6 +35,8 @@ from headstart.verbs._exports import resolve_init
 from headstart.verbs.pretrain import git_commit, versions
 
 __all__ = ["EvaluateSettings", "Evaluation", "evaluate", "evaluate_with"]
+
+_STAMPED = re.compile(r"_\d{4}-\d\d-\d\dT[\d.-]+\.jsonl$")
 
 
 @dataclass(frozen=True)
@@ -85,12 +90,11 @@ def evaluate_with(settings: EvaluateSettings, say: Callable[[str], None] = print
     leaks: list[str] = []
     out = settings.out or Path("runs") / "evaluations" / settings.model.absolute().name
     out.mkdir(parents=True, exist_ok=True)
+    scored: Scored | None = None
     if kept:
         scored = score_items(decoder, kept, device, precision, settings.max_length)
         found |= results(scored)
         leaks = training_leaks([item.context + item.choices[item.answer] for item in kept], settings.model)
-        if settings.samples:
-            _write_samples(out, scored)
     for entry in settings.text:
         documents = [document.text for document in read_pool([entry], settings.text_field)]
         name = _unused(Path(entry).name.split(".")[0], found)
@@ -115,10 +119,31 @@ def evaluate_with(settings: EvaluateSettings, say: Callable[[str], None] = print
         "date": began,
         "total_evaluation_time_seconds": time.time() - began,
     }  # fmt: skip
+    earlier = set_aside(out)
+    if scored is not None and settings.samples:
+        _write_samples(out, scored)
     write_json(out / "results.json", report)
     for line in _lines(found, excluded, leaks, out):
         say(line)
+    if earlier is not None:
+        say(f"Those of the evaluation before: {earlier}")
     return Evaluation(out, found, excluded, leaks, report)
+
+
+def set_aside(out: Path) -> Path | None:
+    """Gives the results of an earlier evaluation a name of their own, with their samples. Returns where they are; None: there were none."""
+    results = out / "results.json"
+    if not results.is_file():
+        return None
+    try:
+        began = float(read_json(results)["date"])
+    except (BadInput, KeyError, TypeError, ValueError):
+        began = results.stat().st_mtime
+    stamp = datetime.fromtimestamp(began, UTC).strftime("%Y-%m-%dT%H-%M-%S.%f")
+    for samples in out.glob("samples_*.jsonl"):
+        if not _STAMPED.search(samples.name):
+            samples.rename(samples.with_name(f"{samples.stem}_{stamp}.jsonl"))
+    return results.rename(out / f"results_{stamp}.json")
 
 
 def _outside_pool(items: Sequence[Item], settings: EvaluateSettings) -> tuple[list[Item], dict[str, int]]:

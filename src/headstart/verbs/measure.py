@@ -21,8 +21,10 @@ from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 from headstart import methods
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.progress import Reporter
 from headstart.core.rng import Rng
 from headstart.core.run import read_run
+from headstart.core.words import duration
 from headstart.data.languages.grammar import read_grammar
 from headstart.data.languages.language import Language, find_language, is_language
 from headstart.data.languages.pcfg import PCFG
@@ -43,6 +45,12 @@ from headstart.verbs._measure_settings import SETTINGS, ExactLossSettings, Sharp
 from headstart.verbs.config import preset_config
 from headstart.verbs.sample import load_run
 
+MOST_PROBES, MOST_ITERATIONS = 200, 30
+"""Where --minutes allow as many."""
+FEWEST_ITERATIONS = 5
+QUIET_S = 2.0
+"""What takes no longer is done before anyone asks how long it takes."""
+
 
 @dataclass
 class Sharpness:
@@ -62,10 +70,12 @@ class Sharpness:
     matrices: list[sharpness.Part]
     notes: list[str]
     settings: SharpnessSettings
+    stopped: bool = False
+    """Whether Ctrl-C ended it; what was measured by then is here."""
 
     def to_json(self) -> dict[str, Any]:
         """As JSON."""
-        found = {name: getattr(self, name) for name in ("model", "method", "loss", "labels", "parameters", "largest_eigenvalue", "notes")}
+        found = {name: getattr(self, name) for name in ("model", "method", "loss", "labels", "parameters", "largest_eigenvalue", "notes", "stopped")}
         found |= {"sam_sharpness": self.sam, "adaptive_sam_sharpness": self.adaptive_sam, "average_sharpness": self.average}
         trace = {
             "mean": self.trace.mean,
@@ -130,7 +140,7 @@ def measure(name: str, target: str | Path, *, say: Callable[[str], None] = print
 def measure_with(settings: SharpnessSettings | ExactLossSettings, *, say: Callable[[str], None] = print) -> Sharpness | Optimality:
     """As `measure`, with the settings in one piece."""
     assert settings.target is not None
-    found = measure_sharpness(settings) if isinstance(settings, SharpnessSettings) else measure_exact_loss(settings)
+    found = measure_sharpness(settings, say) if isinstance(settings, SharpnessSettings) else measure_exact_loss(settings)
     for line in sharpness_lines(found) if isinstance(found, Sharpness) else optimality_lines(found):
         say(line)
     return found
@@ -139,7 +149,7 @@ def measure_with(settings: SharpnessSettings | ExactLossSettings, *, say: Callab
 # --- sharpness ------------------------------------------------------------------------------------------------------------------------------------
 
 
-def measure_sharpness(settings: SharpnessSettings) -> Sharpness:
+def measure_sharpness(settings: SharpnessSettings, say: Callable[[str], None] = print) -> Sharpness:
     """Of a run or a folder, as the settings say."""
     assert settings.target is not None
     method, store = open_method(settings.target, settings.data)
@@ -153,7 +163,7 @@ def measure_sharpness(settings: SharpnessSettings) -> Sharpness:
     notes += in_float32(method)
     method = method.to(device)
     batches = rows_of(method, store, settings)
-    return sharpness_of(method, batches, settings, device, notes)
+    return sharpness_of(method, batches, settings, device, notes, say)
 
 
 def in_float32(method: Method) -> list[str]:
@@ -164,9 +174,14 @@ def in_float32(method: Method) -> list[str]:
 
 
 def sharpness_of(
-    method: Method, batches: Sequence[Batch], settings: SharpnessSettings, device: torch.device, notes: Sequence[str] = ()
+    method: Method,
+    batches: Sequence[Batch],
+    settings: SharpnessSettings,
+    device: torch.device,
+    notes: Sequence[str] = (),
+    say: Callable[[str], None] = print,
 ) -> Sharpness:
-    """Of a live method on its device; it is the same to the bit afterwards."""
+    """Of a live method on its device; it is the same to the bit afterwards. What is quick comes first, so that Ctrl-C keeps most."""
     notes = list(notes)
     parameters = sharpness.measured_parameters(method, sharpness.LEFT_OUT if settings.leave_out is None else settings.leave_out)
     with sharpness.still(method):
@@ -174,22 +189,29 @@ def sharpness_of(
         value = float(np.mean([float(loss().detach()) for loss in losses]))
         if not math.isfinite(value):
             raise BadInput("has a loss that is no finite number on these rows.", "Look at the run: headstart replay.", file=settings.target)
-        limits: dict[str, Any] = {"relative_error": settings.relative_error, "seed": settings.seed}
-        if settings.exact:
-            trace = sharpness.exact_trace(losses, parameters)
-        elif settings.labels == "model":
+        predictions = None
+        if settings.labels == "model":
             predictions = [predictions_of(method, batch, at, settings, device) for at, batch in enumerate(batches)]
-            trace = sharpness.fisher_trace(predictions, parameters, draws=settings.probes, **limits)
-        else:
-            trace = sharpness.hessian_trace(losses, parameters, probes=settings.probes, kind=settings.probe, **limits)
-        eigenvalue = None
-        if settings.iterations:
-            eigenvalue = sharpness.largest_eigenvalue(losses, parameters, iterations=settings.iterations, seed=settings.seed)
+        probes, iterations = work(settings, len(losses), sharpness.seconds_a_product(losses[0], parameters), say)
         sam = sharpness.sam_sharpness(losses, parameters, settings.rho)
         adaptive = sharpness.sam_sharpness(losses, parameters, settings.adaptive_rho, adaptive=True)
         average = sharpness.average_sharpness(losses, parameters, settings.sigma, seed=settings.seed)
+        trace = trace_of(losses, predictions, parameters, settings, probes)
+        eigenvalue, stopped = None, trace.stopped
+        if iterations and not stopped:
+            try:
+                with Reporter("largest eigenvalue", iterations * len(losses), "products") as reporter:
+                    eigenvalue = sharpness.largest_eigenvalue(
+                        losses, parameters, iterations=iterations, seed=settings.seed, made=reporter.advance
+                    )
+            except KeyboardInterrupt:
+                stopped = True
     if trace.unreliable:
-        notes.append(f"UNRELIABLE: {trace.unreliable}. Give more --probes.")
+        notes.append(f"UNRELIABLE: {trace.unreliable}. Give more --probes, or more --minutes.")
+    if eigenvalue is not None and not eigenvalue.settled:
+        notes.append(f"The largest eigenvalue still moved after {iterations} iterations: it is at least about as large. Give more --iterations.")
+    if stopped:
+        notes.append("Stopped: what was measured by then is above.")
     n_layers = count_layers(parameters)
     layers, matrices = sharpness.parts_of(trace, parameters, lambda name: layer_name(name, n_layers))
     return Sharpness(
@@ -199,7 +221,7 @@ def sharpness_of(
         trace=trace,
         labels=settings.labels,
         parameters=sum(parameter.numel() for parameter in parameters.values()),
-        largest_eigenvalue=eigenvalue,
+        largest_eigenvalue=None if eigenvalue is None else eigenvalue.value,
         sam=sam,
         adaptive_sam=adaptive,
         average=average,
@@ -207,7 +229,54 @@ def sharpness_of(
         matrices=matrices,
         notes=notes,
         settings=settings,
+        stopped=stopped,
     )
+
+
+def work(settings: SharpnessSettings, n_batches: int, seconds: float, say: Callable[[str], None]) -> tuple[int, int]:
+    """(probes on each batch, iterations): as they are asked for, or as many as --minutes allow; said where it takes a while.
+
+    Args:
+        seconds: of one Hessian-vector product; a draw of the Fisher matrix takes less.
+    """
+    room = 60 * settings.minutes / max(seconds, 1e-9) / n_batches  # products on each batch
+    probes, iterations = settings.probes, settings.iterations
+    if iterations is None:
+        iterations = int(min(max(room / 4, FEWEST_ITERATIONS), MOST_ITERATIONS))
+    if probes is None:
+        probes = int(min(max(room - iterations, math.ceil(sharpness.FEWEST / n_batches)), MOST_PROBES))
+    if settings.exact:
+        return probes, iterations
+    if (total := n_batches * (probes + iterations)) * seconds > QUIET_S:
+        ends = f", fewer where {settings.relative_error:.0%} of standard error are reached sooner" if settings.relative_error else ""
+        eigenvalue = f" and {iterations} x {n_batches} for the largest eigenvalue" if iterations else ""
+        say(
+            f"At most {total:,} Hessian-vector products of {seconds:.2g} s, about {duration(total * seconds)}: {probes} x {n_batches} for the"
+            f" trace{ends}{eigenvalue}. Ctrl-C keeps what is measured by then."
+        )
+    return probes, iterations
+
+
+def trace_of(
+    losses: Sequence[sharpness.Loss],
+    predictions: Sequence[Callable[[], Predictions]] | None,
+    parameters: sharpness.Parameters,
+    settings: SharpnessSettings,
+    probes: int,
+) -> sharpness.Trace:
+    """The trace that the settings ask for, with its progress.
+
+    Args:
+        predictions: of each batch, for the Fisher matrix; None: of the Hessian.
+    """
+    limits: dict[str, Any] = {"relative_error": settings.relative_error, "seed": settings.seed}
+    total = len(losses) * (sum(parameter.numel() for parameter in parameters.values()) if settings.exact else probes)
+    with Reporter("trace", total, "products" if predictions is None else "draws") as reporter:
+        if settings.exact:
+            return sharpness.exact_trace(losses, parameters, reporter.advance)
+        if predictions is not None:
+            return sharpness.fisher_trace(predictions, parameters, draws=probes, made=reporter.advance, **limits)
+        return sharpness.hessian_trace(losses, parameters, probes=probes, kind=settings.probe, made=reporter.advance, **limits)
 
 
 def layer_name(name: str, n_layers: int) -> str:

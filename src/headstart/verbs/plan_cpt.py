@@ -36,7 +36,7 @@ from headstart.verbs._fit_settings import FitSettings
 from headstart.verbs._plan_cpt_report import OldItems, report
 from headstart.verbs._plan_settings import CptSettings, check_cpt
 from headstart.verbs._plan_subset import best_part
-from headstart.verbs._sweep import DOMAIN, GENERAL, RATE_SHARE, Sweep, before_training, is_measured, mix, named_data, origin_of
+from headstart.verbs._sweep import DOMAIN, GENERAL, RATE_SHARE, Sweep, before_training, in_words_of_a_plan, is_measured, mix, named_data, origin_of
 from headstart.verbs._sweep_points import losses_of, points_of_runs, write_points
 from headstart.verbs.fit import fit_with
 from headstart.verbs.plan import POINTS, cost_of, run_settings
@@ -189,7 +189,8 @@ class _Planning:
             budget["budget.tokens"] = int(budget["budget.tokens"])
         settings = {**self.origin.settings, **self.common, **budget, "optimizer.learning_rate": self.origin.peak, "init": self.init}
         settings |= {"mix": mix(ANNEALED_RATIO), "seed": self.settings.seed, "out": self.folder / "runs" / "look", "dry_run": True}
-        info = pretrain("causal-lm", list(data), say=lambda line: None, **settings).info
+        with in_words_of_a_plan():
+            info = pretrain("causal-lm", list(data), say=lambda line: None, **settings).info
         decisions = info["decisions"]
         stores = {entry["part"]: Path(entry["store"]) for entry in info["data"]}
         look = {
@@ -365,7 +366,8 @@ class _Planning:
         out = Path(settings["out"])
         if not is_measured(out, settings["budget.steps"]):
             given: dict[str, Any] = {name: Path(value) if name in ("out", "init") else value for name, value in settings.items()}
-            pretrain("causal-lm", list(data), say=lambda line: self.say(f"    {line}"), **given)
+            with in_words_of_a_plan():
+                pretrain("causal-lm", list(data), say=lambda line: self.say(f"    {line}"), **given)
         return out
 
     def tell_answer(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -42,6 +43,22 @@ def seen_windows(held_out: TextStore, trained: TextStore) -> float:
     looker = Looker()
     wanted, seen = (np.unique(looker.windows(list(_texts(store, split)))[1]) for store, split in ((held_out, "held_out"), (trained, "train")))
     return float(np.isin(wanted, seen).mean()) if len(wanted) else 0.0
+
+
+def seen_documents(held_out: TextStore, trained: TextStore) -> np.ndarray:
+    """bool [held-out documents]: those that the other store, of the same tokenizer, trains on token for token. Only documents of a length that is
+    asked for are read."""
+    wanted = held_out.documents("held_out")
+    keys = {_key(held_out, int(number)) for number in wanted}
+    lengths = np.unique(np.diff(held_out.document_offsets)[wanted])
+    candidates = trained.documents("train")
+    candidates = candidates[np.isin(np.diff(trained.document_offsets)[candidates], lengths)]
+    keys &= {_key(trained, int(number)) for number in candidates}
+    return np.array([_key(held_out, int(number)) in keys for number in wanted], bool)
+
+
+def _key(store: TextStore, number: int) -> bytes:
+    return hashlib.blake2b(store.document(number).astype(np.uint32).tobytes(), digest_size=16).digest()
 
 
 def _texts(store: TextStore, split: str) -> Iterator[str]:

@@ -61,7 +61,7 @@ def looks(total_steps: int, runs: int) -> tuple[int, ...]:
         if len(steps) * runs >= FEWEST_POINTS:
             return steps
     what = f"{runs} runs of {total_steps} steps give {len(steps) * runs} points behind the warm-up; a law needs {FEWEST_POINTS}."
-    raise UsageError(what, "Give longer runs (more tokens, or a smaller --batch), or more of them (ratios, seeds).")
+    raise UsageError(what, "Give longer runs: more tokens, or a smaller --batch; `plan dcpt` makes more of them with --ratios and --seeds.")
 
 
 @dataclass(frozen=True)
