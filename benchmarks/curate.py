@@ -19,9 +19,9 @@ python -m benchmarks.curate [--pages 2000] [--repeats 3] [--skip-memory] [--out 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import gzip
 import json
-import os
 import random
 import shutil
 import subprocess
@@ -33,6 +33,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -40,6 +41,7 @@ import pyarrow.parquet as pq
 from benchmarks.parts import in_turns, median_ratio
 from benchmarks.result import write_result
 from headstart.claims._data import data_folder
+from headstart.core import hardware
 from headstart.curate.config import NearConfig, PrefilterConfig, ReadConfig
 from headstart.curate.sources import read_source
 from headstart.curate.tables import DOCUMENTS
@@ -194,13 +196,18 @@ def same_texts(documents: pa.Table) -> list[Any]:
 def peak_memory(files: Sequence[Path], folder: Path) -> float:
     """MB of the largest process of `headstart curate text` over some files."""
     words = [sys.executable, "-m", "headstart", "curate", "text", *map(str, files), "--out", str(folder), "--workers", "2"]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)  # of the process and of those that it waited for
-    if status:
-        raise RuntimeError(errors)
-    return usage.ru_maxrss / 1000
+    largest = 0
+    with tempfile.TemporaryFile("w+") as errors:
+        process = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=errors)
+        while process.poll() is None:
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                family = [process.pid, *(child.pid for child in process.children(recursive=True))]
+                largest = max(largest, *(hardware.peak_resident_bytes(pid) or 0 for pid in family))
+            time.sleep(0.05)
+        if process.returncode:
+            errors.seek(0)
+            raise RuntimeError(errors.read())
+    return largest / 1e6
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

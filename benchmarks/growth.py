@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import io
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import Any
 
 from benchmarks.parts import exponent
 from benchmarks.result import write_result
+from headstart.core import hardware
 
 FIXED = {"length": 128, "batch": 8, "width": 256}
 AXES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -39,7 +39,7 @@ INK, MUTED, ACCENT = "#1b1f24", "#57606a", "#0b5cad"
 
 
 def peak_mib() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return (hardware.peak_resident_bytes() or 0) / 2**20
 
 
 def step(length: int, batch: int, width: int) -> dict[str, float]:

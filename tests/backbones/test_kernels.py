@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
 from transformers.pytorch_utils import Conv1D
 
 from headstart.backbones.dropout import Dropout, dropout
-from headstart.backbones.kernels import GELUTanh, Linear, TransposedLinear, use_fast_kernels
+from headstart.backbones.kernels import GELUTanh, TransposedLinear, use_fast_kernels
 from headstart.core import products
 
 
@@ -74,7 +74,7 @@ def test_dense_layers_change_their_class_alone() -> None:
     network = nn.ModuleDict({"a": nn.Sequential(shared, nn.ReLU()), "b": nn.Sequential(shared), "c": Conv1D(3, 4)})
     weights = dict(network.named_parameters())
     use_fast_kernels(network)
-    assert type(network["a"][0]) is Linear
+    assert type(network["a"][0]) is products.Linear
     assert network["a"][0] is network["b"][0] is shared
     assert type(network["c"]) is TransposedLinear
     assert all(parameter is weights[name] for name, parameter in network.named_parameters())

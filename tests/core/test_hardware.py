@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -24,6 +26,16 @@ def test_a_narrower_affinity_mask_is_seen() -> None:
         assert hardware.cores() == 1
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_peak_memory_is_the_programs_own_and_not_of_who_started_it() -> None:
+    large = bytearray(300 << 20)  # zeros are not resident before they are written
+    large[::4096] = b"\1" * len(large[::4096])
+    assert (hardware.peak_resident_bytes() or 0) >= 300 << 20
+    program = "from headstart.core import hardware; print(hardware.peak_resident_bytes())"
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert 5 << 20 < int(found) < 200 << 20
+    assert hardware.peak_resident_bytes(os.getpid()) == hardware.peak_resident_bytes()
 
 
 @pytest.mark.parametrize(("content", "cores"), [("max 100000", None), ("150000 100000", 2), ("400000 100000", 4)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tools.pages import performance
-from tools.pages.performance import LINES, Line, judged, of_gpu, over, percent, row, times
+from tools.pages.performance import LINES, Line, judged, of_gpu, of_row, over, percent, row, times
 
 RESULT: dict[str, Any] = {"ratio": 1.3, "command": "c", "figures": {"tiny": {"device_share": 0.9}}}
 
@@ -21,6 +21,14 @@ def test_a_row_has_figure_command_and_verdict() -> None:
     assert row(Line("x", "r", 1.2, 1.5, times), RESULT) == "| x | **1.30 x** | 1.20 x | 1.50 x | reached | `c` |"
     assert row(Line("x", "r", 1.03, 1.01, over, higher_is_better=False), RESULT) == "| x | **+30.0 %** | +3.0 % | +1.0 % | **missed** | `c` |"
     assert row(Line("x", "r", 1.2, 1.2, times), None) == "| x | not measured yet | 1.20 x |  |  |  |"
+
+
+def test_a_figure_of_a_row_and_what_nothing_could_exceed() -> None:
+    result = {"command": "c", "rows": [{"of": "grid", "ratio": 4.0}, {"of": "bits", "ratio": 1.5, "most": 1.9}]}
+    bits, grid = (Line("x", "r", 3.0, 3.0, times, of_row("ratio", of=of), most=of_row("most", of=of)) for of in ("bits", "grid"))
+    assert row(bits, result) == "| x | **1.50 x** | 3.00 x |  | **missed**, the most possible: 1.90 x | `c` |"
+    assert row(grid, result) == "| x | **4.00 x** | 3.00 x |  | aim reached | `c` |"
+    assert row(Line("x", "r", 3.0, 3.0, times, of_row("ratio", of="words")), result) == "| x | not measured yet | 3.00 x |  |  | `c` |"
 
 
 def test_a_part_that_the_gpu_script_left_out_is_not_measured() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -20,6 +21,7 @@ class Line:
     shown: Callable[[float], str]
     value: Callable[[Mapping[str, Any]], float | None] = lambda result: result["ratio"]
     higher_is_better: bool = True
+    most: Callable[[Mapping[str, Any]], float | None] = lambda result: None  # what nothing could exceed, where that was measured
 
 
 def times(value: float) -> str:
@@ -43,6 +45,10 @@ def mfu(value: float) -> str:
     return f"MFU {value:.2f}"
 
 
+def power(value: float) -> str:
+    return f"size^{value:.2f}"
+
+
 def of_gpu(*path: str) -> Callable[[Mapping[str, Any]], float | None]:
     """A figure of the GPU script, or None where it did not come so far."""
 
@@ -59,6 +65,34 @@ def of_ours(name: str) -> Callable[[Mapping[str, Any]], float | None]:
     return lambda result: float(result["ours"][name])
 
 
+def of_row(key: str, **which: object) -> Callable[[Mapping[str, Any]], float | None]:
+    """A figure of one of a result's rows."""
+    return lambda result: next((float(row[key]) for row in result["rows"] if which.items() <= row.items() and key in row), None)
+
+
+def curation_whole(result: Mapping[str, Any]) -> float:
+    return float(result["ratio_whole"])
+
+
+def curation_memory(result: Mapping[str, Any]) -> float | None:
+    """How the peak grows from the first size to sixteen times as many pages."""
+    peaks = result["peak_mb_of_the_largest_process"]
+    return math.log(peaks["16x"] / peaks["1x"], 16) if peaks else None
+
+
+TRAJECTORIES = tuple(
+    Line(
+        f"Trajectories a second, {name}, batch {batch}, against torchgfn",
+        "trajectories-cpu",
+        must=3.0,
+        aim=3.0,
+        shown=times,
+        value=of_row("ratio", environment=name, batch=batch),
+        most=of_row("most_possible", environment=name, batch=batch),
+    )
+    for name in ("hypergrid", "bits")
+    for batch in (16, 256)
+)
 LINES = (
     Line("CPU: ELECTRA-small, 16 x 128, fp32 on both sides", "step-electra-small-cpu-fp32", 1.8, 2.5, times),
     Line("CPU: the same, precision chosen by ours", "step-electra-small-cpu-auto", 1.8, 4.0, times),
@@ -92,9 +126,13 @@ LINES = (
     Line("Start: `headstart list`", "start", 0.5, 0.2, seconds, of_ours("headstart list"), higher_is_better=False),
     Line("Start: import", "start", 3.0, 2.0, seconds, of_ours("import headstart and its pretrain"), higher_is_better=False),
     Line("Start: first step of a tiny run", "start", 15.0, 8.0, seconds, of_ours("first step of a tiny run"), higher_is_better=False),
+    *TRAJECTORIES,
+    Line("Near-duplicates by MinHash, against datatrove's", "curate", 2.0, 2.0, times),
+    Line("Crawl to documents (reading, extraction, MinHash), against datatrove's", "curate", 1.0, 1.0, times, curation_whole),
+    Line("Growth: exponent of curation's memory in the pages", "curate", 0.2, 0.0, power, curation_memory, higher_is_better=False),
     Line("HTML to text with its formulas, pages a second, against trafilatura's plain text", "extract", 1.0, 1.0, times),
     Line("Scoring texts by a word trigram, against a loop over dictionaries", "ngram", 5.0, 10.0, times),
-    Line("Growth: exponent of preparation in the data", "growth", 1.1, 1.0, lambda value: f"size^{value:.2f}", higher_is_better=False),
+    Line("Growth: exponent of preparation in the data", "growth", 1.1, 1.0, power, higher_is_better=False),
 )
 
 PARTS = (
@@ -124,6 +162,8 @@ def row(line: Line, result: Mapping[str, Any] | None) -> str:
     value = None if result is None else line.value(result)
     figure, outcome = ("not measured yet", "") if value is None else (f"**{line.shown(value)}**", judged(line, value))
     command = "" if result is None else f"`{result['command']}`"
+    if outcome == "**missed**" and result is not None and (most := line.most(result)) is not None:
+        outcome += f", the most possible: {line.shown(most)}"
     aim = "" if line.aim == line.must else line.shown(line.aim)
     must = line.shown(line.must) if line.must else ""
     return f"| {line.what} | {figure} | {must} | {aim} | {outcome} | {command} |"

@@ -40,14 +40,6 @@ class GELUTanh(nn.Module):
         return F.gelu(x, approximate="tanh")
 
 
-
-class Linear(nn.Linear):
-    """`nn.Linear` by `products.linear`."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return products.linear(input, self.weight, self.bias)
-
-
 class TransposedLinear(Conv1D):
     """GPT-2's dense layer, whose weight is [in, out], by `products.linear`."""
 
@@ -55,4 +47,4 @@ class TransposedLinear(Conv1D):
         return products.linear(x, self.weight.t(), self.bias)
 
 
-FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: Linear, Conv1D: TransposedLinear}
+FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: products.Linear, Conv1D: TransposedLinear}

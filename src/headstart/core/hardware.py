@@ -45,6 +45,21 @@ def memory_available() -> int | None:
     return None if machine is None else max(0, min([machine.available, *left]))
 
 
+def peak_resident_bytes(process: int | None = None) -> int | None:
+    """The most main memory that this process (or that with such a number) had at once, in bytes. None where nobody says.
+
+    Linux: VmHWM, of the program that runs now. `ru_maxrss` would also count the program that started it, whose size a child inherits.
+    """
+    status = _read(Path(f"/proc/{process or 'self'}/status"))
+    if status is not None:
+        return next((1024 * int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), None)
+    if process is not None or os.name != "posix":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if platform.system() == "Darwin" else 1024)
+
+
 @functools.cache
 def cpu_name() -> str:
     """Model name of the CPU, as the kernel gives it."""

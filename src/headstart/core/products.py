@@ -11,7 +11,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -49,7 +49,7 @@ def suits(x: Tensor, weight: Tensor) -> bool:
         x.dtype == weight.dtype == torch.float32
         and x.device.type == weight.device.type == "cpu"
         and x.numel() * weight.shape[0] >= SMALLEST
-        and type(weight) in (Tensor, torch.nn.Parameter)  # no cut parameter, nothing that only pretends to be a tensor
+        and type(weight) in (Tensor, nn.Parameter)  # no cut parameter, nothing that only pretends to be a tensor
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
     )
@@ -62,6 +62,13 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         x: [..., in]; weight: [out, in], also as the transpose of a matrix [in, out]; bias: [out].
     """
     return by_onednn(x, weight, bias) if worth_it(x, weight) else F.linear(x, weight, bias)
+
+
+class Linear(nn.Linear):
+    """`nn.Linear` by `linear`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
 
 
 def by_onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

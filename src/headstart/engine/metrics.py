@@ -12,6 +12,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from headstart.core import hardware
 from headstart.core.run import RunFolder
 from headstart.engine.tensorboard import EventFile
 from headstart.engine.trackers import Sink, Tracker, open_trackers
@@ -90,12 +91,8 @@ def memory_bytes(device: torch.device) -> int:
 
 
 def peak_memory_bytes(device: torch.device) -> int:
-    """Peak memory of this process: the device's allocations on a GPU, the resident set on a CPU."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    """Peak memory of this process: the device's allocations on a GPU, the resident set on a CPU (0 where the system does not say)."""
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else hardware.peak_resident_bytes() or 0
 
 
 class MetricsLog:

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headstart.core import products
 from headstart.core.rng import Rng
 from headstart.data.environments.scores import Scores
 from headstart.data.environments.sequences import Words
@@ -56,8 +57,8 @@ class Scratch(RewardTraining):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.trunk = mlp((environment.encoding_size, *[config.hidden_size] * config.num_layers)).to(device)
-            self.head_pf = nn.Linear(config.hidden_size, environment.n_actions).to(device)
-            self.head_logf = nn.Linear(config.hidden_size, 1).to(device)
+            self.head_pf = products.Linear(config.hidden_size, environment.n_actions).to(device)
+            self.head_logf = products.Linear(config.hidden_size, 1).to(device)
         self.log_z = nn.Parameter(torch.zeros((), device=device))
         parts = [self.trunk, self.head_pf] + ([] if config.objective == "tb" else [self.head_logf])
         self.parameters = [parameter for part in parts for parameter in part.parameters()]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from headstart.core import products
 from headstart.data.environments.environment import Environment
 from headstart.methods.oc_gfn.trajectories import masked_log_softmax
 
@@ -21,7 +22,7 @@ def mlp(sizes: tuple[int, ...], last_linear: bool = False) -> nn.Sequential:
     """Linear layers with LeakyReLU after each; none after the last where it is a head."""
     layers: list[nn.Module] = []
     for number, (inner, outer) in enumerate(pairwise(sizes), 2):
-        layers.append(nn.Linear(inner, outer))
+        layers.append(products.Linear(inner, outer))
         if not (last_linear and number == len(sizes)):
             layers.append(nn.LeakyReLU(SLOPE))
     return nn.Sequential(*layers)
@@ -34,19 +35,19 @@ class ConditionalFlow(nn.Module):
         super().__init__()
         self.environment = environment
         self.trunk = mlp((2 * environment.encoding_size, *[hidden_size] * num_layers))
-        self.head_pf = nn.Linear(hidden_size, environment.n_actions)
-        self.head_logf = nn.Linear(hidden_size, 1)
-        self.head_pb = nn.Linear(hidden_size, environment.n_actions) if learned_backward and not environment.tree else None
+        self.head_pf = products.Linear(hidden_size, environment.n_actions)
+        self.head_logf = products.Linear(hidden_size, 1)
+        self.head_pb = products.Linear(hidden_size, environment.n_actions) if learned_backward and not environment.tree else None
 
     def condition(self, outcomes: Tensor) -> Tensor:
         """[..., hidden]: what the outcome adds to the first layer. The same for all states of a trajectory, so it is computed once."""
         first: nn.Linear = self.trunk[0]  # type: ignore[assignment]
-        return F.linear(self.environment.encode(outcomes), first.weight[:, self.environment.encoding_size :], first.bias)
+        return products.linear(self.environment.encode(outcomes), first.weight[:, self.environment.encoding_size :], first.bias)
 
     def hidden(self, states: Tensor, condition: Tensor) -> Tensor:
         """[..., hidden]: the trunk; `condition` is broadcast against `states`."""
         first: nn.Linear = self.trunk[0]  # type: ignore[assignment]
-        return self.trunk[1:](F.linear(self.environment.encode(states), first.weight[:, : self.environment.encoding_size]) + condition)
+        return self.trunk[1:](products.linear(self.environment.encode(states), first.weight[:, : self.environment.encoding_size]) + condition)
 
     def forward(self, states: Tensor, outcomes: Tensor) -> tuple[Tensor, Tensor]:
         """(log P_F float32 [..., actions], log F float32 [...]) of states that are not done."""
@@ -61,9 +62,9 @@ class Explorer(nn.Module):
         super().__init__()
         self.environment = environment
         self.trunk = mlp((environment.encoding_size, *[hidden_size] * num_layers))
-        self.head_pf = nn.Linear(hidden_size, environment.n_actions)
-        self.head_logf = nn.Linear(hidden_size, 1)
-        self.head_pb = None if environment.tree else nn.Linear(hidden_size, environment.n_actions)
+        self.head_pf = products.Linear(hidden_size, environment.n_actions)
+        self.head_logf = products.Linear(hidden_size, 1)
+        self.head_pb = None if environment.tree else products.Linear(hidden_size, environment.n_actions)
         self.log_z = nn.Parameter(torch.zeros(()))
         self.predictor = mlp((environment.encoding_size, *RND_SIZES), last_linear=True)
         fixed = mlp((environment.encoding_size, *RND_SIZES), last_linear=True)
@@ -79,7 +80,7 @@ class Explorer(nn.Module):
         seen = self.environment.encode(states)
         wanted = seen
         for number in range(0, 2 * len(RND_SIZES), 2):
-            wanted = F.linear(wanted, getattr(self.fixed, f"{number}_weight"), getattr(self.fixed, f"{number}_bias"))
+            wanted = products.linear(wanted, getattr(self.fixed, f"{number}_weight"), getattr(self.fixed, f"{number}_bias"))
             if number < 2 * len(RND_SIZES) - 2:
                 wanted = F.leaky_relu(wanted, SLOPE)
         return torch.linalg.vector_norm((self.predictor(seen) - wanted.detach()).float(), dim=-1)
