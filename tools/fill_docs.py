@@ -60,6 +60,8 @@ BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/guides/which-method.md", "advice dialog", partial(advice.advice_block, "dialog")),
     ("docs/guides/which-method.md", "measure", advice.measure_block),
     ("docs/guides/compare.md", "comparison movies", partial(comparison.comparison_block, "movies")),
+    ("docs/methods/spdf.md", "electra", comparison.sparse_block),
+    ("docs/methods/self_distill.md", "effect", partial(methods.effect_block, "self_distill", ("self_distill", "fpt_long", "finetune"))),
     ("docs/guides/continue-on-your-corpus.md", "guide", continued.guide_block),
     ("docs/quick-start.md", "recorded setting", recorded.setting_block),
     ("docs/quick-start.md", "recorded list", recorded.step("list")),

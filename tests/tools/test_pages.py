@@ -18,7 +18,7 @@ from headstart.verbs._finetune_settings import DENSE
 from tests.docs_commands import ROOT
 from tests.running import environment, headstart
 from tools.fill_docs import blocks, filled
-from tools.pages import commands, failures, methods, recorded, settings
+from tools.pages import commands, comparison, failures, methods, recorded, results, settings
 from tools.pages.diagrams import read, svg
 from tools.pages.pointers import line_of, pointers
 
@@ -152,6 +152,31 @@ def test_a_claim_is_shown_with_its_interval_and_verdict_whatever_it_is(tmp_path:
     assert "| a | 71.0 %, 70.0 % to 72.0 % | 2e+13 | 3 |" in block
     assert "- a - b: -10.0 points (95 % interval -12.0 to -8.0, 3 seeds): **not reproduced**" in block
     assert "`headstart claim electra --preset cpu`" in block
+
+
+def test_the_effect_of_a_method_is_told_from_its_claim(tmp_path: Path) -> None:
+    arms = [{"arm": arm, "runs": [{"metric": metric, "train_flops": 1.0}]} for arm, metric in (("a", 0.7), ("b", 0.8), ("c", 0.9))]
+    pair = {"a": "a", "b": "b", "difference": -0.1, "ci95": [-0.12, -0.08], "seeds": 3, "verdict": "not reproduced"}
+    result = {"slug": "electra", "preset": "cpu", "metric": "accuracy", "data": {"name": "reviews"}, "arms": arms, "comparisons": [pair]}
+    assert "Not measured yet" in methods.effect_block("electra", ("a", "b"), tmp_path)
+    (tmp_path / "electra-cpu.json").write_text(json.dumps(result))
+    said = methods.effect_block("electra", ("a", "b"), tmp_path)
+    assert said.startswith("Measured (accuracy, reviews; [below](#does-the-claim-hold)): a 70.0 %, b 80.0 %. ")
+    assert said.endswith("a - b -10.0 points (95 % interval -12.0 to -8.0, 3 seeds).")
+
+
+def test_a_sparse_run_is_shown_with_both_counts_of_flops_and_what_it_reached() -> None:
+    dense = {"steps": 10, "flops": 1e12, "executed_flops": 1e12, "wall_s": 1.0, "mlm_loss_hidden": 5.0, "disc_auc": 0.7}
+    sparse = dense | {"steps": 16, "executed_flops": 1.6e12, "mlm_loss_hidden": 4.5}
+    arms = {"dense": [dense, dense | {"mlm_loss_hidden": 5.2}], "sparse": [sparse, sparse]}
+    beside = {"mlm_loss_hidden": {"difference": -0.6, "ci95": [-0.7, -0.5]}, "disc_auc": {"difference": 0.0, "ci95": None}}
+    info = results.read("comparison-movies") | {"pretraining": {"level": 0.5, "arms": arms, "sparse - dense": beside}}
+    info["settings"]["budget"]["minutes"] = None
+    text = comparison.sparse_text(info)
+    assert "| dense | 10 | 1e+12 | 1e+12 | 5.100 (5.000 to 5.200) | 0.700 (0.700 to 0.700) |" in text
+    assert "| sparse | 16 | 1e+12 | 1.6e+12 | 4.500 (4.500 to 4.500) |" in text
+    assert "Sparse - dense: MLM loss -0.600 (95 % interval -0.700 to -0.500), AUC +0.000." in text
+    assert info["sentence"] in text, "and the comparison on labels"
 
 
 # --- what was printed --------------------------------------------------------------------------------------------------------------------------

@@ -125,6 +125,22 @@ def result_table(result: dict[str, Any]) -> str:
     return "\n".join([head, "", *rows]) + "\n\n" + "\n".join(lines) + f"\n\n{where}"
 
 
+def effect_block(slug: str, names: tuple[str, ...], folder: Path = CLAIMS) -> str:
+    """One line: what arms of the claim reached, and how the first differs from each other one."""
+    results = results_of_card(slug, folder)
+    if not results:
+        return f"Not measured yet: `headstart claim {slug} --preset cpu`."
+    result = results[0]
+    (first, *others), (task, *_) = names, measures(result).values()
+    runs = {arm["arm"]: statistics.fmean(of_seeds(arm, task)) for arm in result["arms"]}
+    reached = ", ".join(f"{name} {shown(result, runs[name])}" for name in names)
+    pairs = [c for c in result["comparisons"] if c["a"] == first and c["b"] in others]
+    beside = {c["b"]: f"{first} - {c['b']} {difference_words(result, c)}" for c in reversed(pairs)}  # of several measures the first
+    return f"Measured ({result['metric']}, {result['data']['name']}; [below](#does-the-claim-hold)): {reached}. " + "; ".join(
+        beside[name] for name in others if name in beside
+    ) + "."
+
+
 def spread(result: dict[str, Any], values: list[float]) -> str:
     """82.3 %, 81.9 % to 82.7 %: the mean over seeds, the lowest and the highest; a dash where nothing is measured."""
     if not values:
