@@ -27,7 +27,7 @@ from headstart.claims._text import write_documents
 from headstart.core.files import atomic_write, locked
 from headstart.core.run import read_lines, read_run
 from headstart.data.text.config import TextConfig
-from headstart.data.text.store import TextStore, open_text_store, prepare_text
+from headstart.data.text.store import TextStore, prepare_text
 from headstart.data.text.windows import windows
 from headstart.interop.transformers_io import load_decoder
 from headstart.objectives.token_loss import token_nll
@@ -263,8 +263,3 @@ def upstream(network: Network, seed: int, folder: Path, device: str = "cpu", say
         if is_done(place):
             return Run(place, read_run(place))
         return pretrain(arm.method, sources, preset=preset, out=place, say=say, **settings)
-
-
-def general_store(run: Path) -> TextStore:
-    """The store of the general text that an upstream run was trained on."""
-    return open_text_store(Path(read_run(run)["data"][0]["store"]))

@@ -61,9 +61,6 @@ class Record:
         items = None if known["items"] is None else np.load(own_file(self.folder / "items", known["items"]), allow_pickle=False)
         return Score(known["value"], items, known["stuck"], known.get("beside", {}))
 
-    def knows(self, key: str) -> bool:
-        return key in self.content["scores"]
-
     def guards(self, key: str, look: Callable[[], list[Guard]]) -> list[Guard]:
         """The guards of a model, looked at once."""
         if key not in self.content["guards"]:

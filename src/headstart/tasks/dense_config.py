@@ -7,7 +7,7 @@ Stereo and flow: CroCo v2 (naver/croco stereoflow/train.py, stereoflow/augmentor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from headstart.tasks.image_config import require
 
@@ -158,7 +158,6 @@ class FlowConfig(DenseConfig):
     """What arms are compared by: mean length of the error in pixels, or per cent of the pixels that are wrong by more."""
 
 
-TwoViewConfig: TypeAlias = StereoConfig | FlowConfig
 CONFIGS: dict[str, type[DenseConfig]] = {
     "segmentation": SegmentationConfig,
     "dense-regression": DenseRegressionConfig,

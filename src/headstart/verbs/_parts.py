@@ -43,11 +43,6 @@ def path_of(entry: str) -> str:
     return entry if found is None else found[2]
 
 
-def with_path(entry: str, path: str) -> str:
-    """The entry with another path."""
-    return entry.removesuffix(path_of(entry)) + path
-
-
 def parts_of(data: Sequence[str]) -> list[NamedData]:
     """The named parts in the order in which --data first names them; none where it names nothing.
 
