@@ -17,6 +17,7 @@ import pytest
 
 from headstart.core.errors import BadInput
 from headstart.curate import labels
+from headstart.curate.addresses import find_sources
 from headstart.curate.config import ImagesConfig, LanguageConfig, PrefilterConfig, PrivateConfig, ReadConfig, RulesConfig
 from headstart.curate.decontaminate import read_benchmarks
 from headstart.curate.extract import Document, Dropped, ExtractConfig, PageDropped
@@ -25,7 +26,7 @@ from headstart.curate.language import language, quick_text
 from headstart.curate.layouts import laid_out
 from headstart.curate.pages import extraction, prefilter
 from headstart.curate.rules import masked, private, rules
-from headstart.curate.sources import find_sources, read_source
+from headstart.curate.sources import read_source
 from headstart.curate.tables import DOCUMENTS, PAGES, count_words, items_of, without_formulas, year_of
 from tests.curate import pages
 from tests.curate.crawl import crawl, page, record

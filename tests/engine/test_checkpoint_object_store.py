@@ -7,8 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,52 +17,15 @@ import torch
 from headstart.core.errors import BadInput, UsageError
 from headstart.engine.checkpoint import Checkpointer
 from tests.running import SOURCE
-
-SERVER = Path(f"{sys.prefix}-object-store") / "bin" / "moto_server"
+from tests.s3_server import s3_server, store
 
 pytestmark = pytest.mark.slow
 
 
-def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 240
-    while True:
-        assert process.poll() is None, "the server ended"
-        assert time.monotonic() < deadline, "the server does not answer"
-        try:
-            urllib.request.urlopen(url, timeout=5)
-            return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.05)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[subprocess.Popen[bytes]]:
-    """An S3 server on a free port; the environment names it, as a person would."""
-    if not SERVER.exists():
-        message = f"{SERVER} is missing; `make install` makes it from tests/object_store/requirements.txt"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    named = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    process = subprocess.Popen([SERVER, "-H", "127.0.0.1", "-p", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    before = {name: os.environ.get(name) for name in named}
-    os.environ.update(named)
-    try:
-        wait_for(f"{named['AWS_ENDPOINT_URL']}/moto-api/", process)
+    with s3_server() as process:
         yield process
-    finally:
-        process.kill()
-        process.wait()
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 @pytest.fixture
@@ -73,12 +34,6 @@ def bucket(server: subprocess.Popen[bytes], request: pytest.FixtureRequest) -> s
     name = "bucket-" + str(abs(hash(request.node.name)))
     fs.mkdir(name)
     return f"s3://{name}/runs/mine/checkpoints"
-
-
-def store() -> Any:
-    import s3fs
-
-    return s3fs.S3FileSystem(skip_instance_cache=True, use_listings_cache=False)
 
 
 def names(url: str) -> set[str]:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headstart.catalog.card import Card
+from headstart.core.curation import data_of
 from headstart.core.errors import BadInput
 
 ENDINGS: dict[str, str] = {
@@ -124,6 +125,7 @@ def _walk(folder: Path, max_files: int) -> tuple[list[Path], bool]:
         return [folder], True
     paths: list[Path] = []
     for parent, children, names in os.walk(folder):
+        children[:], names = data_of(Path(parent), children, names)
         children[:] = sorted(name for name in children if not name.startswith("."))
         for name in sorted(names):
             if name.startswith(".") or not Path(parent, name).is_file():  # a pipe would be waited for; a link may lead nowhere

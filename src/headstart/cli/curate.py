@@ -37,12 +37,13 @@ def run(settings: Any) -> int:
     from headstart.verbs._curate_settings import check
 
     check(settings)  # before Daft is imported
-    from headstart.verbs.curate import curate_with
+    from headstart.verbs.curate import curate_with, refuse_nothing
 
     curation = curate_with(settings, say=lambda line: print(line, file=sys.stderr if settings.json else sys.stdout, flush=True))
     page = write_funnel(curation.folder, None)
     if settings.json:
         print(json.dumps({"folder": str(curation.folder), **json.loads(Path(curation.folder / "counts.json").read_text())}, indent=1))
-        return 0
-    print(f"{page}: what each stage kept and dropped, with examples")
+    else:
+        print(f"{page}: what each stage kept and dropped, with examples")
+    refuse_nothing(curation)
     return 0

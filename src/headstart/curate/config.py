@@ -18,6 +18,10 @@ class ReadConfig:
     """Longer records are passed over and counted."""
     max_bad_share: float = 0.05
     """More unreadable records than this share stop the run."""
+    timeout_s: float = 60.0
+    """Seconds that a server may take to answer, or to go on with an answer."""
+    tries: int = 5
+    """Times that a server is asked for what does not come, with pauses of 1, 2, 4 ... seconds; a file is taken up where it broke off."""
 
 
 @dataclass(frozen=True)
@@ -147,6 +151,9 @@ class ImagesConfig:
     """Where logo, banner, avatar and icon are looked for: in the last two parts of the path, or anywhere in the address (paper)."""
     https: bool = True
     """Only https addresses stay."""
+    galleries: Literal["thin", "keep"] = "thin"
+    """Documents with more images than texts, which training refuses. thin: of images one after another the later ones leave, then the last, until
+    there are no more than texts; keep (the paper): all stay."""
     download: bool = False
     """Fetch the images, and keep in the documents those that arrived."""
     per_host: int = 2

@@ -15,10 +15,12 @@ from typing import Any
 import pyarrow as pa
 
 from headstart.core.errors import BadInput
+from headstart.core.words import first_line
+from headstart.curate.addresses import open_source
 from headstart.curate.config import DecontaminateConfig
 from headstart.curate.minhash import normalised
-from headstart.curate.sources import open_source
 from headstart.curate.tables import Stage, drop, texts_of
+from headstart.data import parquet
 
 SHORTEST = 3
 
@@ -83,14 +85,13 @@ def _items(path: Path) -> Iterator[list[str]]:
         try:
             rows: Iterator[Any] = (row for batch in pq.ParquetFile(path).iter_batches() for row in batch.to_pylist())
             yield from (list(_strings(row)) for row in rows)
-        except (pa.ArrowInvalid, OSError) as error:
-            raise BadInput(f"cannot be read ({error}).", "Write it again.", file=path) from error
+        except parquet.ERRORS as error:
+            raise BadInput(f"is damaged, cut off, or no Parquet file ({first_line(error)}).", "Copy or download it again.", file=path) from error
         return
-    try:
-        with open_source(str(path)) as file:
-            lines = file.read().decode("utf-8", "replace").splitlines()
-    except OSError as error:
-        raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=path) from error
+    if path.suffix not in (".jsonl", ".txt"):
+        raise BadInput("is no file of test items.", "Give .jsonl, .txt or .parquet, uncompressed.", file=path)
+    with open_source(str(path)) as file:
+        lines = file.read().decode("utf-8", "replace").split("\n")  # a JSON string may hold other line ends
     for number, line in enumerate(lines, start=1):
         if path.suffix == ".jsonl" and line.strip():
             try:

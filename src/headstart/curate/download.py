@@ -27,6 +27,7 @@ import pyarrow as pa
 
 from headstart.core.errors import MissingDependency
 from headstart.core.files import atomic_write
+from headstart.core.machine import writing
 from headstart.core.progress import Reporter
 from headstart.curate.config import ImagesConfig
 
@@ -37,7 +38,7 @@ MAX_ROBOTS = 1 << 19
 MAX_PIXELS = 1 << 26
 PARALLEL = 64
 """Requests at a time over all hosts."""
-TRANSIENT = ("timeout", "no connection")
+TRANSIENT = ("timeout", "no connection", "cut off")
 """Asked for again by a download that goes on."""
 ENDINGS = {"PNG": ".png", "JPEG": ".jpg"}
 
@@ -164,17 +165,27 @@ class _Fetcher:
             if not await self._allowed(session, url):
                 raise NotFetched("robots.txt forbids it")
             data = await self._get(session, url, self._limit)
-            name, kind = await asyncio.to_thread(self._keep, data)
-            return Answer(url, "fetched", name, **kind)
         except NotFetched as error:
             return Answer(url, str(error))
         except TimeoutError:
             return Answer(url, "timeout")
         except _Private:
             return Answer(url, "private address")
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except aiohttp.ClientSSLError:
+            return Answer(url, "no certificate that can be trusted")
+        except aiohttp.ClientPayloadError:
+            return Answer(url, "cut off")
+        except (aiohttp.InvalidURL, ValueError):
+            return Answer(url, "no web address")
+        except (aiohttp.ClientError, OSError) as error:
             private = isinstance(error.__cause__, _Private) or isinstance(getattr(error, "os_error", None), _Private)
             return Answer(url, "private address" if private else "no connection")
+        try:
+            with writing(self._folder):
+                name, kind = await asyncio.to_thread(self._keep, data)
+        except NotFetched as error:
+            return Answer(url, str(error))
+        return Answer(url, "fetched", name, **kind)
 
     async def _get(self, session: Any, url: str, limit: int) -> bytes:
         """The body of an address, redirects followed by hand: each new address is checked like the first."""

@@ -95,6 +95,31 @@ def image_filter(config: ImagesConfig, frequent: frozenset[str], arrived: frozen
     return stage
 
 
+def thin_galleries(table: pa.Table) -> pa.Table:
+    """The stage: leaves a document no more images than texts, which training asks for. Drops a document only if it has no text.
+
+    Of images one after another the later ones leave, the last of the document first; a document that begins and ends with an image may lose its last.
+    """
+    items: Counter[str] = Counter()
+    lists, reasons = [], []
+    for texts, images in zip(table["text_list"].to_pylist(), table["image_list"].to_pylist(), strict=True):
+        over = sum(image is not None for image in images) - sum(text is not None for text in texts)
+        if over > 0:
+            items["image: more images than texts"] += over
+            behind = [place for place in range(1, len(images)) if images[place] is not None and images[place - 1] is not None]
+            gone = set(behind[-over:])
+            if len(gone) < over:
+                gone.add(next(place for place in reversed(range(len(images))) if images[place] is not None and place not in gone))
+            texts, images = ([entry for place, entry in enumerate(entries) if place not in gone] for entries in (texts, images))
+        lists.append((texts, images))
+        reasons.append(None if any(text is not None for text in texts) else "images without a text")
+    kind = pa.list_(pa.string())
+    table = with_column(table, "text_list", [texts for texts, _ in lists], kind)
+    table = with_column(table, "image_list", [images for _, images in lists], kind)
+    table = with_column(table, "images", [sum(image is not None for image in images) for _, images in lists], pa.int32())
+    return with_items(drop(table, reasons), items)
+
+
 def wanted_images(documents: Any, config: ImagesConfig, frequent: frozenset[str]) -> list[str]:
     """Addresses that the rules leave, each once, sorted: those to fetch.
 

@@ -18,14 +18,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from headstart.core.curation import shard_name
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, read_json, write_json
 from headstart.curate import stages
+from headstart.curate.addresses import Source
 from headstart.curate.config import CurateConfig
 from headstart.curate.counts import StageCounts, from_json, to_json
 from headstart.curate.duplicates import BAND_COLUMNS
 from headstart.curate.layouts import laid_out
-from headstart.curate.sources import Source, read_source
+from headstart.curate.sources import read_source
 from headstart.curate.stages import Answers
 
 ROW_GROUP_BYTES = 1 << 25
@@ -56,13 +58,13 @@ class Pass:
     draw: int = 0
 
     def documents(self, shard: int) -> Path:
-        return self.folder / f"shard-{shard:05d}.parquet"
+        return self.folder / shard_name(shard)
 
     def counts(self, shard: int) -> Path:
         return self.folder / "counts" / f"shard-{shard:05d}.json"
 
     def drawn(self, shard: int) -> Path:
-        return self.folder / "random" / f"shard-{shard:05d}.parquet"
+        return self.folder / "random" / shard_name(shard)
 
     def read_counts(self, shard: int) -> list[StageCounts]:
         """The counts of a finished shard."""
@@ -119,7 +121,9 @@ def _stage(stage: Any, table: pa.Table, name: str, work: Pass, shard: int) -> pa
     if name in stages.PAGE_STAGES and not pages:
         return table
     if name not in (*stages.PAGE_STAGES, "language") and pages:
-        what, mend = f"holds HTML pages, and the stage {name} works on documents.", "Extract them first: headstart curate extract."
+        asked = "near-duplicates" if name == "signatures" else name  # which begins with signatures
+        what = f"holds HTML pages, and the stage {asked} works on documents."
+        mend = f"Extract them first: headstart curate extract DATA --out PAGES; then headstart curate {asked} PAGES --out FOLDER."
         raise BadInput(what, mend, file=work.sources[shard].address)
     return stage(table)
 
@@ -128,7 +132,7 @@ def _batches(work: Pass, shard: int) -> Iterator[pa.Table]:
     if work.before is None:
         yield from read_source(work.sources[shard].address, shard, work.config.read)
         return
-    path = work.before / f"shard-{shard:05d}.parquet"
+    path = work.before / shard_name(shard)
     with pq.ParquetFile(path) as file:
         own = [name for name in file.schema_arrow.names if name not in BAND_COLUMNS]
         for batch in file.iter_batches(batch_size=256, columns=own):
@@ -140,7 +144,7 @@ def _nothing(work: Pass, made: dict[str, Any], fetched: Any) -> pa.Table:
     from headstart.curate.tables import DOCUMENTS, PAGES
 
     if work.before is not None:
-        schema = pq.read_schema(work.before / "shard-00000.parquet")
+        schema = pq.read_schema(work.before / shard_name(0))
     else:
         schema = PAGES if any(name in stages.PAGE_STAGES for name in work.stages) else DOCUMENTS
     table = pa.schema([field for field in schema if field.name not in BAND_COLUMNS]).empty_table()

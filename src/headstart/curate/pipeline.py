@@ -7,13 +7,15 @@ The folder:
     work/N/                the documents between two passes (removed at the end unless they are asked for)
     documents/             the output, a Parquet file a shard
     documents/counts/      counts of the last pass, a file a shard; work/N/counts/ of the others
-    counts.json            kept and dropped of every stage, with samples
+    counts.json            kept and dropped of every stage, with samples; its presence means "complete"
 """
 
 from __future__ import annotations
 
+import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart import __version__
+from headstart.core.curation import ABOUT, COUNTS, DOCUMENTS, IMAGES, shard_name
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import atomic_write, read_json, write_json
+from headstart.core.files import atomic_write, open_lock, read_json, write_json
 from headstart.curate import engine, stages, training
+from headstart.curate.addresses import Source, find_sources
 from headstart.curate.config import CurateConfig
 from headstart.curate.counts import StageCounts, from_json, to_json
 from headstart.curate.duplicates import equal_urls, near_duplicates
@@ -32,11 +36,28 @@ from headstart.curate.fasttext import save_classifier
 from headstart.curate.images import frequent_images, wanted_images
 from headstart.curate.minhash import BANDS, ROWS, found_with, threshold
 from headstart.curate.passes import Pass
-from headstart.curate.sources import UNREADABLE, Source, find_sources
+from headstart.curate.sources import UNREADABLE
 
 FORMAT = 1
 MAX_DRAWN = 20_000
 """Random documents of one shard, at most: they are held in memory."""
+HOW_LONG = ("max_bad_share", "timeout_s", "tries")
+"""Settings of reading that say when to stop, not what comes out."""
+LEAVES_NOTHING = {
+    "read": "Give files of Common Crawl (WARC with responses), or JSON lines or Parquet with html or text.",
+    "prefilter": "Look at the addresses and sizes of the pages: --prefilter.min-bytes, --prefilter.max-bytes.",
+    "language": "Name the languages that you want: --language.keep en de, or --language.keep with none for all.",
+    "extract": "Look at the examples in the report; --page-seconds gives slow pages more time.",
+    "recall": "Lower --recall.at-least, or give documents of your domain: --recall.positives.",
+    "near-duplicates": "Give other input: it repeats itself.",
+    "urls": "Give other input: it repeats itself.",
+    "rules": "Look at the examples in the report; --rules.max-punctuation 1 and --rules.min-words 0 let everything through.",
+    "precision": "Lower --precision.at-least, or give scores: --precision.scores.",
+    "decontaminate": "The documents are the benchmark itself; give other --decontaminate.benchmarks, or none.",
+    "images": "The documents had images alone; --images.no-https and --images.max-documents keep more of them.",
+    "galleries": "The documents had images alone; --images.galleries keep leaves them as they are.",
+}
+"""What to change where a stage kept nothing."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +87,8 @@ def curate(
     keep_work: bool = False,
     say: Callable[[str], None] = print,
 ) -> Curation:
-    """Takes the input through a recipe. The same call continues what was killed, and does nothing where all is done.
+    """Takes the input through a recipe. The same call continues what was killed, and does nothing where all is done. Stages that nothing comes to are
+    left out; whether the corpus is empty is for the caller to see (`nothing_kept`).
 
     Args:
         recipe: a name of `stages.RECIPES`.
@@ -78,17 +100,28 @@ def curate(
 
     Raises:
         BadInput: no input, too much of it cannot be read, or a classifier has nothing to learn from.
-        UsageError: the folder holds another curation.
+        UsageError: the folder holds another curation, or another process is writing to it.
     """
     names = stages.recipe(recipe, config)
     for address in addresses:
         if "://" not in address and Path(address).is_dir() and out.resolve().is_relative_to(Path(address).resolve()):
             raise UsageError(f"{out} lies in the data ({address}).", "Give a folder outside: what is written there would be read as data.")
-    sources = tuple(find_sources(addresses))
-    _claim(out, recipe, names, config, sources)
-    if (out / "counts.json").is_file():
+    sources = tuple(find_sources(addresses, config.read))
+    with _alone(out):
+        _claim(out, recipe, names, config, sources)
+        if not (out / COUNTS).is_file():
+            engine.start(run_on, ray_address)
+            counts = _through(names, sources, out, config, run_on, workers, say)
+            write_json(out / COUNTS, {"recipe": recipe, "version": __version__, "stages": to_json(counts)})
+            if not keep_work:
+                shutil.rmtree(out / "work", ignore_errors=True)
         return _finished(out, len(sources))
-    engine.start(run_on, ray_address)
+
+
+def _through(
+    names: Sequence[str], sources: tuple[Source, ...], out: Path, config: CurateConfig, run_on: str, workers: int, say: Callable[[str], None]
+) -> list[StageCounts]:
+    """The passes, one after another, with what is asked between them: counts of every stage up to the last that something came to."""
     answers = stages.Answers(out / "answers")
     answers.folder.mkdir(parents=True, exist_ok=True)
     counts: list[StageCounts] = []
@@ -99,8 +132,8 @@ def curate(
     for number, (asked, group, last) in enumerate(_passes(names, config)):
         for place, name in enumerate(asked):
             assert done is not None
-            _ask(name, done, asked[:place], [first / "random" / f"shard-{shard:05d}.parquet" for shard in range(len(sources))], say)
-        folder = out / "documents" if last else out / "work" / str(number)
+            _ask(name, done, asked[:place], [first / "random" / shard_name(shard) for shard in range(len(sources))], say)
+        folder = out / DOCUMENTS if last else out / "work" / str(number)
         before = None if done is None else done.folder
         done = Pass(folder, group, before, sources, config, answers, last, draw if number == 0 else 0)
         found = engine.run_pass(done, engine=run_on, workers=workers)
@@ -109,10 +142,9 @@ def curate(
         counts += found
         for stage in found:
             say(line(stage))
-    write_json(out / "counts.json", {"recipe": recipe, "version": __version__, "stages": to_json(counts)})
-    if not keep_work:
-        shutil.rmtree(out / "work", ignore_errors=True)
-    return _finished(out, len(sources))
+        if not found[-1].kept:
+            break
+    return counts
 
 
 def _passes(names: Sequence[str], config: CurateConfig) -> Iterator[tuple[tuple[str, ...], tuple[str, ...], bool]]:
@@ -128,20 +160,41 @@ def _passes(names: Sequence[str], config: CurateConfig) -> Iterator[tuple[tuple[
         yield asked, tuple(group), place == len(groups) - 1
 
 
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """The folder, made where it is missing, held by one process at a time.
+
+    Raises:
+        UsageError: it holds something else, or another process is writing to it.
+    """
+    if not (out / ABOUT).exists() and out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())):
+        raise UsageError(f"{out} holds something else.", "Give a new folder.")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock = open_lock(out / ".lock")
+    except OSError as error:
+        raise UsageError(f"The folder {out} cannot be made: {error.strerror}.", "Choose another --out.") from None
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(f"Another process is writing to the curation {out}.", "Wait for it, or choose another --out.") from None
+        yield
+
+
 def _claim(out: Path, recipe: str, names: Sequence[str], config: CurateConfig, sources: Sequence[Source]) -> None:
     """Writes what this curation is, or compares it with what lies there."""
     settings = _plain(asdict(config))
-    settings["read"].pop("max_bad_share")  # says when to stop, not what comes out
+    for name in HOW_LONG:
+        settings["read"].pop(name)
     about = {"format": FORMAT, "recipe": recipe, "stages": list(names), "settings": settings, "sources": [[one.address, one.size] for one in sources]}
-    file = out / "curate.json"
+    file = out / ABOUT
     if not file.exists():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise UsageError(f"{out} holds something else.", "Give a new folder.")
-        out.mkdir(parents=True, exist_ok=True)
         write_json(file, about)
         return
     before = read_json(file)
-    before.get("settings", {}).get("read", {}).pop("max_bad_share", None)
+    for name in HOW_LONG:
+        before.get("settings", {}).get("read", {}).pop(name, None)
     changed = [name for name in about if before.get(name) != about[name] and name != "settings"]
     changed += [f"{group}" for group, values in settings.items() if before.get("settings", {}).get(group) != values]
     if changed:
@@ -162,8 +215,27 @@ def _plain(value: Any) -> Any:
 
 
 def _finished(out: Path, n_shards: int) -> Curation:
-    files = [out / "documents" / f"shard-{shard:05d}.parquet" for shard in range(n_shards)]
-    return Curation(out, from_json(read_json(out / "counts.json")["stages"]), files)
+    files = [out / DOCUMENTS / shard_name(shard) for shard in range(n_shards)]
+    return Curation(out, from_json(read_json(out / COUNTS)["stages"]), [file for file in files if file.is_file()])
+
+
+def nothing_kept(done: Curation) -> BadInput | None:
+    """The error of a curation that kept no document: which stage dropped the last ones, where most went, and what to change. None: it kept some."""
+    emptied = next((stage for stage in done.stages if not stage.kept), None)
+    if emptied is None:
+        return None
+    what = "no document: there is no record in the input."
+    if emptied.entered:
+        most = max(done.stages, key=lambda stage: stage.dropped.total())
+        before = "" if most is emptied else f" (before that {_dropped(most)})"
+        what = f"no document is left of {done.stages[0].entered:,} records: {_dropped(emptied)}{before}."
+    mend = LEAVES_NOTHING.get(emptied.stage, "Look at the report.")
+    return BadInput(what, f"{mend} Then curate into another folder.", file=done.folder)
+
+
+def _dropped(stage: StageCounts) -> str:
+    reasons = ", ".join(f"{reason} {n:,}" for reason, n in stage.dropped.most_common(3)) + (" ..." if len(stage.dropped) > 3 else "")
+    return f"{stage.stage} dropped {stage.dropped.total():,} of {stage.entered:,}, {reasons}"
 
 
 def _refuse_damage(first: Pass, read: StageCounts, max_share: float) -> None:
@@ -228,7 +300,7 @@ def _ask_images(documents: Any, config: CurateConfig, answers: stages.Answers, s
         from headstart.curate.download import fetch_images
 
         wanted = wanted_images(documents, config.images, frozenset(frequent["url"].to_pylist()))
-        _write(fetch_images(wanted, answers.folder.parent / "images", config.images, say), answers.fetched)
+        _write(fetch_images(wanted, answers.folder.parent / IMAGES, config.images, say), answers.fetched)
     _write(frequent, answers.of("images"))
 
 

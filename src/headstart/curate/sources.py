@@ -1,119 +1,47 @@
-"""The raw input of curation: WARC files, JSON lines and Parquet, from this machine or an object store, as batches of pages or documents.
-
-An address is a path, a folder, a glob, or anything that fsspec opens (s3://, https://). One file is one shard of everything that follows.
-"""
+"""The raw input of curation: WARC files, JSON lines and Parquet, as batches of pages or documents. One file is one shard of all that follows."""
 
 from __future__ import annotations
 
-import io
 import json
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 
-from headstart.core.errors import BadInput, MissingDependency
+from headstart.core.errors import BadInput
+from headstart.core.words import first_line
+from headstart.curate.addresses import kind_of, open_source
 from headstart.curate.config import ReadConfig
 from headstart.curate.tables import DOCUMENTS, PAGES, count_words, text_of
 from headstart.curate.warc import BadResponse, Record, Unreadable, parse_response, read_warc
-from headstart.data.compressed import Decompressed
-from headstart.data.listing import walk
+from headstart.data import parquet
+from headstart.data.compressed import Bomb, Decompressed
+from headstart.data.text.read import Lines
 
 BATCH_ROWS = 256
 BATCH_BYTES = 1 << 25
 MAX_LINE = 1 << 26
-KINDS = (".warc", ".warc.gz", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 HTML_TYPES = ("text/html", "application/xhtml+xml")
 UNREADABLE = "unreadable: "
 """Reasons that begin so count as damage of the input: more than a share of them stops the run."""
 _CRAWL = re.compile(r"CC-MAIN-\d{4}-\d{2}")
 
 
-@dataclass(frozen=True)
-class Source:
-    """One input file: its address and bytes (-1 where the server does not say)."""
-
-    address: str
-    size: int
-
-
-def find_sources(addresses: Sequence[str]) -> list[Source]:
-    """The files that the addresses name, each address's in order of their names.
-
-    Raises:
-        BadInput: an address names nothing that is read here.
-    """
-    found: list[Source] = []
-    for address in addresses:
-        some = _remote(address) if "://" in address else _local(address)
-        if not some:
-            raise BadInput(f"{address} names no file.", f"Give files that end in {', '.join(KINDS)}, a folder of them, or a glob.")
-        found += some
-    first: dict[str, Source] = {}
-    for source in found:
-        first.setdefault(source.address, source)
-    return list(first.values())
-
-
-def _local(address: str) -> list[Source]:
-    path = Path(address).expanduser()
-    if path.is_dir():
-        files = [file for file in walk(path) if file.name.endswith(KINDS) and file.is_file()]
-    elif any(sign in address for sign in "*?["):
-        root = Path(path.anchor or ".")
-        files = sorted(root.glob(str(path.relative_to(root) if path.is_absolute() else path)))
-    else:
-        files = [path] if path.exists() else []
-        if files and not path.name.endswith(KINDS):
-            raise BadInput(f"is none of {', '.join(KINDS)}.", "Rename or convert it.", file=path)
-    return [Source(str(file.resolve()), file.stat().st_size) for file in files if file.is_file()]
-
-
-def _remote(address: str) -> list[Source]:
-    fsspec = _fsspec(address)
-    try:
-        system, path = fsspec.core.url_to_fs(address)
-        paths = sorted(system.glob(path)) if any(sign in path for sign in "*?[") else [path]
-        return [Source(system.unstrip_protocol(one), int(system.info(one).get("size") or -1)) for one in paths]
-    except ImportError as error:
-        raise MissingDependency(error.name or "s3fs", "s3", f"Reading {address.split('://')[0]}:// addresses") from error
-    except Exception as error:  # each file system has errors of its own
-        raise BadInput(f"{address} cannot be reached ({type(error).__name__}: {error}).", "Check the address and your credentials.") from error
-
-
-def _fsspec(address: str) -> Any:
-    import fsspec
-
-    return fsspec
-
-
-@contextmanager
-def open_source(address: str) -> Iterator[BinaryIO]:
-    """The bytes of an address."""
-    if "://" not in address:
-        with Path(address).open("rb") as file:
-            yield file
-        return
-    with _fsspec(address).open(address, "rb") as file:
-        yield file
-
-
 def read_source(address: str, shard: int, config: ReadConfig) -> Iterator[pa.Table]:
     """Batches of an input file: PAGES where it holds HTML, DOCUMENTS where it holds texts. Rows that cannot be read come with their reason in
     `dropped`."""
-    if address.endswith(".parquet"):
-        yield from _batches(_parquet_records(address), shard, address, config)
+    kind = kind_of(address) or ""
+    if kind == ".parquet":
+        yield from _batches(_parquet_records(address, config), shard, address, config)
         return
-    with open_source(address) as file:
-        if address.endswith((".warc", ".warc.gz")):
+    with open_source(address, config) as file:
+        if kind.startswith(".warc"):
             yield from _tables(_warc_rows(file, shard, address, config), PAGES)
         else:
-            yield from _batches(_json_records(file, address), shard, address, config)
+            yield from _batches(_json_records(file, kind), shard, address, config)
 
 
 # WARC
@@ -169,9 +97,9 @@ def _week(written: str) -> str:
 # JSON lines and Parquet
 
 
-def _json_records(file: BinaryIO, address: str) -> Iterator[dict[str, Any] | str]:
+def _json_records(file: BinaryIO, kind: str) -> Iterator[dict[str, Any] | str]:
     """Objects, or the reason why a line is none."""
-    for line in _lines(file, address):
+    for line in _lines(file, kind):
         if isinstance(line, Unreadable):
             yield UNREADABLE + line.reason
             continue
@@ -185,39 +113,46 @@ def _json_records(file: BinaryIO, address: str) -> Iterator[dict[str, Any] | str
         yield record if isinstance(record, dict) else UNREADABLE + "not a JSON object"
 
 
-def _lines(file: BinaryIO, address: str) -> Iterator[bytes | Unreadable]:
+def _lines(file: BinaryIO, kind: str) -> Iterator[bytes | Unreadable]:
     """Lines of at most MAX_LINE bytes; a longer one, and damage of the compressed stream, come as Unreadable."""
-    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(address).suffix)
-    stream: Any = Decompressed(file, compression, file.tell) if compression else file
-    rest, over = b"", False
-    while True:
-        try:
-            data = stream.read(1 << 20)
-        except (OSError, ValueError) as error:  # damaged or cut off; a bomb is a ValueError
-            yield Unreadable(0, "decompression bomb" if isinstance(error, ValueError) else "damaged compression")
-            return
-        if not data:
-            break
-        *whole, rest = (rest + data).split(b"\n")
-        for line in whole:
-            yield Unreadable(0, "line too long") if over or len(line) > MAX_LINE else line
-            over = False
-        if len(rest) > MAX_LINE:
-            rest, over = b"", True
-    if rest or over:
-        yield Unreadable(0, "line too long") if over else rest
+    compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(kind).suffix)
+    try:
+        for line in Lines(Decompressed(file, compression, file.tell) if compression else file, MAX_LINE):
+            yield Unreadable(0, "line too long") if line is None else line
+    except Bomb:
+        yield Unreadable(0, "decompression bomb")
+    except (OSError, pa.ArrowException):  # what the file's own reader cannot read is BadInput
+        yield Unreadable(0, "damaged compression")
 
 
-def _parquet_records(address: str) -> Iterator[dict[str, Any] | str]:
+def _parquet_records(address: str, config: ReadConfig) -> Iterator[dict[str, Any] | str]:
+    """Rows, or the reason why one cannot be read.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
     import pyarrow.parquet as pq
 
-    with open_source(address) as file:
+    with open_source(address, config) as file:
         try:
-            source = pq.ParquetFile(file if "://" not in address else io.BufferedReader(file))  # type: ignore[type-var]
-            for batch in source.iter_batches(batch_size=BATCH_ROWS):
-                yield from batch.to_pylist()
-        except (pa.ArrowInvalid, OSError) as error:
-            raise BadInput(f"is no Parquet file that can be read ({error}).", "Write it again.", file=address) from error
+            for batch in pq.ParquetFile(file).iter_batches(batch_size=BATCH_ROWS):
+                yield from _rows(batch)
+        except parquet.ERRORS as error:
+            raise BadInput(f"is damaged, cut off, or no Parquet file ({first_line(error)}).", "Copy or download it again.", file=address) from error
+
+
+def _rows(batch: pa.RecordBatch) -> list[dict[str, Any] | str]:
+    """The rows of a batch; those that Python cannot hold as the reason why."""
+    try:
+        return list(batch.to_pylist())
+    except UnicodeDecodeError:
+        return [UNREADABLE + "not UTF-8"] if len(batch) == 1 else _one_by_one(batch)
+    except (ValueError, OverflowError):  # a date that it does not know
+        return [UNREADABLE + "a value that cannot be read"] if len(batch) == 1 else _one_by_one(batch)
+
+
+def _one_by_one(batch: pa.RecordBatch) -> list[dict[str, Any] | str]:
+    return [row for place in range(len(batch)) for row in _rows(batch.slice(place, 1))]
 
 
 def _batches(records: Iterator[dict[str, Any] | str], shard: int, address: str, config: ReadConfig) -> Iterator[pa.Table]:
@@ -271,8 +206,10 @@ def _document(record: dict[str, Any]) -> dict[str, Any]:
         return {"dropped": UNREADABLE + "no text"}
     if len(texts) != len(images) or any((a is None) == (b is None) for a, b in zip(texts, images, strict=True)):
         return {"dropped": UNREADABLE + "texts and images do not interleave"}
-    if not all(isinstance(entry, str) for pair in zip(texts, images, strict=True) for entry in pair if entry is not None):
+    if not all(isinstance(text, str) for text in texts if text is not None):
         return {"dropped": UNREADABLE + "no text"}
+    if not all(isinstance(image, str) for image in images if image is not None):
+        return {"dropped": UNREADABLE + "images that are no addresses"}
     about = _about(record.get("metadata"))
     language, probability = record.get("language") or about.get("ft_lang_label"), about.get("ft_lang_prob")
     return {

@@ -29,15 +29,19 @@ ABOUT = {
     "precision": "second classifier: keeps what is clearly of the domain",
     "decontaminate": "quotations of benchmarks",
     "images": "image addresses that show nothing of the document",
+    "galleries": "images beyond the texts of a document",
 }
 PAGE_STAGES = ("prefilter", "extract")
 """Work on HTML; passed over where the input is documents already."""
 RECIPES: dict[str, tuple[str, ...]] = {
     "webmath": (
         "prefilter", "language", "extract", "recall", "signatures", "near-duplicates", "urls", "rules", "private", "precision", "decontaminate",
-        "images",
+        "images", "galleries",
     ),
-    "text": ("prefilter", "language", "extract", "recall", "signatures", "near-duplicates", "urls", "rules", "private", "decontaminate", "images"),
+    "text": (
+        "prefilter", "language", "extract", "recall", "signatures", "near-duplicates", "urls", "rules", "private", "decontaminate", "images",
+        "galleries",
+    ),
 }  # fmt: skip
 RECIPES |= {name: (name,) for name in ABOUT if name not in ("read", "signatures", "near-duplicates")}
 RECIPES["near-duplicates"] = ("signatures", "near-duplicates")
@@ -49,6 +53,7 @@ def recipe(name: str, config: CurateConfig) -> tuple[str, ...]:
         "decontaminate": not config.decontaminate.benchmarks,
         "private": not config.private.mask,
         "images": not config.with_images,
+        "galleries": not config.with_images or config.images.galleries == "keep",
         "recall": name == "text" and config.recall.model is None and config.recall.positives is None,
     }
     return tuple(stage for stage in RECIPES[name] if name == stage or not idle.get(stage, False))
@@ -172,6 +177,12 @@ def _images(config: CurateConfig, answers: Answers, shard: int) -> Stage:
     return image_filter(config.images, frequent, arrived)
 
 
+def _galleries(config: CurateConfig, answers: Answers, shard: int) -> Stage:
+    from headstart.curate.images import thin_galleries
+
+    return thin_galleries
+
+
 @cache
 def _addresses(path: Path) -> frozenset[str]:
     return frozenset(pq.read_table(path)["url"].to_pylist())
@@ -197,4 +208,5 @@ _MAKERS: dict[str, Callable[[CurateConfig, Answers, int], Stage]] = {
     "precision": _precision,
     "decontaminate": _decontaminate,
     "images": _images,
+    "galleries": _galleries,
 }

@@ -32,7 +32,8 @@ def schema(path: Path) -> pa.Schema:
 
 
 def rows(path: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
-    """Column name -> value of each row. Columns of lists and structures are left out, unless `columns` names one: then lists of strings are read.
+    """Column name -> value of each row. Columns of lists and structures are left out, unless `columns` names one: then lists of strings are read, and
+    images that are bytes (`is_images`).
 
     Raises one of `ERRORS`, among them `compressed.Bomb`.
     """
@@ -59,16 +60,30 @@ TEXTS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.ty
 
 def is_texts(kind: pa.DataType) -> bool:
     """Whether a column of this type holds lists of strings, as interleaved documents do."""
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)):
+    if not is_list(kind):
         return False
     inner = kind.value_type.value_type if pa.types.is_dictionary(kind.value_type) else kind.value_type
     return pa.types.is_string(inner) or pa.types.is_large_string(inner)
 
 
+def is_images(kind: pa.DataType) -> bool:
+    """Whether a column of this type holds the bytes of an image, or a structure with a field `bytes` (Hugging Face's datasets), or lists of them."""
+    if is_list(kind):
+        return is_images(kind.value_type)
+    if pa.types.is_struct(kind):
+        place = kind.get_field_index("bytes")
+        return place >= 0 and is_images(kind.field(place).type)
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+
+
 def _size(value: Any) -> int:
-    """Characters or bytes of a string, or of a list of them."""
-    if isinstance(value, list):
-        return sum(len(item) for item in value if isinstance(item, str))
+    """Characters or bytes of a string, or of all in a list or structure."""
+    if isinstance(value, list | dict):
+        return sum(map(_size, value if isinstance(value, list) else value.values()))
     return len(value) if isinstance(value, str | bytes) else 0
 
 
@@ -78,25 +93,26 @@ def _python(column: pa.Array, before: int, packed: int) -> Iterable[Any]:
     Args:
         before: bytes that came out of the file so far, whose size is `packed`: a list may refer to one long string as often as it likes.
     """
-    if is_texts(column.type):
-        if _stated(column.flatten()) <= BATCH_BYTES:
-            return column.to_pylist()
-        return _lists(column, before, packed)
-    if not isinstance(column, pa.DictionaryArray):
-        return column.to_pylist()
-    if any(is_text(column.dictionary.type) for is_text in TEXTS) and _stated(column) > BATCH_BYTES:
-        return (value.as_py() for value in column)
-    return column.dictionary_decode().to_pylist()
+    if _stated(column) > BATCH_BYTES:
+        return _one_by_one(column, before, packed)
+    return (column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column).to_pylist()
 
 
-def _lists(column: pa.Array, before: int, packed: int) -> Iterator[Any]:
+def _one_by_one(column: pa.Array, before: int, packed: int) -> Iterator[Any]:
     for index in range(len(column)):
         one = column.slice(index, 1)
-        refuse_bomb(before + _stated(one.flatten()), packed)
+        refuse_bomb(before + _stated(one), packed)
         yield one.to_pylist()[0]
 
 
 def _stated(column: pa.Array) -> int:
-    """Bytes of the strings of a column that may be encoded as a dictionary."""
-    lengths = pc.binary_length(column.dictionary).take(column.indices) if isinstance(column, pa.DictionaryArray) else pc.binary_length(column)
-    return int(pc.sum(lengths).as_py() or 0)
+    """Bytes of the strings of a column, each as often as it is referred to."""
+    if is_list(column.type):
+        return _stated(column.flatten())
+    if pa.types.is_struct(column.type):
+        return sum(map(_stated, column.flatten()))
+    if isinstance(column, pa.DictionaryArray):
+        if not any(is_text(column.dictionary.type) for is_text in TEXTS):
+            return 0
+        return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0)
+    return int(pc.sum(pc.binary_length(column)).as_py() or 0) if any(is_text(column.type) for is_text in TEXTS) else 0

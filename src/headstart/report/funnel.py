@@ -11,6 +11,8 @@ from typing import Any
 
 from headstart import __version__
 from headstart.core import words
+from headstart.core.curation import ABOUT as ABOUT_FILE
+from headstart.core.curation import COUNTS, DOCUMENTS
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, read_json
 from headstart.core.terminal import printable
@@ -56,18 +58,18 @@ def read_funnel(folder: Path) -> Funnel:
     Raises:
         BadInput: `folder` holds no curation.
     """
-    if not (folder / "curate.json").is_file():
+    if not (folder / ABOUT_FILE).is_file():
         raise BadInput("holds no curation.", "Give the --out folder of headstart curate.", file=folder)
-    about = read_json(folder / "curate.json")
+    about = read_json(folder / ABOUT_FILE)
     try:
         recipe, n_shards = str(about["recipe"]), len(about["sources"])
     except (KeyError, TypeError) as error:
-        raise BadInput("is no description of a curation.", "Curate again into another folder.", file=folder / "curate.json") from error
-    if (folder / "counts.json").is_file():
-        return Funnel(recipe, from_json(read_json(folder / "counts.json").get("stages")), None)
+        raise BadInput("is no description of a curation.", "Curate again into another folder.", file=folder / ABOUT_FILE) from error
+    if (folder / COUNTS).is_file():
+        return Funnel(recipe, from_json(read_json(folder / COUNTS).get("stages")), None)
     stages: list[StageCounts] = []
     done = n_shards
-    for place in (*sorted((folder / "work").glob("*"), key=lambda path: path.name.zfill(3)), folder / "documents"):
+    for place in (*sorted((folder / "work").glob("*"), key=lambda path: path.name.zfill(3)), folder / DOCUMENTS):
         shards = sorted((place / "counts").glob("shard-*.json"))
         if shards:
             stages += merged(from_json(read_json(shard).get("stages")) for shard in shards)

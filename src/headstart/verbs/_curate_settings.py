@@ -19,7 +19,7 @@ class CurateSettings(CurateConfig):
 
     recipe: str = "webmath"
     """webmath (mathematical pages with images), text (plain text), or one stage: prefilter, language, extract, recall, near-duplicates, urls, rules,
-    private, precision, decontaminate, images."""
+    private, precision, decontaminate, images, galleries."""
     data: tuple[str, ...] = ()
     """WARC files (.gz), JSON lines with html or text (.gz, .zst) or Parquet: paths, folders, globs, s3:// or https:// addresses."""
     out: Path | None = None
@@ -84,12 +84,19 @@ def check(settings: CurateSettings) -> None:
         "--precision.rounds": settings.precision.rounds,
         "--decontaminate.n-gram": settings.decontaminate.n_gram,
         "--images.per-host": settings.images.per_host,
+        "--read.tries": settings.read.tries,
     }
     for flag, value in least.items():
         if value < 1:
             raise UsageError(f"{flag} cannot be {value}.", "It is 1 or more.")
-    if settings.page_seconds <= 0:
-        raise UsageError(f"--page-seconds cannot be {settings.page_seconds:g}.", "It is more than 0.")
+    sizes = {
+        "--page-seconds": settings.page_seconds,
+        "--read.timeout-s": settings.read.timeout_s,
+        "--images.max-image-mb": settings.images.max_image_mb,
+    }
+    for flag, size in sizes.items():
+        if not size > 0:
+            raise UsageError(f"{flag} cannot be {size:g}.", "It is more than 0.")
     if settings.precision.endpoint is not None and not settings.precision.endpoint_model:
         raise UsageError("--precision.endpoint needs --precision.endpoint-model.", "Name the model that the server offers.")
     if settings.ray_address is not None and settings.engine != "ray":

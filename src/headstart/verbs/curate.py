@@ -26,16 +26,26 @@ def curate(recipe: str, data: str | Path | Sequence[str | Path], out: str | Path
         settings: those of `CurateSettings`, with dots: `**{"recall.positives": "mathematics.jsonl", "workers": 8}`.
 
     Raises:
-        BadInput: the data cannot be used.
+        BadInput: the data cannot be used, or no document is left of it (what was counted lies in `out`).
         UsageError: a setting is wrong, or `out` holds something else.
     """
     entries = [data] if isinstance(data, str | Path) else list(data)
     chosen = replace_nested(settings_of(recipe), {"data": tuple(map(str, entries)), "out": Path(out), **settings})
-    return curate_with(chosen, say)
+    done = curate_with(chosen, say)
+    refuse_nothing(done)
+    return done
+
+
+def refuse_nothing(done: Curation) -> None:
+    """Raises BadInput for a curation that kept no document: whoever goes on with it would train on nothing."""
+    from headstart.curate.pipeline import nothing_kept
+
+    if (error := nothing_kept(done)) is not None:
+        raise error
 
 
 def curate_with(settings: CurateSettings, say: Callable[[str], None] = print) -> Curation:
-    """As `curate`, from settings."""
+    """As `curate`, from settings; an empty corpus is for the caller to refuse (`refuse_nothing`), who may show the counts before."""
     check(settings)
     from headstart.curate.pipeline import curate as run
 

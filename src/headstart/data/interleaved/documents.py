@@ -6,12 +6,15 @@
     {"images": ["a.png"], "question": "what is <image> ?", "answer": ".."}                            an instruction
     {"image": "a.png", "conversations": [{"from": "human", "value": "<image>\\n.."}, {"from": "gpt", "value": ".."}]}     one of several turns (LLaVA)
     {"text": ".."}                                                                                    a text alone
+
+Where a path or address stands, Parquet may hold the image itself: its bytes, or {"bytes": .., "path": ..} as Hugging Face's datasets write it.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from headstart.data.text.read import why_no_text
@@ -21,6 +24,7 @@ LISTS = (("text_list", "image_list"), ("texts", "images"))
 MARKER = "<image>"
 """Where an image stands in a question or turn."""
 ASKING, ANSWERING = ("human", "user", "system"), ("gpt", "assistant", "model")
+THIN = "`headstart curate galleries FILES --out FOLDER` takes out those beyond the texts."
 KNOWN = "text_list with image_list; texts with images; image with caption; question with answer; conversations; text"
 
 
@@ -42,9 +46,15 @@ class Text:
 
 @dataclass(frozen=True)
 class Image:
-    """The image that the document names `name`: a path or an address."""
+    """An image of a document.
+
+    Attributes:
+        name: its path or address, as the document says it; of one that the document holds itself, the hash of its bytes.
+        data: these bytes.
+    """
 
     name: str
+    data: bytes | None = field(default=None, repr=False)
 
 
 Piece: TypeAlias = Text | Image
@@ -69,7 +79,7 @@ def pieces_of(record: Any) -> list[Piece]:
     if images := _images(record):
         caption = next((record[name] for name in ("caption", "captions", "text") if name in record), None)
         caption = caption[0] if isinstance(caption, list) and caption else caption
-        return [*(Image(name) for name in images), Text(_text(caption, "caption"))]
+        return [*images, Text(_text(caption, "caption"))]
     if "text" in record:
         return [Text(_text(record["text"], "text"))]
     there = ", ".join(repr(name) for name in list(record)[:8]) or "none"
@@ -87,18 +97,18 @@ def interleaved(texts: Any, images: Any, text_field: str = "text_list", image_fi
     if len(texts) != len(images):
         raise Refused(f"{text_field} has {len(texts):,} entries, {image_field} {len(images):,}.", "Write null where the other list has an entry.")
     pieces: list[Piece] = []
-    for place, (text, image) in enumerate(zip(texts, images, strict=True)):
+    for place, (text, image) in enumerate(zip(texts, map(_held, images), strict=True)):
         if (text is None) == (image is None):
             both = "neither text nor image" if text is None else "both a text and an image"
             raise Refused(f"has {both} at place {place} of {text_field} and {image_field}.", "Write exactly one of them, null in the other list.")
-        pieces.append(Image(_name(image)) if text is None else Text(_text(text, text_field)))
+        pieces.append(_image(image) if text is None else Text(_text(text, text_field)))
     count = sum(isinstance(piece, Image) for piece in pieces)
     if count > len(pieces) - count:
-        raise Refused(f"has {count:,} images for {len(pieces) - count:,} texts.", "Leave out galleries: they teach no language.")
+        raise Refused(f"has {count:,} images for {len(pieces) - count:,} texts.", f"Leave out galleries: they teach no language. {THIN}")
     return pieces
 
 
-def conversation(turns: Any, images: Sequence[str]) -> list[Piece]:
+def conversation(turns: Any, images: Sequence[Image]) -> list[Piece]:
     """Questions and answers, the images where their markers are, or first if there is no marker. Each turn is a line.
 
     Raises:
@@ -116,22 +126,36 @@ def conversation(turns: Any, images: Sequence[str]) -> list[Piece]:
     if markers not in (0, len(images)):
         raise Refused(f"has {markers} markers {MARKER} for {len(images)} images.", "Write one marker for each image, or none.")
     waiting = list(images)
-    pieces: list[Piece] = [] if markers else [Image(name) for name in waiting]
+    pieces: list[Piece] = [] if markers else [*waiting]
     for number, (text, answer) in enumerate(said):
         parts = (text if number == len(said) - 1 else f"{text}\n").split(MARKER)
         for place, part in enumerate(parts):
             if place:
-                pieces.append(Image(waiting.pop(0)))
+                pieces.append(waiting.pop(0))
             if part:
                 pieces.append(Text(part, answer))
     return pieces
 
 
-def _images(record: dict[str, Any]) -> list[str]:
-    found = record.get("images", record.get("image"))
+def _images(record: dict[str, Any]) -> list[Image]:
+    found = _held(record.get("images", record.get("image")))
     if found is None:
         return []
-    return [_name(entry) for entry in (found if isinstance(found, list) else [found])]
+    return [_image(entry) for entry in (found if isinstance(found, list) else [found])]
+
+
+def _held(value: Any) -> Any:
+    """The bytes, or else the path, of an image as Hugging Face's datasets write it; None where it has neither. Other values as they are."""
+    if not isinstance(value, dict) or not value.keys() <= {"bytes", "path"}:
+        return value
+    return value.get("path") if value.get("bytes") is None else value["bytes"]
+
+
+def _image(value: Any) -> Image:
+    value = _held(value)
+    if isinstance(value, bytes) and value:
+        return Image(f"sha256:{hashlib.sha256(value).hexdigest()}", value)
+    return Image(_name(value))
 
 
 def _name(value: Any) -> str:

@@ -20,7 +20,7 @@ from headstart.core.machine import refuse_limits, writing
 from headstart.core.progress import Reporter
 from headstart.data.interleaved.config import InterleavedConfig, our_flags
 from headstart.data.interleaved.documents import Image, Refused
-from headstart.data.interleaved.images import ImageFinder
+from headstart.data.interleaved.images import EMBEDDED, EmbeddedImages, ImageFinder
 from headstart.data.interleaved.read import Document, Documents
 from headstart.data.text.encode import token_dtype
 from headstart.data.text.read import Fault, bad_input
@@ -80,7 +80,8 @@ def encode_parts(
     paths = sorted(folder.glob("*.safetensors"))
     start = read_part(paths[-1])[0] if paths else Part()
     encoder, _ = sentence_encoder(tokenizer)
-    finder, dtype = ImageFinder(config.images), token_dtype(vocabulary_size(tokenizer))
+    finder, embedded = ImageFinder(config.images), EmbeddedImages(folder.parent / EMBEDDED)
+    dtype = token_dtype(vocabulary_size(tokenizer))
     part, growing = Part(start.file, start.record), _Growing(dtype)
     with Reporter("tokenise", sum(file.size for file in files) / 1e6, "MB", sum(file.size for file in files[: start.file]) / 1e6) as reporter:
         before = sum(file.size for file in files[: start.file])
@@ -90,7 +91,7 @@ def encode_parts(
             for count, found in enumerate(reading, 1):
                 if count <= skip:
                     continue
-                _add(part, growing, found, index, files[index], encoder, finder, config)
+                _add(part, growing, found, index, files[index], encoder, finder, embedded, config)
                 part.file, part.record = index, count
                 if max(len(growing.values["document_lengths"]), len(part.faults)) >= per_part or part.text_bytes >= PART_BYTES:
                     paths.append(_write(folder / f"{len(paths):06d}.safetensors", part, growing))
@@ -112,12 +113,17 @@ def _add(
     file: InputFile,
     encoder: Tokenizer,
     finder: ImageFinder,
+    embedded: EmbeddedImages,
     config: InterleavedConfig,
 ) -> None:
     """One document into the part."""
     if isinstance(found, Document):
         try:
-            located = [finder.find(piece.name, file.path) if isinstance(piece, Image) else None for piece in found.pieces]
+            located = [
+                None if not isinstance(piece, Image) else finder.find(piece.name, file.path) if piece.data is None
+                else embedded.keep(piece, f"{file.path.name}-record-{found.number}")
+                for piece in found.pieces
+            ]  # fmt: skip
         except Refused as refused:
             found = Fault(found.number, refused.what, refused.mend)
     if isinstance(found, Fault):

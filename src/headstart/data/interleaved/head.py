@@ -43,10 +43,10 @@ def write_first_documents(sources: Sequence[str | Path], folder: Path, config: I
             for piece in document.pieces:
                 if isinstance(piece, Text):
                     turns.append({"from": "gpt" if piece.answer else "human", "value": piece.text})
-                elif (found := finder.find(piece.name, file.path)) is not None:
-                    name = f"images/{number:03d}-{len(images):03d}{found.suffix}"
+                elif (found := finder.find(piece.name, file.path) if piece.data is None else piece.data) is not None:
+                    name = f"images/{number:03d}-{len(images):03d}{'' if isinstance(found, bytes) else found.suffix}"
                     with atomic_write(folder / name) as copy:
-                        copy.write(found.read_bytes())
+                        copy.write(found if isinstance(found, bytes) else found.read_bytes())
                     images.append(name)
                     turns.append({"from": "human", "value": "<image>"})
             lines.write(json.dumps({"images": images, "conversations": turns}).encode() + b"\n")

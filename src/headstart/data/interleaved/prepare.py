@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from headstart.data.image.store import ImageStore, read_inputs
 from headstart.data.interleaved.config import InterleavedConfig, our_flags
 from headstart.data.interleaved.documents import Text
 from headstart.data.interleaved.encode import Part, encode_parts, faults_of, read_part
+from headstart.data.interleaved.images import WORK, is_embedded
 from headstart.data.interleaved.read import Documents, find_documents
 from headstart.data.interleaved.store import COUNTS, FORMAT_VERSION, KIND, TYPES, InterleavedStore
 from headstart.data.listing import readable
@@ -89,8 +91,12 @@ def source_differences(store: InterleavedStore, inputs: Inputs) -> list[str]:
     """What of the documents' files, or of the images that they have, differs from what the store was made of."""
     changed = input_differences(store, inputs)  # type: ignore[arg-type]
     if store.images is not None:
-        paths = [Path(name) for name in read_inputs(store.images.folder)["name"]]
-        changed += [f"images: {change}" for change in image_differences(store.images, _image_files(paths))]
+        known = read_inputs(store.images.folder)
+        now = _image_files([Path(name) for name in known["name"]])
+        for place, file in enumerate(now.files):
+            if is_embedded(file.path):  # part of a documents' file, which is compared
+                now.files[place] = replace(file, size=known["bytes"][place], mtime_ns=known["mtime_ns"][place])
+        changed += [f"images: {change}" for change in image_differences(store.images, now)]
     return changed
 
 
@@ -107,7 +113,7 @@ def _image_files(paths: Sequence[Path]) -> ImageFiles:
 
 
 def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: InterleavedConfig) -> None:
-    work, files = out / ".work", inputs.files
+    work, files = out / WORK, inputs.files
     taken = text_tokenizer.load_tokenizer(config.tokenizer, config.of_texts()) if config.tokenizer is not None else None
     plan = {
         "format_version": FORMAT_VERSION,

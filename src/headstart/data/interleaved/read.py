@@ -22,8 +22,10 @@ from headstart.data.text.read import Fault, FileReading, Lines, document_limit, 
 from headstart.data.text.sources import InputFile, Inputs, find_inputs
 
 FORMATS = ("jsonl", "parquet")
-FLAT = ("image", "caption", "text", "question", "answer")
+FLAT = ("caption", "text", "question", "answer")
 """Columns of strings that a parquet file may have instead of the lists."""
+OF_IMAGES = ("image", "images")
+"""Columns of names or of bytes beside them."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +59,12 @@ class Documents(FileReading[Document]):
             columns = parquet.schema(self.file.path)
             wanted = next((list(pair) for pair in LISTS if set(pair) <= set(columns.names)), None)
             if wanted is None:
-                wanted = [name for name in columns.names if name in FLAT and _is_text(columns.field(name).type)]
-            elif strange := [name for name in wanted if not parquet.is_texts(columns.field(name).type)]:
-                yield Fault(0, f"column {strange[0]!r} is of type {columns.field(strange[0]).type}, not a list of strings.", f"Known forms: {KNOWN}.")
+                wanted = [field.name for field in columns if _is_wanted(field)]
+            elif not parquet.is_texts((texts := columns.field(wanted[0])).type):
+                yield Fault(0, f"column {texts.name!r} is of type {texts.type}, not a list of strings.", f"Known forms: {KNOWN}.")
+                return
+            elif not _is_names_or_images((images := columns.field(wanted[1])).type):
+                yield Fault(0, f"column {images.name!r} is of type {images.type}, not a list of strings or of images.", f"Known forms: {KNOWN}.")
                 return
             if not wanted:
                 there = ", ".join(repr(name) for name in columns.names[:8])
@@ -81,8 +86,17 @@ class Documents(FileReading[Document]):
         return too_large(number, self.limit) if document.size > self.limit else document
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+def _is_wanted(column: pa.Field) -> bool:
+    """Whether a column of a file without the lists is one of ours."""
+    is_text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+    if column.name in OF_IMAGES:
+        return bool(is_text or parquet.is_texts(column.type) or parquet.is_images(column.type))
+    return bool(column.name in FLAT and is_text)
+
+
+def _is_names_or_images(kind: pa.DataType) -> bool:
+    """Whether a column holds lists of names of images, or of images."""
+    return parquet.is_texts(kind) or (parquet.is_list(kind) and parquet.is_images(kind))
 
 
 def find_documents(sources: Sequence[str | Path]) -> Inputs:
