@@ -73,8 +73,8 @@ class HostReads(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
-@pytest.mark.parametrize("name", ["adamw", "muon"])
-def test_a_step_reads_nothing_back_to_the_host(policy: Literal["stop", "skip"], name: Literal["adamw", "muon"]) -> None:
+@pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
+def test_a_step_reads_nothing_back_to_the_host(policy: Literal["stop", "skip"], name: Literal["adamw", "muon", "sgd"]) -> None:
     torch.manual_seed(0)
     model = Net()
     optimizer = build_optimizer(model, OptimizerConfig(name=name))
@@ -108,12 +108,14 @@ CONFIGS = [
     OptimizerConfig(),
     OptimizerConfig(name="adam-uncorrected", epsilon=1e-6),
     OptimizerConfig(name="muon"),
+    OptimizerConfig(name="sgd"),
+    OptimizerConfig(name="sgd", beta1=0.0),
     OptimizerConfig(fused=False),
     OptimizerConfig(name="muon", fused=False),
 ]
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.name}-{'fused' if config.fused is None else 'plain'}")
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.name}-{config.beta1:g}-{'fused' if config.fused is None else 'plain'}")
 @pytest.mark.parametrize("bad_at", [0, 2])
 def test_a_step_left_out_leaves_no_trace_in_any_optimiser(config: OptimizerConfig, bad_at: int) -> None:
     """Four updates with one bad among them are, bit for bit, the three good ones: weights, moments and step counts."""

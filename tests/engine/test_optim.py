@@ -74,6 +74,18 @@ ELECTRA_ADAM = OptimizerConfig(name="adam-uncorrected", learning_rate=1e-3, epsi
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("fused", [True, False])
+def test_sgd_with_momentum_and_decay(device: str, fused: bool) -> None:
+    """w - rate * b, b = beta1 * b + g + decay * w."""
+    config = OptimizerConfig(name="sgd", beta1=0.9, weight_decay=0.5, fused=fused)
+    first = 0.2 - 1e-3 * (buffer := 0.3 + 0.5 * 0.2)
+    second = first - 1e-3 * (0.9 * buffer - 0.7 + 0.5 * first)
+    assert one_weight(config, [0.3, -0.7], device) == pytest.approx([first, second], abs=1e-7)
+    plain = replace(config, beta1=0.0, weight_decay=0.0)
+    assert one_weight(plain, [0.3, -0.7], device) == pytest.approx([0.2 - 3e-4, 0.2 + 4e-4], abs=1e-7)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("fused", [True, False])
 def test_10_adam_without_bias_correction(device: str, fused: bool) -> None:
     assert one_weight(replace(ELECTRA_ADAM, fused=fused), [0.5, 0.5, -0.25], device) == pytest.approx([0.19683592, 0.19258455, 0.19003013], abs=1e-7)
 
@@ -183,7 +195,7 @@ def test_embedding_tables_can_be_kept_from_decaying_but_their_projection_decays(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", ["adamw", "adam-uncorrected", "muon"])
+@pytest.mark.parametrize("name", ["adamw", "adam-uncorrected", "muon", "sgd"])
 def test_a_restart_from_the_saved_state_is_exact(name: str, device: str) -> None:
     torch.manual_seed(0)
     config = OptimizerConfig(name=name, layer_decay=0.9)
@@ -275,7 +287,7 @@ def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
 
 
 def test_fresh_moments_are_those_of_a_new_optimiser() -> None:
-    for name in ("adamw", "adam-uncorrected", "muon"):
+    for name in ("adamw", "adam-uncorrected", "muon", "sgd"):
         torch.manual_seed(0)
         model = Net()
         optimizer = build_optimizer(model, OptimizerConfig(name=name))
@@ -289,7 +301,7 @@ def test_fresh_moments_are_those_of_a_new_optimiser() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [OptimizerConfig(name="sgd"), OptimizerConfig(layer_decay=0.0), OptimizerConfig(clip_norm=0.0), OptimizerConfig(learning_rate=float("nan"))],  # type: ignore[arg-type]
+    [OptimizerConfig(name="adagrad"), OptimizerConfig(layer_decay=0.0), OptimizerConfig(clip_norm=0.0), OptimizerConfig(learning_rate=float("nan"))],  # type: ignore[arg-type]
 )
 def test_impossible_settings_are_refused(config: OptimizerConfig) -> None:
     with pytest.raises(UsageError):

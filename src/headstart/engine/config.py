@@ -10,7 +10,7 @@ from headstart.catalog import Card
 from headstart.data.text.config import TextConfig
 from headstart.engine.trackers import Tracker
 
-OptimizerName: TypeAlias = Literal["adamw", "adam-uncorrected", "muon"]
+OptimizerName: TypeAlias = Literal["adamw", "adam-uncorrected", "muon", "sgd"]
 Mode: TypeAlias = Literal["ddp", "fsdp"]
 
 
@@ -19,7 +19,7 @@ class OptimizerConfig:
     """Which optimiser, and its settings."""
 
     name: OptimizerName = "adamw"
-    """adamw, adam-uncorrected (BERT, ELECTRA) or muon."""
+    """adamw, adam-uncorrected (BERT, ELECTRA), muon, or sgd: plain gradients with momentum --optimizer.beta1, whose rates are far higher."""
     learning_rate: float = 1e-3
     """Peak learning rate; the schedule multiplies it."""
     beta1: float = 0.9

@@ -4,6 +4,7 @@
 - `adam-uncorrected`: Adam without bias correction, as BERT and ELECTRA were trained (google-research/electra, model/optimization.py). The first
   update is about 3.16 learning rates instead of one, so a rate from those papers means what it meant there.
 - `muon`: Muon (Jordan et al. 2024) for the matrices inside the layers, AdamW for embeddings, heads and vectors, in one optimiser.
+- `sgd`: stochastic gradient descent with momentum beta1 (0: none). Its weight decay is added to the gradient, as torch does.
 
 The learning rate of each group is a tensor where a fused kernel takes one: `set_learning_rate` writes to it without waiting for the device, and a
 captured CUDA graph reads the new value.
@@ -110,7 +111,13 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, n_layers: int | N
         "capturable": cuda_graph and fused,
     }
     optimizer: torch.optim.Optimizer
-    if config.name == "muon":
+    if config.name == "sgd":
+        optimizer = torch.optim.SGD(groups, lr=config.learning_rate, momentum=config.beta1, fused=fused)
+        for group in optimizer.param_groups:
+            group["capturable"] = False  # no such flag: a fused step reads its rate on the device
+            for parameter in group["params"] if config.beta1 else ():  # torch's first step leaves them unwritten where the guard leaves it out
+                optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    elif config.name == "muon":
         optimizer = MuonAdamW(groups, momentum=config.muon_momentum, **settings)
     else:
         optimizer = torch.optim.AdamW(groups, **settings)
