@@ -163,6 +163,43 @@ def test_floats_keep_their_values_and_small_integers_become_floats() -> None:
     np.testing.assert_array_equal(found[0], heights)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_turned_tiff_of_bands_is_turned_back(orientation: int) -> None:
+    """As the pictures above; tifffile gives what is stored."""
+    shown = BANDS[:, :8, :6]
+    stored = {
+        1: shown, 2: shown[:, :, ::-1], 3: shown[:, ::-1, ::-1], 4: shown[:, ::-1], 5: shown.swapaxes(1, 2), 6: np.rot90(shown, 1, (1, 2)),
+        7: shown[:, ::-1, ::-1].swapaxes(1, 2), 8: np.rot90(shown, -1, (1, 2)),
+    }[orientation]  # fmt: skip
+    content = tiff(np.ascontiguousarray(stored), **PLANES, extratags=[(274, "H", 1, orientation, True)])
+    np.testing.assert_array_equal(decoded(content, size=6).pixels, shown[:, 1:7])
+
+
+NODATA = {"extratags": [(42113, "s", 0, "0", True)]}
+
+
+def test_a_geotiff_of_colours_says_itself_what_has_no_data() -> None:
+    """Where all three colours hold it: black in one of them is a colour."""
+    pixels = np.full((10, 10, 3), 90, np.uint8)
+    pixels[:2] = 0
+    pixels[5, 5] = (0, 200, 200)
+    found = decoded(tiff(pixels, photometric="rgb", **NODATA), size=10)
+    assert found.missing == pytest.approx(0.2)
+    assert (found.pixels[:, 0, 0] > 80).all(), "the mean of the rest"
+    np.testing.assert_array_equal(found.pixels[:, 5, 5], [0, 200, 200])
+    ours = decoded(tiff(pixels, photometric="rgb", **NODATA), size=10, nodata="77")
+    assert ours.missing == 0, "what a person says goes before what the file says"
+
+
+def test_a_palette_has_gaps_where_its_numbers_are_those_of_no_data() -> None:
+    numbers = np.full((10, 10), 3, np.uint8)
+    numbers[:1] = 0
+    palette = np.arange(256, dtype=np.uint16)[None].repeat(3, 0) * 257
+    found = decoded(tiff(numbers, photometric="palette", colormap=palette, **NODATA), size=10)
+    assert found.missing == pytest.approx(0.1)
+    np.testing.assert_array_equal(found.pixels, np.full((3, 10, 10), 3))
+
+
 def test_a_smaller_copy_in_a_geotiff_is_no_second_page() -> None:
     import io
 

@@ -72,8 +72,82 @@ def test_segments_that_were_never_written_hold_no_data(tmp_path: Path) -> None:
     assert [int(window.max()) for window in found if isinstance(window, np.ndarray)] == [5, 0, 0, 9]
 
 
+PALETTE = np.random.default_rng(1).integers(0, 256, (3, 256)).astype(np.uint16) * 257
+NUMBERS = (BANDS[0] % 256).astype(np.uint8)
+COLOURS = np.stack([(np.add.outer(np.arange(75) * a, np.arange(90) * b) % 256) for a, b in ((1, 2), (2, 1), (3, 1))], -1).astype(np.uint8)
+
+
+def cloud_optimised(file: Path, image: np.ndarray, **more: Any) -> None:
+    """As GDAL writes it: the image, a mask of it, two smaller copies."""
+    with tifffile.TiffWriter(file) as writer:
+        writer.write(image, tile=(32, 48), metadata=None, **more)
+        writer.write(np.ones(image.shape[:2], bool), subfiletype=4, metadata=None)
+        for step in (2, 4):
+            writer.write(image[::step, ::step], subfiletype=1, tile=(32, 48), metadata=None, **more)
+
+
+def scenes(folder: Path) -> dict[str, Path]:
+    """Kinds of scenes that used to be decoded whole."""
+    files = {name: folder / f"{name}.tif" for name in ("palette", "palette, no data", "jpeg", "bands, copies", "jpeg, copies", "pages")}
+    tifffile.imwrite(files["palette"], NUMBERS, photometric="palette", colormap=PALETTE, rowsperstrip=7)
+    nodata = [(42113, "s", 0, "0", True)]
+    tifffile.imwrite(
+        files["palette, no data"], NUMBERS, photometric="palette", colormap=PALETTE, tile=(16, 32), compression="zlib", extratags=nodata
+    )
+    ycbcr: dict[str, Any] = {"photometric": "ycbcr", "compression": "jpeg", "subsampling": (2, 2)}
+    tifffile.imwrite(files["jpeg"], COLOURS, tile=(32, 48), **ycbcr)
+    cloud_optimised(files["bands, copies"], BANDS[0].astype(np.uint16), photometric="minisblack", compression="zlib")
+    cloud_optimised(files["jpeg, copies"], COLOURS, **ycbcr)
+    with tifffile.TiffWriter(files["pages"]) as writer:
+        for band in BANDS.astype(np.uint16):
+            writer.write(band, photometric="minisblack", rowsperstrip=9, metadata=None, contiguous=False)
+            writer.write(band[::2, ::2], photometric="minisblack", metadata=None)
+    return files
+
+
+@pytest.mark.parametrize("name", ["palette", "palette, no data", "jpeg", "bands, copies", "jpeg, copies", "pages"])
+def test_palettes_ycbcr_and_files_of_several_pages_are_read_by_rows(name: str, tmp_path: Path) -> None:
+    file = scenes(tmp_path)[name]
+    config = ImageConfig(size=16, tile=16, animated="first" if name == "pages" else "refuse")
+    with file.open("rb") as opened:
+        assert tiff_rows(opened, file.stat().st_size, as_bands=False, rows=16, first_page=name == "pages") is not None
+    found, expected = windows(file, config), of_the_whole(file, config)
+    assert len(found) == len(expected) == 30
+    off = 3 if name.startswith("jpeg") else 0  # two decoders of JPEG round differently
+    for ours, theirs in zip(found, expected, strict=True):
+        assert np.abs(np.asarray(ours).astype(int) - theirs.astype(int)).max() <= off
+    assert len({np.asarray(window).tobytes() for window in found}) > 20, "or nothing is compared"
+
+
+def test_a_palette_shows_colours_and_its_gaps_are_those_of_its_numbers(tmp_path: Path) -> None:
+    file = scenes(tmp_path)["palette, no data"]
+    (found,) = find_images([file]).files
+    first, *_, last = (record.content for record in records(found, ImageConfig(size=16, tile=16)) if isinstance(record, Record))
+    assert np.ma.getmaskarray(first).all(), "BANDS are 0 here"
+    assert not np.ma.getmaskarray(last).all()
+    np.testing.assert_array_equal(np.ma.getdata(last), (PALETTE >> 8)[:, NUMBERS[-16:, -16:]])
+
+
+def test_several_images_in_one_file_are_refused_unless_the_first_is_meant(tmp_path: Path) -> None:
+    (said,) = windows(scenes(tmp_path)["pages"], ImageConfig(size=16, tile=16))
+    assert said == "holds 6 pages."
+
+
+def test_what_must_be_decoded_whole_is_refused_by_its_size_before_it_is_read(tmp_path: Path) -> None:
+    """CMYK of 400 million pixels, in a file of some kilobytes."""
+    file = tmp_path / "huge.tif"
+    tiles = iter([np.ones((2048, 2048, 4), np.uint8), *[None] * 99])
+    tifffile.imwrite(file, tiles, shape=(20_000, 20_000, 4), dtype=np.uint8, tile=(2048, 2048), photometric="separated", compression="zlib")
+    tracemalloc.start()
+    (said,) = windows(file, ImageConfig(size=16, tile=16))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert said == "has CMYK colours, so it is decoded whole: 20,000 x 20,000 are more than 89 million pixels."
+    assert peak < 2e6
+
+
 def test_what_pillow_reads_is_read_by_pillow(tmp_path: Path) -> None:
-    """A palette, transparency, several pages, another orientation: nothing of that is guessed."""
+    """Transparency, white as 0, another orientation: nothing of that is guessed."""
     rgba = (np.arange(40 * 40 * 4) % 251).reshape(40, 40, 4).astype(np.uint8)
     for name, image, more in (
         ("alpha", rgba, {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
@@ -88,11 +162,19 @@ def test_what_pillow_reads_is_read_by_pillow(tmp_path: Path) -> None:
         assert all(np.array_equal(ours, theirs) for ours, theirs in zip(windows(file, config), of_the_whole(file, config), strict=True))
 
 
-@pytest.mark.parametrize("way", [{"tile": (64, 64), "compression": "zlib"}, {}], ids=["tiles", "uncompressed"])
-def test_a_scene_is_never_in_memory_whole(way: dict[str, Any], tmp_path: Path) -> None:
+WIDE: dict[str, dict[str, Any]] = {
+    "tiles": {"photometric": "minisblack", "tile": (64, 64), "compression": "zlib"},
+    "uncompressed": {"photometric": "minisblack"},
+    "palette": {"photometric": "palette", "colormap": PALETTE, "tile": (64, 64), "compression": "zlib"},
+}
+
+
+@pytest.mark.parametrize("way", WIDE)
+def test_a_scene_is_never_in_memory_whole(way: str, tmp_path: Path) -> None:
     file = tmp_path / "scene.tif"
-    scene = np.random.default_rng(0).integers(0, 9, (3000, 1500)).astype(np.uint16)  # 9 MB
-    tifffile.imwrite(file, scene, photometric="minisblack", **way)
+    kind = np.uint8 if way == "palette" else np.uint16
+    scene = np.random.default_rng(0).integers(0, 9, (3000 * 2 // np.dtype(kind).itemsize, 1500)).astype(kind)  # 9 MB
+    tifffile.imwrite(file, scene, **WIDE[way])
     (found,) = find_images([file]).files
     config, count = ImageConfig(size=64, tile=64, mode="bands"), 0
     list(records(found, ImageConfig(size=64, tile=1500, mode="bands")))  # what libraries keep for themselves
@@ -102,7 +184,7 @@ def test_a_scene_is_never_in_memory_whole(way: dict[str, Any], tmp_path: Path) -
         count += 1
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert count == 47 * 24
+    assert count == len(window_places(len(scene), 64)) * 24
     assert peak < scene.nbytes / 3
 
 

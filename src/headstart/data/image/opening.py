@@ -31,6 +31,10 @@ MAKE_SMALLER = "Make it smaller, or raise --image.max-megapixels."
 NPY_MAGIC = b"\x93NUMPY"
 GDAL_NODATA = 42113
 """The tag in which a GeoTIFF says what pixels without data hold."""
+ORIENTATION = 274
+MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, LAB = 1, 2, 3, 5, 6, 8
+JPEG = 7
+"""Of TIFF: the tag, kinds of colours, a compression."""
 
 
 def require_libraries() -> None:
@@ -135,7 +139,7 @@ def read_header(stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 
 def _tiff(content: bytes, form: Form) -> np.ndarray | None:
-    """[bands, height, width] of a TIFF; None for an ordinary picture, which Pillow reads: palette, CMYK, YCbCr, 1-bit, and 8-bit grey or colour."""
+    """[bands, height, width] of a TIFF, masked where the file says that there is no data; None for an ordinary picture, which Pillow reads."""
     try:
         import tifffile
     except ImportError:
@@ -143,15 +147,12 @@ def _tiff(content: bytes, form: Form) -> np.ndarray | None:
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # it logs what it also raises
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         page = file.pages.first
-        samples, extra = int(page.samplesperpixel), [int(kind) for kind in page.extrasamples]
-        pages = sum(not int(getattr(other, "subfiletype", 0) or 0) & 5 for other in file.pages)  # neither a smaller copy nor a mask
-        channel_pages = pages > 1 and file.series[0].axes == "CYX"  # a page a channel
+        samples = int(page.samplesperpixel)
+        pages, channel_pages = pages_of(file)
         if pages > 1 and not channel_pages:
             _refuse_pages(f"{pages} pages", form)
-        if int(page.photometric) in (3, 5, 6, 8) or page.bitspersample == 1:  # palette, CMYK, YCbCr, Lab
-            return None
-        is_picture = page.dtype == np.uint8 and not channel_pages and (samples in (1, 3) or (samples in (2, 4) and extra in ([1], [2])))
-        if is_picture and form.colour != "bands":
+        says_gaps = form.nodata is None and GDAL_NODATA in page.tags
+        if _is_for_pillow(page, channel_pages, form, says_gaps):
             return None
         if page.dtype is None:
             raise Unusable(f"has {page.bitspersample} bits a sample, which is not read.", "Store it as 8-bit, 16-bit or 32-bit float.")
@@ -159,13 +160,63 @@ def _tiff(content: bytes, form: Form) -> np.ndarray | None:
             raise Unusable("is a volume.", "Write its slices to files of their own.")
         refuse_size(page.imagelength, page.imagewidth, pages if channel_pages else samples, page.dtype.itemsize, form)
         array = np.asarray(file.series[0].asarray() if channel_pages else page.asarray())
-        stated = page.tags.get(GDAL_NODATA)
     if array.ndim == 3 and int(page.planarconfig) == 1 and not channel_pages:
         array = array.transpose(2, 0, 1)  # written pixel by pixel; band by band it is [bands, height, width] already
-    planes = array if array.ndim == 3 else array[None]
-    if form.nodata is None and stated is not None and (gaps := holds(planes, str(stated.value))).any():
-        return np.ma.masked_array(planes, gaps)
-    return planes
+    planes = upright(array if array.ndim == 3 else array[None], orientation_of(page))
+    return shown(planes, page) if form.nodata is None else np.ma.getdata(shown(planes, page))
+
+
+def _is_for_pillow(page: Any, channel_pages: bool, form: Form, says_gaps: bool) -> bool:
+    """Whether a page is a picture like others: CMYK, Lab, 1-bit; a palette, YCbCr, 8-bit grey or colour, unless bands are wanted or it has gaps."""
+    photometric, samples = int(page.photometric), int(page.samplesperpixel)
+    if photometric in (CMYK, LAB) or page.bitspersample == 1:
+        return True
+    if photometric in (PALETTE, YCBCR):
+        return not (says_gaps and read_by_segments(page))
+    transparent = samples in (2, 4) and [int(kind) for kind in page.extrasamples] in ([1], [2])
+    is_picture = page.dtype == np.uint8 and not channel_pages and (samples in (1, 3) or transparent)
+    return bool(is_picture and form.colour != "bands" and (transparent or not says_gaps or photometric not in (MIN_IS_BLACK, RGB)))
+
+
+def read_by_segments(page: Any) -> bool:
+    """Whether tifffile gives the colours of a page with a palette or YCbCr, or its numbers in the palette, a segment at a time."""
+    photometric, samples = int(page.photometric), int(page.samplesperpixel)
+    if photometric == PALETTE:
+        return samples == 1 and page.bitspersample == 8
+    return photometric == YCBCR and samples == 3 and int(page.compression) == JPEG and int(page.planarconfig) == 1
+
+
+def shown(planes: np.ndarray, page: Any) -> np.ndarray:
+    """[bands, height, width] of what a page holds: numbers of a palette become its colours, and what the file calls no data is masked (of colours
+    where all three hold it: black in one of them is a colour)."""
+    photometric, stated = int(page.photometric), page.tags.get(GDAL_NODATA)
+    gaps = None if stated is None else holds(planes, str(stated.value))
+    if gaps is not None and photometric in (RGB, YCBCR):
+        gaps = np.asarray(gaps.all(0, keepdims=True))
+    if photometric == PALETTE:
+        planes = (page.colormap >> 8).astype(np.uint8)[:, planes[0]]
+    return planes if gaps is None or not gaps.any() else np.ma.masked_array(planes, np.broadcast_to(gaps, planes.shape))
+
+
+def orientation_of(page: Any) -> int:
+    """1 to 8, as in EXIF."""
+    tag = page.tags.get(ORIENTATION)
+    return 1 if tag is None else int(tag.value)
+
+
+def upright(planes: np.ndarray, orientation: int) -> np.ndarray:
+    """[bands, height, width] as they are to be seen. Others than 2 to 8 say nothing."""
+    if orientation in (5, 6, 7, 8):
+        planes = planes.swapaxes(1, 2)
+    if orientation in (2, 3, 6, 7):
+        planes = planes[:, :, ::-1]
+    return planes[:, ::-1] if orientation in (3, 4, 7, 8) else planes
+
+
+def pages_of(file: Any) -> tuple[int, bool]:
+    """(pages of a tifffile.TiffFile that are images of their own, neither a smaller copy nor a mask; whether each is a channel of one image)."""
+    pages = sum(not int(getattr(page, "subfiletype", 0) or 0) & 5 for page in file.pages)
+    return pages, pages > 1 and file.series[0].axes == "CYX"
 
 
 def holds(planes: np.ndarray, nodata: str) -> np.ndarray:

@@ -97,7 +97,9 @@ def _windows(record: Record, file: InputFile, tile: int, config: ImageConfig) ->
         return
     opened = _opened(file)
     with opened:
-        rows = tiff_rows(opened, file.size, as_bands=config.mode == "bands" or bool(config.bands), rows=tile)
+        rows = tiff_rows(
+            opened, file.size, config.mode == "bands" or bool(config.bands), tile, config.animated == "first", int(config.max_megapixels * 1e6)
+        )
         if rows is not None:
             yield from _cut(rows, tile)
             _refuse_change(file, os.fstat(opened.fileno()))

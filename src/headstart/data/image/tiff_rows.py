@@ -1,7 +1,9 @@
 """The rows of a large TIFF, a few at a time: what windows are cut from, so that a scene is never in memory whole.
 
 A TIFF is a grid of segments (tiles, or strips of rows), each compressed for itself. The segments of one row of that grid are held, and the rows that
-are asked for are taken from them. Values are those of `opening`, which decodes the whole.
+are asked for are taken from them. Values are those of `opening`, which decodes the whole. Read in this way are grey, bands and colours, 8-bit
+palettes (maps of classes), YCbCr in JPEG (aerial photographs), and files whose further pages are smaller copies or masks of the first (a
+cloud-optimised GeoTIFF). What is left is decoded whole, and only up to --image.max-megapixels.
 """
 
 from __future__ import annotations
@@ -17,10 +19,23 @@ from headstart.core.machine import refuse_limits
 from headstart.core.words import first_line
 from headstart.data.compressed import FREE_BYTES, MAX_RATIO
 from headstart.data.image.form import Unusable
-from headstart.data.image.opening import GDAL_NODATA, TIFF_MAGIC, holds, room
+from headstart.data.image.opening import (
+    CMYK,
+    LAB,
+    MIN_IS_BLACK,
+    PALETTE,
+    RGB,
+    TIFF_MAGIC,
+    YCBCR,
+    orientation_of,
+    pages_of,
+    read_by_segments,
+    room,
+    shown,
+)
 
-ORIENTATION = 274
-MIN_IS_BLACK, RGB = 1, 2
+NAMES = {0: "shows high values dark", PALETTE: "has a palette", CMYK: "has CMYK colours", YCBCR: "has YCbCr colours", LAB: "has Lab colours"}
+"""Of the ways to store colours that are decoded whole."""
 PLAIN_ROWS = 256
 """Rows of an uncompressed image that are read at once."""
 AGAIN = "Copy or export it again, or remove it."
@@ -33,10 +48,12 @@ class TiffRows:
         shape: (bands, height, width).
     """
 
-    def __init__(self, file: Any, page: Any, nodata: str | None) -> None:
-        self._handle, self._page, self._nodata = file.filehandle, page, nodata
-        self._separate = int(page.planarconfig) == 2 and int(page.samplesperpixel) > 1
-        self.shape = (int(page.samplesperpixel), int(page.imagelength), int(page.imagewidth))
+    def __init__(self, file: Any, page: Any) -> None:
+        self._handle, self._page = file.filehandle, page
+        self._samples = int(page.samplesperpixel)
+        self._separate = int(page.planarconfig) == 2 and self._samples > 1
+        bands = 3 if int(page.photometric) == PALETTE else self._samples
+        self.shape = (bands, int(page.imagelength), int(page.imagewidth))
         self._plain = bool(page.is_contiguous) and int(page.compression) == 1 and int(page.predictor) == 1 and int(page.fillorder) == 1
         self._stored = page.dtype.newbyteorder(file.byteorder)
         if self._plain:
@@ -50,48 +67,45 @@ class TiffRows:
     def held_bytes(self, rows: int) -> int:
         """Of one row of segments and so many rows."""
         bands, height, width = self.shape
-        return bands * width * self._page.dtype.itemsize * (min(self._rows, height) + rows)
+        return width * self._page.dtype.itemsize * (self._samples * (min(self._rows, height) + rows) + bands * rows)
 
     def read(self, top: int, bottom: int) -> np.ndarray:
         """[bands, bottom - top, width], masked where the file says that there is no data.
 
         Raises Unusable.
         """
-        bands, _, width = self.shape
-        found = np.empty((bands, bottom - top, width), self._page.dtype)
+        found = np.empty((self._samples, bottom - top, self.shape[2]), self._page.dtype)
         try:
             for down in range(top // self._rows, -(-bottom // self._rows)):
                 segments, begin = self._segments(down), down * self._rows
                 first, last = max(top, begin), min(bottom, begin + segments.shape[1])
                 found[:, first - top : last - top] = segments[:, first - begin : last - begin]
+            return shown(found, self._page)
         except Exception as error:  # a decoder of foreign bytes may raise anything
             refuse_limits(error, "an image")
             raise Unusable(f"is no image, damaged, or cut off ({first_line(error)}).", AGAIN) from error
-        if self._nodata is not None and (gaps := holds(found, self._nodata)).any():
-            return np.ma.masked_array(found, gaps)
-        return found
 
     def _segments(self, down: int) -> np.ndarray:
-        """[bands, rows, width]: a row of segments."""
+        """[samples, rows, width]: a row of segments."""
         if self._held is None or self._held[0] != down:
             self._held = None  # two of them are never held
             self._held = down, self._read_plain(down) if self._plain else self._decoded(down)
         return self._held[1]
 
     def _read_plain(self, down: int) -> np.ndarray:
-        bands, height, width = self.shape
+        _, height, width = self.shape
         first, rows = down * self._rows, min(self._rows, height - down * self._rows)
-        planes, samples = (bands, 1) if self._separate else (1, bands)
+        planes, samples = (self._samples, 1) if self._separate else (1, self._samples)
         row_bytes, begin = width * samples * self._stored.itemsize, self._page.dataoffsets[0]
         read = [self._bytes(begin + (plane * height + first) * row_bytes, rows * row_bytes) for plane in range(planes)]
         values = [np.frombuffer(data, self._stored).reshape(rows, width, samples).transpose(2, 0, 1) for data in read]
         return np.concatenate(values).astype(self._page.dtype, copy=False)
 
     def _decoded(self, down: int) -> np.ndarray:
-        bands, height, width = self.shape
+        _, height, width = self.shape
         first, rows = down * self._rows, min(self._rows, height - down * self._rows)
-        found = np.full((bands, rows, width), self._page.nodata, self._page.dtype)
-        for plane in range(bands if self._separate else 1):
+        found = np.full((self._samples, rows, width), self._page.nodata, self._page.dtype)
+        for plane in range(self._samples if self._separate else 1):
             for across in range(self._across):
                 index = (plane * self._down + down) * self._across + across
                 if not (count := self._page.databytecounts[index]):
@@ -113,15 +127,16 @@ class TiffRows:
         return data
 
 
-def tiff_rows(opened: IO[bytes], size: int, as_bands: bool, rows: int) -> TiffRows | None:
-    """The rows of a TIFF; None for a file that is none, or that only `opening` reads: palettes, CMYK, YCbCr, transparency, other orientations,
-    several pages.
+def tiff_rows(opened: IO[bytes], size: int, as_bands: bool, rows: int, first_page: bool = False, max_pixels: int = 2**62) -> TiffRows | None:
+    """The rows of a TIFF; None for a file that is none, or that only `opening` reads (`_whole_because`).
 
     Args:
         opened: the file; it must stay open.
         size: its bytes.
         as_bands: every sample is a band; otherwise 8-bit colours with transparency are a picture.
         rows: that will be read at once.
+        first_page: of a file of several pages the first is meant.
+        max_pixels: of an image that must be decoded whole.
 
     Raises:
         Unusable: it is damaged, a volume, or must be decoded whole and is too large for that.
@@ -137,22 +152,39 @@ def tiff_rows(opened: IO[bytes], size: int, as_bands: bool, rows: int) -> TiffRo
     try:
         file = tifffile.TiffFile(opened, name="image.tif")  # our file has a number for a name
         page = file.pages.first
-        if len(file.pages) > 1 or int(page.photometric) not in (MIN_IS_BLACK, RGB) or page.dtype is None or page.bitspersample < 8:
-            return None
-        oriented = page.tags.get(ORIENTATION)
-        if page.imagedepth != 1 or (oriented is not None and int(oriented.value) != 1):
-            return None
-        if not as_bands and page.dtype == np.uint8 and int(page.samplesperpixel) not in (1, 3):
-            return None
-        stated = page.tags.get(GDAL_NODATA)
-        found = TiffRows(file, page, None if stated is None else str(stated.value))
-        stated_bytes = math.prod(found.shape) * page.dtype.itemsize
+        height, width = int(page.imagelength), int(page.imagewidth)
+        whole = _whole_because(page, *pages_of(file), as_bands, first_page)
+        found = None if whole else TiffRows(file, page)
+        stated_bytes = 0 if found is None or page.dtype is None else math.prod(found.shape) * page.dtype.itemsize
     except Exception as error:  # a reader of foreign bytes may raise anything
         refuse_limits(error, "an image")
         raise Unusable(f"is no image, damaged, or cut off ({first_line(error)}).", AGAIN) from error
+    if found is None:
+        if height * width > max_pixels:  # said before its bytes are read
+            what = f"{whole}, so it is decoded whole: {width:,} x {height:,} are more than {max_pixels / 1e6:g} million pixels."
+            raise Unusable(what, "Write it as grey, RGB or bands, for example: gdal_translate -of COG. Or raise --image.max-megapixels.")
+        return None
     if stated_bytes > max(FREE_BYTES, MAX_RATIO * size):
         raise Unusable(f"states {stated_bytes / 1e9:,.1f} GB of pixels in {size / 1e6:,.1f} MB.", "Leave it out, or cut out the part with data.")
     if (held := found.held_bytes(rows)) > room():
         mend = "Write it in tiles, for example: gdal_translate -co TILED=YES."
         raise Unusable(f"has strips or tiles so high that {held / 1e6:,.0f} MB would be decoded at once.", mend)
     return found
+
+
+def _whole_because(page: Any, pages: int, channel_pages: bool, as_bands: bool, first_page: bool) -> str | None:
+    """What about a file makes it one that `opening` decodes whole; None: nothing does."""
+    photometric, samples, bits = int(page.photometric), int(page.samplesperpixel), page.bitspersample
+    if pages > 1 and (channel_pages or not first_page):
+        return f"holds {pages} pages"
+    if page.dtype is None or bits < 8 or page.imagedepth != 1:
+        return f"has {bits} bits a sample" if page.imagedepth == 1 else "is a volume"
+    if orientation_of(page) != 1:
+        return "is stored turned"
+    if read_by_segments(page):
+        return None
+    if photometric not in (MIN_IS_BLACK, RGB):
+        return NAMES.get(photometric, f"has colours of kind {photometric}")
+    if not as_bands and page.dtype == np.uint8 and samples not in (1, 3):
+        return "has transparency"
+    return None
