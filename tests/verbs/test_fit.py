@@ -214,10 +214,3 @@ def test_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_it_answers_without_torch() -> None:
     code = "import sys; from headstart.cli import fit; import headstart.verbs.fit; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
-
-
-def test_a_way_of_planning_is_not_pre_trained() -> None:
-    from headstart import methods
-
-    with pytest.raises(UsageError, match="'dcpt_law' trains nothing"):
-        methods.settings("dcpt_law")

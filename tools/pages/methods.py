@@ -172,12 +172,8 @@ def catalog_table(by_family: dict[str, list[Card]]) -> str:
 
 def entry(card: Card) -> str:
     """One card of the catalog."""
-    if card.slug in [*with_code(), *interventions_with_code(), *planning_with_code()]:
-        status = f"**Runs.** [Its page]({card.slug}.md); `headstart show {card.slug}`."
-    elif module := catalog.implementation(card.slug):
-        status = f"**Runs** (`{module}`)."
-    else:
-        status = "**Not yet:** the card is here, the code is not."
+    runs = f"**Runs.** [Its page]({card.slug}.md); `headstart show {card.slug}`."
+    status = runs if catalog.implemented(card.slug) else "**Not yet:** the card is here, the code is not."
     lines = [
         f"### {card.slug} {{ #{card.slug} }}",
         f"{paper(card)}. {status}",

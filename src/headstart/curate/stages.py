@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from headstart.curate import webmath
 from headstart.curate.config import CurateConfig
 from headstart.curate.tables import Stage
 
@@ -34,10 +35,7 @@ ABOUT = {
 PAGE_STAGES = ("prefilter", "extract")
 """Work on HTML; passed over where the input is documents already."""
 RECIPES: dict[str, tuple[str, ...]] = {
-    "webmath": (
-        "prefilter", "language", "extract", "recall", "signatures", "near-duplicates", "urls", "rules", "private", "precision", "decontaminate",
-        "images", "galleries",
-    ),
+    "webmath": webmath.STAGES,
     "text": (
         "prefilter", "language", "extract", "recall", "signatures", "near-duplicates", "urls", "rules", "private", "decontaminate", "images",
         "galleries",

@@ -57,4 +57,6 @@ def _home(slug: str) -> str:
         raise UsageError(f"'{slug}' is no method of its own: it changes how one trains.", "`headstart list --interventions` shows its flags.")
     if home.startswith("headstart.planning."):
         raise UsageError(f"'{slug}' trains nothing: it is a way of planning.", f"`headstart show {slug}` says what it needs and gives.")
+    if home.startswith("headstart.curate."):
+        raise UsageError(f"'{slug}' trains nothing: it makes a corpus.", f"`headstart curate {slug} DATA --out FOLDER` does.")
     return home
