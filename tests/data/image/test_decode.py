@@ -275,6 +275,8 @@ FAULTS = {
     "pages": (tiff(np.zeros((3, 8, 8), np.uint8), photometric="minisblack", volumetric=False, metadata=None), "holds 3 pages"),
     "objects": (npy(np.zeros((2, 2))).replace(b"'<f8'", b"'|O' "), "cut off, or holds Python objects"),
     "other numbers": (npy(np.zeros((4, 4), np.int64)), "holds values of type int64"),
+    "structures": (npy(np.zeros((4, 4), [("a", "f4"), ("b", "f4")])), "holds values of type [('a'"),
+    "words": (npy(np.full((4, 4), "ab")), "holds values of type <U2"),
     "NaN": (npy(np.full((4, 4), np.nan, np.float32)), "no finite numbers"),
     "axes": (npy(np.zeros((2, 3, 4, 5), np.uint8)), "is an array of 4 axes"),
     "no pixels": (npy(np.zeros((0, 4), np.uint8)), "is 4 x 0 pixels"),

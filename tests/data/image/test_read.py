@@ -147,6 +147,32 @@ def test_tar_faults(tmp_path: Path) -> None:
     assert "no .tar file" in only_fault(tmp_path / "words.tar").what
 
 
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE], ids=["symbolic", "hard"])
+def test_a_link_in_a_tar_is_not_followed_and_not_passed_over(kind: bytes, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        for name in ("0.png", "1.png", "1.cls"):
+            member = tarfile.TarInfo(name)
+            data = PICTURES[0] if name == "0.png" else b""
+            member.type, member.linkname, member.size = (tarfile.REGTYPE, "", len(data)) if data else (kind, "../../0.png", 0)
+            archive.addfile(member, io.BytesIO(data))
+    first, second = read(tmp_path / "x.tar")
+    assert first == Record(1, PICTURES[0], None)
+    assert isinstance(second, Fault)
+    assert (second.number, second.what) == (2, "member '1.png' is a link.")
+
+
+def test_an_npz_of_zeros_without_end_is_a_bomb(tmp_path: Path) -> None:
+    """320 MB of zeros in 300 KB: they would fill the disk."""
+    np.savez_compressed(tmp_path / "zeros.npz", images=np.zeros((320, 1000, 1000), np.uint8))
+    (file,) = find_images([tmp_path / "zeros.npz"]).files
+    found, last = 0, None
+    for last in records(file, ImageConfig()):
+        found += isinstance(last, Record)
+    assert 200 < found < 320
+    assert isinstance(last, Fault)
+    assert "bomb" in last.what
+
+
 # --- single pictures ------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -133,6 +133,8 @@ def _planes_and_gaps(opened: Any, form: Form) -> tuple[np.ndarray, float]:
     refuse_size(planes.shape[1], planes.shape[2], len(planes), planes.dtype.itemsize, form)
     if len(planes) == 0:
         raise Unusable("has no band.", "Remove it.")
+    if planes.dtype.kind not in "uif":
+        raise _other_type(planes.dtype)
     if form.bands:
         if max(form.bands) > len(planes):
             raise Unusable(f"has {counted(len(planes))}; band {max(form.bands)} is asked for.", "Correct --image.bands, or remove it.")
@@ -148,7 +150,11 @@ def _planes_and_gaps(opened: Any, form: Form) -> tuple[np.ndarray, float]:
             what = "holds values that are no finite numbers (NaN or infinite)."
             raise Unusable(what, "Say that these are gaps, which are filled: --image.nodata nan.")
         return planes, missing
-    raise Unusable(f"holds values of type {planes.dtype}.", "Store it as uint8, uint16 or float32.")
+    raise _other_type(planes.dtype)
+
+
+def _other_type(dtype: np.dtype[Any]) -> Unusable:
+    return Unusable(f"holds values of type {str(dtype)[:80]}.", "Store it as uint8, uint16 or float32.")
 
 
 def _as_planes(opened: Any) -> np.ndarray:

@@ -203,7 +203,9 @@ def _npz(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
             if isinstance(labels, Fault):
                 yield labels
                 return
+            size, packed = 0, Path(file.path).stat().st_size
             for number, image in enumerate(_rows(archive, name), 1):
+                refuse_bomb(size := size + image.nbytes, packed)
                 yield Record(number, image, None if labels is None else labels[number - 1])
     except (*ZIP_ERRORS, *HEADER_ERRORS) as error:
         refuse_limits(error, file.path)
@@ -345,16 +347,16 @@ def _tar(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
         with tarfile.open(file.path, "r:") as archive:
             key, image, label = "", None, None  # type: str, bytes | Fault | None, str | None
             for member in archive:
-                if not member.isfile():
-                    continue
                 path = PurePosixPath(member.name)
                 stem, _, suffix = path.name.partition(".")
+                if not member.isfile() and not (is_picture(suffix) and (member.islnk() or member.issym())):
+                    continue
                 mine = f"{path.parent}/{stem}"
                 if mine != key:
                     if image is not None:
                         yield image if isinstance(image, Fault) else Record(number, image, label)
                     key, image, label = mine, None, None
-                if KINDS.get(f".{suffix.lower().rpartition('.')[2]}") == "picture":
+                if is_picture(suffix):
                     number += image is None
                     image = _member(archive, member, number, image is not None)
                 elif suffix == "cls" and member.size <= LABEL_BYTES:
@@ -370,6 +372,11 @@ def _tar(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
         yield Fault(number + 1, f"is damaged, cut off, or no .tar file ({first_line(error)}).", AGAIN)
 
 
+def is_picture(suffix: str) -> bool:
+    """Whether a member's name up to its last dot is followed by what images are named with."""
+    return KINDS.get(f".{suffix.lower().rpartition('.')[2]}") == "picture"
+
+
 def _end_of_tar(path: Path, offset: int) -> str | None:
     """What is wrong with the end of an archive: tarfile takes a cut for an end, and stops at the first of several that were joined."""
     with path.open("rb") as file:
@@ -383,6 +390,8 @@ def _end_of_tar(path: Path, offset: int) -> str | None:
 def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, number: int, second: bool) -> bytes | Fault:
     if second:
         return Fault(number, f"sample {member.name!r} has two images.", "Give each a name of its own, up to the first dot.")
+    if not member.isfile():
+        return Fault(number, f"member {member.name!r} is a link.", "Write the archive with the files themselves: tar --dereference --hard-dereference.")
     if member.size > room():
         return Fault(number, f"member {member.name!r} has {member.size / 1e6:,.0f} MB.", "Cut it into smaller images.")
     return _exactly(archive.extractfile(member), member.size)
