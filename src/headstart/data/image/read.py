@@ -391,7 +391,7 @@ def _member(archive: tarfile.TarFile, member: tarfile.TarInfo, number: int, seco
     if second:
         return Fault(number, f"sample {member.name!r} has two images.", "Give each a name of its own, up to the first dot.")
     if not member.isfile():
-        return Fault(number, f"member {member.name!r} is a link.", "Write the archive with the files themselves: tar --dereference --hard-dereference.")
+        return Fault(number, f"member {member.name!r} is a link.", "Write the archive with the files: tar --dereference --hard-dereference.")
     if member.size > room():
         return Fault(number, f"member {member.name!r} has {member.size / 1e6:,.0f} MB.", "Cut it into smaller images.")
     return _exactly(archive.extractfile(member), member.size)
