@@ -13,8 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from headstart.catalog import card, cards
-from headstart.catalog.folder import fitting, kinds_of_fields, what_lies_here
+from headstart.catalog.folder import ENDINGS, TABLES, fitting, kinds_of_fields, what_lies_here
 from headstart.core.errors import BadInput
+from headstart.data.image.sources import KINDS
+from headstart.data.text.sources import FORMATS
 
 
 def write(path: Path, content: bytes | str = b"x" * 1000) -> Path:
@@ -54,6 +56,14 @@ def tiff(bands: int, order: str = "<") -> bytes:
 )
 def test_field_names_tell_the_kind(record: dict[str, object], kinds: tuple[str, ...]) -> None:
     assert kinds_of_fields(record) == kinds
+
+
+def test_what_the_readers_take_is_known_by_its_ending() -> None:
+    """`list --data` and the readers of texts and images speak of the same files."""
+    pictures = {suffix for suffix, kind in KINDS.items() if kind == "picture"} - {".npy"}  # an array may be anything
+    assert {suffix for suffix in pictures if ENDINGS.get(suffix) != "images"} == set()
+    assert {suffix for suffix, form in FORMATS.items() if form in ("txt", "document") and ENDINGS.get(suffix) != "text"} == set()
+    assert {suffix for suffix, form in FORMATS.items() if form not in ("txt", "document")} <= TABLES
 
 
 def test_tables_are_read_in_every_form(tmp_path: Path) -> None:

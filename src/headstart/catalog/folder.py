@@ -25,10 +25,11 @@ from headstart.core.curation import data_of
 from headstart.core.errors import BadInput
 
 ENDINGS: dict[str, str] = {
-    **dict.fromkeys((".txt", ".text", ".md", ".rst"), "text"),
+    **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst"), "text"),
     **dict.fromkeys((".py", ".java", ".js", ".go", ".php", ".rb", ".cs"), "code"),
     **dict.fromkeys((".html", ".htm", ".warc"), "html"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"), "images"),
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".jp2", ".avif"), "images"),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "images"),
     **dict.fromkeys((".dcm", ".nii"), "volumes"),
     **dict.fromkeys((".glb", ".gltf", ".obj", ".off", ".ply", ".stl"), "meshes"),
     **dict.fromkeys((".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a"), "audio"),
