@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import io
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -44,7 +45,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         bodies = {"/robots.txt": b"User-agent: *\nDisallow: /secret", "/big": bytes(3_000_000), "/gif": picture("GIF"), "/html": b"<html>"}
         bodies |= {"/a.png": picture("PNG"), "/b.jpg": picture("JPEG"), "/copy.png": picture("PNG")}
         moved = {"/moved": "/a.png", "/inward": "http://127.0.0.1:1/x", "/loop": "/loop"}
-        if self.path in moved:
+        if self.path == "/cut":
+            self.send_response(200)
+            self.send_header("Content-Length", "100")
+            self.end_headers()
+            self.wfile.write(b"half")
+        elif self.path in moved:
             self.send_response(302)
             self.send_header("Location", moved[self.path])
             self.end_headers()
@@ -87,6 +93,17 @@ def test_each_address_has_its_answer(server: Server, tmp_path: Path) -> None:
     asked = len(server.asked)
     assert statuses([server.root + path for path in expected], tmp_path) == found
     assert len(server.asked) == asked, "nothing is asked for twice"
+
+
+def test_what_keeps_an_image_away_has_its_own_name(server: Server, tmp_path: Path) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # bound, and not listening
+        closed = f"http://127.0.0.1:{nobody.getsockname()[1]}/a.png"
+        expected = {f"{server.root}/cut": "cut off", closed: "no connection", "http://[broken/a.png": "no web address", "data:,x": "no web address"}
+        assert statuses([*expected], tmp_path) == expected
+    asked = server.asked.count("/cut")
+    statuses([*expected], tmp_path)
+    assert server.asked.count("/cut") > asked, "what may come the next time is asked for again"
 
 
 def test_a_killed_download_goes_on(server: Server, tmp_path: Path) -> None:

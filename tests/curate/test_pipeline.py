@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from headstart.core.errors import BadInput, UsageError
-from headstart.curate.config import CurateConfig, ReadConfig, defaults
-from headstart.curate.pipeline import curate
+from headstart.core.files import open_lock
+from headstart.curate.config import CurateConfig, PrefilterConfig, ReadConfig, defaults
+from headstart.curate.counts import StageCounts
+from headstart.curate.pipeline import LEAVES_NOTHING, Curation, curate, nothing_kept
+from headstart.curate.stages import ABOUT
+from headstart.data.interleaved.config import InterleavedConfig
+from headstart.data.interleaved.store import prepare_interleaved
 from tests.curate.crawl import HTML, crawl, page, record, zipped
 from tests.faithfulness.test_webmath_pipeline import digest
 
@@ -159,11 +166,118 @@ def test_a_recipe_of_texts_reads_texts(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_stage_alone_and_the_wrong_kind_of_input(tmp_path: Path) -> None:
     files = [str(path) for path in crawl(tmp_path / "crawl", files=1, pages_each=4)]
-    with pytest.raises(BadInput, match="works on documents"):
+    with pytest.raises(BadInput, match=r"the stage near-duplicates works on documents\.\nExtract them first: headstart curate extract DATA"):
         curate("near-duplicates", files, tmp_path / "wrong", CurateConfig(), say=quiet)
     curate("extract", files, tmp_path / "pages", CurateConfig(), say=quiet)
     done = curate("rules", [str(tmp_path / "pages" / "documents")], tmp_path / "rules", CurateConfig(), say=quiet)
     assert [stage.stage for stage in done.stages] == ["read", "rules"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slug", ["causal-lm", "interleaved-lm"])
+def test_the_folder_is_prepared_for_training_with_defaults(undisturbed: tuple[list[Path], Path], slug: str, tmp_path: Path) -> None:
+    from headstart.verbs.prepare import prepare
+
+    _, out = undisturbed
+    store = prepare(slug, out, tmp_path / "store", say=quiet)
+    assert store.manifest["counts"]["documents"] == len(documents(out))
+    assert store.manifest["counts"]["quarantined"] == 0
+
+
+@pytest.mark.slow
+def test_json_lines_hold_what_parquet_holds_and_train(tmp_path: Path) -> None:
+    """Also a shard of which nothing is left; bytes they cannot hold."""
+    rows = [{"text": f"One text in {seed} words, and a bit more.", "url": f"https://x.org/{seed}"} for seed in range(8)]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "b.jsonl").write_text('{"text": "lorem ipsum", "url": "https://x.org/l"}\n')
+    data = [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+    done = curate("rules", data, tmp_path / "lines", CurateConfig(form="jsonl"), say=quiet)
+    assert [file.name for file in done.files] == ["shard-00000.jsonl", "shard-00001.jsonl"]
+    lines = [json.loads(line) for file in done.files for line in file.read_text().splitlines() if line]
+    assert [(line["URL"], line["text_list"], line["image_list"]) for line in lines] == [(row["url"], [row["text"]], [None]) for row in rows]
+    store = prepare_interleaved([tmp_path / "lines"], tmp_path / "store", InterleavedConfig(vocab_size=300, held_out_share=0.0))
+    assert store.manifest["counts"]["documents"] == 8
+    (tmp_path / "pages.jsonl").write_text(json.dumps({"url": "https://x.org/", "html": page(1, True)}) + "\n")
+    with pytest.raises(BadInput, match="which JSON cannot hold"):
+        curate("language", [str(tmp_path / "pages.jsonl")], tmp_path / "bytes", CurateConfig(form="jsonl"), say=quiet)
+
+
+@pytest.mark.slow
+def test_galleries_are_thinned_until_training_takes_them(tmp_path: Path) -> None:
+    """Pages with more images than texts; the counts say how many images left, and a page of images alone goes."""
+    texts = ["Page one in some words.", "Page two in more words.", "Page three in other words.", "Page four in few words.", ""]
+    two = '<img src="https://x.org/a.png"><img src="https://x.org/b.png">'
+    html = [f"<main>{two * number}<p>{text}</p></main>" for number, text in enumerate(texts)]
+    (tmp_path / "pages.jsonl").write_text("".join(json.dumps({"url": f"https://a.org/{n}", "html": one}) + "\n" for n, one in enumerate(html)))
+    config = CurateConfig(prefilter=PrefilterConfig(min_bytes=10))
+    curate("extract", [str(tmp_path / "pages.jsonl")], tmp_path / "pages", config, say=quiet)
+    with pytest.raises(BadInput, match=r"images for 1 texts\.\nLeave out galleries: .*`headstart curate galleries"):
+        prepare_interleaved([tmp_path / "pages"], tmp_path / "refused", InterleavedConfig(vocab_size=300, held_out_share=0.0))
+    done = curate("galleries", [str(tmp_path / "pages")], tmp_path / "thin", config, say=quiet)
+    assert done.stages[-1].dropped == {"images without a text": 1}
+    assert done.stages[-1].items["image: more images than texts"] == 1 + 3 + 5 + 8
+    store = prepare_interleaved([tmp_path / "thin"], tmp_path / "store", InterleavedConfig(vocab_size=300, held_out_share=0.0))
+    assert store.manifest["counts"]["documents"] == 4
+    assert store.manifest["counts"]["missing_images"] == 3, "one of each page that has some"
+
+
+@pytest.mark.slow
+def test_an_empty_corpus_is_an_error_with_the_page_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also the second time, and as JSON; what nothing comes to is not run, so a classifier does not complain of too few documents."""
+    from headstart.cli.main import main
+    from headstart.verbs.curate import curate as curate_verb
+
+    (tmp_path / "pages.jsonl").write_text("".join(json.dumps({"url": f"https://x.org/{n}", "html": page(n, True)}) + "\n" for n in range(6)))
+    out = tmp_path / "out"
+    words = ["curate", "webmath", str(tmp_path / "pages.jsonl"), "--out", str(out), "--language.keep", "de"]
+    says = (
+        f"{out}: no document is left of 6 records: language dropped 6 of 6, language en 6.\n"
+        "Name the languages that you want: --language.keep en de, or --language.keep with none for all. Then curate into another folder."
+    )
+    for _ in range(2):
+        assert main(words) == 3
+        told = capsys.readouterr()
+        assert says in told.err
+        assert f"{out / 'report.html'}: what each stage kept" in told.out
+    assert main([*words, "--json"]) == 3
+    told = capsys.readouterr()
+    assert json.loads(told.out)["stages"][2]["dropped"] == {"language en": 6}
+    assert says in told.err
+    assert "0 documents of mathematical pages" in (out / "report.html").read_text()
+    assert "is not finished" not in (out / "report.html").read_text()
+    with pytest.raises(BadInput, match="no document is left"):
+        curate_verb("webmath", str(tmp_path / "pages.jsonl"), out, say=quiet, **{"language.keep": ("de",)})
+    (tmp_path / "none.jsonl").write_text("\n")
+    assert main(["curate", "rules", str(tmp_path / "none.jsonl"), "--out", str(tmp_path / "none")]) == 3
+    assert "no document: there is no record in the input.\nGive files of Common Crawl" in capsys.readouterr().err
+
+
+def test_what_emptied_a_corpus_and_where_most_went_are_named() -> None:
+    def stage(name: str, entered: int, **dropped: int) -> StageCounts:
+        return StageCounts(name, entered, entered - sum(dropped.values()), Counter(dropped))
+
+    lost = [stage("read", 100, request=90), stage("rules", 10, punctuation=10), stage("images", 0)]
+    error = nothing_kept(Curation(Path("out"), lost, []))
+    assert error is not None
+    most = "(before that read dropped 90 of 100, request 90)"
+    assert error.reason == f"no document is left of 100 records: rules dropped 10 of 10, punctuation 10 {most}."
+    assert "--rules.max-punctuation 1" in error.mend
+    assert nothing_kept(Curation(Path("out"), lost[:1], [])) is None
+    assert set(LEAVES_NOTHING) == set(ABOUT) - {"private", "signatures"}, "each stage that may drop the last document says what to change"
+
+
+def test_a_second_process_is_refused_while_the_first_one_writes(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"text": "a b c", "url": "https://x.org"}\n')
+    (tmp_path / "out").mkdir()
+    with open_lock(tmp_path / "out" / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UsageError, match=r"Another process is writing to the curation .*out\.\nWait for it, or choose another --out\."):
+            curate("rules", [str(tmp_path / "t.jsonl")], tmp_path / "out", CurateConfig(), say=quiet)
+        assert [path.name for path in (tmp_path / "out").iterdir()] == [".lock"]
+    (tmp_path / "link").mkdir()
+    (tmp_path / "link" / ".lock").symlink_to(tmp_path / "t.jsonl")
+    with pytest.raises(BadInput, match="is a link"):
+        curate("rules", [str(tmp_path / "t.jsonl")], tmp_path / "link", CurateConfig(), say=quiet)
 
 
 def test_a_folder_keeps_what_it_began_with(tmp_path: Path) -> None:
@@ -187,6 +301,9 @@ def test_wrong_flags_are_refused_before_anything_is_read(tmp_path: Path) -> None
     wrong = (["wbmath", "x"], ["webmath", "x"], ["webmath", "x.warc", "--out", "o", "--recall.at-least", "2"], ["webmath", "--langauge.keep", "en"])
     for words in wrong:
         assert main(["curate", *words]) == 2
+    for stage, *flags in (("decontaminate",), ("private", "--private.no-mask"), ("galleries", "--images.galleries", "keep")):
+        assert main(["curate", stage, "x.jsonl", "--out", str(tmp_path / "out"), *flags]) == 2, f"{stage} would do nothing"
+    assert defaults("private").private.mask
     assert main(["curate", "--report", str(tmp_path)]) == 3
 
 

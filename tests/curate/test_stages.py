@@ -21,7 +21,7 @@ from headstart.curate.addresses import find_sources
 from headstart.curate.config import ImagesConfig, LanguageConfig, PrefilterConfig, PrivateConfig, ReadConfig, RulesConfig
 from headstart.curate.decontaminate import read_benchmarks
 from headstart.curate.extract import Document, Dropped, ExtractConfig, PageDropped
-from headstart.curate.images import image_filter, without_images
+from headstart.curate.images import image_filter, thin_galleries, without_images
 from headstart.curate.language import language, quick_text
 from headstart.curate.layouts import laid_out
 from headstart.curate.pages import extraction, prefilter
@@ -166,6 +166,29 @@ def test_half_characters_and_broken_metadata_cost_nothing(tmp_path: Path) -> Non
     assert read["text_list"].to_pylist() == [["t?", None], ["t"], ["t"]]
     assert read["image_list"][0].as_py() == [None, "https://x.org/?.png"]
     assert read["language"].to_pylist() == ["e?", None, None]
+
+
+def test_rows_of_parquet_that_python_cannot_hold_are_counted_and_the_others_read(tmp_path: Path) -> None:
+    texts = pa.array([b"one", b"\xff\xfe", b"three", b"four"]).view(pa.string())  # one of them is no UTF-8
+    far = pa.array([0, 0, 2**53, 0], pa.timestamp("s"))  # a year that Python has not
+    pq.write_table(pa.table({"text": texts, "crawled": far, "url": ["a", "b", "c", "d"]}), tmp_path / "a.parquet")
+    (table,) = read_source(str(tmp_path / "a.parquet"), 0, ReadConfig())
+    assert table["dropped"].to_pylist() == [None, "unreadable: not UTF-8", "unreadable: a value that cannot be read", None]
+    assert table["url"].to_pylist() == ["a", "", "", "d"]
+
+
+def test_documents_whose_images_are_no_addresses_are_counted_as_that(tmp_path: Path) -> None:
+    images = pa.array([[None, b"\x89PNG"]], pa.list_(pa.binary()))
+    pq.write_table(pa.table({"text_list": [["t", None]], "image_list": images}), tmp_path / "a.parquet")
+    (table,) = read_source(str(tmp_path / "a.parquet"), 0, ReadConfig())
+    assert table["dropped"].to_pylist() == ["unreadable: images that are no addresses"]
+
+
+def test_a_damaged_parquet_file_is_named(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"text": ["a" * 1000]}), tmp_path / "a.parquet")
+    (tmp_path / "a.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:-20])
+    with pytest.raises(BadInput, match=r"a\.parquet: is damaged, cut off, or no Parquet file"):
+        list(read_source(str(tmp_path / "a.parquet"), 0, ReadConfig()))
 
 
 # pages
@@ -348,6 +371,23 @@ def test_a_server_that_speaks_the_chat_api_scores() -> None:
     server.shutdown()
 
 
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("tit", "tit"), ("iti", "it"), ("tiiti", "titi"), ("iit", "it"), ("iiti", "it"), ("tiii", "ti"), ("iitii", "it"), ("titii", "titi")],
+)
+def test_no_more_images_than_texts_stay(before: str, after: str) -> None:
+    """Texts and images by their letters; the numbers of the images show that they keep their order."""
+    lists = [(f"text {place}", None) if letter == "t" else (None, f"image {place}") for place, letter in enumerate(before)]
+    texts, images = ([pair[side] for pair in lists] for side in (0, 1))
+    thin = thin_galleries(pa.Table.from_pylist([{"text_list": texts, "image_list": images, "dropped": None}], schema=DOCUMENTS))
+    left = list(zip(thin["text_list"][0].as_py(), thin["image_list"][0].as_py(), strict=True))
+    assert "".join("i" if text is None else "t" for text, _ in left) == after
+    assert [pair for pair in lists if pair in left] == left
+    assert thin["images"].to_pylist() == [after.count("i")]
+    assert thin["dropped"].to_pylist() == [None]
+    assert items_of(thin) == ({"image: more images than texts": len(before) - len(after)} if before != after else {})
+
+
 def test_benchmarks_are_items_of_strings(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("two words\nthree short words\n")
     pq.write_table(pa.table({"q": ["one two three four five six seven eight nine ten eleven"]}), tmp_path / "b.parquet")
@@ -358,6 +398,11 @@ def test_benchmarks_are_items_of_strings(tmp_path: Path) -> None:
     (tmp_path / "c.jsonl").write_text('{"q": "a b"}\n')
     with pytest.raises(BadInput, match="no item of 3 words"):
         read_benchmarks([tmp_path / "c.jsonl"])
+    (tmp_path / "e.jsonl").write_text(json.dumps({"q": "one two\u2028three"}, ensure_ascii=False) + "\n")
+    assert read_benchmarks([tmp_path / "e.jsonl"]).items == {"e": (1, 0)}, "U+2028 ends no line of JSON"
+    (tmp_path / "f.jsonl.gz").write_bytes(gzip.compress(b'{"q": "one two three"}'))
+    with pytest.raises(BadInput, match="is no file of test items"):
+        read_benchmarks([tmp_path / "f.jsonl.gz"])
     (tmp_path / "d.jsonl").write_text("{\n")
     with pytest.raises(BadInput, match="record 1: is not valid JSON"):
         read_benchmarks([tmp_path / "d.jsonl"])

@@ -19,9 +19,9 @@ def is_curation(folder: Path) -> bool:
     return _about(folder) is not None
 
 
-def shard_name(shard: int) -> str:
-    """The file of a shard's documents."""
-    return f"shard-{shard:05d}.parquet"
+def shard_name(shard: int, form: str = "parquet") -> str:
+    """The file of a shard's documents, in the form of the curation."""
+    return f"shard-{shard:05d}.{form}"
 
 
 def refuse_unfinished(folder: Path) -> None:
@@ -35,7 +35,8 @@ def refuse_unfinished(folder: Path) -> None:
     if not (folder / COUNTS).is_file():
         mend = f"Give the command that curates again, which continues it; `headstart curate --report {folder}` says how far it is."
         raise BadInput("is a curation that is not finished.", mend, file=folder)
-    shards = [folder / DOCUMENTS / shard_name(shard) for shard in range(len(about["sources"]))]
+    form = about["settings"].get("form", "parquet") if isinstance(about.get("settings"), dict) else "parquet"
+    shards = [folder / DOCUMENTS / shard_name(shard, form) for shard in range(len(about["sources"]))]
     if not _kept(folder):
         raise BadInput("is a curation that kept no document.", f"`headstart curate --report {folder}` says which stage dropped them.", file=folder)
     if missing := [shard for shard in shards if not shard.is_file()]:

@@ -199,10 +199,15 @@ class CurateConfig:
     """Seconds that one page may take."""
     layout: Literal["webmath", "obelics"] = "webmath"
     """Columns of the output: {URL, text_list, image_list, metadata} or {texts, images, metadata, general_metadata}."""
+    form: Literal["parquet", "jsonl"] = "parquet"
+    """Files of the output: Parquet, or JSON lines."""
 
 
 def defaults(recipe: str) -> CurateConfig:
-    """The settings that a recipe begins with: `text` looks for no mathematics, keeps every language, no images, and masks personal data."""
+    """The settings that a recipe begins with: `text` looks for no mathematics, keeps every language, no images, and masks personal data, as the stage
+    `private` does."""
+    if recipe == "private":
+        return CurateConfig(private=PrivateConfig(mask=True))
     if recipe != "text":
         return CurateConfig()
     return CurateConfig(language=LanguageConfig(keep=()), private=PrivateConfig(mask=True), math=False, with_images=False)

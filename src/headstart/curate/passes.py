@@ -58,7 +58,7 @@ class Pass:
     draw: int = 0
 
     def documents(self, shard: int) -> Path:
-        return self.folder / shard_name(shard)
+        return self.folder / shard_name(shard, self.config.form if self.last else "parquet")
 
     def counts(self, shard: int) -> Path:
         return self.folder / "counts" / f"shard-{shard:05d}.json"
@@ -92,7 +92,8 @@ def run_shard(work: Pass, shard: int) -> list[StageCounts]:
     random = _Random(work.draw)
     draw_after = "extract" if "extract" in work.stages else counts[0].stage
     fetched = stages.fetched(work.answers) if work.last and work.config.images.download and "images" in work.stages else None
-    with atomic_write(work.documents(shard)) as file, _Writer(file) as writer:
+    writer_of = _Lines if work.last and work.config.form == "jsonl" else _Writer
+    with atomic_write(work.documents(shard)) as file, writer_of(file) as writer:
         for table in _batches(work, shard):
             for place, count in enumerate(counts):
                 after = table if count.stage == "read" else _stage(made[count.stage], table, count.stage, work, shard)
@@ -215,6 +216,30 @@ class _Writer:
             self._flush()
         if self._writer is not None:
             self._writer.close()
+
+
+class _Lines:
+    """JSON lines; of a shard of which nothing is left an empty one: a file without a byte counts as damaged."""
+
+    empty = False  # no rows need no columns
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._written = False
+
+    def write(self, table: pa.Table) -> None:
+        if "html" in table.column_names and pa.types.is_large_binary(table.schema.field("html").type):
+            raise BadInput("Pages as they were crawled are bytes, which JSON cannot hold.", "Leave out --form jsonl, or begin with the pre-filter.")
+        for row in table.to_pylist():
+            self._file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+            self._written = True
+
+    def __enter__(self) -> _Lines:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        if not self._written:
+            self._file.write(b"\n")
 
 
 def error_of(error: BaseException) -> str:

@@ -5,7 +5,7 @@ The folder:
     curate.json            recipe, settings, input files
     answers/               what the whole corpus answered: classifiers, duplicates, frequent images, fetched images
     work/N/                the documents between two passes (removed at the end unless they are asked for)
-    documents/             the output, a Parquet file a shard
+    documents/             the output, a file a shard: Parquet, or JSON lines
     documents/counts/      counts of the last pass, a file a shard; work/N/counts/ of the others
     counts.json            kept and dropped of every stage, with samples; its presence means "complete"
 """
@@ -115,7 +115,7 @@ def curate(
             write_json(out / COUNTS, {"recipe": recipe, "version": __version__, "stages": to_json(counts)})
             if not keep_work:
                 shutil.rmtree(out / "work", ignore_errors=True)
-        return _finished(out, len(sources))
+        return _finished(out, len(sources), config.form)
 
 
 def _through(
@@ -214,8 +214,8 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _finished(out: Path, n_shards: int) -> Curation:
-    files = [out / DOCUMENTS / shard_name(shard) for shard in range(n_shards)]
+def _finished(out: Path, n_shards: int, form: str) -> Curation:
+    files = [out / DOCUMENTS / shard_name(shard, form) for shard in range(n_shards)]
     return Curation(out, from_json(read_json(out / COUNTS)["stages"]), [file for file in files if file.is_file()])
 
 

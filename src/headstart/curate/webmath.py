@@ -6,4 +6,5 @@ STAGES = (
     "prefilter", "language", "extract", "recall", "signatures", "near-duplicates", "urls", "rules", "private", "precision", "decontaminate", "images",
     "galleries",
 )  # fmt: skip
-"""In the paper's order. `private` and `decontaminate`, of which it does not speak, do nothing unless they are asked for."""
+"""In the paper's order. `private` and `decontaminate`, of which it does not speak, do nothing unless they are asked for; `galleries` is what training
+asks for, and `--images.galleries keep` leaves it out."""

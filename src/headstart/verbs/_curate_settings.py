@@ -97,6 +97,12 @@ def check(settings: CurateSettings) -> None:
     for flag, size in sizes.items():
         if not size > 0:
             raise UsageError(f"{flag} cannot be {size:g}.", "It is more than 0.")
+    if settings.recipe == "decontaminate" and not settings.decontaminate.benchmarks:
+        raise UsageError("The stage decontaminate needs --decontaminate.benchmarks.", "Give files of test items: .jsonl, .txt or .parquet.")
+    if settings.recipe == "private" and not settings.private.mask:
+        raise UsageError("The stage private does nothing with --private.no-mask.", "Leave the flag out.")
+    if settings.recipe == "galleries" and settings.images.galleries == "keep":
+        raise UsageError("The stage galleries does nothing with --images.galleries keep.", "Leave the flag out.")
     if settings.precision.endpoint is not None and not settings.precision.endpoint_model:
         raise UsageError("--precision.endpoint needs --precision.endpoint-model.", "Name the model that the server offers.")
     if settings.ray_address is not None and settings.engine != "ray":
