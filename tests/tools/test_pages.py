@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart import catalog
+from headstart import _VERBS, catalog
 from headstart.cli.main import VERBS
 from headstart.verbs._finetune_settings import DENSE
 from tests.docs_commands import ROOT
@@ -64,6 +64,12 @@ def test_every_method_with_code_has_its_page_in_the_navigation() -> None:
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
     for slug in [*methods.with_code(), *methods.interventions_with_code()]:
         assert f"methods/{slug}.md" in navigation
+
+
+def test_the_python_page_has_every_verb() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8").splitlines()
+    for name, module in _VERBS.items():
+        assert f"::: {module}.{name}" in page
 
 
 def test_the_catalog_has_every_card_and_its_status() -> None:
