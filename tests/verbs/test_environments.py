@@ -196,5 +196,7 @@ def test_prepare_and_peek_show_the_environment(tmp_path: Path) -> None:
     prepare("oc_gfn", "builtin:amp", tmp_path / "store", say=said.append)
     assert said[0] == "amp: too many objects to list, 21 actions, at most 50 steps"
     assert len(peek(tmp_path / "store", count=3).objects) == 3
+    with pytest.raises(UsageError, match=r"store holds an environment, which has no contact sheet"):
+        peek(tmp_path / "store", sheet=tmp_path / "sheet.png")
     with pytest.raises(UsageError, match=r"Two environments|2 entries"):
         pretrain("oc_gfn", ["builtin:amp", "builtin:rna"], out=tmp_path / "run", say=lambda line: None, **SMALL)

@@ -16,7 +16,7 @@ from headstart.report.evidence import TONES, Finding
 from headstart.report.loose import listed, mapping, pair, text
 from headstart.report.pictures import Picture, run_pictures
 from headstart.report.thin import packed
-from headstart.verbs._follow import Curves, Followed, Series, finite
+from headstart.verbs._follow import Curves, Followed, Series, finite, newest
 from headstart.verbs._parts import OLD
 from headstart.verbs.forgetting import curves_of, is_one_rate, transient
 
@@ -143,16 +143,15 @@ def _fill(section: RunSection, followed: Followed) -> None:
     section.curves, section.unit = curves, unit_of(info)
     section.method, section.preset, section.seed = text(info.get("method")), text(info.get("preset")), text(info.get("seed"))
     section.status = "killed" if followed.abandoned() else text(info.get("status")) or "unknown"
-    decisions, totals, verdict = mapping(info.get("decisions")), mapping(info.get("totals")), mapping(info.get("verdict"))
+    totals, verdict = mapping(info.get("totals")), mapping(info.get("verdict"))
     section.step = curves.step()
-    total = finite(decisions.get("total_steps"))
-    section.total_steps = int(total) if math.isfinite(total) else 0
-    section.flops = finite(totals.get("flops")) if "flops" in totals else _last(curves.series, "flops")
-    section.seconds = finite(totals.get("wall_s")) if "wall_s" in totals else _last(curves.series, "wall_s")
+    section.total_steps = followed.total_steps()
+    section.flops = finite(totals.get("flops")) if "flops" in totals else newest(curves.series, "flops")
+    section.seconds = finite(totals.get("wall_s")) if "wall_s" in totals else newest(curves.series, "wall_s")
 
-    metric, section.entropy = plateau_line(info, curves)
-    section.loss = _last(curves.series, metric)
-    section.held_out = _last(curves.probes, f"held_out/{metric}")
+    metric, section.entropy = followed.plateau()
+    section.loss = newest(curves.series, metric)
+    section.held_out = newest(curves.probes, f"held_out/{metric}")
     left_at = verdict.get("left_plateau_at")
     section.left_plateau_at = left_at if isinstance(left_at, int) else None
     section.plateau_words, section.sentence = text(verdict.get("plateau")), text(verdict.get("sentence"))
@@ -174,18 +173,6 @@ def _fill(section: RunSection, followed: Followed) -> None:
         section.notes.insert(0, error)
     if skipped := sum(value for value in curves.series.get("skipped", Series()).values if math.isfinite(value)):
         section.notes.append(f"{skipped:,.0f} updates were left out: loss or gradient was no finite number.")
-
-
-def plateau_line(info: dict[str, Any], curves: Curves) -> tuple[str, float]:
-    """The loss that a run is judged by, and its unigram entropy in nats (NaN where no line is drawn: pixels, or weights that were given)."""
-    recorded = info.get("plateau")
-    if isinstance(recorded, dict):
-        return text(recorded.get("metric")), finite(recorded.get("entropy"))
-    metric = next((name for name in ("mlm_loss_hidden", "mlm_loss") if name in curves.series), "loss")
-    if "plateau" in info or mapping(info.get("config")).get("init") is not None:
-        return metric, math.nan
-    data = [mapping(entry) for entry in listed(info.get("data"))]  # of a run before run.json said it
-    return metric, finite(data[0].get("unigram_entropy")) if data else math.nan
 
 
 def _probe_finding(section: RunSection, verdict: dict[str, Any]) -> Finding | None:
@@ -269,11 +256,6 @@ def _pairs(curves: Curves, name: str) -> tuple[Any, Any]:
     return series.steps, series.values
 
 
-def _last(series: dict[str, Series], name: str) -> float:
-    value = series[name].last() if name in series else None
-    return math.nan if value is None else value
-
-
 def _facts(section: RunSection, info: dict[str, Any], curves: Curves) -> list[tuple[str, str]]:
     decisions, totals = mapping(info.get("decisions")), mapping(info.get("totals"))
     hardware, versions = mapping(info.get("hardware")), mapping(info.get("versions"))
@@ -286,7 +268,7 @@ def _facts(section: RunSection, info: dict[str, Any], curves: Curves) -> list[tu
     unit = section.unit
     tokens = [count[f"training_{unit}"] for count in counts if isinstance(count.get(f"training_{unit}"), int)]
     documents = [count["documents"] for count in counts if isinstance(count.get("documents"), int)]
-    seen = finite(totals.get("tokens")) if totals else _last(curves.series, "tokens")
+    seen = finite(totals.get("tokens")) if totals else newest(curves.series, "tokens")
     epochs = f", {seen / sum(tokens):.2g} epochs" if tokens and sum(tokens) and math.isfinite(seen) else ""
     steps = f"{section.step:,}" + (f" of {section.total_steps:,}" if section.total_steps > section.step else "")
     precision = [text(decisions.get("precision")), "compiled" if decisions.get("compile") is True else "",

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PROCESSOR = ""
 TASK = "other"
 FEATURES = "other"
+WITHOUT_PICTURES = "an environment"
 LOADER = """\
 from headstart.data.environments.store import builtin
 from headstart.methods.oc_gfn.saved import read_flow
@@ -80,18 +81,12 @@ def next_lines(folder: Path) -> list[str]:
 
 
 def peek(store: Path, count: int, seed: int, sheet: Path | None) -> Peek:
-    """Random objects.
-
-    Raises:
-        UsageError: a contact sheet is asked for, which only images have.
-    """
+    """Random objects."""
     import torch
 
     from headstart.core.rng import Rng
     from headstart.data.environments.store import open_environment_store
 
-    if sheet is not None:
-        raise UsageError(f"{store} holds an environment, which has no contact sheet.", "Leave out --sheet.")
     opened = open_environment_store(store)
     environment = opened.environment
     drawn = environment.draw(Rng.at(seed, 0, torch.arange(count)).uniform("target", environment.state_size + 1))

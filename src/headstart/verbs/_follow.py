@@ -103,6 +103,12 @@ def _add_numbers(series: dict[str, Series], step: int, record: dict[str, Any]) -
         series[name].add(step, finite(value))
 
 
+def newest(series: dict[str, Series], name: str) -> float:
+    """The newest finite value of a metric; NaN where there is none."""
+    value = series[name].last() if name in series else None
+    return math.nan if value is None else value
+
+
 def finite(value: Any) -> float:
     """A JSON value as a float; NaN for null, for what is no number, and for numbers beyond floats."""
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -143,6 +149,24 @@ class Followed:
         for name in TAKE:
             changed |= self._read_more(name)
         return changed
+
+    def total_steps(self) -> int:
+        """That the run will make; 0 before it knows."""
+        decisions = self.info.get("decisions")
+        total = finite(decisions.get("total_steps")) if isinstance(decisions, dict) else math.nan
+        return int(total) if math.isfinite(total) else 0
+
+    def plateau(self) -> tuple[str, float]:
+        """The loss that the run is judged by, and its unigram entropy in nats (NaN where no line is drawn: pixels, or weights that were given)."""
+        recorded = self.info.get("plateau")
+        if isinstance(recorded, dict):
+            return str(recorded.get("metric")), finite(recorded.get("entropy"))
+        metric = next((name for name in ("mlm_loss_hidden", "mlm_loss") if name in self.curves.series), "loss")
+        config, data = self.info.get("config"), self.info.get("data")
+        if "plateau" in self.info or (isinstance(config, dict) and config.get("init") is not None):
+            return metric, math.nan
+        first = data[0] if isinstance(data, list) and data else None  # of a run before run.json said it
+        return metric, finite(first.get("unigram_entropy")) if isinstance(first, dict) else math.nan
 
     def quiet_since(self) -> float:
         """When a file of the run last changed, seconds since 1970; 0.0 when there is none."""

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PROCESSOR = "AutoImageProcessor"
 TASK = "image-classification"
 FEATURES = "image-feature-extraction"
+WITHOUT_PICTURES = ""
 UNMEASURED = (
     "Whether it helps your task: give --probe.labels FOLDER (with a folder of images for each class), or fine-tune it beside a random start with the"
     " command below."

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PROCESSOR = "AutoTokenizer"
 TASK = "text-generation"
 FEATURES = "image-text-to-text"
+WITHOUT_PICTURES = ""
 LOADER = """\
 from headstart.methods.interleaved_lm.network import read_interleaved
 

@@ -31,6 +31,9 @@ class Kind(Protocol):
     UNMEASURED: str
     """The last line of a run without labels: how to learn whether it helped."""
 
+    WITHOUT_PICTURES: str
+    """What a store of this kind holds where it has no pictures for a contact sheet; "" where it may have."""
+
     def refuse_stores(self, stores: Sequence[Any], config: Any) -> None:
         """Raises UsageError where the stores of --data cannot be trained on together, or not with the method's `config`."""
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PROCESSOR = "AutoTokenizer"
 TASK = "text-classification"
 FEATURES = "feature-extraction"
+WITHOUT_PICTURES = "text"
 UNMEASURED = "Whether it helps your task: give --probe.labels FILE, or fine-tune it beside a random start with the command below."
 
 BEGINNING = 100
@@ -101,15 +102,9 @@ def next_lines(folder: Path) -> list[str]:
 
 
 def peek(store: Path, count: int, seed: int, sheet: Path | None) -> Peek:
-    """Documents, and rows of every set of rows made of the store.
-
-    Raises:
-        UsageError: a contact sheet is asked for, which only images have.
-    """
+    """Documents, and rows of every set of rows made of the store."""
     from headstart.data.text import describe
 
-    if sheet is not None:
-        raise UsageError(f"{store} holds texts, which have no contact sheet.", "Leave out --sheet.")
     return describe.peek(store, count, seed)
 
 

@@ -14,7 +14,7 @@ from headstart.core import words
 from headstart.core.run import unit_of
 from headstart.core.terminal import printable
 from headstart.engine.plateau import MARGIN
-from headstart.verbs._follow import Followed, Series, finite
+from headstart.verbs._follow import Followed, Series, newest
 
 if TYPE_CHECKING:
     import psutil
@@ -30,20 +30,6 @@ RECENT = 20
 NOT_SPARKLINES = frozenset({"tokens", "flops", "wall_s", "tokens_per_second", "data_wait_share", "mfu", "skipped", "learning_rate"})
 
 
-def plateau_of(followed: Followed) -> tuple[str, float]:
-    """The loss that the run is judged by, and its unigram entropy (NaN where there is no line)."""
-    recorded = followed.info.get("plateau")
-    if isinstance(recorded, dict):
-        return str(recorded.get("metric")), finite(recorded.get("entropy"))
-    return "loss", math.nan
-
-
-def total_steps(followed: Followed) -> int:
-    decisions = followed.info.get("decisions")
-    total = finite(decisions.get("total_steps")) if isinstance(decisions, dict) else math.nan
-    return int(total) if math.isfinite(total) else 0
-
-
 def seconds_left(followed: Followed) -> float:
     """From the rate of the last log steps; NaN before there is one."""
     wall = followed.curves.series.get("wall_s")
@@ -51,23 +37,18 @@ def seconds_left(followed: Followed) -> float:
         return math.nan
     steps, seconds = wall.steps[-RECENT:], wall.values[-RECENT:]
     rate = (seconds[-1] - seconds[0]) / max(steps[-1] - steps[0], 1)
-    return max(0.0, (total_steps(followed) - steps[-1]) * rate)
-
-
-def _newest(series: dict[str, Series], name: str) -> float:
-    value = series[name].last() if name in series else None
-    return math.nan if value is None else value
+    return max(0.0, (followed.total_steps() - steps[-1]) * rate)
 
 
 def progress_line(followed: Followed) -> str:
     """One plain line: step, losses, plateau, speed, time left."""
-    curves, total, step = followed.curves, total_steps(followed), followed.curves.step()
-    metric, entropy = plateau_of(followed)
+    curves, total, step = followed.curves, followed.total_steps(), followed.curves.step()
+    metric, entropy = followed.plateau()
     parts = [f"step {step:,}" + (f"/{total:,} ({100 * step / total:.0f} %)" if total else "")]
-    figures = [(metric, _newest(curves.series, metric)), ("held out", _newest(curves.probes, f"held_out/{metric}")), ("plateau", entropy)]
-    figures += [(name, _newest(curves.probes, name)) for name in curves.probes if not name.startswith("held_out/")]
+    figures = [(metric, newest(curves.series, metric)), ("held out", newest(curves.probes, f"held_out/{metric}")), ("plateau", entropy)]
+    figures += [(name, newest(curves.probes, name)) for name in curves.probes if not name.startswith("held_out/")]
     parts += [f"{name} {words.number(value)}" for name, value in figures if math.isfinite(value)]
-    speed = _newest(curves.series, "tokens_per_second")
+    speed = newest(curves.series, "tokens_per_second")
     parts += [f"{words.counted(speed)} {unit_of(followed.info)}/s"] if speed > 0 else []
     left = seconds_left(followed)
     parts += [f"{words.duration(left)} left"] if math.isfinite(left) and left > 0 else []
@@ -165,8 +146,8 @@ class Screen:
 
         followed = self.followed
         curves, info = followed.curves, followed.info
-        metric, entropy = plateau_of(followed)
-        step, total = curves.step(), total_steps(followed)
+        metric, entropy = followed.plateau()
+        step, total = curves.step(), followed.total_steps()
         status = "its process is gone" if followed.abandoned() else str(info.get("status", ""))
         phase = f", phase {printable(curves.phases[-1][0], one_line=True)}" if len(curves.phases) > 1 else ""
         head = Text().append(printable(followed.folder.name, one_line=True), style="bold")
@@ -226,7 +207,7 @@ class Screen:
         from rich.text import Text
 
         series = self.followed.curves.series
-        speed, waiting = _newest(series, "tokens_per_second"), _newest(series, "data_wait_share")
+        speed, waiting = newest(series, "tokens_per_second"), newest(series, "data_wait_share")
         parts = [f"{words.counted(speed)} {unit_of(self.followed.info)}/s" if speed > 0 else ""]
         parts += [f"waiting for data {words.share(waiting)}"] if math.isfinite(waiting) else []
         totals = self.followed.info.get("totals")
@@ -234,7 +215,7 @@ class Screen:
             parts.append(f"peak memory {words.gibibytes(totals['peak_memory_bytes'])}")
         elif (memory := self._memory()) is not None:
             parts.append(f"memory {words.gibibytes(memory)}")
-        flops = _newest(series, "flops")
+        flops = newest(series, "flops")
         parts.append(f"{words.flops(flops)} FLOPs" if math.isfinite(flops) else "")
         return Text("   ".join(filter(None, parts)))
 

@@ -25,10 +25,13 @@ def peek(store: str | Path, *, count: int = 3, seed: int = 0, sheet: str | Path 
 
     Raises:
         BadInput: it is neither.
-        UsageError: the run has several stores, or none yet.
+        UsageError: the run has several stores, or none yet; or a contact sheet of what are no pictures is asked for.
     """
     folder = store_folder(Path(store))
-    return kind_of_store(folder).peek(folder, count, seed, None if sheet is None else Path(sheet))
+    kind = kind_of_store(folder)
+    if sheet is not None and kind.WITHOUT_PICTURES:
+        raise UsageError(f"{folder} holds {kind.WITHOUT_PICTURES}, which has no contact sheet.", "Leave out --sheet.")
+    return kind.peek(folder, count, seed, None if sheet is None else Path(sheet))
 
 
 def store_folder(folder: Path) -> Path:

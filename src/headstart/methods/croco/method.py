@@ -33,7 +33,7 @@ from headstart.engine.method import Batch, Context
 from headstart.interop.croco import find_croco, save_croco, start_encoder
 from headstart.interop.vit import read_vit, save_vit
 from headstart.methods.croco.config import SETTINGS, CroCoConfig
-from headstart.objectives.patches import Split, check_seen, normalise_patches, patch_errors
+from headstart.objectives.patches import Split, check_seen, normalise_patches, nothing_learnt, patch_errors, seen_and_drawn
 
 logger = logging.getLogger(__name__)
 
@@ -198,29 +198,16 @@ class CroCo(ImageMethod):
 
     @torch.no_grad()
     def pictures(self, batch: Batch, ctx: Context) -> Tensor:
-        """float32 [batch, channels, height, 4 * width], normalised: what is seen of view 1, what the decoder draws, view 1, view 2.
-
-        With normalised targets the mean and deviation of each hidden patch are the true ones: the decoder was never asked for them.
-        """
+        """float32 [batch, channels, height, 4 * width], normalised: what is seen of view 1, what the decoder draws, view 1, view 2."""
         first, second = self.middle_views(batch)
         patches, split = patchify(first, self.config.patch_size), self.split(ctx.rng)
-        drawn = self.network(patches, split.keep, second if self.config.second_view != "none" else None, split.rest).float()
-        if self.config.normalise_targets:
-            variance, mean = torch.var_mean(take(patches, split.rest), dim=-1, keepdim=True)
-            drawn = drawn * (variance + 1e-6).sqrt() + mean
-        index = split.rest[..., None].expand_as(drawn)
-        parts = [patches.scatter(1, index, torch.zeros_like(drawn)), patches.scatter(1, index, drawn)]
+        drawn = self.network(patches, split.keep, second if self.config.second_view != "none" else None, split.rest)
+        parts = seen_and_drawn(patches, drawn, split.rest, self.config.normalise_targets)
         grid = self.network.encoder.config.grid
         return torch.cat([*(unpatchify(part, self.config.patch_size, grid) for part in parts), first, second], dim=3)
 
     def warnings(self) -> list[str]:
-        found = []
-        loss, grey = self.last.tolist()
-        if loss and loss >= 0.98 * grey:
-            found.append(
-                f"The decoder has learnt nothing yet: its loss is {loss:.3f}, that of predicting 0 is {grey:.3f}. Give a larger budget; with"
-                " normalised targets every run begins between 1 and 3."
-            )
+        found = nothing_learnt(self.last, most=3)
         cross_view, geometry = self.gains.tolist()
         if self.config.second_view == "paired" and cross_view < NO_GAIN:
             found.append(

@@ -26,9 +26,19 @@ from headstart.engine.image_method import ImageMethod, encoder_shape, sizes_for
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, load_encoder, read_vit, save_vit
 from headstart.methods.mae.config import SETTINGS, MAEConfig
-from headstart.objectives.patches import Split, check_seen, kept_count, normalise_patches, patch_errors, random_split
+from headstart.objectives.patches import (
+    Split,
+    check_seen,
+    kept_count,
+    normalise_patches,
+    nothing_learnt,
+    patch_errors,
+    random_split,
+    seen_and_drawn,
+)
 
 logger = logging.getLogger(__name__)
+
 
 class MAE(ImageMethod):
     """An encoder that sees a quarter of the patches, and a decoder that draws the others."""
@@ -115,30 +125,16 @@ class MAE(ImageMethod):
 
     @torch.no_grad()
     def pictures(self, batch: Batch, ctx: Context) -> Tensor:
-        """float32 [batch, channels, height, 3 * width], normalised: what the encoder sees, what the decoder draws, the image.
-
-        With normalised targets the mean and deviation of each hidden patch are the true ones: the decoder was never asked for them.
-        """
+        """float32 [batch, channels, height, 3 * width], normalised: what the encoder sees, what the decoder draws, the image."""
         images = self.plain(batch)
         patches = patchify(images, self.config.patch_size)
         split = self.split(ctx.rng)
-        drawn = self.predict(patches, split).float()
-        if self.config.normalise_targets:
-            variance, mean = torch.var_mean(take(patches, split.rest), dim=-1, keepdim=True)
-            drawn = drawn * (variance + 1e-6).sqrt() + mean
-        index = split.rest[..., None].expand_as(drawn)
-        parts = [patches.scatter(1, index, torch.zeros_like(drawn)), patches.scatter(1, index, drawn)]
+        parts = seen_and_drawn(patches, self.predict(patches, split), split.rest, self.config.normalise_targets)
         grid = self.encoder.config.grid
         return torch.cat([*(unpatchify(part, self.config.patch_size, grid) for part in parts), images], dim=3)
 
     def warnings(self) -> list[str]:
-        loss, grey = self.last.tolist()
-        if not loss or loss < 0.98 * grey:
-            return []
-        return [
-            f"The decoder has learnt nothing yet: its loss is {loss:.3f}, that of predicting 0 is {grey:.3f}. Give a larger budget; with normalised"
-            " targets every run begins between 1 and 2."
-        ]
+        return nothing_learnt(self.last, most=2)
 
     def export(self, folder: Path) -> None:
         save_vit(self.encoder, folder, self.preprocessor(), self.decoder.state_dict())

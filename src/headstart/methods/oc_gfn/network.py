@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from headstart.core import products
 from headstart.data.environments.environment import Environment
@@ -68,6 +68,7 @@ class Explorer(nn.Module):
         self.log_z = nn.Parameter(torch.zeros(()))
         self.predictor = mlp((environment.encoding_size, *RND_SIZES), last_linear=True)
         fixed = mlp((environment.encoding_size, *RND_SIZES), last_linear=True)
+        self._form_of_fixed = (fixed,)  # a tuple, so that its weights are not among the parameters
         self.fixed = nn.Module()  # buffers: they are saved, and never trained
         for name, value in fixed.named_parameters():
             self.fixed.register_buffer(name.replace(".", "_"), value.detach().clone())
@@ -78,11 +79,8 @@ class Explorer(nn.Module):
     def surprise(self, states: Tensor) -> Tensor:
         """float32 [...]: the distance between the trained and the fixed network's output, not squared."""
         seen = self.environment.encode(states)
-        wanted = seen
-        for number in range(0, 2 * len(RND_SIZES), 2):
-            wanted = products.linear(wanted, getattr(self.fixed, f"{number}_weight"), getattr(self.fixed, f"{number}_bias"))
-            if number < 2 * len(RND_SIZES) - 2:
-                wanted = F.leaky_relu(wanted, SLOPE)
+        (form,) = self._form_of_fixed
+        wanted = functional_call(form, {name: getattr(self.fixed, name.replace(".", "_")) for name, _ in form.named_parameters()}, seen)
         return torch.linalg.vector_norm((self.predictor(seen) - wanted.detach()).float(), dim=-1)
 
 
