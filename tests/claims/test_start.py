@@ -15,6 +15,17 @@ from tests.running import run_info, weight_files
 
 
 @pytest.mark.slow
+def test_pieces_of_work_are_counted_with_starts_of_starts(tmp_path: Path) -> None:
+    begin = Arm("begin", "mlm", {"budget.flops": 3e8}, seeds=1, learning_rate=3e-3)
+    middle = Arm("middle", "mlm", {"budget.flops": 3e8}, start=begin, learning_rate=3e-3)
+    arms = (Arm("at_once", "mlm", trained=False, start=middle), Arm("later", "mlm", start=middle))
+    said: list[str] = []
+    claim(fake.with_scale(arms=arms, learning_rates=(1e-3,)), out=tmp_path, device="cpu", results=tmp_path / "results", say=said.append)
+    pieces = [line.split("]")[0] for line in said if line.startswith("[")]
+    assert pieces == [f"[{number} of {len(pieces)}" for number in range(1, len(pieces) + 1)]
+
+
+@pytest.mark.slow
 def test_a_start_with_one_seed_is_the_same_for_all(tmp_path: Path) -> None:
     begin = Arm("begin", "mlm", {"budget.flops": 3e8}, seeds=1, learning_rate=3e-3)
     arms = (Arm("further", "mlm", start=begin), Arm("at_once", "mlm", trained=False, start=begin))

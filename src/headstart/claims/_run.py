@@ -143,8 +143,7 @@ class _Claiming:
 
     def plan(self) -> str:
         rates = {arm.name: len(self.rates(arm)) if arm.trained else 1 for arm in self.arms}
-        starts = {arm.start.name: min(self.seeds[arm.name], self.scale.seeds_of(arm.start)) for arm in self.arms if arm.start is not None}
-        pretrainings = sum(self.seeds[arm.name] + rates[arm.name] - 1 for arm in self.arms if arm.trained) + sum(starts.values())
+        pretrainings = sum(self.seeds[arm.name] + rates[arm.name] - 1 for arm in self.arms if arm.trained) + sum(self.starts().values())
         dev = sum(rates[arm.name] * len(task.settings) for arm in self.arms for task in self.tuned(arm))
         test = sum(self.seeds[arm.name] * len(self.data.tasks_of(arm)) for arm in self.arms) * self.scale.repeats
         self.total = pretrainings + dev + test
@@ -152,6 +151,18 @@ class _Claiming:
             f"Claim {self.claim.slug}, preset {self.preset}: {self.claim.statement}\n"
             f"{len(self.arms)} arms, {pretrainings} pre-trainings, {dev} measurements on dev for choices, {test} on test. Folder: {self.folder}"
         )
+
+    def starts(self) -> dict[str, int]:
+        """Seeds of each model that is trained only for arms to begin with: an arm's start, what that began with, and so on."""
+        needed: dict[str, int] = {}
+        for arm in self.arms:
+            seeds, start = self.seeds[arm.name], arm.start
+            while start is not None:
+                seeds = min(seeds, self.scale.seeds_of(start))
+                if start.trained and start.name not in self.seeds:
+                    needed[start.name] = max(seeds, needed.get(start.name, 0))
+                start = start.start
+        return needed
 
     def tell(self, key: str, what: str) -> None:
         """Says which of the pieces of work this is; once for each."""
