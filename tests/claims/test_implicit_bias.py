@@ -27,13 +27,19 @@ from tests.claims.test_result import arm_runs
 def test_arms_of_the_presets_are_those_of_the_specification() -> None:
     cpu = CLAIM.scale("cpu")
     arms = {arm.name: arm for arm in cpu.arms}
-    assert list(arms) == ["steps-x1", "steps-x4", "width-x2", "adversarial", "lookup", "none"]
+    assert list(arms) == ["steps-x1", "steps-x4", "width-x2", "sgd", "adversarial", "lookup", "none"]
     assert [variant.start_step for variant in arms["steps-x1"].variants][:2] == [4000, 5000]
     assert arms["steps-x1"].variants_by == "every seed"
     assert arms["steps-x4"].start_step == 16_000
     assert arms["steps-x4"].start is not None
     assert all(variant.start == arms["steps-x4"].start for variant in arms["steps-x1"].variants)  # the same trunk
     assert [variant.settings["method.adversarial_weight"] for variant in arms["adversarial"].variants] == [1.0, 0.3, 0.1]
+    sgd = arms["sgd"]
+    assert (sgd.start, sgd.start_step) == (arms["steps-x4"].start, 4000)
+    assert [sgd.settings[f"optimizer.{name}"] for name in ("name", "beta1", "weight_decay")] == ["sgd", 0.0, 0.0]
+    assert sgd.settings["schedule.decay_share"] * sgd.settings["budget.steps"] == 1000
+    assert not any(comparison.decides for comparison in CLAIM.comparisons_of(cpu) if "sgd" in (comparison.a, comparison.b))
+    assert all("sgd" not in correlation.arms for correlation in CLAIM.correlations)
     assert all(arm.unequal for arm in cpu.arms if arm.trained)
     trunk = arms["steps-x4"].start
     assert (trunk.settings["schedule.name"], trunk.settings["schedule.warmup_share"]) == ("constant", 0.0)
@@ -74,6 +80,9 @@ def test_smoke_trains_branches_of_a_trunk(tmp_path: Path) -> None:
     branch = read_run(next(runs.glob("steps-x1-from-10-*")))
     assert branch["config"]["rewarm"]["optimizer_state"] == "keep"
     trunk = read_run(next(runs.glob("trunk-*")))
+    sgd = read_run(next(runs.glob("sgd-from-10-*")))
+    assert sgd["config"]["optimizer"]["name"] == "sgd"
+    assert Path(sgd["config"]["init"]).parent.name == "step-00000010"
     flops = arms["steps-x1"]["runs"][0]["train_flops"]
     assert flops == pytest.approx(trunk["totals"]["flops"] / 3 + branch["totals"]["flops"])
     assert arms["steps-x4"]["runs"][0]["train_flops"] > flops

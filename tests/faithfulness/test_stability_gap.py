@@ -14,9 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from headstart import methods
 from headstart.claims._claim import Arm, Model
 from headstart.claims._result import refuse_unequal
 from headstart.claims.stability_gap import CLAIM, PAPER_TABLE, paper_mean
+from headstart.core.config import read_yaml, replace_nested
 from headstart.core.errors import UsageError
 from headstart.data.text.epochs import Epochs, Source
 from headstart.data.text.ngram import Trigram
@@ -25,6 +27,8 @@ from headstart.data.text.quality import Guards, Looker, apply_bounds, find_dupli
 from headstart.interventions.stability_gap.movement import change
 from headstart.tasks.gap import gap
 from headstart.tasks.multiple_choice import pick
+from headstart.verbs._parts import mix_of
+from headstart.verbs.config import preset_config
 from headstart.verbs.pretrain import pretrain
 from tests.golden.record import CORPUS
 from tests.running import TINY, records, untimed
@@ -200,6 +204,20 @@ RUN: dict[str, Any] = TINY | {
 
 def run(folder: Path, **settings: Any) -> Any:
     return pretrain("causal-lm", [CORPUS], out=folder, say=lambda line: None, **{**RUN, "budget.steps": 10, **settings})
+
+
+def test_07_the_example_is_the_three_strategies_together() -> None:
+    example = Path(__file__).parents[2] / "examples" / "stability_gap_1b.yaml"
+    config = replace_nested(preset_config(methods.load("causal-lm"), "base")[1], read_yaml(example))
+    assert config.budget.tokens == 4 * config.epochs.tokens
+    assert config.epochs.draw == "dynamic"
+    shares = mix_of(config.mix)
+    assert shares is not None
+    assert shares["new"] == 0.82
+    assert [shares[name] for name in ("github", "wikipedia", "books", "arxiv", "stackexchange")] == [share / 100 for share in OLD.values()]
+    assert config.batch * config.method.sequence_length == pytest.approx(0.34e6, rel=0.01)
+    assert (config.schedule.name, config.schedule.warmup_share, config.optimizer.weight_decay) == ("cosine", 0.1, 0.01)
+    assert not config.rewarm.on
 
 
 def test_06_compute(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headstart.core.errors import BadInput, UsageError
-from headstart.data.languages.files import distinct_sentences, write_corpus, write_grammar, write_task
+from headstart.data.languages.files import distinct_sentences, write_corpus, write_grammar, write_masked, write_task
 from headstart.data.languages.generated import SIZES, random_grammar
 from headstart.data.languages.grammar import Grammar, read_grammar
 from headstart.data.languages.hmm import HMM
@@ -229,3 +229,28 @@ def test_files_for_other_programs(tmp_path: Path) -> None:
         rows = list(csv.DictReader(file))
     assert [row["text"] for row in rows] == language.spell(sentences)
     assert [row["label"] for row in rows] == [f"S{label + 1}" for label in language.tasks["A"].of(sentences)]
+
+
+def test_masked_samples_have_the_official_names_and_hide_what_they_say(tmp_path: Path) -> None:
+    language = PCFG(random_grammar(0, **SIZES["mini"]), "pcfg-mini")
+    sentences = language.sample(2000, np.random.default_rng(1))
+    write_masked(language, tmp_path / "masked.npz", sentences, copies=2)
+    found = np.load(tmp_path / "masked.npz")
+    ids, positions, targets = found["input_ids"], found["masked_lm_positions"], found["masked_lm_ids"]
+    assert ids.shape == found["input_mask"].shape == found["segment_ids"].shape == (4000, language.longest + 2)
+    words = list(found["vocabulary"])
+    assert words[:4] == ["[PAD]", "[CLS]", "[SEP]", "[MASK]"]
+    whole = ids.copy()
+    for row, (places, hidden) in enumerate(zip(positions, targets, strict=True)):
+        whole[row, places[places > 0]] = hidden[places > 0]
+    spelled = [" ".join(words[token] for token in row[1:] if token > 3) for row in whole]
+    assert spelled == [line for line in language.spell(sentences) for _ in range(2)]
+    lengths = found["input_mask"].sum(1)
+    assert ((positions > 0).sum(1) == np.clip(np.rint(0.15 * lengths), 1, 5)).all()
+    assert (ids[np.arange(4000), lengths - 1] == 2).all()
+    shown = ids[np.arange(4000)[:, None], positions][positions > 0]
+    assert (shown == 3).mean() == pytest.approx(0.8, abs=0.02)
+    kept = (shown == targets[positions > 0]).mean()
+    assert kept == pytest.approx(0.1 + 0.1 / len(language.words), abs=0.02)
+    assert (positions[::2] != positions[1::2]).any()
+    assert not found["segment_ids"].any()
