@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,14 @@ import pytest
 import headstart
 from headstart.cli.main import main
 from headstart.cli.plan import numbers
-from headstart.core.errors import UsageError
+from headstart.core.errors import BadInput, UsageError
 from headstart.data.text.config import TextConfig
 from headstart.data.text.store import prepare_text
+from headstart.verbs._plan_flattest import losses_at
 from headstart.verbs._plan_settings import CptSettings
 from headstart.verbs._plan_subset import best_part
-from headstart.verbs._sweep import mix, named_data, origin_of
-from headstart.verbs.plan import PlannedSweep
+from headstart.verbs._sweep import held_out_share_of, mix, named_data, origin_of
+from headstart.verbs.plan import PlannedSweep, run_settings
 from headstart.verbs.plan_cpt import CptPlan
 from tests.running import records, run_info
 
@@ -74,7 +76,7 @@ def planned(place: Path) -> CptPlan:
     words = [json.loads(line)["text"].split() for line in lines]
     items = [{"id": str(at), "context": " ".join(of[:8]), "choices": [" " + of[8], " " + of[20]], "answer": 0} for at, of in enumerate(words)]
     (place / "items.jsonl").write_text("".join(json.dumps(item) + "\n" for item in items))
-    return plan(place, run=True, items=place / "items.jsonl")
+    return plan(place, run=True, items=place / "items.jsonl", flattest=True)
 
 
 def last(run: Path, probe: str) -> float:
@@ -130,6 +132,30 @@ def test_what_was_predicted_stands_beside_what_was_measured(planned: CptPlan) ->
     assert naive["forgetting_bits_per_byte"] > ours["forgetting_bits_per_byte"]
     assert ours["items"][2] == 4
     assert ours["items"][0] == naive["items"][0]  # of the model before training
+
+
+def test_of_the_last_checkpoints_of_equal_loss_the_flattest_is_named(planned: CptPlan) -> None:
+    run = next((planned.folder / "runs").glob("recommended-*"))
+    kept = {int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*")}
+    assert len(kept) == 5
+    found = planned.info["report"]["flattest"]
+    losses = losses_at(run, planned.info["recommended"]["r_d"])
+    best = min(losses[step] for step in kept)
+    assert [one["step"] for one in found["candidates"]] == sorted(step for step in kept if losses[step] <= best + 0.01)
+    assert [one["loss"] for one in found["candidates"]] == pytest.approx([losses[one["step"]] for one in found["candidates"]], abs=1e-4)
+    flat = min(found["candidates"], key=lambda one: one["trace"])
+    assert (found["step"], found["export"]) == (flat["step"], str(run / "checkpoints" / f"step-{flat['step']:08d}" / "export"))
+
+
+def test_held_out_text_is_what_the_model_was_not_trained_on(planned: CptPlan, place: Path, tmp_path: Path) -> None:
+    """`up` held out 2 % of its documents, the plan of these tests 10 %: that is said. Without --held-out-share it is 2 %."""
+    assert any("of the held-out documents of 'old' were trained on by" in warning for warning in planned.info["warnings"])
+    assert held_out_share_of(place / "up") == 0.02
+    assert held_out_share_of(place / "up" / "export") == 0.02
+    shutil.copytree(place / "up" / "export", tmp_path / "stranger")
+    assert held_out_share_of(tmp_path / "stranger") == 0.05
+    assert run_settings(CptSettings(), place / "up")["text.held_out_share"] == 0.02
+    assert run_settings(CptSettings(held_out_share=0.3), place / "up")["text.held_out_share"] == 0.3
 
 
 def test_the_command_is_the_run(planned: CptPlan, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -211,6 +237,14 @@ def test_a_rate_that_nobody_knows_is_asked_for(place: Path) -> None:
     origin = origin_of(stranger, 1e-3, None, None)
     assert (origin.batch, origin.settings["method.sequence_length"], origin.parameters, origin.floor) == (32, 16, 3072, None)
     assert origin_of(place / "up", None, None, None).floor == pytest.approx(4e-4)
+
+
+def test_an_item_that_does_not_fit_the_network_is_refused_before_anything_runs(place: Path) -> None:
+    item = {"id": "long", "context": "one", "choices": [" two", " " + "three " * 40], "answer": 0}
+    (place / "long.jsonl").write_text(json.dumps(item) + "\n")
+    with pytest.raises(BadInput, match=r"long\.jsonl, record 1.*longer than the 16 positions"):
+        plan(place, run=True, items=place / "long.jsonl", out=place / "refused")
+    assert not (place / "refused").exists()
 
 
 def test_numbers_may_have_commas_and_per_cent() -> None:

@@ -42,8 +42,9 @@ class SweepSettings:
     """Orders of the data, from --seed on; each is a whole sweep."""
     seed: int = 0
     """Decides the order of the data."""
-    held_out_share: float = 0.05
-    """Share of documents that is kept for the losses, where no held-out files are given. They should have 30,000 tokens or more."""
+    held_out_share: float | None = None
+    """Share of documents that is kept for the losses, where no held-out files are given; they should have 30,000 tokens or more. None: that of the
+    run of the first checkpoint, which was then trained on none of them; of a model from elsewhere 0.05."""
     limit: tuple[float, ...] = ()
     """By how much the general loss may rise, 0.03 for 3 %: the best r_d for the largest checkpoint at --at-d."""
     at_d: float | None = None
@@ -109,12 +110,15 @@ class CptSettings:
     """Also run what is recommended, and report what came of it."""
     baseline: bool = True
     """With --run, beside it: the naive continuation (new text alone, all of it, at the old rate) with as many tokens."""
+    flattest: bool = False
+    """With --run: keep its last checkpoints, and of those whose losses are within 0.01 nat name the flattest (`headstart measure sharpness`)."""
     items: Path | None = None
     """Multiple-choice items of old knowledge (.jsonl), to count how many are lost."""
     seed: int = 0
     """Decides the order of the data."""
-    held_out_share: float = 0.05
-    """Share of documents that is kept for the losses, where no held-out files are given. They should have 30,000 tokens or more."""
+    held_out_share: float | None = None
+    """Share of documents that is kept for the losses, where no held-out files are given; they should have 30,000 tokens or more. None: that of the
+    run of --init, which was then trained on none of them; of a model from elsewhere 0.05."""
     draws: int = 200
     """Refits on resampled runs, for intervals; 0: none."""
     keep_weights: bool = False
@@ -200,5 +204,6 @@ def _check_numbers(settings: object, names: Sequence[str], prefix: str = "") -> 
     for name in ("batch", "sequence_length"):
         if getattr(settings, name, None) is not None and getattr(settings, name) < 1:
             raise UsageError(f"--{name.replace('_', '-')} is {getattr(settings, name)}.", "Give at least 1.")
-    if not 0 < getattr(settings, "held_out_share", 0.05) < 1:
-        raise UsageError(f"--held-out-share is {getattr(settings, 'held_out_share', 0):g}.", "Give a share above 0 and below 1.")
+    share = getattr(settings, "held_out_share", None)
+    if share is not None and not 0 < share < 1:
+        raise UsageError(f"--held-out-share is {share:g}.", "Give a share above 0 and below 1.")

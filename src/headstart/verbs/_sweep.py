@@ -35,6 +35,8 @@ LONGEST = 512
 """Tokens of a row for a model from elsewhere that has room for more: a sweep is short, and evaluates often."""
 OPTIMIZER: Mapping[str, Any] = {"beta1": 0.9, "beta2": 0.95, "weight_decay": 0.1}
 """For a model from elsewhere (Gupta et al. 2023)."""
+HELD_OUT_SHARE = 0.05
+"""Where no run says with which it was trained."""
 FLAGS: Mapping[str, str] = {
     "--method.sequence-length": "--sequence-length",
     "--optimizer.learning-rate": "--peak",
@@ -115,6 +117,19 @@ def origin_of(init: Path, peak: float | None, batch: int | None, sequence_length
     return Origin(init, found, n, peak, _recorded_floor(asked), settings | {f"optimizer.{name}": value for name, value in kept.items()})
 
 
+def held_out_share_of(init: Path) -> float:
+    """With which share the run of a model held out its documents: the same files with the same share hold out the same ones, by their hashes."""
+    found = resolve_init(init)
+    share = ((asked_of(found) if found is not None else {}).get("text") or {}).get("held_out_share")
+    return float(share) if isinstance(share, int | float) and 0 < share < 1 else HELD_OUT_SHARE
+
+
+def warned(said: Sequence[str]) -> list[str]:
+    """Of the lines of a run those that say that its losses mislead; the others are of its schedule, which is the plan's."""
+    found = [line.removeprefix("  WARNING").strip() for line in said if line.startswith("  WARNING")]
+    return [line for line in found if any(words in line for words in ("were trained on by", "-word windows", "chat or instruction model"))]
+
+
 def _recorded_peak(asked: Mapping[str, Any]) -> float | None:
     rate = (asked.get("optimizer") or {}).get("learning_rate")
     return float(rate) if isinstance(rate, int | float) and rate > 0 else None
@@ -148,6 +163,7 @@ class Sweep:
 
     Args:
         data: `named_data`. settings: of every run, beside those of its model.
+        told: warnings that were said already.
     """
 
     folder: Path
@@ -157,6 +173,7 @@ class Sweep:
     settings: Mapping[str, Any]
     keep_weights: bool = False
     say: Callable[[str], None] = print
+    told: set[str] = field(default_factory=set)
 
     def constant(self, origin: Origin, ratio: float, seed: int, name: str = "") -> Path:
         """A run at half the planned peak, constant after its warm-up."""
@@ -178,8 +195,13 @@ class Sweep:
                 **rate,
             }
             settings |= {"budget.steps": self.steps, "init": origin.init, "mix": mix(ratio), "seed": seed, "out": out}
+            said: list[str] = []
             with in_words_of_a_plan():
-                pretrain("causal-lm", list(self.data), say=lambda line: None, **settings)
+                pretrain("causal-lm", list(self.data), say=said.append, **settings)
+            for warning in warned(said):
+                if warning not in self.told:
+                    self.told.add(warning)
+                    self.say(f"  ! {warning}")
         if not self.keep_weights:
             forget_weights(out)
         found = losses_of(out, (DOMAIN, GENERAL)).get(self.steps, {})

@@ -21,7 +21,7 @@ from headstart.core.words import counted, did_you_mean, duration
 from headstart.planning.dcpt_law.plan import looks
 from headstart.verbs._fit_settings import FitSettings
 from headstart.verbs._plan_settings import PLANS, CptSettings, SweepSettings, check_sweep
-from headstart.verbs._sweep import DOMAIN, GENERAL, Sweep, before_training, named_data, origin_of
+from headstart.verbs._sweep import DOMAIN, GENERAL, Sweep, before_training, held_out_share_of, named_data, origin_of
 from headstart.verbs._sweep_points import parameters, points_of_runs, write_points
 from headstart.verbs.fit import FittedLaw, fit_with
 
@@ -77,7 +77,7 @@ def plan_sweep(settings: SweepSettings, say: Callable[[str], None] = print) -> P
     say(f"Sweep: {n_runs} runs of {counted(settings.tokens)} tokens ({len(origins)} sizes x {len(settings.ratios)} ratios x {settings.seeds} seeds)")
     of_old_text = n_runs - n_runs // len(settings.ratios) * (1.0 in settings.ratios)  # the general law leaves r_g = 0 out
     runs: list[Path] = []
-    common = run_settings(settings)
+    common = run_settings(settings, settings.checkpoints[0])
     for origin in origins:
         steps = round(settings.tokens / origin.tokens_per_step)
         sweep = Sweep(folder, data, steps, looks(steps, of_old_text), common, settings.keep_weights, say)
@@ -99,13 +99,18 @@ def plan_sweep(settings: SweepSettings, say: Callable[[str], None] = print) -> P
     return PlannedSweep(folder, folder / POINTS, law, before[GENERAL], cost)
 
 
-def run_settings(settings: SweepSettings | CptSettings) -> dict[str, Any]:
-    """Of every run of a plan."""
+def run_settings(settings: SweepSettings | CptSettings, init: Path) -> dict[str, Any]:
+    """Of every run of a plan.
+
+    Args:
+        init: what is continued; with several sizes the first.
+    """
+    share = settings.held_out_share
     return {
         "device": settings.device,
         "precision": settings.precision,
         "text.text_field": settings.text_field,
-        "text.held_out_share": settings.held_out_share,
+        "text.held_out_share": held_out_share_of(init) if share is None else share,
     }
 
 

@@ -7,6 +7,7 @@
     5  the law of both losses; the largest share of new text that keeps the limit, with an interval (dcpt_law)
     6  the command; with --run the run, and the naive one beside it
     7  the report (`_plan_cpt_report`)
+    8  on request, of the last checkpoints of equal loss the flattest (`_plan_flattest`)
 
 OUT/cpt.json is all of it; OUT/runs/ holds the runs, OUT/law/ the fit. The same call goes on where it stopped.
 """
@@ -24,7 +25,7 @@ import numpy as np
 from headstart.core.config import differences, plain
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json, write_json
-from headstart.core.words import counted, share
+from headstart.core.words import counted, share, signed
 from headstart.data.text.store import open_text_store
 from headstart.planning.dcpt_law import ask
 from headstart.planning.dcpt_law import plan as arithmetic
@@ -34,9 +35,22 @@ from headstart.planning.dcpt_law.plan import ANNEALED_RATIO, RATIOS, Fitting, Sp
 from headstart.verbs._exports import run_of
 from headstart.verbs._fit_settings import FitSettings
 from headstart.verbs._plan_cpt_report import OldItems, report
+from headstart.verbs._plan_flattest import flattest, kept
 from headstart.verbs._plan_settings import CptSettings, check_cpt
 from headstart.verbs._plan_subset import best_part
-from headstart.verbs._sweep import DOMAIN, GENERAL, RATE_SHARE, Sweep, before_training, in_words_of_a_plan, is_measured, mix, named_data, origin_of
+from headstart.verbs._sweep import (
+    DOMAIN,
+    GENERAL,
+    RATE_SHARE,
+    Sweep,
+    before_training,
+    in_words_of_a_plan,
+    is_measured,
+    mix,
+    named_data,
+    origin_of,
+    warned,
+)
 from headstart.verbs._sweep_points import losses_of, points_of_runs, write_points
 from headstart.verbs.fit import fit_with
 from headstart.verbs.plan import POINTS, cost_of, run_settings
@@ -51,7 +65,7 @@ FLOOR_SHARE = 0.1
 """Of the peak: where the cosine ends, and the rate of the naive run where the old one is not known."""
 FEW_HELD_OUT = 30_000
 """Tokens below which the losses are as uncertain as what is asked of them."""
-FREE = ("json", "debug", "run", "baseline", "items", "keep_weights", "out", "limit", "draws")
+FREE = ("json", "debug", "run", "baseline", "flattest", "items", "keep_weights", "out", "limit", "draws")
 """Settings that change nothing of what is measured: with another limit the same command answers at once."""
 
 
@@ -102,10 +116,11 @@ class _Planning:
         self.origin = origin_of(settings.init, settings.peak, settings.batch, settings.sequence_length)
         self.info = {name: value for name, value in self.earlier().items() if name != "report"}
         self.warnings: list[str] = []
-        self.common = run_settings(settings)
+        self.common = run_settings(settings, settings.init)
 
     def plan(self) -> CptPlan:
         self.refuse_no_old_text()
+        items = OldItems(self.settings.items if self.settings.run else None, self.origin.folder, self.settings.device)  # refused before anything runs
         look = self.look()
         split = split_budget(look["steps"])
         d = split.left * self.origin.tokens_per_step
@@ -137,7 +152,7 @@ class _Planning:
         self.save()
         self.tell_answer()
         if self.settings.run and chosen is not None:
-            self.run_it(chosen, data, planned, subset)
+            self.run_it(chosen, data, planned, subset, items)
         return CptPlan(self.folder, self.info)
 
     # --- 1: what is there ----------------------------------------------------------------------------------------------------------------------
@@ -189,8 +204,9 @@ class _Planning:
             budget["budget.tokens"] = int(budget["budget.tokens"])
         settings = {**self.origin.settings, **self.common, **budget, "optimizer.learning_rate": self.origin.peak, "init": self.init}
         settings |= {"mix": mix(ANNEALED_RATIO), "seed": self.settings.seed, "out": self.folder / "runs" / "look", "dry_run": True}
+        said: list[str] = []
         with in_words_of_a_plan():
-            info = pretrain("causal-lm", list(data), say=lambda line: None, **settings).info
+            info = pretrain("causal-lm", list(data), say=said.append, **settings).info
         decisions = info["decisions"]
         stores = {entry["part"]: Path(entry["store"]) for entry in info["data"]}
         look = {
@@ -200,6 +216,7 @@ class _Planning:
             "unique": trained_tokens(stores[DOMAIN]),
             "stores": {name: str(store) for name, store in stores.items()},
             "held_out_tokens": {entry["part"]: held_out_tokens(entry) for entry in info["measured"]},
+            "warnings": warned(said),
         }
         self.common |= {"precision": look["precision"]}
         self.info |= {"asked": self.asked(), "look": look}
@@ -211,6 +228,7 @@ class _Planning:
     def text(self, look: Mapping[str, Any], d: float) -> tuple[tuple[str, ...], dict[str, Any] | None]:
         """--data of all runs, and what was chosen of the new text; None: all of it."""
         s = self.settings
+        self.warnings += look.get("warnings", [])
         for part, tokens in look["held_out_tokens"].items():
             if tokens < FEW_HELD_OUT:
                 few = f"the losses of '{part}' are of {tokens:,} held-out tokens"
@@ -254,7 +272,8 @@ class _Planning:
     def sweep(self, data: tuple[str, ...], split: Split, planned: Mapping[str, Any]) -> tuple[list[Path], Path]:
         """The runs at a constant rate, and the annealed one."""
         steps = looks(split.of_each, sum(ratio < 1 for ratio in RATIOS))
-        sweep = Sweep(self.folder, data, split.of_each, steps, self.common, self.settings.keep_weights, self.say)
+        told = set(self.warnings)
+        sweep = Sweep(self.folder, data, split.of_each, steps, self.common, self.settings.keep_weights, self.say, told)
         runs = [sweep.constant(self.origin, ratio, self.settings.seed) for ratio in RATIOS]
         return runs, sweep.run(self.origin, ANNEALED_RATIO, self.settings.seed, planned, f"annealed-r{ANNEALED_RATIO:g}-seed-{self.settings.seed}")
 
@@ -333,6 +352,8 @@ class _Planning:
         if subset is not None:  # strategy III: the new part is drawn anew each epoch
             epoch = arithmetic.epoch_tokens(steps * self.origin.tokens_per_step, chosen.ratio, subset["tokens"], subset["tokens"])
             settings |= {"epochs.tokens": int(epoch), "epochs.draw": "dynamic"}
+        if self.settings.flattest:
+            settings |= kept(steps)
         out = self.folder / "runs" / f"recommended-r{round(chosen.ratio, 4):g}"
         return settings | {"init": str(self.init), "seed": self.settings.seed, "out": str(out)}
 
@@ -347,7 +368,9 @@ class _Planning:
                 words += [f"--{group}{dot}{leaf}", f"{value:.12g}" if isinstance(value, float) else str(value)]
         return shlex.join(words)
 
-    def run_it(self, chosen: Fitting, data: tuple[str, ...], planned: Mapping[str, Any], subset: Mapping[str, Any] | None) -> None:
+    def run_it(
+        self, chosen: Fitting, data: tuple[str, ...], planned: Mapping[str, Any], subset: Mapping[str, Any] | None, items: OldItems
+    ) -> None:
         """Runs it, and the naive one beside it, and reports."""
         settings = self.long_run(chosen, planned, subset)
         recommended, naive = self.trained(data, settings), None
@@ -357,8 +380,9 @@ class _Planning:
             plain_run = {name: value for name, value in settings.items() if not name.startswith(("rewarm.", "epochs.", "schedule."))}
             plain_run |= {**self.constant_rate(), "mix": mix(1.0), "out": str(self.folder / "runs" / f"naive-{settings['budget.steps']}")}
             naive = self.trained(whole, plain_run)
-        items = OldItems(self.settings.items, self.origin.folder, self.settings.device)
         self.info["report"] = report(recommended, naive, self.info, items.of, self.say)
+        if self.settings.flattest:
+            self.info["report"]["flattest"] = flattest(recommended, chosen.ratio, self.settings.device, self.say)
         self.save()
 
     def trained(self, data: tuple[str, ...], settings: Mapping[str, Any]) -> Path:
@@ -376,10 +400,8 @@ class _Planning:
         before = info["before"]
         self.say(f"Before: general loss {before[GENERAL]:.4f}, domain loss {before[DOMAIN]:.4f} (nats a token, held-out text).")
         cost = info["sweep"]["cost"]
-        self.say(
-            f"Annealing lowered the losses by {info['anneal']['general']:.4f} (general) and {info['anneal']['domain']:.4f} (domain); planning cost"
-            f" {counted(cost['tokens'])} tokens."
-        )
+        changed = ", ".join(f"{which} {signed(-info['anneal'][which])}" for which in ("general", "domain"))
+        self.say(f"At the end of a short run the planned schedule changes the losses by {changed}; planning cost {counted(cost['tokens'])} tokens.")
         for warning in info["warnings"]:
             self.say(f"  ! {warning}")
         if info["recommended"] is None:
