@@ -15,7 +15,8 @@ from headstart.engine.update import OWN_WEIGHT, autocast
 def evaluate(
     method: Method, batches: list[Batch], phase: str, precision: Literal["fp32", "bf16"], device: torch.device, seed: int, total_steps: int
 ) -> dict[str, float]:
-    """Mean held-out metrics ("held_out/NAME"), with dropout off and draws that do not depend on the step."""
+    """Mean held-out metrics ("held_out/NAME"), with dropout off and draws that do not depend on the step. As in training, each is a mean over what the
+    method says that it counts ("weight", "weight/NAME"), over rows where it says nothing: however the rows are cut into batches."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor | float] = {}
     rows = 0
@@ -28,7 +29,7 @@ def evaluate(
             scalars = method.evaluate({name: value.to(device) for name, value in batch.items()}, context)
             for name, value in scalars.items():
                 if not name.startswith("weight"):
-                    count = scalars.get(OWN_WEIGHT + name, n)
+                    count = scalars.get(OWN_WEIGHT + name, scalars.get("weight", n))
                     sums[name] = sums.get(name, torch.zeros((), device=device)) + value.float() * count
                     counts[name] = counts.get(name, 0) + count
             rows += n
