@@ -36,7 +36,7 @@ def curation(tmp_path: Path) -> Path:
     shard(out / "documents" / "shard-00000.parquet", "one", "two")
     shard(out / "documents" / "shard-00001.parquet", "three")
     (out / "documents" / "counts").mkdir()
-    (out / "documents" / "counts" / "shard-00000.json").write_text('{"bytes": 1, "stages": []}')
+    (out / "documents" / "counts" / "shard-00000.json").write_text(json.dumps({"bytes": 1, "stages": ["samples " * 2000]}))
     (out / "answers").mkdir()
     pq.write_table(pa.table({"order": [1], "reason": ["r"], "other": [2]}), out / "answers" / "urls.parquet")
     (out / "images" / "ab").mkdir(parents=True)
@@ -105,6 +105,7 @@ def test_a_file_of_the_same_name_makes_no_curation(tmp_path: Path) -> None:
 def test_from_within_its_folder_the_dot_means_the_same(curation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(curation / "documents")
     assert len(find_inputs(["."]).files) == 2
+    assert what_lies_here(".").kinds == {"interleaved documents": 2, "text": 2}, "no counts"
     (curation / "counts.json").unlink()
     with pytest.raises(BadInput, match="is not finished"):
         find_inputs(["."])

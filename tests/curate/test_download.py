@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import http.server
 import io
+import json
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from headstart.curate.config import ImagesConfig
+from headstart.curate.config import CurateConfig, ImagesConfig
 from headstart.curate.download import NotFetched, fetch_images, public, real_image
+from headstart.curate.pipeline import curate
+from headstart.data.interleaved.config import InterleavedConfig
+from headstart.data.interleaved.store import prepare_interleaved
 
 OPEN = ImagesConfig(allow_private=True, delay_s=0, max_image_mb=1)
 
@@ -139,3 +144,18 @@ def test_a_picture_is_looked_at_before_its_pixels_are_made() -> None:
     for data, says in ((bytes(header), "too many pixels|no PNG"), (picture("PNG")[:40], "no PNG"), (b"", "no PNG"), (picture("BMP"), "no PNG")):
         with pytest.raises(NotFetched, match=says):
             real_image(data)
+
+
+@pytest.mark.slow
+def test_fetched_images_train_without_being_told_where_they_lie(server: Server, tmp_path: Path) -> None:
+    """From addresses to an image store by the folder of the curation alone."""
+    images = [server.root + name for name in ("/a.png", "/b.jpg", "/404")]
+    rows = [{"url": f"https://x.org/{n}", "text_list": [f"Figure {n} shows it.", None], "image_list": [None, images[n % 3]]} for n in range(9)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = CurateConfig(images=replace(OPEN, https=False, download=True))
+    done = curate("images", [str(tmp_path / "rows.jsonl")], tmp_path / "corpus", config, say=lambda line: None)
+    assert done.stages[-1].items == {"image: not fetched": 3}
+    store = prepare_interleaved([tmp_path / "corpus"], tmp_path / "store", InterleavedConfig(vocab_size=300, image_size=8, held_out_share=0.0))
+    assert {name: store.manifest["counts"][name] for name in ("documents", "images", "placed_images", "missing_images")} == {
+        "documents": 9, "images": 2, "placed_images": 6, "missing_images": 0,
+    }  # fmt: skip

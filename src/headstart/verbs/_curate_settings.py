@@ -21,7 +21,8 @@ class CurateSettings(CurateConfig):
     """webmath (mathematical pages with images), text (plain text), or one stage: prefilter, language, extract, recall, near-duplicates, urls, rules,
     private, precision, decontaminate, images, galleries."""
     data: tuple[str, ...] = ()
-    """WARC files (.gz), JSON lines with html or text (.gz, .zst) or Parquet: paths, folders, globs, s3:// or https:// addresses."""
+    """WARC files (.gz), JSON lines with html or text (.gz, .zst) or Parquet: paths, folders (also of another curation), globs, s3:// or https://
+    addresses."""
     out: Path | None = None
     """Folder of the curation; the same command continues it."""
     engine: Literal["embedded", "ray"] = "embedded"

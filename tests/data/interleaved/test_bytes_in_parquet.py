@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,11 @@ def test_an_image_that_is_stated_a_million_times_is_a_bomb(kind: str, tmp_path: 
     table = pa.table({"text_list": [["a"]], "image_list": pa.ListArray.from_arrays([0, often], inner)})
     pq.write_table(table, tmp_path / "bomb.parquet", compression="zstd")
     assert (tmp_path / "bomb.parquet").stat().st_size < FREE_BYTES / 200
+    tracemalloc.start()
     with pytest.raises(Bomb):
         list(parquet.rows(tmp_path / "bomb.parquet", ["image_list"]))
+    assert tracemalloc.get_traced_memory()[1] < 2**25, "it is seen before its images are made"
+    tracemalloc.stop()
 
 
 def test_many_images_of_a_row_group_come_one_row_at_a_time(tmp_path: Path) -> None:
