@@ -21,6 +21,8 @@ from transformers import (
     BertForMaskedLM,
     ElectraConfig,
     ElectraForMaskedLM,
+    LlamaConfig,
+    LlamaForCausalLM,
     ModernBertConfig,
     ModernBertForMaskedLM,
     PreTrainedConfig,
@@ -116,6 +118,28 @@ def build_encoder(architecture: Architecture, **settings: Any) -> PreTrainedMode
     """The encoder alone, without pooler or head; arguments as `encoder_config`."""
     model: Any = build_masked_lm(architecture, **settings)
     return model.base_model
+
+
+def build_llama(
+    *,
+    vocab_size: int,
+    special_ids: Mapping[str, int],
+    hidden_size: int,
+    num_layers: int,
+    num_heads: int,
+    intermediate_size: int,
+    max_length: int,
+    tie_embeddings: bool = True,
+) -> LlamaForCausalLM:
+    """A Llama with random weights and as many heads of keys and values as of queries.
+
+    Args:
+        special_ids: ids named "bos", "eos" and "pad", of those that there are.
+    """
+    sizes: dict[str, Any] = {"hidden_size": hidden_size, "num_hidden_layers": num_layers, "intermediate_size": intermediate_size}
+    sizes |= {"num_attention_heads": num_heads, "num_key_value_heads": num_heads, "max_position_embeddings": max_length}
+    ends = {f"{name}_token_id": special_ids.get(name) for name in ("bos", "eos", "pad")}
+    return LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, tie_word_embeddings=tie_embeddings, **sizes, **ends))
 
 
 def mlm_head(model: Any) -> tuple[Callable[[Tensor], Tensor], nn.Linear]:

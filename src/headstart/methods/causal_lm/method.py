@@ -14,8 +14,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
+from headstart.backbones.text import build_llama
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
 from headstart.data.text.windows import Windows, windows
@@ -132,33 +133,30 @@ class CausalLM(TextMethod):
 
 def build(config: CausalLMConfig, store: TextStore) -> Any:
     """A decoder with random weights."""
-    bos, eos, pad = store.special_ids.get("bos"), store.special_ids.get("eos"), store.special_ids.get("pad")
-    shared: dict[str, Any] = {"vocab_size": store.vocab_size, "bos_token_id": bos, "eos_token_id": eos, "pad_token_id": pad}
-    if config.architecture == "gpt2":
-        return GPT2LMHeadModel(
-            GPT2Config(
-                n_positions=config.sequence_length,
-                n_embd=config.hidden_size,
-                n_layer=config.num_layers,
-                n_head=config.num_heads,
-                n_inner=config.intermediate_size,
-                resid_pdrop=config.dropout,
-                embd_pdrop=config.dropout,
-                attn_pdrop=config.dropout,
-                tie_word_embeddings=config.tie_embeddings,
-                **shared,
-            )
-        )
-    return LlamaForCausalLM(
-        LlamaConfig(
+    if config.architecture != "gpt2":
+        return build_llama(
+            vocab_size=store.vocab_size,
+            special_ids=store.special_ids,
             hidden_size=config.hidden_size,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            num_key_value_heads=config.num_heads,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
             intermediate_size=config.intermediate_size,
-            max_position_embeddings=config.sequence_length,
+            max_length=config.sequence_length,
+            tie_embeddings=config.tie_embeddings,
+        )
+    return GPT2LMHeadModel(
+        GPT2Config(
+            vocab_size=store.vocab_size,
+            n_positions=config.sequence_length,
+            n_embd=config.hidden_size,
+            n_layer=config.num_layers,
+            n_head=config.num_heads,
+            n_inner=config.intermediate_size,
+            resid_pdrop=config.dropout,
+            embd_pdrop=config.dropout,
+            attn_pdrop=config.dropout,
             tie_word_embeddings=config.tie_embeddings,
-            **shared,
+            **{f"{name}_token_id": store.special_ids.get(name) for name in ("bos", "eos", "pad")},
         )
     )
 

@@ -16,8 +16,9 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM
 
+from headstart.backbones.text import build_llama
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.interleaved.config import InterleavedConfig
 from headstart.data.interleaved.head import write_first_documents
@@ -61,7 +62,17 @@ class InterleavedLM(TextMethod):
         super().__init__(config, store, init)  # type: ignore[arg-type]
         if init is None:
             check_network(config.hidden_size, config.num_layers, config.num_heads, 0.0, config.sequence_length)
-        model: Any = load_model(model_folder(init), AutoModelForCausalLM) if init is not None else build(config, store)
+        model: Any = None if init is None else load_model(model_folder(init), AutoModelForCausalLM)
+        if model is None:
+            model = build_llama(
+                vocab_size=store.vocab_size,
+                special_ids=store.special_ids,
+                hidden_size=config.hidden_size,
+                num_layers=config.num_layers,
+                num_heads=config.num_heads,
+                intermediate_size=config.intermediate_size,
+                max_length=config.sequence_length,
+            )
         refuse_long_rows(model, config.sequence_length)
         self.tower_folder = tower_folder(config, init)
         tower = load_vision_tower(self.tower_folder)
@@ -258,25 +269,6 @@ def tower_folder(config: InterleavedLMConfig, init: Path | None) -> Path:
             "There is no vision tower.", "Give --method.vision-tower FOLDER: a folder of transformers with SigLIP, CLIP, ViT, DINOv2 or ConvNeXt."
         )
     return Path(config.vision_tower)
-
-
-def build(config: InterleavedLMConfig, store: InterleavedStore) -> LlamaForCausalLM:
-    """A language model with random weights."""
-    return LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=store.vocab_size,
-            hidden_size=config.hidden_size,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            num_key_value_heads=config.num_heads,
-            intermediate_size=config.intermediate_size,
-            max_position_embeddings=config.sequence_length,
-            tie_word_embeddings=True,
-            bos_token_id=store.special_ids.get("bos"),
-            eos_token_id=store.special_ids.get("eos"),
-            pad_token_id=store.special_ids.get("pad"),
-        )
-    )
 
 
 METHOD = InterleavedLM
