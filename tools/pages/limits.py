@@ -16,7 +16,7 @@ LIMITS = {
     "data.compressed": ("FREE_BYTES", "MAX_RATIO"),
     "data.text.tokenizer": ("MAX_TOKENIZER_BYTES", "MAX_VOCABULARY", "MAX_EXPANSION", "MAX_WORD_SEARCH"),
     "data.text.rows": ("MAX_LENGTH",),
-    "interop.model_folder": ("MAX_CONFIG_BYTES", "MAX_LAYERS", "MAX_LABELS", "FREE_BYTES", "MAX_GROWTH"),
+    "interop.model_folder": ("MAX_CONFIG_BYTES", "MAX_LAYERS", "MAX_SIDE", "MAX_LABELS", "FREE_BYTES", "MAX_GROWTH"),
     "tasks.data": ("MAX_CLASSES", "MAX_NAME", "MEMORY_SHARE"),
 }
 """Module -> constants that bound what is read from outside; each has a docstring."""

@@ -11,21 +11,20 @@
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from headstart.core.errors import BadInput
 from headstart.interop.masks import write_masks
+from headstart.interop.model_folder import MAX_LAYERS, refuse_unexplained
 from headstart.interop.transformers_io import save_model_folder
+from headstart.interop.vit import read_state
 
 _LAYER = re.compile(r"transformer_decoder\.layers\.(\d+)\.(.+)\.(weight|bias)$")
 _OUTSIDE = {
@@ -95,12 +94,11 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
         BadInput: it is neither.
     """
     try:
-        state: Any = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
+        state = read_state(path) if path.is_file() else {}
+    except BadInput as error:
         mend = "Checkpoints in Cerebras' HDF5 form are first saved with torch.save(cstorch.load(FILE), OTHER)."
-        raise BadInput(f"is no checkpoint that can be read here ({str(error).splitlines()[0][:120]})", mend, file=path) from None
-    state = state.get("model", state) if isinstance(state, dict) else None
-    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise BadInput(error.reason, mend, file=path) from None
+    if not state:
         raise BadInput("holds no tensors of a model.", "Give the checkpoint file itself.", file=path)
     return state
 
@@ -122,21 +120,26 @@ def import_cerebras(path: str | Path, folder: str | Path, *, num_heads: int, tok
     path, folder = Path(path), Path(folder)
     weights, masks = finalise(read_checkpoint(path))
     named = to_gpt2(weights)
-    for name in ("transformer.wte.weight", "transformer.wpe.weight", "transformer.h.0.mlp.c_fc.weight"):
+    needed = ("transformer.wte.weight", "transformer.wpe.weight", "transformer.h.0.mlp.c_fc.weight")
+    for name in needed:
         if name not in named:
             raise BadInput(f"has nothing that becomes {name}.", "Only GPT-2 and GPT-3 networks with learned positions are read.", file=path)
+    n_layers = 1 + max(int(name.split(".")[2]) for name in named if name.startswith("transformer.h."))
+    if n_layers > MAX_LAYERS or any(named[name].ndim != 2 for name in needed):
+        raise BadInput(f"has {n_layers:,} layers, or no matrices of a GPT-2", "Copy the checkpoint again.", file=path)
     vocabulary, width = named["transformer.wte.weight"].shape
     tied = "lm_head.weight" not in named or torch.equal(named["lm_head.weight"], named["transformer.wte.weight"])
     config = GPT2Config(
         vocab_size=vocabulary,
         n_embd=width,
         n_positions=len(named["transformer.wpe.weight"]),
-        n_layer=1 + max(int(name.split(".")[2]) for name in named if name.startswith("transformer.h.")),
+        n_layer=n_layers,
         n_head=num_heads,
         n_inner=named["transformer.h.0.mlp.c_fc.weight"].shape[1],
         activation_function=activation,
         tie_word_embeddings=tied,
     )
+    refuse_unexplained(lambda: GPT2LMHeadModel(config), path, path)
     model = GPT2LMHeadModel(config)
     missing, _ = model.load_state_dict({name: value.float() for name, value in named.items()}, strict=False)
     missing = [name for name in missing if not (tied and name == "lm_head.weight")]

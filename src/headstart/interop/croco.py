@@ -27,6 +27,7 @@ from headstart.backbones.positions import Grid
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import BadInput
 from headstart.core.files import read_json, write_json
+from headstart.interop.model_folder import MAX_LAYERS, MAX_SIDE, refuse_strange_entries, refuse_unexplained
 from headstart.interop.vit import Weights, count_blocks, load_beside, load_encoder, read_tensors, read_vit
 
 WEIGHTS_FILE, SHAPE_FILE = "croco.safetensors", "croco.json"
@@ -49,6 +50,9 @@ DEFAULTS: dict[str, Any] = {
 """Of `CroCoNet` in models/croco.py."""
 _RENAMED = {"blocks.": "enc_blocks.", "norm.": "enc_norm.", "pos_embed": "enc_pos_embed", "patch_embed.": "patch_embed."}
 _TABLES = ("enc_pos_embed", "dec_pos_embed")
+_AXES = {"patch_embed.proj.weight": 4, "enc_blocks.0.attn.qkv.weight": 2, "enc_blocks.0.mlp.fc1.weight": 2, "decoder_embed.weight": 2}
+_NEEDED = {"patch_embed.proj.weight", "enc_blocks.0.attn.qkv.weight", "enc_blocks.0.mlp.fc1.weight"}
+_SIZES = ("patch_size", "enc_embed_dim", "enc_depth", "enc_num_heads", "dec_embed_dim", "dec_depth", "dec_num_heads")
 
 
 @dataclass(frozen=True)
@@ -79,9 +83,14 @@ class Checkpoint:
         Raises:
             BadInput: it says no image size, or weights do not fit.
         """
-        encoder, decoder = self.shapes()
-        network = Binocular(ViT(encoder), CrossDecoder(encoder.hidden_size, decoder, encoder.grid, outputs=0))
+        self.shapes()
+        network = self.network(_sides(self.kwargs))
         return network, self.load(network)
+
+    def network(self, sides: tuple[int, int]) -> Binocular:
+        """Encoder and decoder of these sizes, for images of (height, width) pixels; fresh."""
+        encoder, decoder = self._shapes(sides)
+        return Binocular(ViT(encoder), CrossDecoder(encoder.hidden_size, decoder, encoder.grid, outputs=0))
 
     def shapes(self) -> tuple[ViTConfig, DecoderConfig]:
         """Of encoder and decoder.
@@ -89,10 +98,14 @@ class Checkpoint:
         Raises:
             BadInput: the image size that it says is none.
         """
+        sides, patch_size = _sides(self.kwargs), self.kwargs["patch_size"]
+        if not all(patch_size <= side <= MAX_SIDE and side % patch_size == 0 for side in sides):
+            raise BadInput(f"says img_size {self.kwargs['img_size']}", "Give the file as it was written.", file=self.file)
+        return self._shapes(sides)
+
+    def _shapes(self, sides: tuple[int, int]) -> tuple[ViTConfig, DecoderConfig]:
         kwargs = self.kwargs
-        sides, positions, mlp_ratio = _sides(kwargs), "rope" if kwargs["pos_embed"] != "cosine" else "cosine", kwargs["mlp_ratio"]
-        if not all(side >= kwargs["patch_size"] and side % kwargs["patch_size"] == 0 for side in sides) or not isinstance(mlp_ratio, int | float):
-            raise BadInput(f"says img_size {kwargs['img_size']} and mlp_ratio {mlp_ratio}", "Give the file as it was written.", file=self.file)
+        positions, mlp_ratio = "rope" if kwargs["pos_embed"] != "cosine" else "cosine", kwargs["mlp_ratio"]
         encoder = ViTConfig(
             image_size=sides,
             patch_size=kwargs["patch_size"],
@@ -146,17 +159,22 @@ def find_croco(path: str | Path) -> Checkpoint | None:
     if path.is_dir():
         if not (path / WEIGHTS_FILE).is_file():
             return None
-        state, stated = read_tensors(path / WEIGHTS_FILE), read_json(path / SHAPE_FILE, MAX_SHAPE_BYTES)
+        refuse_strange_entries(path)
+        weights = path / WEIGHTS_FILE
+        state, stated = read_tensors(weights), read_json(path / SHAPE_FILE, MAX_SHAPE_BYTES)
     else:
-        state = read_tensors(path)
-        if not {"patch_embed.proj.weight", "enc_blocks.0.attn.qkv.weight"} <= state.keys():
+        weights, state = path, read_tensors(path)
+        if not _NEEDED.issubset(state):
             return None
         stated = _stated(path)
     if not isinstance(stated, dict):
         raise BadInput("says no shape.", "Export the model again.", file=path / SHAPE_FILE)
     kwargs = DEFAULTS | {name: value for name, value in stated.items() if name in DEFAULTS}
     _check(kwargs, state, path)
-    return Checkpoint(path, state, kwargs)
+    found = Checkpoint(path, state, kwargs)
+    side = kwargs["patch_size"]
+    refuse_unexplained(lambda: found.network((side, side)), weights, path)
+    return found
 
 
 def _stated(path: Path) -> dict[str, Any]:
@@ -194,7 +212,16 @@ def parse_call(text: str, path: Path) -> dict[str, Any]:
 def _check(kwargs: dict[str, Any], state: Mapping[str, Tensor], path: Path) -> None:
     """Refuses a stated shape that the weights have not: heads are the one thing that they do not tell."""
     mend = "Give the file as it was written."
+    if not _NEEDED.issubset(state) or any(state[name].ndim != axes for name, axes in _AXES.items() if name in state):
+        raise BadInput("holds no network of CroCo", mend, file=path)
+    sizes = {name: kwargs[name] for name in _SIZES}
+    if any(type(size) is not int or size < 1 for size in sizes.values()) or max(sizes["enc_depth"], sizes["dec_depth"]) > MAX_LAYERS:
+        raise BadInput(f"says {sizes}", mend, file=path)
     weight = state["patch_embed.proj.weight"]
+    hidden = state["enc_blocks.0.mlp.fc1.weight"].shape[0]
+    ratio = kwargs["mlp_ratio"]
+    if not isinstance(ratio, int | float) or not math.isfinite(ratio) or int(weight.shape[0] * ratio) != hidden:
+        raise BadInput(f"says mlp_ratio {ratio}, its weights are of {hidden / weight.shape[0]:g}", mend, file=path)
     true = {
         "patch_size": weight.shape[-1],
         "enc_embed_dim": weight.shape[0],
@@ -206,7 +233,7 @@ def _check(kwargs: dict[str, Any], state: Mapping[str, Tensor], path: Path) -> N
     if stated != true:
         raise BadInput(f"says {stated}, its weights are of {true}", mend, file=path)
     for heads, width in ((kwargs["enc_num_heads"], true["enc_embed_dim"]), (kwargs["dec_num_heads"], true["dec_embed_dim"])):
-        if not isinstance(heads, int) or heads < 1 or width % heads:
+        if width % heads:
             raise BadInput(f"says that a width of {width} is split over {heads} heads", mend, file=path)
     if kwargs["pos_embed"] != ("cosine" if "enc_pos_embed" in state else "RoPE100"):
         raise BadInput(f"says positions {kwargs['pos_embed']!r}; its weights say otherwise, or they are not read", mend, file=path)

@@ -11,13 +11,14 @@ import json
 import math
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from torch import nn
 from transformers import AutoConfig, AutoModel
 
 from headstart.core.errors import BadInput
@@ -29,6 +30,8 @@ MAX_CONFIG_BYTES = 2**24
 """Of config.json, tokenizer_config.json and an index of weights."""
 MAX_LAYERS = 1024
 """Any number of layers in a config.json; four times as many take 10 s to build before their size is known."""
+MAX_SIDE = 2**13
+"""Pixels of a side that a vision model's own file may say its images have."""
 MAX_LABELS = 2**20
 """`num_labels` of a config.json: it becomes a dictionary."""
 FREE_BYTES = 2**28
@@ -59,7 +62,7 @@ def read_config(folder: Path) -> Any:
     _refuse_settings(raw, path)
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-        needed = _network_bytes(config)
+        needed = network_bytes(lambda: AutoModel.from_config(config))
     except Exception as error:  # a class of transformers meets values that it was not written for
         what = f"names the architecture {raw.get('model_type')!r}, which transformers {transformers.__version__} cannot build ({first_line(error)})"
         raise BadInput(what, "Upgrade transformers, or use another model.", file=path) from None
@@ -168,8 +171,20 @@ def _settings(raw: Any) -> Iterator[tuple[str, Any]]:
             yield from _settings(value)
 
 
-def _network_bytes(config: Any) -> int:
+def network_bytes(build: Callable[[], nn.Module]) -> int:
     """Bytes of the network in float32, its buffers too. It is built on the meta device, without memory, in about 0.05 s."""
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
-        network = AutoModel.from_config(config)
+        network = build()
     return 4 * sum(tensor.numel() for tensor in chain(network.parameters(), network.buffers()))
+
+
+def refuse_unexplained(build: Callable[[], nn.Module], weights: Path, file: Path) -> None:
+    """Raises BadInput where the network that `file` states cannot be built, or is larger than the file of its weights explains."""
+    mend = "Use the file that was written with these weights."
+    held = weights.stat().st_size if weights.is_file() else 0
+    try:
+        needed = network_bytes(build)
+    except Exception as error:  # sizes that no network was written for
+        raise BadInput(f"states a network that cannot be built ({first_line(error)})", mend, file=file) from None
+    if needed > FREE_BYTES + MAX_GROWTH * held:
+        raise BadInput(f"states a network of {needed / 2**20:,.0f} MiB, its weights have {held / 2**20:,.0f} MiB", mend, file=file)

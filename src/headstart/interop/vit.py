@@ -30,7 +30,17 @@ from headstart.core.errors import BadInput
 from headstart.core.files import read_json, write_json
 from headstart.core.hardware import memory_total
 from headstart.core.words import first_line
-from headstart.interop.model_folder import FREE_BYTES, MAX_CONFIG_BYTES, MAX_GROWTH, MAX_LAYERS, read_config, weight_files
+from headstart.interop.model_folder import (
+    FREE_BYTES,
+    MAX_CONFIG_BYTES,
+    MAX_GROWTH,
+    MAX_LAYERS,
+    MAX_SIDE,
+    read_config,
+    refuse_strange_entries,
+    refuse_unexplained,
+    weight_files,
+)
 from headstart.interop.vit_names import fold_layer_scale, from_transformers, is_transformers, to_transformers
 
 TIMM_FILE = "timm.safetensors"
@@ -162,6 +172,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     if not path.is_file():
         raise BadInput("there is no such file or folder", "Give a checkpoint file, or a folder with config.json and weights.", file=path)
+    if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
+        raise BadInput(f"is no weight file ({path.suffix or 'no suffix'})", "Give a .safetensors or .pth file.", file=path)
+    return {_unwrapped(name): value.float() for name, value in read_state(path).items() if value.is_floating_point()}
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file of torch.save or safetensors, as they are. No code of it is run.
+
+    Raises:
+        BadInput: as `read_tensors`.
+    """
     size = path.stat().st_size
     if size > (memory_total() or 2**40):
         raise BadInput(f"has {size / 2**30:.0f} GiB, more than this machine's memory", "Use a smaller model.", file=path)
@@ -170,15 +191,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             found: Any = load_file(path)
         except (SafetensorError, OSError, ValueError) as error:
             raise BadInput(f"cannot be read as safetensors ({first_line(error)})", "Save it again.", file=path) from None
-    elif path.suffix in _TORCH_SUFFIXES:
-        found = _read_torch(path)
     else:
-        raise BadInput(f"is no weight file ({path.suffix or 'no suffix'})", "Give a .safetensors or .pth file.", file=path)
-    tensors = {_unwrapped(name): value for name, value in found.items() if isinstance(value, Tensor)}
+        found = _read_torch(path)
+    tensors = {name: value for name, value in found.items() if isinstance(value, Tensor)}
     needed = sum(4 * value.numel() for value in tensors.values())
     if needed > FREE_BYTES + MAX_GROWTH * size:
         raise BadInput(f"describes tensors of {needed / 2**20:,.0f} MiB, it has {size / 2**20:,.0f} MiB", "Use another file.", file=path)
-    return {name: value.float() for name, value in tensors.items() if value.is_floating_point()}
+    return tensors
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
@@ -217,6 +236,7 @@ def _folder(folder: Path) -> tuple[dict[str, Any], list[Path]]:
         config = read_shape(folder)
         beside = [folder / METHOD_FILE] if (folder / METHOD_FILE).is_file() else []
         return {"num_heads": config.num_heads, "grid": config.grid}, [folder / TIMM_FILE, *beside]
+    refuse_strange_entries(folder)
     raw = read_json(folder / "config.json", MAX_CONFIG_BYTES) if (folder / "config.json").is_file() else {}
     if isinstance(raw, dict) and "architecture" in raw and "model_type" not in raw:  # timm's own
         return {}, weight_files(folder)
@@ -230,18 +250,25 @@ def _folder(folder: Path) -> tuple[dict[str, Any], list[Path]]:
 
 
 def read_shape(folder: Path) -> ViTConfig:
-    """The `ViTConfig` that an export of ours states.
+    """The `ViTConfig` that an export of ours states; its weights explain a network of that size.
 
     Raises:
         BadInput: it is not what we write.
     """
-    raw = read_json(folder / SHAPE_FILE, MAX_CONFIG_BYTES)
+    refuse_strange_entries(folder)
+    path = folder / SHAPE_FILE
+    raw, mend = read_json(path, MAX_CONFIG_BYTES), "Export the model again."
     try:
         raw["image_size"] = tuple(raw["image_size"])
         raw["groups"] = tuple(tuple(group) for group in raw["groups"])
-        return ViTConfig(**raw)
-    except (TypeError, KeyError) as error:
-        raise BadInput(f"is no shape of a vision transformer ({first_line(error)})", "Export the model again.", file=folder / SHAPE_FILE) from None
+        config = ViTConfig(**raw)
+        many = max(config.num_layers, len(config.groups)) > MAX_LAYERS or max(config.image_size) > MAX_SIDE
+    except (TypeError, KeyError, ValueError) as error:
+        raise BadInput(f"is no shape of a vision transformer ({first_line(error)})", mend, file=path) from None
+    if many:
+        raise BadInput(f"states more than {MAX_LAYERS:,} layers or groups, or images of more than {MAX_SIDE:,} pixels a side", mend, file=path)
+    refuse_unexplained(lambda: ViT(config), folder / TIMM_FILE, path)
+    return config
 
 
 def _refuse_other_networks(state: Mapping[str, Tensor], path: Path) -> None:
