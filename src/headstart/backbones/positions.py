@@ -2,7 +2,7 @@
 
 - A grid is (rows, columns); patches are counted row by row. Tables may have one row more, for a class token, in front.
 - `sincos_2d` has the values of facebookresearch/mae util/pos_embed.py: the column fills the first half of the width, the row the second.
-- `Rope2d` is the rotation of CroCo v2 (naver/croco models/pos_embed.py): the row turns the first half of a head, the column the second.
+- `rope_2d` is the rotation of CroCo v2 (naver/croco models/pos_embed.py): the row turns the first half of a head, the column the second.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from headstart.core.errors import BadInput, MachineError, MissingDependency, UsageError
 from headstart.core.files import open_lock, sync_folder
+from headstart.core.words import first_line
 
 MANIFEST = "manifest.json"
 OWNER = "owner.json"
@@ -273,7 +274,7 @@ class Remote:
         try:
             yield
         except Exception as error:
-            what = f"{self.root} could not be read or written: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+            what = f"{self.root} could not be read or written: {type(error).__name__}: {first_line(error)}."
             raise MachineError(what, "Look at the network, the address and the credentials, then give the same command: it continues.") from error
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
 from headstart.core.errors import FirstRankFailed, HeadstartError, Interrupted
+from headstart.core.words import first_line
 
 if TYPE_CHECKING:
     from torch.distributed.tensor import DTensor
@@ -208,6 +209,6 @@ def lost_ranks_explained(ranks: Ranks) -> Iterator[None]:
         if ranks.world == 1 or not (isinstance(error, dist.DistError) or any(word in str(error) for word in ("gloo", "NCCL", "Connection"))):
             raise
         raise Interrupted(
-            f"Process {ranks.rank} of {ranks.world} lost another process of this run ({str(error).splitlines()[0][:120]}).",
+            f"Process {ranks.rank} of {ranks.world} lost another process of this run ({first_line(error)}).",
             "The same command continues from the last checkpoint.",
         ) from error
