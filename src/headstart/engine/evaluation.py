@@ -15,8 +15,8 @@ from headstart.engine.update import OWN_WEIGHT, autocast
 def evaluate(
     method: Method, batches: list[Batch], phase: str, precision: Literal["fp32", "bf16"], device: torch.device, seed: int, total_steps: int
 ) -> dict[str, float]:
-    """Mean held-out metrics ("held_out/NAME"), with dropout off and draws that do not depend on the step. As in training, each is a mean over what the
-    method says that it counts ("weight", "weight/NAME"), over rows where it says nothing: however the rows are cut into batches."""
+    """Mean held-out metrics ("held_out/NAME"), with dropout off and draws that do not depend on the step. As in training, each is a mean over what
+    the method says that it counts ("weight", "weight/NAME"), over rows where it says nothing: however the rows are cut into batches."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor | float] = {}
     rows = 0
