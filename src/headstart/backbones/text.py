@@ -138,7 +138,7 @@ def build_llama(
     """
     sizes: dict[str, Any] = {"hidden_size": hidden_size, "num_hidden_layers": num_layers, "intermediate_size": intermediate_size}
     sizes |= {"num_attention_heads": num_heads, "num_key_value_heads": num_heads, "max_position_embeddings": max_length}
-    ends = {f"{name}_token_id": special_ids.get(name) for name in ("bos", "eos", "pad")}
+    ends: dict[str, Any] = {f"{name}_token_id": special_ids.get(name) for name in ("bos", "eos", "pad")}
     return LlamaForCausalLM(LlamaConfig(vocab_size=vocab_size, tie_word_embeddings=tie_embeddings, **sizes, **ends))
 
 

@@ -144,6 +144,7 @@ def build(config: CausalLMConfig, store: TextStore) -> Any:
             max_length=config.sequence_length,
             tie_embeddings=config.tie_embeddings,
         )
+    ends: dict[str, Any] = {f"{name}_token_id": store.special_ids.get(name) for name in ("bos", "eos", "pad")}
     return GPT2LMHeadModel(
         GPT2Config(
             vocab_size=store.vocab_size,
@@ -156,7 +157,7 @@ def build(config: CausalLMConfig, store: TextStore) -> Any:
             embd_pdrop=config.dropout,
             attn_pdrop=config.dropout,
             tie_word_embeddings=config.tie_embeddings,
-            **{f"{name}_token_id": store.special_ids.get(name) for name in ("bos", "eos", "pad")},
+            **ends,
         )
     )
 
