@@ -103,6 +103,8 @@ def test_equal_addresses() -> None:
     assert found(UrlConfig()) == {0: "same URL in a newer snapshot"}
     assert found(UrlConfig(scope="snapshot")) == {}
     assert found(UrlConfig(normalise=True)) == {0: "same URL in a newer snapshot", 1: "same URL in its snapshot, shorter"}
+    rows = [("A", "", "1"), ("A", "", "2 words"), ("B", "", "1")]
+    assert found(UrlConfig(scope="all", normalise=True)) == {}, "texts without an address have none in common"
     assert normalised_url("HTTPS://A.org/B/?q=1#f") == "a.org/B/?q=1"
 
 

@@ -16,9 +16,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from headstart.core.errors import BadInput
-from headstart.curate import labels
+from headstart.curate import labels, training
 from headstart.curate.addresses import find_sources
-from headstart.curate.config import ImagesConfig, LanguageConfig, PrefilterConfig, PrivateConfig, ReadConfig, RulesConfig
+from headstart.curate.config import ImagesConfig, LanguageConfig, PrecisionConfig, PrefilterConfig, PrivateConfig, ReadConfig, RulesConfig
 from headstart.curate.decontaminate import read_benchmarks
 from headstart.curate.extract import Document, Dropped, ExtractConfig, PageDropped
 from headstart.curate.images import image_filter, thin_galleries, without_images
@@ -312,6 +312,33 @@ def test_both_layouts_hold_the_same() -> None:
         laid_out(broken, "webmath")
 
 
+@pytest.mark.parametrize("layout", ["webmath", "obelics"])
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_documents_that_were_written_are_read_again_as_they_were(layout: str, form: str, tmp_path: Path) -> None:
+    """So stages one by one know what a recipe knows: snapshots decide which copy stays, and scores stay with their document."""
+    row = {"url": "https://x.org/", "text_list": ["a", None], "image_list": [None, "i"], "language": "en", "language_probability": 0.7, "words": 1}
+    row |= {"formulas": 2, "html_bytes": 99, "snapshot": "CC-MAIN-2023-50", "id": "3-7", "math_prob": 0.9, "quality_prob": 0.25, "images": 1}
+    written = laid_out(pa.Table.from_pylist([row], schema=DOCUMENTS), layout)
+    if form == "parquet":
+        pq.write_table(written, tmp_path / "a.parquet")
+    else:
+        (tmp_path / "a.jsonl").write_text(json.dumps(written.to_pylist()[0]) + "\n")
+    (read,) = read_source(str(tmp_path / f"a.{form}"), 0, ReadConfig())
+    (found,) = read.to_pylist()
+    assert {name: found[name] for name in row} == {name: pytest.approx(value) if isinstance(value, float) else value for name, value in row.items()}
+    assert laid_out(read, layout).equals(written)
+
+
+def test_metadata_of_every_kind_costs_no_document(tmp_path: Path) -> None:
+    odd: list[Any] = [{"snapshot": "s", "formulas": True, "math_prob": "high"}, [1], 7, {"math_prob": 1e300, "formulas": -1, "html_size": 2**40}]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": "t", "metadata": one}) + "\n" for one in odd))
+    (read,) = read_source(str(tmp_path / "a.jsonl"), 0, ReadConfig())
+    assert read["dropped"].to_pylist() == [None] * 4
+    assert read["snapshot"].to_pylist() == ["s", "", "", ""]
+    for name in ("math_prob", "formulas", "html_bytes"):
+        assert read[name].to_pylist() == [None] * 4, name
+
+
 # labels
 
 
@@ -328,6 +355,15 @@ def test_scores_come_from_rules_a_file_or_a_server(tmp_path: Path) -> None:
         (tmp_path / "bad.jsonl").write_text(line)
         with pytest.raises(BadInput, match=says):
             labels.from_file(tmp_path / "bad.jsonl")
+
+
+def test_documents_without_an_address_are_told_apart_by_their_text() -> None:
+    """The good ones of a small crawl are not learned from as the other side too, and the others are."""
+    texts = [f"lemma {n}" for n in range(6)] + [f"boots {n}" for n in range(6)]
+    said: list[str] = []
+    labelled: dict[tuple[str, str], float | None] = {("", text): 8.0 if text.startswith("lemma") else 0.0 for text in texts}
+    training._learn_from(labelled, [("", text) for text in texts], PrecisionConfig(), "rules", said.append)
+    assert said[0] == "second classifier: 6 of 12 documents scored 6 or more by rules, against 6 random ones"
 
 
 def test_a_reply_ends_with_its_score() -> None:

@@ -103,7 +103,7 @@ def near_duplicates(documents: Any, config: NearConfig) -> pa.Table:
 
 def equal_urls(documents: Any, config: UrlConfig) -> pa.Table:
     """Documents to drop because their address stands once more: among the snapshots of a calendar year (or `scope`) the newest stays; within one
-    snapshot the longer, then the first.
+    snapshot the longer, then the first. What has no address is not compared.
 
     Args:
         documents: a Daft dataframe with order, url, snapshot, words.
@@ -117,7 +117,7 @@ def equal_urls(documents: Any, config: UrlConfig) -> pa.Table:
     scopes: dict[str, Callable[[str], str]] = {"year": year_of, "all": lambda snapshot: "", "snapshot": str}
     scope = daft.func(scopes[config.scope], return_dtype=daft.DataType.string())(col("snapshot"))
     address = daft.func(normalised_url, return_dtype=daft.DataType.string())(col("url")) if config.normalise else col("url")
-    rows = documents.select("order", "snapshot", "words", address.alias("address"), scope.alias("scope"))
+    rows = documents.where(col("url") != daft.lit("")).select("order", "snapshot", "words", address.alias("address"), scope.alias("scope"))
     lists = [col(name).list_agg().alias(f"{name}s") for name in ("order", "snapshot", "words")]
     same = rows.groupby("scope", "address").agg(*lists).where(col("orders").list_count("all") > daft.lit(1)).to_arrow()
     found = {}

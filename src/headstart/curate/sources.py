@@ -177,11 +177,13 @@ def _row(record: dict[str, Any] | str, pages: bool, number: int, shard: int, add
     row: dict[str, Any] = {"order": shard << 32 | number, "id": f"{shard}-{number}", "url": "", "snapshot": config.snapshot or ""}
     if isinstance(record, str):
         return row | {"dropped": record}
+    about = {} if pages else _about(record)
     crawl = _CRAWL.search(address)
-    url, snapshot = record.get("url", record.get("URL")), record.get("snapshot") or (crawl[0] if crawl else "")
-    row |= {"id": _sound(str(record.get("id") or row["id"])), "url": _sound(url) if isinstance(url, str) else ""}
+    url = next((found for found in (record.get("url"), record.get("URL"), about.get("url")) if isinstance(found, str)), "")
+    snapshot = record.get("snapshot") or about.get("snapshot") or (crawl[0] if crawl else "")
+    row |= {"id": _sound(str(record.get("id") or about.get("id") or row["id"])), "url": _sound(url)}
     row["snapshot"] = config.snapshot or _sound(str(snapshot))
-    return row | (_html(record) if pages else _document(record))
+    return row | (_html(record) if pages else _document(record, about))
 
 
 def _sound(text: str) -> str:
@@ -198,8 +200,8 @@ def _html(record: dict[str, Any]) -> dict[str, Any]:
     return {"html": data, "content_type": str(content_type or "text/html"), "dropped": None}
 
 
-def _document(record: dict[str, Any]) -> dict[str, Any]:
-    texts, images = record.get("text_list"), record.get("image_list")
+def _document(record: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
+    texts, images = record.get("text_list", record.get("texts")), record.get("image_list", record.get("images"))
     if texts is None and isinstance(record.get("text"), str):
         texts, images = [record["text"]], [None]
     if not isinstance(texts, list) or not isinstance(images, list):
@@ -210,26 +212,38 @@ def _document(record: dict[str, Any]) -> dict[str, Any]:
         return {"dropped": UNREADABLE + "no text"}
     if not all(isinstance(image, str) for image in images if image is not None):
         return {"dropped": UNREADABLE + "images that are no addresses"}
-    about = _about(record.get("metadata"))
-    language, probability = record.get("language") or about.get("ft_lang_label"), about.get("ft_lang_prob")
+    language = record.get("language") or about.get("ft_lang_label")
     return {
         "text_list": [None if text is None else _sound(text) for text in texts],
         "image_list": [None if image is None else _sound(image) for image in images],
         "language": _sound(language) if isinstance(language, str) else None,
-        "language_probability": probability if isinstance(probability, float) else None,
+        "language_probability": _number(about.get("ft_lang_prob")),
+        "math_prob": _number(about.get("math_prob")),
+        "quality_prob": _number(about.get("quality_prob")),
+        "formulas": _count(about.get("formulas")),
+        "html_bytes": _count(about.get("html_size")),
         "words": count_words(text_of(texts)),
         "images": sum(image is not None for image in images),
         "dropped": None,
     }
 
 
-def _about(metadata: Any) -> dict[str, Any]:
+def _about(record: dict[str, Any]) -> dict[str, Any]:
     """The metadata of a released document; a document without any that can be read is still one."""
+    metadata = record.get("general_metadata", record.get("metadata"))
     try:
-        about = json.loads(metadata) if isinstance(metadata, str) else {}
+        about = json.loads(metadata) if isinstance(metadata, str) else metadata
     except (ValueError, RecursionError):
         return {}
     return about if isinstance(about, dict) else {}
+
+
+def _number(value: Any) -> float | None:
+    return float(value) if isinstance(value, int | float) and abs(value) <= 1 else None
+
+
+def _count(value: Any) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**31 else None
 
 
 def _tables(rows: Iterator[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.Table]:

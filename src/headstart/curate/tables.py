@@ -41,6 +41,8 @@ DOCUMENTS = pa.schema(
         ("words", pa.int32()),  # words and CJK characters
         ("images", pa.int32()),
         ("formulas", pa.int32()),
+        ("math_prob", pa.float32()),  # of the first classifier
+        ("quality_prob", pa.float32()),  # of the second
         ("html_bytes", pa.int64()),
         ("dropped", pa.string()),
     ]

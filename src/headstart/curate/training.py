@@ -86,9 +86,9 @@ def _learn_from(
     source: str,
     say: Callable[[str], None],
 ) -> Classifier:
-    good = {url for (url, _), score in labelled.items() if score is not None and score >= settings.positive_from}
-    positive = [text for url, text in labelled if url in good]
-    negative = [text for url, text in random if url not in good]  # in a small crawl the random ones would be the same pages
+    good = {url or text for (url, text), score in labelled.items() if score is not None and score >= settings.positive_from}
+    positive = [text for url, text in labelled if (url or text) in good]
+    negative = [text for url, text in random if (url or text) not in good]  # in a small crawl the random ones would be the same pages
     if len(positive) + len(negative) >= MANY:
         negative = negative[: len(positive)]
     missing = [url for (url, _), score in labelled.items() if score is None]
