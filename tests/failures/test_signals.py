@@ -102,7 +102,7 @@ def test_a_signal_while_a_store_is_built(corpus: Path, store: Path, tmp_path: Pa
     arguments = ["prepare", "mlm", "--data", corpus, "--out", mine, *flags({"text.vocab_size": 300, "text.held_out_share": 0.1})]
     process = start(*arguments, log=log, at=At((signal.SIGTERM,), "000000.*.tmp"))  # when the tokenizer is there, and no part of the store
     assert process.wait(timeout=240) == 130, log.read_text()
-    assert log.read_text().endswith("headstart prepare: stopped.\nThe same command starts again.\n")
+    assert log.read_text().endswith("headstart prepare: stopped.\nThe same command continues.\n")
     assert "Traceback" not in log.read_text()
     assert not (mine / "manifest.json").exists()
     done = headstart(*arguments)

@@ -27,7 +27,7 @@ VERBS = {
     "doctor": "what this machine has, what is missing, how fast it is",
     "advise": "which pre-training helps on your data, how much, at what cost",
     "curate": "from a web crawl to a corpus: filters, classifiers, duplicates, images",
-    "prepare": "raw text to a prepared store",
+    "prepare": "raw texts or images to a prepared store",
     "peek": "look at the records of a prepared store",
     "select": "the best part of a pool of texts, by a good reference",
     "pretrain": "pre-train a method on your data; the same command continues",
@@ -49,8 +49,8 @@ VERBS = {
     "demo": "the main job on this machine's own documentation: is a head start worth it?",
 }
 
-CONTINUE = ("advise", "claim", "compare", "curate")
-"""Verbs that go on where they stopped: the same command does nothing twice. (`pretrain` says itself where it stopped.)"""
+CONTINUE = ("advise", "claim", "compare", "curate", "demo", "plan", "prepare", "pretrain")
+"""Verbs that go on where they stopped: the same command does nothing twice. (A training says itself after which step it stopped.)"""
 
 
 def main(argv: list[str] | None = None) -> int:
