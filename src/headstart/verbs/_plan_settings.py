@@ -111,7 +111,7 @@ class CptSettings:
     baseline: bool = True
     """With --run, beside it: the naive continuation (new text alone, all of it, at the old rate) with as many tokens."""
     flattest: bool = False
-    """With --run: keep its last checkpoints, and of those whose losses are within 0.01 nat name the flattest (`headstart measure sharpness`)."""
+    """With --run: keep its last checkpoints, and of those whose losses are within 0.01 nat name the flattest (of `measure sharpness`)."""
     items: Path | None = None
     """Multiple-choice items of old knowledge (.jsonl), to count how many are lost."""
     seed: int = 0
