@@ -357,6 +357,20 @@ def test_scores_come_from_rules_a_file_or_a_server(tmp_path: Path) -> None:
             labels.from_file(tmp_path / "bad.jsonl")
 
 
+def test_documents_of_the_domain_are_read_or_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\n\ntwo\n")
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"text": "one"}\n{"text_list": ["two", null], "image_list": [null, "i"]}\n'))
+    assert [list(labels.read_texts(tmp_path / name)) for name in ("a.txt", "a.jsonl.gz")] == [["one", "two"]] * 2
+    for name, data, says in (
+        ("bad.jsonl", '{"text": "one"}\n{"txt": "two"}\n', r"bad\.jsonl, record 2: cannot be used: no text\."),
+        ("pages.jsonl", '{"html": "<p>one"}\n', "has no field text"),
+        ("a.csv", "text\none\n", r"a\.csv: is no file of documents"),
+    ):
+        (tmp_path / name).write_text(data)
+        with pytest.raises(BadInput, match=says):
+            list(labels.read_texts(tmp_path / name))
+
+
 def test_documents_without_an_address_are_told_apart_by_their_text() -> None:
     """The good ones of a small crawl are not learned from as the other side too, and the others are."""
     texts = [f"lemma {n}" for n in range(6)] + [f"boots {n}" for n in range(6)]

@@ -130,10 +130,11 @@ def read_texts(path: Path) -> Iterator[str]:
     """The documents of a file: the field `text` (or the parts of `text_list`) of .jsonl and .parquet, the lines of .txt.
 
     Raises:
-        BadInput: it cannot be read, or has another form.
+        BadInput: it, or a record of it, cannot be read or has another form.
     """
+    from headstart.curate.addresses import kind_of
     from headstart.curate.config import ReadConfig
-    from headstart.curate.sources import read_source
+    from headstart.curate.sources import UNREADABLE, read_source
     from headstart.curate.tables import texts_of
 
     if path.suffix == ".txt":
@@ -142,7 +143,13 @@ def read_texts(path: Path) -> Iterator[str]:
         return
     with open_regular(path):
         pass
+    mend = 'Give documents as {"text": ...}, one a line of .jsonl (also .gz, .zst), as .parquet, or the lines of a .txt.'
+    if kind_of(str(path)) in (None, ".warc", ".warc.gz"):
+        raise BadInput("is no file of documents.", mend, file=path)
     for table in read_source(str(path), 0, ReadConfig()):
+        for number, reason in enumerate(table["dropped"].to_pylist()):
+            if reason is not None:
+                raise BadInput(f"cannot be used: {reason.removeprefix(UNREADABLE)}.", mend, file=path, record=table["order"][number].as_py() + 1)
         if "text_list" not in table.column_names:
-            raise BadInput("has no field text.", "Give documents as {\"text\": ...}, one a line.", file=path)
-        yield from (text for text, dropped in zip(texts_of(table), table["dropped"].to_pylist(), strict=True) if dropped is None)
+            raise BadInput("has no field text.", mend, file=path)
+        yield from texts_of(table)
