@@ -13,7 +13,7 @@ import transformers
 
 from headstart.core.errors import BadInput, Diverged, UsageError
 from headstart.interop.transformers_io import load_encoder
-from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.config import FinetuneConfig, RegulariserConfig
 from headstart.tasks.data import Question, QuestionData, TaggedData, TextData
 from headstart.tasks.finetune import finetune
 from headstart.tasks.result import PRETRAINED, RANDOM, Arm, Result, SeedRun
@@ -101,6 +101,29 @@ def test_lower_layers_move_less(electra: Path) -> None:
     config = FinetuneConfig(epochs=2, batch=24, dropout=0.0, warmup_share=0.0, layer_decay=0.1, weight_decay=0.0, official_llrd_gap=False)
     moved = {name: (value - start[name]).abs().max().item() for name, value in one_update(electra, config).items() if name in start}
     assert moved["encoder.encoder.layer.0.output.dense.weight"] == pytest.approx(0.1 * moved["encoder.encoder.layer.1.output.dense.weight"], rel=0.3)
+
+
+def moved(electra: Path, regulariser: RegulariserConfig) -> dict[str, torch.Tensor]:
+    """How far ten epochs moved each weight of the encoder."""
+    config = replace(EASY, epochs=10, regulariser=regulariser)
+    job = TextClassification(config, sentiment(32))
+    encoder = load_encoder(electra, dropout=0.0)
+    before = {name: value.detach().clone() for name, value in encoder.module.named_parameters()}
+    train(job, encoder, job.rows(job.train, encoder, training=True), config, 3e-3, 0, torch.device("cpu"))
+    return {name: (value.detach() - before[name]).abs() for name, value in encoder.module.named_parameters()}
+
+
+def test_regularisers_keep_the_encoder_near_its_start(electra: Path) -> None:
+    plain = moved(electra, RegulariserConfig())
+    recalled = moved(electra, RegulariserConfig("recadam", gamma=100.0, t0=1000.0))
+    held = moved(electra, RegulariserConfig("mars", radius=0.05))
+    noised = moved(electra, RegulariserConfig("r3f", noise=0.5, weight=5.0))
+    assert max(float(value.max()) for value in recalled.values()) < 1e-4 < max(float(value.max()) for value in plain.values())
+    matrices = [name for name in held if name.endswith("dense.weight")]
+    assert matrices
+    assert all(float(held[name].sum(1).max()) <= 0.05 + 1e-5 for name in matrices)
+    assert any(float(plain[name].sum(1).max()) > 0.1 for name in matrices)
+    assert any(not torch.equal(noised[name], plain[name]) for name in plain)
 
 
 def test_the_learning_rate_is_chosen_on_dev_with_the_first_seed(electra: Path) -> None:

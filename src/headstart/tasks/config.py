@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from headstart.core.errors import UsageError
+
 Pooling = Literal["auto", "cls", "mean", "last"]
 Measure: TypeAlias = Literal["finetune", "linear-probe"]
 TEXT_TASKS = ("classification", "regression")
@@ -29,6 +31,32 @@ class QuestionAnsweringConfig:
     """Weight of the answerability loss, where some training questions have no answer. ELECTRA: 0.5."""
     no_answer_threshold: float = -2.75
     """Answer nothing where the logit of "has no answer" is above this. ELECTRA: -2.75 for the SQuAD 2.0 test."""
+
+
+@dataclass
+class RegulariserConfig:
+    """Staying near the model that fine-tuning begins with."""
+
+    name: Literal["none", "recadam", "mars", "r3f"] = "none"
+    """recadam: the loss counts more and more, a pull to the first weights less and less; mars: each row of a matrix stays within a distance of where
+    it began; r3f: noise on word embeddings must not change the answer (classification of texts)."""
+    gamma: float = 5000.0
+    """recadam: strength of the pull; times the learning rate at most 1. Its authors: 5000 at rates of 1e-5 and 2e-5."""
+    k: float = 0.2
+    """recadam: slope of the change from pull to loss. Its authors choose among 0.05, 0.1, 0.2, 0.5 and 1."""
+    t0: float = 250.0
+    """recadam: the step in the middle of it. Its authors choose among 100, 250, 500 and 1000."""
+    radius: float = 8.0
+    """mars: largest sum of absolute differences in a row. Its authors tune it for each set; 7.7 and 4.7 for aircraft."""
+    weight: float = 1.0
+    """r3f: of the symmetric divergence."""
+    noise: float = 1e-5
+    """r3f: largest noise, uniform."""
+
+    def __post_init__(self) -> None:
+        for field_name in ("gamma", "k", "radius", "weight", "noise"):
+            if not getattr(self, field_name) > 0:
+                raise UsageError(f"--regulariser.{field_name} is {getattr(self, field_name):g}.", "Give a number above 0.")
 
 
 @dataclass
@@ -84,5 +112,7 @@ class FinetuneConfig:
     """auto: bf16 autocast on a GPU that has it, fp32 on a CPU."""
     device: str = "auto"
     """auto: a GPU if there is one."""
+    regulariser: RegulariserConfig = field(default_factory=RegulariserConfig)
+    """Staying near the pre-trained weights."""
     qa: QuestionAnsweringConfig = field(default_factory=QuestionAnsweringConfig)
     """Question answering only."""

@@ -28,6 +28,7 @@ from headstart.tasks.arms import Say, Trained, run_arms, seeds_and_draws, stuck_
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.leaks import find_overlap, training_leaks
+from headstart.tasks.regularise import for_random_start
 from headstart.tasks.result import PRETRAINED, Arm, Result
 from headstart.tasks.rows import Rows
 from headstart.tasks.saved import save_finetuned
@@ -120,11 +121,12 @@ class Bench:
 
     def train(self, arm: str, seed: int, learning_rate: float, say: Say) -> Trained[FineTuned]:
         """One training and its scores."""
+        config = self.config
         if arm == PRETRAINED:
             encoder = dataclasses.replace(self.encoder, module=copy.deepcopy(self.encoder.module))
         else:
-            encoder = load_encoder(self.folder, fresh=True, seed=seed, dropout=self.config.dropout)
-        model, loss, steps = train(self.task, encoder, self.train_rows[seed], self.config, learning_rate, seed, self.device, say)
+            config, encoder = for_random_start(config), load_encoder(self.folder, fresh=True, seed=seed, dropout=config.dropout)
+        model, loss, steps = train(self.task, encoder, self.train_rows[seed], config, learning_rate, seed, self.device, say)
         found: dict[str, dict[str, float]] = {}
         stuck = None
         for part in ("dev", "test"):
@@ -146,6 +148,8 @@ def _check(task: str, config: FinetuneConfig, dev: Any) -> None:
         raise UsageError(f"There is no task '{task}'.", f"Choose one of: {', '.join(TASKS)}.")
     if len(config.learning_rates) > 1 and dev is None:
         raise UsageError("Several learning rates need a dev file.", "Give a dev file, or one learning rate: the test file is never chosen on.")
+    if config.regulariser.name == "r3f" and task != "classification":
+        raise UsageError(f"r3f compares the probabilities of classes, which {task} has none of.", "Give --regulariser.name recadam or mars.")
     for name in ("epochs", "batch"):
         if getattr(config, name) <= 0:
             raise UsageError(f"{name} is {getattr(config, name)}.", "Give a number above 0.")

@@ -41,6 +41,7 @@ from headstart.tasks.image_mixing import erase, mix, soft_targets
 from headstart.tasks.image_network import EVAL_BATCH, ImageClassifier, hidden_dropout, of_whole_images, predict, save_classifier
 from headstart.tasks.image_probe import Lars, fit_head, folded, normalised_head
 from headstart.tasks.image_randaugment import randaugment
+from headstart.tasks.regularise import Regulariser, for_random_start
 from headstart.tasks.result import RANDOM, Result
 from headstart.tasks.rows import epoch_batches
 
@@ -122,7 +123,8 @@ class Bench:
     def train(self, arm: str, seed: int, learning_rate: float, say: Say) -> Trained[ImageClassifier]:
         """One training and its scores."""
         model = build(self.folder, self.config, self.trains[seed], self.mean, self.std, seed, fresh=arm == RANDOM)
-        loss, steps = train_classifier(model, self.trains[seed], self.config, learning_rate, seed, self.device, say)
+        config = for_random_start(self.config) if arm == RANDOM else self.config
+        loss, steps = train_classifier(model, self.trains[seed], config, learning_rate, seed, self.device, say)
         logits = {name: predict(model, part.images, self.config, self.device) for name, part in self.data.items()}
         scores = {name: image_metrics(values, self.data[name].labels) for name, values in logits.items()}
         same = len(np.unique(logits["test"].argmax(1))) == 1 and len(logits["test"]) > 1 and not self.data["test"].several
@@ -212,6 +214,7 @@ def train_classifier(
         optimizer = Lars(groups, lr=learning_rate)
     else:
         optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, config.beta2), fused=True)
+    regulariser = Regulariser(config.regulariser, model.encoder, optimizer, learning_rate)
     parameters = list(model.parameters())
     loss_sum, seen, said = torch.zeros((), device=device), 0, time.monotonic()
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -236,7 +239,7 @@ def train_classifier(
             loss = F.binary_cross_entropy_with_logits(logits, wanted) if data.several else F.cross_entropy(logits, wanted)
             loss.backward()
             clip_gradients(parameters, config.clip_norm)
-            optimizer.step()
+            regulariser.step()
             loss_sum += loss.detach() * len(rows)
             seen += len(rows)
             if time.monotonic() - said > _SAY_EVERY_S:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from headstart.core.errors import Diverged
 from headstart.core.rng import mix_int
@@ -18,6 +19,7 @@ from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.update import autocast, precision_of
 from headstart.interop.transformers_io import Encoder
 from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.regularise import Regulariser
 from headstart.tasks.rows import DeviceRows, Rows, epoch_batches
 from headstart.tasks.task import Head, Task
 
@@ -34,9 +36,14 @@ class FineTuned(nn.Module):
         self.head = head
         self._hidden_states = encoder.hidden_states
 
-    def loss(self, batch: dict[str, Tensor]) -> Tensor:
+    def loss(self, batch: dict[str, Tensor], regulariser: Regulariser | None = None) -> Tensor:
         """The loss summed over the examples of the batch."""
-        return self.head.loss(self._hidden_states(batch), batch)
+        hidden = self._hidden_states(batch)
+        if regulariser is None or not regulariser.noisy:
+            return self.head.loss(hidden, batch)
+        clean = self.head.outputs(hidden, batch)["logits"]  # the loss and the divergence are of the same answer, with one draw of dropout
+        task = F.cross_entropy(clean, batch["label"], reduction="sum")
+        return task + regulariser.divergence(self.encoder, lambda: self.outputs(batch)["logits"], clean)
 
     def outputs(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the task makes predictions of."""
@@ -68,6 +75,7 @@ def train(
         torch.manual_seed(mix_int(seed) >> 1)
         model = FineTuned(encoder, task.head(encoder)).to(device).train()
         optimizer = build_optimizer(model, _optimizer(config, learning_rate), encoder.n_layers)
+        regulariser = Regulariser(config.regulariser, model.encoder, optimizer, learning_rate)
         parameters = list(model.parameters())
         loss_sum, seen, said = torch.zeros((), device=device), 0, time.monotonic()
         for step in range(total):
@@ -79,12 +87,12 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             for part in np.array_split(chosen, math.ceil(len(chosen) / (config.micro_batch or len(chosen)))):
                 with autocast(device, precision):
-                    loss = model.loss(source.batch(part))
+                    loss = model.loss(source.batch(part), regulariser)
                 (loss if config.loss_reduction == "sum" else loss / len(chosen)).backward()
                 loss_sum += loss.detach()
             seen += len(chosen)
             clip_gradients(parameters, config.clip_norm)
-            optimizer.step()
+            regulariser.step()
             if time.monotonic() - said > _SAY_EVERY_S:
                 said = time.monotonic()
                 say(f"step {step + 1} of {total}, loss {loss_sum.item() / seen:.4f}")
