@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel
 
 from headstart.backbones.positions import sincos_2d
@@ -38,6 +37,7 @@ from headstart.objectives.positions import (
     squared_distances,
     unsure,
 )
+from tests.no_waiting import NoWaiting
 
 
 def facts(channels: int = 3, size: int = 28) -> Any:
@@ -508,14 +508,6 @@ def test_the_decoder_of_mae_is_no_start_for_that_of_droppos(tmp_path: Path, capl
     assert "The decoder starts fresh: the file holds none of this kind and size." in caplog.text
     assert torch.equal(model.encoder.blocks[1].mlp.fc2.weight, mae.encoder.blocks[1].mlp.fc2.weight)
     assert not torch.equal(model.decoder.decoder_embed.weight, mae.decoder.decoder_embed.weight)
-
-
-class NoWaiting(TorchDispatchMode):
-    """Refuses what would read a value back from a device, or copy one to it from the host: neither is allowed in a captured CUDA graph."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert func.overloadpacket not in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.lift_fresh), func
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize(

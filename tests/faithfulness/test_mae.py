@@ -14,7 +14,6 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import AutoModel, ViTMAEConfig, ViTMAEForPreTraining
 
 from headstart.backbones.vit_blocks import patchify, take
@@ -31,6 +30,7 @@ from headstart.interop.vit_names import to_transformers
 from headstart.methods.mae.config import IMAGENET_EPOCH, PRESETS, MAEConfig
 from headstart.methods.mae.method import MAE
 from headstart.objectives.patches import Split, kept_count, normalise_patches, patch_errors, random_split
+from tests.no_waiting import NoWaiting
 
 
 def facts(channels: int = 3, size: int = 32) -> Any:
@@ -233,14 +233,6 @@ def test_micro_batches_give_the_loss_of_the_whole() -> None:
             into.append(float(update(batches, [torch.arange(a, b) for a, b in cuts], step, "train")["loss"]))
     assert whole == pytest.approx(halves, rel=1e-5)
     assert whole[0] != whole[1]
-
-
-class NoWaiting(TorchDispatchMode):
-    """Refuses what would read a value back from a device, or copy one to it from the host: neither is allowed in a captured CUDA graph."""
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        assert func.overloadpacket not in (torch.ops.aten._local_scalar_dense, torch.ops.aten.nonzero, torch.ops.aten.lift_fresh), func
-        return func(*args, **(kwargs or {}))
 
 
 def test_a_step_never_waits_for_the_device() -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from headstart.objectives.dense_losses import confusion, regression_loss, regression_metrics, regression_sums, segmentation_loss, segmentation_metrics
+from tests.no_waiting import NoWaiting
 
 
 def test_segmentation_scores_the_pixels_that_have_a_class() -> None:
@@ -47,3 +48,14 @@ def test_errors_and_what_is_explained() -> None:
     said = torch.tensor([0.0, 2.0, 1.0, 7.0]).view(1, 1, 2, 2)
     found = regression_metrics(regression_sums(said, truth))
     assert found == pytest.approx({"rmse": math.sqrt(3), "mae": 1.0, "r2": 1 - 9 / 8})
+
+
+def test_nothing_waits_until_all_is_scored() -> None:
+    truth, classes = torch.tensor([0.0, 2.0, 4.0, torch.inf]).view(1, 1, 2, 2), torch.tensor([[[0, 2], [-1, 1]]])
+    said = torch.zeros(1, 3, 2, 2)
+    with NoWaiting():
+        regression_sums(said[:, :1], truth)
+        confusion(said.argmax(1), classes, 3)
+        segmentation_loss(said, classes)
+        for kind in ("l1", "l2", "berhu"):
+            regression_loss(said[:, :1], truth, kind)

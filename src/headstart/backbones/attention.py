@@ -55,12 +55,15 @@ def attention(
 
     Args:
         query: [batch, heads, length, dim]; key, value: [batch, key heads, key length, dim].
-        attention_mask: bool, or to be added, [batch or 1, heads or 1, length, key length]; None: no mask but causality.
+        attention_mask: bool, or to be added, [batch or 1, heads or 1, length, key length]; None, or without entries (`text.decode`): causality
+            alone.
         is_causal: None: as the module says.
 
     Returns:
         [batch, length, heads, dim], and no weights.
     """
+    if attention_mask is not None and not attention_mask.numel():
+        attention_mask = None
     if not _wins(query, key, dropout) or settings.get("position_bias") is not None or settings.get("softcap") is not None:
         return sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, is_causal=is_causal, **settings

@@ -105,7 +105,8 @@ _IDEFICS = {
 def from_flamingo(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The resampler's weights out of an OpenFlamingo checkpoint ("perceiver.latents", "perceiver.layers.0.0.to_q.weight" ...); what lies beside it is
     left out, embeddings of frames and times too, which only video has."""
-    found = {_FLAMINGO.sub("", name): value for name, value in state.items() if "perceiver." in name or not any("perceiver." in n for n in state)}
+    named = any("perceiver." in name for name in state)
+    found = {_FLAMINGO.sub("", name): value for name, value in state.items() if "perceiver." in name or not named}
     return {name: value for name, value in found.items() if name == "latents" or name.startswith(("layers.", "norm."))}
 
 

@@ -33,7 +33,7 @@ from transformers import (
     RobertaPreLayerNormForMaskedLM,
 )
 
-from headstart.backbones.attention import has_sdpa
+from headstart.backbones.attention import NAME, has_sdpa
 from headstart.core.errors import BadInput
 
 Architecture = Literal["bert", "electra", "modernbert", "roberta", "roberta-prelayernorm"]
@@ -199,6 +199,26 @@ def encode(model: PreTrainedModel, batch: Mapping[str, Tensor], causal: bool = F
     if causal:
         inputs["is_causal"] = True  # reaches scaled_dot_product_attention, which honours it where no mask is given
     return model(**inputs).last_hidden_state
+
+
+_DECODERS = ("gpt2", "gpt_neox", "llama")
+"""Those whose layers all see every earlier position, and whose mask goes to the attention alone."""
+
+
+def decode(model: Any, **inputs: Tensor) -> Tensor:
+    """[batch, length, hidden]: the last hidden states of a transformers base decoder. Padding stands on the right, where no position looks: no mask.
+
+    Without one transformers reads back from the device whether rows are packed (`masking_utils.find_packed_sequence_indices`). Where it cannot,
+    under torch.compile and in a CUDA graph, it makes a mask of every pair, with which SDPA has no fast kernel. A mask of four axes is passed on as
+    it is, and one without entries is none to our attention.
+
+    Args:
+        inputs: `input_ids` int64 [batch, length], or `inputs_embeds` [batch, length, hidden].
+    """
+    if model.config.model_type in _DECODERS and model.config._attn_implementation == NAME:
+        given = next(iter(inputs.values()))
+        inputs["attention_mask"] = torch.empty(1, 1, 0, 0, dtype=torch.bool, device=given.device)
+    return model(**inputs, use_cache=False).last_hidden_state
 
 
 def _sliding_mask(config: PreTrainedConfig, ids: Tensor, mask: Tensor | None, causal: bool) -> Tensor | None:

@@ -79,7 +79,7 @@ def segmentation_metrics(counts: Tensor) -> dict[str, float]:
 def regression_sums(predicted: Tensor, truth: Tensor) -> Tensor:
     """float64 [5]: number of values, sums of squared and absolute errors, of the truth, and of its squares."""
     known = torch.isfinite(truth).all(1, keepdim=True).expand_as(truth)
-    true, error = truth[known].double(), (predicted[known] - truth[known]).double()
+    true, error = (torch.where(known, values, 0.0).double() for values in (truth, predicted - truth))
     return torch.stack([known.sum().double(), error.square().sum(), error.abs().sum(), true.sum(), true.square().sum()])
 
 

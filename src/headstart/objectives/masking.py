@@ -174,7 +174,7 @@ def scatter(ids: Tensor, positions: Tensor, weights: Tensor, values: Tensor, off
         winner = torch.full_like(ids, slots).scatter_reduce_(1, positions, numbers, "amin")  # [batch, length]: first slot that points here
         new = values.gather(1, winner.clamp(max=slots - 1))
         written = winner < slots
-    written[:, 0] = False
+    written[:, 0].fill_(False)  # assigned, the value would be copied from the host
     return torch.where(written, new, ids), written
 
 

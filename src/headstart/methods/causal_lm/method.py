@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
-from headstart.backbones.text import build_llama
+from headstart.backbones.text import build_llama, decode
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
 from headstart.data.text.windows import Windows, windows
@@ -92,7 +92,7 @@ class CausalLM(TextMethod):
         return Predictions(logits.flatten(0, 1), targets.flatten(), weights.flatten())
 
     def hidden_states(self, batch: Batch) -> Tensor:
-        return self.model.base_model(input_ids=batch["input_ids"], use_cache=False).last_hidden_state
+        return decode(self.model.base_model, input_ids=batch["input_ids"])
 
     def feature(self, batch: Batch, ctx: Context, pooling: Literal["class", "mean"] = "class") -> Tensor:
         """class: the last token, which alone has seen the whole row; the first one has seen nothing but itself."""

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
 
 from headstart.backbones.perceiver import PerceiverResampler, ResamplerConfig
+from headstart.backbones.text import decode
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
 from headstart.core.words import first_line
@@ -88,7 +89,7 @@ class InterleavedNetwork(nn.Module):
 
     def hidden_states(self, batch: Batch) -> Tensor:
         """[batch, length, hidden]: the language model's last layer. Rows are padded on the right, where a causal model never looks."""
-        return self.model.base_model(inputs_embeds=self.embeddings(batch), use_cache=False).last_hidden_state
+        return decode(self.model.base_model, inputs_embeds=self.embeddings(batch))
 
     @torch.no_grad()
     def generate(self, batch: Batch, **settings: Any) -> list[list[int]]:
