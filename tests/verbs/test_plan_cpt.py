@@ -106,6 +106,13 @@ def test_annealing_is_measured_beside_the_constant_run_of_the_same_mixture(plann
     assert planned.info["anneal"]["domain"] > 0  # the rate ends at a tenth
 
 
+def test_both_losses_before_training_are_in_bits_a_byte_too(planned: CptPlan) -> None:
+    first = {line["probe"]: line["value"] for line in records(planned.folder / "runs" / "n3072-r0.1-seed-0", "probes") if line["step"] == 0}
+    for part in ("old", "new"):
+        assert planned.info["before"][part] == first[f"held_out_loss/{part}"]
+        assert planned.info["before_bits_per_byte"][part] == first[f"bits_per_byte/{part}"]
+
+
 def test_the_run_reads_the_new_text_four_times_at_most_and_says_what_gave_way(planned: CptPlan) -> None:
     info = planned.info
     chosen = info["recommended"]

@@ -70,6 +70,10 @@ def of_row(key: str, **which: object) -> Callable[[Mapping[str, Any]], float | N
     return lambda result: next((float(row[key]) for row in result["rows"] if which.items() <= row.items() and key in row), None)
 
 
+def packed(result: Mapping[str, Any]) -> float:
+    return float(result["packing"]["text"])
+
+
 def curation_whole(result: Mapping[str, Any]) -> float:
     return float(result["ratio_whole"])
 
@@ -97,6 +101,7 @@ LINES = (
     Line("CPU: ELECTRA-small, 16 x 128, fp32 on both sides", "step-electra-small-cpu-fp32", 1.8, 2.5, times),
     Line("CPU: the same, precision chosen by ours", "step-electra-small-cpu-auto", 1.8, 4.0, times),
     Line("CPU: GPT-2 124 M, 4 x 256, fp32 on both sides", "step-causal-lm-gpt2-cpu-fp32", 1.2, 1.5, times),
+    Line("CPU: GPT-2 124 M continued from a folder, data included, against transformers' Trainer", "continue-lm-gpt2-cpu-fp32", 1.2, 1.5, times),
     Line("CPU: MAE, base at 224, batch 8, fp32 on both sides", "step-mae-base-cpu-fp32", 1.3, 1.3, times),
     Line("CPU: the same, precision chosen by ours", "step-mae-base-cpu-auto", 1.3, 1.3, times),
     Line("CPU: DropPos, the same encoder, against MAE's step, fp32 on both sides", "step-droppos-base-cpu-fp32", 1.3, 1.3, times),
@@ -131,6 +136,8 @@ LINES = (
     Line("Crawl to documents (reading, extraction, MinHash), against datatrove's", "curate", 1.0, 1.0, times, curation_whole),
     Line("Growth: exponent of curation's memory in the pages", "curate", 0.2, 0.0, power, curation_memory, higher_is_better=False),
     Line("HTML to text with its formulas, pages a second, against trafilatura's plain text", "extract", 1.0, 1.0, times),
+    Line("Packing of a continued run: share of a row's places that hold text", "continue-lm-gpt2-cpu-fp32", 0.98, 0.98, percent, packed),
+    Line("Hessian trace, time to one standard error, against the official loop", "trace", 1.0, 2.0, times),
     Line("Scoring texts by a word trigram, against a loop over dictionaries", "ngram", 5.0, 10.0, times),
     Line("Growth: exponent of preparation in the data", "growth", 1.1, 1.0, power, higher_is_better=False),
 )

@@ -53,6 +53,7 @@ from headstart.verbs._sweep import (
 )
 from headstart.verbs._sweep_points import losses_of, points_of_runs, write_points
 from headstart.verbs.fit import fit_with
+from headstart.verbs.forgetting import curves
 from headstart.verbs.plan import POINTS, cost_of, run_settings
 from headstart.verbs.pretrain import pretrain
 
@@ -140,6 +141,7 @@ class _Planning:
             "look": look,
             "budget": {"steps": look["steps"], **asdict(split), "tokens_per_step": self.origin.tokens_per_step},
             "before": before,
+            "before_bits_per_byte": {name: curve.bits_per_byte[0] for name, curve in curves(runs[0]).items()},
             "subset": subset,
             "schedule": plain(planned),
             "sweep": {"ratios": list(RATIOS), "rate": RATE_SHARE * self.origin.peak, "cost": cost_of([*runs, annealed])},
@@ -397,8 +399,9 @@ class _Planning:
     def tell_answer(self) -> None:
         """What a person reads at the end."""
         info, limit = self.info, share(self.settings.limit)
-        before = info["before"]
-        self.say(f"Before: general loss {before[GENERAL]:.4f}, domain loss {before[DOMAIN]:.4f} (nats a token, held-out text).")
+        before, bits = info["before"], info["before_bits_per_byte"]
+        told = [f"{name} loss {before[part]:.4f} ({bits[part]:.3f} bits a byte)" for name, part in (("general", GENERAL), ("domain", DOMAIN))]
+        self.say(f"Before: {', '.join(told)}; nats a token, held-out text.")
         cost = info["sweep"]["cost"]
         changed = ", ".join(f"{which} {signed(-info['anneal'][which])}" for which in ("general", "domain"))
         self.say(f"At the end of a short run the planned schedule changes the losses by {changed}; planning cost {counted(cost['tokens'])} tokens.")
