@@ -48,3 +48,12 @@ def test_nothing_waits_for_the_device(kind: str) -> None:
         decode(model, input_ids=ids)
     with pytest.raises(AssertionError, match="_local_scalar_dense"), NoWaiting():
         model(input_ids=ids, use_cache=False)  # the library's own way: should it stop asking, `decode` is needless
+
+
+def test_the_compiler_takes_it_whole() -> None:
+    """Nothing of ours cuts its graph: a cut at every dense layer would leave it nothing to fuse."""
+    model, ids = tiny("llama"), torch.arange(24).view(2, 12) % 20
+    use_fast_kernels(model)
+    wanted = decode(model, input_ids=ids)
+    model.compile(backend="eager", fullgraph=True)
+    assert torch.equal(decode(model, input_ids=ids), wanted)

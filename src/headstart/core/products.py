@@ -40,7 +40,8 @@ def slow_on(vendor: str, flags: list[str]) -> bool:
 
 def worth_it(x: Tensor, weight: Tensor) -> bool:
     """Whether to take oneDNN for `linear` of these: large fp32 matrices on such a CPU, outside autocast and torch.compile, differentiated once."""
-    return mkl_is_slow() and suits(x, weight) and not second_order.wanted()
+    # Asked first: the compiler cannot look into what follows, and would cut its graph at every layer.
+    return not torch.compiler.is_compiling() and mkl_is_slow() and suits(x, weight) and not second_order.wanted()
 
 
 def suits(x: Tensor, weight: Tensor) -> bool:
@@ -51,7 +52,6 @@ def suits(x: Tensor, weight: Tensor) -> bool:
         and x.numel() * weight.shape[0] >= SMALLEST
         and type(weight) in (Tensor, nn.Parameter)  # no cut parameter, nothing that only pretends to be a tensor
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
     )
 
 
