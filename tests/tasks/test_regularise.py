@@ -121,7 +121,7 @@ def test_noise_is_uniform_small_and_without_a_gradient() -> None:
         noised = words(ids)
     noise = noised - clean
     assert noise.abs().max() <= 0.1
-    assert float(noise.std()) == pytest.approx(0.1 / math.sqrt(3), rel=0.05)
+    assert noise.std().item() == pytest.approx(0.1 / math.sqrt(3), rel=0.05)
     assert not noised.requires_grad
     assert words(ids).requires_grad, "and the noise is gone"
 

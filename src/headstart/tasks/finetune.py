@@ -28,7 +28,7 @@ from headstart.tasks.arms import Say, Trained, run_arms, seeds_and_draws, stuck_
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.leaks import find_overlap, training_leaks
-from headstart.tasks.regularise import for_random_start
+from headstart.tasks.regularise import for_random_start, refuse_without_classes
 from headstart.tasks.result import PRETRAINED, Arm, Result
 from headstart.tasks.rows import Rows
 from headstart.tasks.saved import save_finetuned
@@ -148,8 +148,7 @@ def _check(task: str, config: FinetuneConfig, dev: Any) -> None:
         raise UsageError(f"There is no task '{task}'.", f"Choose one of: {', '.join(TASKS)}.")
     if len(config.learning_rates) > 1 and dev is None:
         raise UsageError("Several learning rates need a dev file.", "Give a dev file, or one learning rate: the test file is never chosen on.")
-    if config.regulariser.name == "r3f" and task != "classification":
-        raise UsageError(f"r3f compares the probabilities of classes, which {task} has none of.", "Give --regulariser.name recadam or mars.")
+    refuse_without_classes(config.regulariser, task)
     for name in ("epochs", "batch"):
         if getattr(config, name) <= 0:
             raise UsageError(f"{name} is {getattr(config, name)}.", "Give a number above 0.")

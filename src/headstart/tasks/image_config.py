@@ -93,9 +93,9 @@ class ImageFinetuneConfig:
         for name in ("flip", "drop_path", "erasing", "label_smoothing", "warmup_share", "minimum_share"):
             require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "Give a share from 0 to 1.")
         require(0 < self.crop_smallest <= 1, "crop_smallest", self.crop_smallest, "Give a share above 0, up to 1.")
-        require(self.regulariser.name != "r3f", "regulariser", "r3f, noise on word embeddings,", "Give recadam or mars.")
+        require(self.regulariser.name != "r3f", "the regulariser", "r3f, noise on word embeddings", "Give recadam or mars.")
         held = self.regulariser.name != "none"
-        require(not held or self.linear_probe == "off", "regulariser", self.regulariser.name, "A probe trains a head alone: leave it out.")
+        require(not held or self.linear_probe == "off", "the regulariser", self.regulariser.name, "A probe trains a head alone: leave it out.")
         require(self.mixup >= 0 and self.cutmix >= 0, "mixup or cutmix", min(self.mixup, self.cutmix), "Give 0 or more.")
 
     @property

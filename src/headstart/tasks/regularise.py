@@ -59,6 +59,12 @@ def noised_embeddings(module: nn.Module, size: float) -> Iterator[None]:
         handle.remove()
 
 
+def refuse_without_classes(config: RegulariserConfig, task: str) -> None:
+    """Raises UsageError for r3f on a task whose answer is no class of a text."""
+    if config.name == "r3f" and task != "classification":
+        raise UsageError(f"r3f compares the probabilities of classes, which {task} has none of.", "Give --regulariser.name recadam or mars.")
+
+
 def for_random_start(config: AnyConfig) -> AnyConfig:
     """The settings of an arm that begins with random weights: there is nothing to stay near to."""
     if config.regulariser.name in ("recadam", "mars"):
@@ -147,4 +153,5 @@ class Regulariser:
 def rows_of(encoder: nn.Module) -> list[nn.Parameter]:
     """The weights of dense and convolutional layers, whose first axis is that of their outputs."""
     kinds = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
-    return list(dict.fromkeys(module.weight for module in encoder.modules() if isinstance(module, kinds)))
+    weights = {id(module.weight) for module in encoder.modules() if isinstance(module, kinds)}
+    return [parameter for parameter in encoder.parameters() if id(parameter) in weights]

@@ -19,7 +19,7 @@ from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.update import autocast, precision_of
 from headstart.interop.transformers_io import Encoder
 from headstart.tasks.config import FinetuneConfig
-from headstart.tasks.regularise import Regulariser
+from headstart.tasks.regularise import Regulariser, refuse_without_classes
 from headstart.tasks.rows import DeviceRows, Rows, epoch_batches
 from headstart.tasks.task import Head, Task
 
@@ -65,6 +65,7 @@ def train(
     Returns:
         the model in evaluation mode, the mean training loss an example over the last epoch, and the number of steps.
     """
+    refuse_without_classes(config.regulariser, task.name)
     a_batch = min(config.batch, len(rows))
     steps_an_epoch = math.ceil(len(rows) / a_batch)
     total = max(1, int(steps_an_epoch * config.epochs))

@@ -109,6 +109,9 @@ def recipe_flags(config: FinetuneConfig, arm: Mapping[str, Any]) -> str:
     for name in names:
         if (chosen := getattr(config, name)) != getattr(default, name):
             flags += f" --{name.replace('_', '-')} {shlex.quote(str(chosen))}"
+    for name, chosen in vars(config.regulariser).items():
+        if chosen != getattr(default.regulariser, name):
+            flags += f" --regulariser.{name} {chosen}"
     return flags
 
 
