@@ -44,7 +44,6 @@ from tests.faithfulness.self_distilling import (
 from tests.faithfulness.test_mae import NoWaiting, context, facts, pixels, small
 from tests.running import records
 
-
 # --- switches ---------------------------------------------------------------------------------------------------------------------------------------
 
 
