@@ -42,8 +42,10 @@ def distinct_sentences(language: Language, count: int, shortest: int, rng: np.ra
 
 
 def write_masked(language: Language, path: Path, sentences: Ints, copies: int = 5, seed: int = 0) -> None:
-    """masked.npz: every sentence as [CLS] words [SEP] with fixed masks, `copies` times over with others, under the official names: int32 [n, longest + 2]
-    input_ids, input_mask and segment_ids, [n, 5] masked_lm_positions and masked_lm_ids (0 behind the last); and `vocabulary`, the words of all ids.
+    """masked.npz: every sentence as [CLS] words [SEP] with fixed masks, `copies` times over with others, under the official names.
+
+    int32 [n, longest + 2] input_ids, input_mask and segment_ids, [n, 5] masked_lm_positions and masked_lm_ids (0 behind the last); and `vocabulary`,
+    the words of all ids.
 
     Of a place that is predicted 80 % are [MASK], 10 % a word of the language, 10 % stay (Liuhong99/implicitbiasmlmcode, dup_factor).
     """
@@ -58,7 +60,8 @@ def write_masked(language: Language, path: Path, sentences: Ints, copies: int = 
     keys = np.where(rows == PAD, np.inf, rng.random(rows.shape))
     chosen = np.argsort(keys, axis=1)[:, :MOST_MASKED] + 1  # [n, up to 5]: words in a random order
     predicted = np.arange(chosen.shape[1]) < n_masked[:, None]
-    row, place = np.broadcast_to(np.arange(count)[:, None], chosen.shape)[predicted], np.sort(np.where(predicted, chosen, ids.shape[1]), axis=1)[predicted]
+    row = np.broadcast_to(np.arange(count)[:, None], chosen.shape)[predicted]
+    place = np.sort(np.where(predicted, chosen, ids.shape[1]), axis=1)[predicted]
     positions = np.zeros((count, MOST_MASKED), np.int32)
     targets = np.zeros_like(positions)
     positions[:, : chosen.shape[1]][predicted], targets[:, : chosen.shape[1]][predicted] = place, ids[row, place]
