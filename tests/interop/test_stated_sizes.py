@@ -18,10 +18,8 @@ from headstart.interop.croco import SHAPE_FILE as CROCO_SHAPE
 from headstart.interop.croco import WEIGHTS_FILE, find_croco, save_croco
 from headstart.interop.vit import SHAPE_FILE, TIMM_FILE, load_vit, save_vit
 
-pytestmark = [
-    pytest.mark.timeout(60),  # what must not build for ever fails here
-    pytest.mark.promise("Stated sizes are checked before memory is taken: a small file cannot fill the memory or keep the processor busy."),
-]
+pytestmark = pytest.mark.timeout(60)  # what must not build for ever fails here
+bounded = pytest.mark.promise("Stated sizes are checked before memory is taken: a small file cannot fill the memory or keep the processor busy.")
 SMALL = ViTConfig(image_size=(16, 16), patch_size=4, hidden_size=48, num_layers=2, num_heads=3)
 
 
@@ -64,6 +62,7 @@ def croco(tmp_path: Path) -> Path:
         ({"groups": [[0]] * 2000}, "states more than 1,024 layers or groups"),
     ],
 )
+@bounded
 def test_an_export_of_a_vision_transformer(vit: Path, stated: dict[str, Any], what: str) -> None:
     load_vit(vit)
     edit(vit / SHAPE_FILE, **stated)
@@ -80,6 +79,7 @@ def test_an_export_of_a_vision_transformer(vit: Path, stated: dict[str, Any], wh
         ({"img_size": 2**30}, "says img_size"),
     ],
 )
+@bounded
 def test_an_export_of_croco(croco: Path, stated: dict[str, Any], what: str) -> None:
     load_croco(croco)
     edit(croco / CROCO_SHAPE, **stated)
@@ -95,6 +95,7 @@ def test_an_export_of_croco(croco: Path, stated: dict[str, Any], what: str) -> N
         ("dec_blocks.1000.norm1.weight", {"dec_depth": 1001, "dec_embed_dim": 2**20}, "states a network of"),
     ],
 )
+@bounded
 def test_croco_of_names_that_count_further_than_its_weights(croco: Path, name: str, stated: dict[str, Any], what: str) -> None:
     state = {key: value for key, value in load_file(croco / WEIGHTS_FILE).items() if not key.startswith(("dec_", "decoder_"))}
     save_file(state | {name: torch.zeros(2)}, croco / WEIGHTS_FILE)
@@ -103,6 +104,7 @@ def test_croco_of_names_that_count_further_than_its_weights(croco: Path, name: s
         find_croco(croco)
 
 
+@bounded
 def test_croco_without_its_weights(croco: Path) -> None:
     save_file({"other": torch.zeros(2)}, croco / WEIGHTS_FILE)
     with pytest.raises(BadInput, match="holds no network of CroCo"):
@@ -117,6 +119,7 @@ def test_a_vision_export_whose_file_is_a_link_to_elsewhere(vit: Path, tmp_path: 
         load_vit(vit)
 
 
+@bounded
 def test_a_checkpoint_of_cerebras(tmp_path: Path) -> None:
     layer = "transformer_decoder.layers.{}.ffn.ffn.0.linear_layer.weight"
     ends = {"embedding_layer.word_embeddings.weight": torch.zeros(1, 2**17), "embedding_layer.position_embeddings.weight": torch.zeros(1, 2**17)}
