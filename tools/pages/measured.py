@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headstart.verbs.demo import table_lines
-from tools.pages.results import read
+from tools.pages.results import read, where
 
 
 def demo_block() -> str:
@@ -35,3 +35,24 @@ def checkpoint_block() -> str:
         rows.append(f"| {name} | " + " | ".join(f"{arm[key]:.2f} s" for key in ("pause_s", "first_pause_s", "written_s", "slower_steps_s")) + " |")
     where = f"{result['hardware']['cpu']}, {result['hardware']['cores']} cores"
     return "\n".join(rows) + f"\n\n{result['what']} ({where}). Our pause is {100 * result['ratio']:.1f} % of the blocking one's."
+
+
+def curation_block() -> str:
+    """Pages a second of each stage beside datatrove's, peaks of memory, and what a month of Common Crawl would take."""
+    result = read("curate")
+    ours, peer = result["ours"]["pages_per_s"], result["peer"]["pages_per_s"]
+    rows = ["| one core | pages/s | MB/s of HTML | datatrove, pages/s |", "| --- | --- | --- | --- |"]
+    for stage in ("reading", "extraction", "MinHash"):
+        rate = ours[f"{stage}, headstart"]
+        rows.append(f"| {stage} | {rate:,.0f} | {rate * result['megabytes'] / result['pages']:,.1f} | {peer[f'{stage}, datatrove']:,.0f} |")
+    peaks = ", ".join(f"{peak:,.0f} MB at {size}" for size, peak in result["peak_mb_of_the_largest_process"].items())
+    month = result["a_monthly_crawl"]
+    crawl = month["crawl"]
+    sizes = [1000 * one["megabytes"] / one["pages"] for one in (crawl, result)]
+    return (
+        "\n".join(rows)
+        + f"\n\nAll three together are {result['ratio_whole']:.1f} times as fast as datatrove's, MinHash alone {result['ratio']:.1f} times."
+        + f" The largest process of a curation of plain text had {peaks} the input. A month of Common Crawl ({crawl['name']}) would take"
+        + f" {month['core_hours_by_pages']:,} core hours if pages cost alike, {month['core_hours_by_bytes']:,} if bytes do: its pages have"
+        + f" {sizes[0]:.0f} kB on average, these {sizes[1]:.0f}.\n\n({where(result)}; `{result['command']}`.)"
+    )
