@@ -11,7 +11,7 @@ from torch import Tensor
 from headstart.core.rng import Rng
 from headstart.data.environments.scores import Scores
 from headstart.engine.flops import count_flops
-from headstart.methods.oc_gfn.trajectories import Trajectories, roll_scored, ways_to
+from headstart.methods.oc_gfn.trajectories import Trajectories, roll, roll_scored, ways_to
 
 KEPT_FROM = 64
 """Trajectories of an update from which log-probabilities of drawing are kept for the loss. With fewer, the many small backward passes cost more than
@@ -77,10 +77,14 @@ class RewardTraining:
     def _new(self) -> float:
         rng = Rng.at(self.seed, self.step, self.rows)
         uniform = rng.uniform("policy", self.environment.max_steps, self.environment.n_actions)
-        with torch.set_grad_enabled(self.on_policy):
-            trajectories, log_pf = roll_scored(self.environment, self.policy, uniform, self.config.epsilon, self._lazy)
+        trajectories, log_pf = self._drawn(uniform)
         self.built = trajectories.ends
-        return self.learn(trajectories, rng, log_pf if self.on_policy else None)
+        return self.learn(trajectories, rng, log_pf)
+
+    def _drawn(self, uniform: Tensor) -> tuple[Trajectories, Tensor | None]:
+        """New objects; their log-probabilities where the update learns through them."""
+        how = (self.environment, self.policy, uniform, self.config.epsilon, self._lazy)
+        return roll_scored(*how) if self.on_policy else (roll(*how), None)
 
     def _old(self) -> float:
         rng, (objects, _) = Rng.at(self.seed, self.step, self.rows), self.scores.seen()

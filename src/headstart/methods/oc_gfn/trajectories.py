@@ -58,7 +58,7 @@ class Trajectories:
 
 def masked_log_softmax(logits: Tensor, valid: Tensor) -> Tensor:
     """float32 [..., actions]; in float32 whatever the precision of the network."""
-    return logits.float().masked_fill(~valid, INVALID).log_softmax(-1)
+    return torch.where(valid, logits.float(), INVALID).log_softmax(-1)
 
 
 def uniform_policy(states: Tensor, valid: Tensor) -> Tensor:
@@ -85,20 +85,25 @@ def roll(environment: Environment, policy: Policy, uniform: Tensor, epsilon: flo
     Args:
         uniform: float32 [batch, max_steps, actions] in [0, 1): the randomness, drawn by who asks.
         epsilon: share of uniform valid actions; a tensor may change from step to step of a run.
-        lazy: see `roll_scored`.
+        lazy: ask the policy once for every state there is, where these are few, and stop when all objects are done: shapes then depend on values,
+            which a CPU does not mind and a CUDA graph does. Only for policies that depend on the state alone.
     """
-    return roll_scored(environment, policy, uniform, epsilon, lazy)[0]
+    return _built(environment, policy, uniform, epsilon, lazy, None)
 
 
 def roll_scored(
     environment: Environment, policy: Policy, uniform: Tensor, epsilon: float | Tensor = 0.0, lazy: bool = False
 ) -> tuple[Trajectories, Tensor]:
-    """As `roll`, and log P_F float32 [batch, max_steps] of the actions under the policy itself, with gradients where they are asked for.
+    """As `roll`, and log P_F float32 [batch, max_steps] of the actions under the policy itself, with gradients where they are asked for."""
+    scored: list[Tensor] = []
+    trajectories = _built(environment, policy, uniform, epsilon, lazy, scored)
+    return trajectories, torch.nn.functional.pad(torch.stack(scored, 1), (0, uniform.shape[1] - len(scored)))
 
-    Args:
-        lazy: ask the policy once for every state there is, where these are few, and stop when all objects are done: shapes then depend on values,
-            which a CPU does not mind and a CUDA graph does. Only for policies that depend on the state alone.
-    """
+
+def _built(
+    environment: Environment, policy: Policy, uniform: Tensor, epsilon: float | Tensor, lazy: bool, scored: list[Tensor] | None
+) -> Trajectories:
+    """What `roll` gives; log P_F of each step goes into `scored` where somebody asks for it."""
     batch, steps, _ = uniform.shape
     table: Tensor | None = None
     if lazy and is_small(environment, batch * steps):
@@ -108,7 +113,7 @@ def roll_scored(
     explores = isinstance(epsilon, Tensor) or epsilon > 0
     states = environment.start(batch, uniform.device)
     done = torch.zeros(batch, dtype=torch.bool, device=uniform.device)
-    all_states, all_done, all_actions, scored = [states], [done], [], []
+    all_states, all_done, all_actions = [states], [done], []
     for t in range(steps):
         valid = environment.valid(states)
         log_probs = policy(states, valid) if table is None else table[environment.keys(states)]
@@ -120,13 +125,13 @@ def roll_scored(
         all_states.append(states)
         all_done.append(done)
         all_actions.append(actions)
-        scored.append(log_probs.gather(-1, actions[:, None])[:, 0])
+        if scored is not None:
+            scored.append(log_probs.gather(-1, actions[:, None])[:, 0])
         if lazy and bool(done.all()):
             break
-    missing = steps - len(scored)
-    log_pf = torch.nn.functional.pad(torch.stack(scored, 1), (0, missing))
+    missing = steps - len(all_actions)
     actions = torch.nn.functional.pad(torch.stack(all_actions, 1), (0, missing))
-    return Trajectories(torch.stack(all_states + [states] * missing, 1), torch.stack(all_done + [done] * missing, 1), actions), log_pf
+    return Trajectories(torch.stack(all_states + [states] * missing, 1), torch.stack(all_done + [done] * missing, 1), actions)
 
 
 def is_small(environment: Environment, states: int) -> bool:
