@@ -60,6 +60,13 @@ def images_beside(document_file: Path) -> Path | None:
     return images if folder.name == DOCUMENTS and (images / ANSWERS).is_file() and is_curation(folder.parent) else None
 
 
+def holds(folder: Path) -> str | None:
+    """Which data of a curation lie in a folder, DOCUMENTS or IMAGES (whose folders are named after hashes); None where it is part of none."""
+    folder = folder.absolute()
+    places = (place for place in (folder, folder.parent) if place.name in (DOCUMENTS, IMAGES) and is_curation(place.parent))
+    return next((place.name for place in places), None)
+
+
 def _about(folder: Path) -> dict[str, Any] | None:
     file = folder / ABOUT
     if not file.is_file():

@@ -70,8 +70,8 @@ class PretrainConfig:
     data's own (`--text`) and that of each intervention (`--sparsity`) are groups of settings."""
 
     data: tuple[str, ...] = ()
-    """Files, folders, globs, prepared stores, or builtin:python-docs; several are mixed. Named parts (new=FILE old=FILE, old:held-out=FILE) are
-    mixed by --mix, and each one's held-out loss is measured apart."""
+    """Files, folders (of `headstart curate` too), globs, prepared stores, or builtin:python-docs; several are mixed. Named parts (new=FILE old=FILE,
+    old:held-out=FILE) are mixed by --mix, and each one's held-out loss is measured apart."""
     out: Path | None = None
     """The run folder; None: runs/METHOD-PRESET-SEED."""
     preset: str = "tiny"

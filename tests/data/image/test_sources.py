@@ -29,6 +29,15 @@ def test_a_folder_is_read_in_the_order_of_its_paths_with_folders_as_classes(tmp_
     assert found(tmp_path) == [("top.npy", None), ("1.tif", "a"), ("10.jpg", "b"), ("2.png", "b"), ("3.webp", "a")]
 
 
+def test_images_that_a_curation_fetched_have_no_classes(tmp_path: Path) -> None:
+    corpus = touch(tmp_path / "corpus", "images/ab/abc.png", "images/cd/cde.jpg", "documents/shard-00000.parquet")
+    (corpus / "curate.json").write_text('{"recipe": "text", "sources": ["a.warc"]}')
+    (corpus / "counts.json").write_text('{"stages": [{"kept": 1}]}')
+    assert found(corpus) == found(corpus / "images") == [("abc.png", None), ("cde.jpg", None)]
+    (corpus / "curate.json").unlink()
+    assert [label for name, label in found(corpus / "images")] == ["ab", "cd"]
+
+
 def test_what_is_no_image_is_counted(tmp_path: Path) -> None:
     touch(tmp_path, "a.png", "notes.md", "b.heic", ".hidden.png", ".cache/x.png", "README")
     inputs = find_images([tmp_path])

@@ -13,9 +13,11 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from headstart.core.curation import DOCUMENTS, holds
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
 from headstart.data.image.config import ImageConfig
@@ -88,9 +90,13 @@ def known_suffixes() -> str:
 def _find(source: str, found: Inputs, config: ImageConfig) -> None:
     path = Path(source)
     if path.is_dir():
+        of_curation = cache(holds)
         for file in walk(path):
-            inner = file.relative_to(path).parts
-            _take(file, found, readable(inner[-2]) if len(inner) > 1 else None)
+            inner, held = file.relative_to(path).parts, of_curation(file.parent)
+            if held == DOCUMENTS:
+                found.passed_over["documents of a curation"] += 1
+            else:
+                _take(file, found, readable(inner[-2]) if len(inner) > 1 and held is None else None)
     elif os.path.lexists(path):
         suffix = path.suffix.lower()
         if suffix in LISTS:
