@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from headstart.claims._committed import compared_words, measures, of_seeds, table_lines, verdict_words
+from headstart.claims._committed import compared_words, measures, of_seeds, verdict_words
 from headstart.claims._figure import draw
 from headstart.claims._result import lines
 from headstart.cli.show import _result
 from headstart.report.evidence import read_evidence
+from tools.pages.claims import claims_block
 from tools.pages.methods import result_table
 
 
@@ -91,7 +92,9 @@ def test_an_arm_that_a_task_cannot_be_asked_of_has_a_dash_and_no_row(tmp_path: P
 
 def test_pages_and_lists_tell_them_apart(tmp_path: Path) -> None:
     (tmp_path / "droppos-cpu.json").write_text(json.dumps(MIXED))
-    assert [row.split(" | ")[3] for row in table_lines(tmp_path)[2:]] == ["droppos - mae on labels", "droppos - mae on mirrored"]
+    row = claims_block(tmp_path).splitlines()[2]
+    assert row.startswith("| [droppos](methods/droppos.md#does-the-claim-hold), cpu | AUC; beside it accuracy | droppos - mae on labels: +2.0 points")
+    assert "mirrored" not in row
     page = result_table(MIXED)
     assert "| arm | labels | mirrored | training FLOPs | seeds |" in page
     assert "| droppos | 92.0 %, 90.0 % to 94.0 % | 70.0 %, 65.0 % to 75.0 % | 1e+12 | 2 |" in page

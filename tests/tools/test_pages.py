@@ -14,6 +14,7 @@ import yaml
 
 from headstart import _VERBS, catalog
 from headstart.cli.main import VERBS
+from headstart.tasks.config import RegulariserConfig
 from headstart.verbs._finetune_settings import DENSE
 from tests.docs_commands import ROOT
 from tests.running import environment, headstart
@@ -86,7 +87,8 @@ def pretrain_tables() -> str:
 
 
 def image_tables() -> str:
-    return settings.finetune_block().split("### How")[0].replace("| `--recipe`", "") + settings.image_finetune_block()
+    of_all = settings.finetune_block().split("### How")[0].replace("| `--recipe`", "")
+    return of_all + settings.table(RegulariserConfig, "regulariser") + settings.image_finetune_block()
 
 
 def dense_tables() -> str:

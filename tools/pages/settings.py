@@ -105,7 +105,8 @@ def finetune_block() -> str:
 
 def image_finetune_block() -> str:
     """The flags of `finetune image-classification` that are its own."""
-    return f"`finetune image-classification` takes the first table above, without `--recipe`, and these.\n\n{table(ImageFinetuneConfig)}"
+    shared = "the first table above, without `--recipe`, `--regulariser.`, and these"
+    return f"`finetune image-classification` takes {shared}.\n\n{table(ImageFinetuneConfig)}"
 
 
 def dense_finetune_block() -> str:

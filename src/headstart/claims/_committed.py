@@ -90,25 +90,3 @@ def verdict_words(result: Mapping[str, Any]) -> str:
     deciding = next((comparison for comparison in result["comparisons"] if comparison.get("decides", True)), None)
     words = f"{result['preset']}: {result.get('verdict') or (deciding or {}).get('verdict', 'no verdict')}"
     return words if deciding is None else f"{words}, {compared_words(result, deciding)} {difference_words(result, deciding)}"
-
-
-def table_lines(folder: Path | None = None) -> list[str]:
-    """A Markdown table of every committed result, one row a comparison."""
-    results = read_results(None, folder)
-    if not results:
-        return ["No claim has been run to its end yet."]
-    rows = ["| method | preset | metric | comparison | difference, 95 % interval | verdict | paper |", "| --- | --- | --- | --- | --- | --- | --- |"]
-    for result in results:
-        for comparison in result["comparisons"]:
-            verdict = comparison["verdict"] + (f": {comparison['why']}" if comparison.get("why") else "")
-            cells = (
-                result["slug"],
-                result["preset"],
-                result["metric"],
-                compared_words(result, comparison),
-                difference_words(result, comparison),
-                verdict if comparison.get("decides", True) else f"{verdict} (shown beside)",
-                result["paper"]["value"],
-            )
-            rows.append("| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |")
-    return rows
