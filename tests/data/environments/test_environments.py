@@ -201,6 +201,44 @@ class WrongParents(Grid):
         return super().parents(states, done).roll(1, -1)
 
 
+class ManyParents(Grid):
+    name = "many parents"
+
+    def parents(self, states: Tensor, done: Tensor) -> Tensor:
+        return super().parents(states, done) | (states.sum(-1, keepdim=True) > 0)
+
+
+class BeforeTheStart(Grid):
+    name = "before the start"
+
+    def parents(self, states: Tensor, done: Tensor) -> Tensor:
+        return super().parents(states, done) | (states.sum(-1, keepdim=True) == 0)
+
+
+class Bag(Words):
+    """The order of the letters is lost, so that states have several ways to them; `tree` says they have one."""
+
+    name = "bag"
+
+    def step(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
+        after, done = super().step(states, actions)
+        return after.sort(-1).values, done
+
+    def can_reach(self, states: Tensor, done: Tensor, outcomes: Tensor) -> Tensor:
+        held = [(states == letter).sum(-1) <= (outcomes == letter).sum(-1) for letter in range(len(self.letters))]
+        return torch.stack(torch.broadcast_tensors(*held)).all(0)
+
+    def draw(self, numbers: Tensor) -> Tensor:
+        return super().draw(numbers).sort(-1).values
+
+
+class Hopeful(Words):
+    name = "hopeful"
+
+    def can_reach(self, states: Tensor, done: Tensor, outcomes: Tensor) -> Tensor:
+        return (states == outcomes).all(-1) | ~done
+
+
 @pytest.mark.parametrize(
     ("broken", "says"),
     [
@@ -213,6 +251,10 @@ class WrongParents(Grid):
         (OfTheBatch("ab", 4), "steps one state otherwise"),
         (Mumbling("ab", 4), "does not read back"),
         (WrongParents(4), "among the parents"),
+        (ManyParents(4), "names a parent whose step leads elsewhere"),
+        (BeforeTheStart(4), "names a parent of its start"),
+        (Bag("ab", 4), "has two ways to a state, and says that it is a tree"),
+        (Hopeful("ab", 4), "says otherwise of a state than of what follows it"),
     ],
     ids=lambda value: value.name if isinstance(value, Environment) else "",
 )

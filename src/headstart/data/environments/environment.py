@@ -185,8 +185,11 @@ def check(environment: Environment) -> None:
     states, done = environment.start(PLAYED), torch.zeros(PLAYED, dtype=torch.bool)
     if states.shape != (PLAYED, environment.state_size) or states.dtype != torch.int64:
         refuse(f"starts in {states.dtype} {list(states.shape)}", f"`start` gives int64 [count, {environment.state_size}].")
+    if not environment.tree and bool((named := environment.parents(states, done).any(-1)).any()):
+        refuse("names a parent of its start", "Correct `parents`: the start has none.", states[named][0])
     way = [states]
     done_at = [done]
+    acted: list[Tensor] = []
     for t in range(environment.max_steps):
         alive = ~done
         if not bool(alive.any()):
@@ -221,6 +224,7 @@ def check(environment: Environment) -> None:
                 refuse("has a cycle: a state came twice", "The graph of a GFlowNet has no cycles.", states[again][0])
         way.append(states)
         done_at.append(done)
+        acted.append(actions)
     if not bool(done.all()):
         refuse(f"has no object after {environment.max_steps} steps", "Raise `max_steps`, or mend `step`.", states[~done][0])
     for earlier, was_done in zip(way, done_at, strict=True):
@@ -231,9 +235,55 @@ def check(environment: Environment) -> None:
     wrong = environment.can_reach(states, done, other) & ~(states == other).all(-1)
     if bool(wrong.any()):
         refuse("says that an object reaches another one", "A done state reaches itself alone.", states[wrong][0])
+    if environment.tree and (twice := _entered_twice(way, done_at, acted)) is not None:
+        refuse("has two ways to a state, and says that it is a tree", "Set `tree = False` and write `parents`.", twice)
+    if not environment.tree and (astray := _no_parent(environment, way, done_at)) is not None:
+        refuse("names a parent whose step leads elsewhere", "Correct `parents` or `undo`.", astray)
+    for earlier, was_done in zip(way, done_at, strict=True):
+        unlike = ~was_done & (environment.can_reach(earlier, was_done, other) != _successors_reach(environment, earlier, other))
+        if bool(unlike.any()):
+            what = "says otherwise of a state than of what follows it whether an object can be reached"
+            refuse(what, "Correct `can_reach`: it is exact.", earlier[unlike][0])
     if not torch.equal(environment.from_text(environment.to_text(states)), states):
         refuse("does not read back the texts that it writes", "`from_text` is the inverse of `to_text`.", states[0])
     drawn = environment.draw(rng.uniform("draw", environment.state_size + 1))
     nothing = ~environment.can_reach(environment.start(PLAYED), torch.zeros(PLAYED, dtype=torch.bool), drawn)
     if bool(nothing.any()):
         refuse("draws an object that its start cannot reach", "Correct `draw`.", drawn[nothing][0])
+
+
+def _entered_twice(way: Sequence[Tensor], done_at: Sequence[Tensor], acted: Sequence[Tensor]) -> Tensor | None:
+    """A state [state_size] that the played trajectories entered from two states, or by two actions."""
+    entered: dict[bytes, bytes] = {}
+    for t, actions in enumerate(acted):
+        befores = torch.cat([way[t], actions[:, None]], -1).numpy()
+        afters = torch.cat([way[t + 1], done_at[t + 1][:, None]], -1).numpy()
+        for row in (~done_at[t]).nonzero()[:, 0].tolist():
+            before = befores[row].tobytes()
+            if entered.setdefault(afters[row].tobytes(), before) != before:
+                return way[t + 1][row]
+    return None
+
+
+def _no_parent(environment: Environment, way: Sequence[Tensor], done_at: Sequence[Tensor]) -> Tensor | None:
+    """A state [state_size] with a parent from which the action does not lead to it. None where there is no `undo` to go back with."""
+    for states, done in zip(way[1:], done_at[1:], strict=True):
+        row, actions = environment.parents(states, done).nonzero(as_tuple=True)
+        try:
+            before = environment.undo(states[row], done[row], actions)
+        except NotImplementedError:
+            return None
+        after, finished = environment.step(before, actions)
+        back = environment.valid(before).gather(-1, actions[:, None])[:, 0] & (after == states[row]).all(-1) & (finished == done[row])
+        if not bool(back.all()):
+            return states[row[~back]][0]
+    return None
+
+
+def _successors_reach(environment: Environment, states: Tensor, outcomes: Tensor) -> Tensor:
+    """bool [n]: whether some valid action leads [n, state_size], not done, to a state that can reach its outcome."""
+    n, actions = len(states), environment.n_actions
+    each = torch.arange(actions).repeat(n)
+    after, done = environment.step(states.repeat_interleave(actions, 0), each)
+    reached = environment.can_reach(after.view(n, actions, -1), done.view(n, actions), outcomes[:, None])
+    return (reached & environment.valid(states)).any(-1)
