@@ -30,6 +30,7 @@ from headstart.interop.vit_names import to_transformers
 from headstart.methods.mae.config import IMAGENET_EPOCH, PRESETS, MAEConfig
 from headstart.methods.mae.method import MAE
 from headstart.objectives.patches import Split, kept_count, normalise_patches, patch_errors, random_split
+from tests.faithfulness import official_vit
 from tests.no_waiting import NoWaiting
 
 
@@ -265,6 +266,20 @@ def test_official_checkpoints_load(tmp_path: Path) -> None:
     model = MAE(small(), facts(), init=file)
     for name, value in source.state_dict().items():
         assert torch.equal(model.state_dict()[name], value), name
+
+
+def test_the_official_layout_loads_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Every name of models_mae.py finds its place, and nothing of ours is left without one."""
+    state = official_vit.encoder(48, 2, 64, 4) | official_vit.decoder(48, 32, 1, outputs=48)
+    state |= {"mask_token": torch.randn(1, 1, 32), "decoder_pos_embed": torch.randn(1, 65, 32)}
+    file = tmp_path / "mae_pretrain.pth"
+    torch.save({"model": state}, file)
+    model = MAE(small(), facts(), init=file)
+    assert caplog.text == ""
+    ours = model.encoder.state_dict() | model.decoder.state_dict()
+    assert ours.keys() == state.keys()
+    for name, value in ours.items():
+        assert torch.equal(value, state[name]), name
 
 
 def test_a_masking_that_shows_or_hides_nothing_is_refused(caplog: pytest.LogCaptureFixture) -> None:
