@@ -144,7 +144,7 @@ def test_documents_are_read_in_both_forms_and_must_interleave(tmp_path: Path) ->
     assert table["images"].to_pylist()[0] == 1
 
 
-def test_half_characters_and_broken_metadata_cost_nothing(tmp_path: Path) -> None:
+def test_half_characters_and_broken_metadata_are_read(tmp_path: Path) -> None:
     pages_ = [
         {"url": "https://x.org/\ud800", "html": "<p>a\ud83d</p>", "id": "\ud800", "snapshot": "\udfff"},
         {"url": None, "html": "<p>b</p>", "snapshot": 5},
@@ -158,14 +158,15 @@ def test_half_characters_and_broken_metadata_cost_nothing(tmp_path: Path) -> Non
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (read,) = read_source(str(tmp_path / "pages.jsonl"), 0, ReadConfig())
     assert read.select(["id", "url", "snapshot", "html", "dropped"]).to_pylist() == [
-        {"id": "?", "url": "https://x.org/?", "snapshot": "?", "html": b"<p>a?</p>", "dropped": None},
+        {"id": "\ufffd", "url": "https://x.org/\ufffd", "snapshot": "\ufffd", "html": "<p>a\ufffd</p>".encode(), "dropped": None},
         {"id": "0-1", "url": "", "snapshot": "5", "html": b"<p>b</p>", "dropped": None},
     ]
     (read,) = read_source(str(tmp_path / "texts.jsonl"), 0, ReadConfig())
     assert read["dropped"].to_pylist() == [None] * 3
-    assert read["text_list"].to_pylist() == [["t?", None], ["t"], ["t"]]
-    assert read["image_list"][0].as_py() == [None, "https://x.org/?.png"]
-    assert read["language"].to_pylist() == ["e?", None, None]
+    assert read["text_list"].to_pylist() == [["t\ufffd", None], ["t"], ["t"]]
+    assert read["image_list"][0].as_py() == [None, "https://x.org/\ufffd.png"]
+    assert read["language"].to_pylist() == ["e\ufffd", None, None]
+    assert rules(RulesConfig())(read)["dropped"].to_pylist() == ["Unicode error", None, None], "half a character is a broken one"
 
 
 def test_rows_of_parquet_that_python_cannot_hold_are_counted_and_the_others_read(tmp_path: Path) -> None:

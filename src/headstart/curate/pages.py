@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from headstart.curate.config import PrefilterConfig
 from headstart.curate.extract import Document, ExtractConfig, PageDropped
-from headstart.curate.extract.decode import decode
+from headstart.curate.extract.decode import decode, sound
 from headstart.curate.tables import DOCUMENTS, Stage, count_words, drop, with_column, with_items
 
 _HOST = re.compile(r"[^\s/@]+\.[^\s/@]+|localhost|\[[0-9a-fA-F:.]+\]")
@@ -34,7 +34,7 @@ def prefilter(config: PrefilterConfig) -> Stage:
                     text, _ = decode(data, content_type or "")
                 except PageDropped as dropped:
                     reason = dropped.reason
-            texts.append(None if text is None else text.encode("utf-8", "replace").decode())  # without half characters
+            texts.append(None if text is None else sound(text))
             reasons.append(reason)
         return drop(with_column(table, "html", texts, pa.large_string()), reasons)
 
@@ -76,7 +76,7 @@ def extraction(config: ExtractConfig, extract: Callable[..., Document]) -> Stage
                 rows.append(row | {"dropped": "extraction failed"})
                 continue
             items.update(f"{one.what}: {one.reason.removeprefix(f'{one.what}: ')}" for one in document.dropped)
-            texts = [None if text is None else text.encode("utf-8", "replace").decode() for text in document.text_list]
+            texts = [None if text is None else sound(text) for text in document.text_list]
             rows.append(
                 row
                 | {

@@ -15,6 +15,7 @@ from headstart.core.errors import BadInput
 from headstart.core.words import first_line
 from headstart.curate.addresses import kind_of, open_source
 from headstart.curate.config import ReadConfig
+from headstart.curate.extract.decode import sound
 from headstart.curate.tables import DOCUMENTS, PAGES, count_words, text_of
 from headstart.curate.warc import BadResponse, Record, Unreadable, parse_response, read_warc
 from headstart.data import parquet
@@ -181,21 +182,16 @@ def _row(record: dict[str, Any] | str, pages: bool, number: int, shard: int, add
     crawl = _CRAWL.search(address)
     url = next((found for found in (record.get("url"), record.get("URL"), about.get("url")) if isinstance(found, str)), "")
     snapshot = record.get("snapshot") or about.get("snapshot") or (crawl[0] if crawl else "")
-    row |= {"id": _sound(str(record.get("id") or about.get("id") or row["id"])), "url": _sound(url)}
-    row["snapshot"] = config.snapshot or _sound(str(snapshot))
+    row |= {"id": sound(str(record.get("id") or about.get("id") or row["id"])), "url": sound(url)}
+    row["snapshot"] = config.snapshot or sound(str(snapshot))
     return row | (_html(record) if pages else _document(record, about))
-
-
-def _sound(text: str) -> str:
-    """Half characters (lone surrogates) replaced: JSON can hold them, Arrow cannot."""
-    return text.encode("utf-8", "replace").decode()
 
 
 def _html(record: dict[str, Any]) -> dict[str, Any]:
     html = record.get("html")
     if not isinstance(html, str | bytes):
         return {"dropped": UNREADABLE + "no html"}
-    data = html if isinstance(html, bytes) else html.encode("utf-8", "replace")
+    data = html if isinstance(html, bytes) else sound(html).encode()
     content_type = record.get("content_type") if isinstance(html, bytes) else "text/html; charset=utf-8"  # a JSON text was decoded already
     return {"html": data, "content_type": str(content_type or "text/html"), "dropped": None}
 
@@ -214,9 +210,9 @@ def _document(record: dict[str, Any], about: dict[str, Any]) -> dict[str, Any]:
         return {"dropped": UNREADABLE + "images that are no addresses"}
     language = record.get("language") or about.get("ft_lang_label")
     return {
-        "text_list": [None if text is None else _sound(text) for text in texts],
-        "image_list": [None if image is None else _sound(image) for image in images],
-        "language": _sound(language) if isinstance(language, str) else None,
+        "text_list": [None if text is None else sound(text) for text in texts],
+        "image_list": [None if image is None else sound(image) for image in images],
+        "language": sound(language) if isinstance(language, str) else None,
         "language_probability": _number(about.get("ft_lang_prob")),
         "math_prob": _number(about.get("math_prob")),
         "quality_prob": _number(about.get("quality_prob")),

@@ -21,6 +21,7 @@ MARKS = {
 }
 CONTROLS = bytes(code for code in range(32) if code not in b"\t\n\f\r\x1b") + b"\x7f"
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f\x7f]")
+HALF = re.compile("[\ud800-\udfff]")
 SUPERSETS = {
     "iso8859-1": "cp1252",
     "ascii": "cp1252",
@@ -79,12 +80,18 @@ def decode(data: bytes, content_type: str = "") -> tuple[str, str]:
 
 
 def clean(text: str) -> str:
-    """Text given as characters: without control characters; a lone surrogate, which no encoding can hold, becomes U+FFFD."""
+    """Text given as characters: without control characters, lone surrogates as U+FFFD."""
+    return _cleaned(sound(text))
+
+
+def sound(text: str) -> str:
+    """The text with U+FFFD for each half of a character (a lone surrogate: JSON can spell it, no encoding can hold it). The rule on broken Unicode
+    looks for U+FFFD, so such a text goes by it."""
     try:
         text.encode()
     except UnicodeEncodeError:
-        text = text.encode("utf-8", "replace").decode()
-    return _cleaned(text)
+        return HALF.sub("\ufffd", text)
+    return text
 
 
 def _cleaned(text: str) -> str:
