@@ -52,20 +52,22 @@ def recall(random: Sequence[tuple[str, str]], config: CurateConfig, say: Callabl
     return learn(positive, negative, plain, None, settings.seed, say)
 
 
-def precision(documents: Any, random: Sequence[tuple[str, str]], config: CurateConfig, say: Callable[[str], None]) -> Classifier:
+def precision(
+    documents: Any, random: Sequence[tuple[str, str]], config: CurateConfig, say: Callable[[str], None], score: labels.Score | None = None
+) -> Classifier:
     """Classifier 2: documents of a high score against as many random documents of the crawl; in later rounds half of the sample is what the
-    classifier
-    before finds doubtful.
+    classifier before finds doubtful.
 
     Args:
         documents: a Daft dataframe of the documents that are left; a sample of them is scored.
         random: (URL, text) of random documents, as they were extracted.
+        score: any callable that scores documents; None: what the settings name (`scorer`).
 
     Raises:
         BadInput: fewer than five documents on a side, or a server that does not answer.
     """
     settings = config.precision
-    score, source = scorer(settings)
+    ask, source = scorer(settings) if score is None else (score, "the given callable")
     view = VIEWS[settings.view]
     labelled: dict[tuple[str, str], float | None] = {}
     share = max(settings.sample // settings.rounds, 1)
@@ -73,7 +75,7 @@ def precision(documents: Any, random: Sequence[tuple[str, str]], config: CurateC
     for number in range(settings.rounds):
         drawn = [one for one in sample(documents, settings.sample, settings.seed + number) if one not in labelled]
         chosen = drawn[:share] if model is None else _doubtful(drawn, model, view, share)
-        labelled |= dict(zip(chosen, score(chosen), strict=True))
+        labelled |= dict(zip(chosen, ask(chosen), strict=True))
         model = _learn_from(labelled, random, settings, source, say)
     assert model is not None
     return model
