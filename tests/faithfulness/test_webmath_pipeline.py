@@ -78,9 +78,11 @@ def test_08_near_duplicates_of_the_shared_pages() -> None:
     assert jaccard(text["p007"], text["p011"]) >= 0.9
     assert jaccard(text["p004"], text["p010"]) >= 0.9
     assert jaccard(text["p003"], text["p012"]) >= 0.75
-    mathematics = [number for number, page in pages.shared_pages().items() if page["math"] and page["lang"] == "en"]
+    of_characters = {number: page["lang"] in duplicates.CHARACTER_LANGUAGES for number, page in pages.shared_pages().items()}
+    mathematics = [number for number, page in pages.shared_pages().items() if page["math"]]
+    assert len({page["lang"] for page in pages.shared_pages().values() if page["math"]} & {"en", "zh"}) == 2
     near = {frozenset(pair) for pair in (("p007", "p011"), ("p004", "p010"), ("p003", "p012"))}
-    grams = {number: set(minhash.shingles(text[number])) for number in mathematics}
+    grams = {number: set(minhash.shingles(text[number], characters=of_characters[number])) for number in mathematics}
     for place, a in enumerate(mathematics):
         for b in mathematics[place + 1 :]:
             if {a, b} not in near and grams[a] and grams[b]:
