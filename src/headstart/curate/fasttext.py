@@ -128,7 +128,8 @@ class Classifier:
         return np.concatenate([np.array(known, dtype=np.int64), grams + len(self.words)])
 
     def predict(self, texts: Iterable[str]) -> np.ndarray:
-        """Probabilities of the labels: float32 [n, labels]; without a known word the first label has 1 (as fastText answers nothing)."""
+        """Probabilities of the labels: float32 [n, labels]. Of a text without a known word, to which fastText answers nothing, all labels are as
+        likely as each other."""
         rows = []
         for text in texts:
             ids = self.ids(text)
