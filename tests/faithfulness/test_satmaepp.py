@@ -18,9 +18,20 @@ from headstart.core.errors import BadInput
 from headstart.core.rng import Rng
 from headstart.engine.config import OptimizerConfig
 from headstart.engine.schedules import ScheduleConfig, multiplier
+from headstart.methods.mae.config import MAEConfig
+from headstart.methods.mae.method import MAE
 from headstart.methods.satmaepp.config import PRESETS, SENTINEL_EPOCH, SatMAEPPConfig
 from headstart.methods.satmaepp.method import SatMAEPP
-from headstart.methods.satmaepp.network import GroupDecoder, ResidualBlock, UpsampleBlock, cut_cells, group_loss, halved, join_cells
+from headstart.methods.satmaepp.network import (
+    GroupDecoder,
+    MultiScaleHead,
+    ResidualBlock,
+    UpsampleBlock,
+    cut_cells,
+    group_loss,
+    halved,
+    join_cells,
+)
 from headstart.objectives.patches import random_split
 
 B1 = (1370.19151926, 633.15169573)
@@ -184,7 +195,7 @@ def test_09_without_the_larger_scales_it_is_satmae_at_six_tenths() -> None:
 
 @pytest.mark.parametrize("normalise", [False, True])
 def test_09_one_group_without_a_width_is_mae(normalise: bool) -> None:
-    """The optical form is MAE's network and loss; one group of all bands gives the same numbers up to the order of pixels in a patch."""
+    """The optical form has MAE's loss and gradients; one group of all bands gives the same numbers up to the order of pixels in a patch."""
     changes: dict[str, Any] = {"scales": 1, "scaling": "standard", "group_width": 0, "decoder_group_width": 0, "normalise_targets": normalise}
     grouped, optical = method(3, groups=("1,2,3",), **changes), method(3, **changes)
     assert grouped.encoder.positions((2, 2)).equal(optical.encoder.positions((2, 2)))
@@ -195,9 +206,18 @@ def test_09_one_group_without_a_width_is_mae(normalise: bool) -> None:
         renamed[name] = renamed[name][to_pixel]
     for part in (optical.encoder, optical.decoder):
         part.load_state_dict({name: renamed[name] for name in part.state_dict()})
-    images, keep = pixels(3, 3, 8), random_split(torch.rand(3, 4, generator=torch.Generator().manual_seed(1)), 1).keep
+    mae = MAE(MAEConfig(8, 4, 32, 2, 2, 32, 1, 2, normalise_targets=normalise), facts(3))
+    mae.encoder.load_state_dict(optical.encoder.state_dict())
+    mae.decoder.load_state_dict(optical.decoder.state_dict())
+    images, split = pixels(3, 3, 8), random_split(torch.rand(3, 4, generator=torch.Generator().manual_seed(1)), 1)
+    keep = split.keep
     wanted = gradients(optical, optical.losses([images], keep)["loss"])
+    of_mae = mae.errors(images, split)[0].mean()
+    of_mae.backward()
+    for name, parameter in mae.named_parameters():
+        torch.testing.assert_close(wanted[name], parameter.grad, rtol=1e-4, atol=1e-7, msg=lambda text, name=name: f"{name}: {text}")
     loss = grouped.losses([images], keep)["loss"]
+    torch.testing.assert_close(loss, of_mae)
     torch.testing.assert_close(loss, optical.losses([images], keep)["loss"])
     found = gradients(grouped, loss)
     for name in ("encoder.cls_token", "encoder.blocks.0.attn.qkv.weight", "decoder.mask_token", "decoder.decoder_embed.weight"):
@@ -292,6 +312,9 @@ def test_12_first_weights_of_the_blocks() -> None:
         assert bool((conv.bias == 0).all())
     assert float(block.up_conv.weight.abs().max().detach()) == pytest.approx(1 / math.sqrt(24 * 16), rel=0.01)
     assert float(block.up_conv.bias.abs().max().detach()) > 0
+    first = MultiScaleHead(24, 4, ("up_block",)).proj_up_conv
+    assert float(first.weight.abs().max().detach()) == pytest.approx(1 / math.sqrt(24), rel=0.01)
+    assert float(first.bias.abs().max().detach()) > 0
 
 
 def test_13_hidden_share_of_a_group_fluctuates() -> None:
