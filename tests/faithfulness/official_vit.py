@@ -1,4 +1,7 @@
-"""Random tensors under the names and in the shapes of the official image checkpoints: written out here, so that no name of ours can stand for them."""
+"""Random tensors under the names and in the shapes of the official checkpoints of MAE and DropPos.
+
+They are written out here, so that a name of ours that changes cannot stand for one of theirs.
+"""
 
 from __future__ import annotations
 

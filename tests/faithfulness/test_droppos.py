@@ -507,7 +507,8 @@ def test_the_official_layout_round_trips(tmp_path: Path) -> None:
 
 def test_the_official_layout_loads_whole(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Every name of models_DropPos_mae.py finds its place, and nothing of ours is left without one."""
-    state = official_vit.encoder(48, 2, 49, 4) | official_vit.decoder(48, 64, 1, outputs=49) | official_vit.decoder(48, 64, 1, outputs=48, prefix="aux_")
+    state = official_vit.encoder(48, 2, 49, 4)
+    state |= official_vit.decoder(48, 64, 1, outputs=49) | official_vit.decoder(48, 64, 1, outputs=48, prefix="aux_")
     state |= {"mask_pos_token": torch.randn(1, 1, 48), "mask_token": torch.randn(1, 1, 64), "aux_decoder_pos_embed": torch.randn(1, 50, 64)}
     file = tmp_path / "checkpoint-799.pth"
     torch.save({"epoch": 800, "state_dict": {}, "optimizer": {}, "model": {f"module.{name}": value for name, value in state.items()}}, file)
