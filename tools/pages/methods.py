@@ -10,7 +10,7 @@ from typing import Any
 from headstart import catalog, interventions, methods
 from headstart.catalog import Card
 from headstart.catalog.card import DATA_KINDS
-from headstart.claims._committed import compared_words, difference_words, measures, of_seeds, results_of_card, shown
+from headstart.claims._committed import anchor_words, compared_words, difference_words, measures, of_seeds, results_of_card, shown
 from headstart.cli.show import flatten
 from tools.pages import settings
 from tools.pages.results import ROOT, cell
@@ -108,21 +108,36 @@ def claim_block(slug: str, folder: Path = CLAIMS) -> str:
     results = results_of_card(slug, folder)
     if not results:
         return f"{head}\n\nNot run yet: there is no `claims/results/{slug}-*.json`."
-    return "\n\n".join([head, *map(result_table, results), "[All claims](../claims.md)"])
+    several = len({result["slug"] for result in results}) > 1
+    return "\n\n".join([head, *(result_table(result, named=several) for result in results), "[All claims](../claims.md)"])
 
 
-def result_table(result: dict[str, Any]) -> str:
-    """One result: arms with their spread over seeds, and each comparison with its interval and verdict."""
+def result_table(result: dict[str, Any], named: bool = False) -> str:
+    """One result: arms with their spread over seeds, each comparison with its interval, its verdict and why, and what was measured beside.
+
+    Args:
+        named: with the name of the claim, where a page has several.
+    """
     columns = measures(result)
-    head = f"**Preset `{result['preset']}`**" + (f", {result['metric']}" if len(columns) > 1 else "")
-    rows = [f"| arm | {' | '.join(columns)} | training FLOPs | seeds |", "| --- " * (len(columns) + 3) + "|"]
+    preset = f"`{result['slug']}`, preset" if named else "Preset"
+    head = f"**{preset} `{result['preset']}`**" + (f", {result['metric']}" if len(columns) > 1 else "")
+    each = next((c["paired_by"] for c in result["comparisons"] if "paired_by" in c), "seed")
+    rows = [f"| arm | {' | '.join(columns)} | training FLOPs | {each}s |", "| --- " * (len(columns) + 3) + "|"]
     for arm in result["arms"]:
         cells = [spread(result, of_seeds(arm, tasks)) for tasks in columns.values()]
         flops = statistics.fmean(run["train_flops"] for run in arm["runs"])
         rows.append(f"| {arm['arm']} | {' | '.join(cells)} | {flops:.3g} | {len(arm['runs'])} |")
-    lines = [f"- {compared_words(result, c)}: {difference_words(result, c)}: **{c['verdict']}**" for c in result["comparisons"]]
+    lines = [verdict_line(result, comparison) for comparison in result["comparisons"]]
+    beside = [f"- {name}: {figures}" for name, figures in anchor_words(result)] + [f"- {note}" for note in result.get("notes", ())]
+    parts = ["\n".join([head, "", *rows]), "\n".join(lines), *(["Beside it, without a verdict:", "\n".join(beside)] if beside else ())]
     where = f"{result['data']['name']}, {str(result['date'])[:10]}. Again: `{result['command']}`"
-    return "\n".join([head, "", *rows]) + "\n\n" + "\n".join(lines) + f"\n\n{where}"
+    return "\n\n".join([*parts, where])
+
+
+def verdict_line(result: dict[str, Any], comparison: dict[str, Any]) -> str:
+    """One comparison; an undecided one with what such an experiment could have told."""
+    why = f" ({comparison['why']})" if comparison.get("why") else ""
+    return f"- {compared_words(result, comparison)}: {difference_words(result, comparison)}: **{comparison['verdict']}**{why}"
 
 
 def effect_block(slug: str, names: tuple[str, ...], folder: Path = CLAIMS) -> str:

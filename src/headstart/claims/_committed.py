@@ -90,3 +90,12 @@ def verdict_words(result: Mapping[str, Any]) -> str:
     deciding = next((comparison for comparison in result["comparisons"] if comparison.get("decides", True)), None)
     words = f"{result['preset']}: {result.get('verdict') or (deciding or {}).get('verdict', 'no verdict')}"
     return words if deciding is None else f"{words}, {compared_words(result, deciding)} {difference_words(result, deciding)}"
+
+
+def anchor_words(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Name and figures of each anchor."""
+    found = []
+    for name, value in result.get("anchors", {}).items():
+        parts = value.items() if isinstance(value, Mapping) else [("", value)]
+        found.append((name, ", ".join(f"{part} {shown(result, number)}".strip() for part, number in parts)))
+    return found

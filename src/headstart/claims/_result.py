@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from headstart.claims._claim import Arm, Claim, Comparison, Correlation, Data, Guard, Model, Scale, Score
-from headstart.claims._committed import compared_words, difference_words, few_seeds, measures, of_seeds, shown
+from headstart.claims._committed import anchor_words, compared_words, difference_words, few_seeds, measures, of_seeds, shown
 from headstart.claims._figure import draw
 from headstart.claims._statistics import Verdict, bootstrap_over_items, difference, overall, rank_correlation, verdict, verdict_of_cases
 from headstart.core import hardware
@@ -348,15 +348,6 @@ def spread_words(result: Mapping[str, Any], arm: Mapping[str, Any], tasks: tuple
     if not values:
         return "-"
     return f"{shown(result, statistics.fmean(values))} ({', '.join(shown(result, value) for value in values)})"
-
-
-def anchor_words(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Name and figures of each anchor."""
-    found = []
-    for name, value in result["anchors"].items():
-        parts = value.items() if isinstance(value, Mapping) else [("", value)]
-        found.append((name, ", ".join(f"{part} {shown(result, number)}".strip() for part, number in parts)))
-    return found
 
 
 def publish(result: Mapping[str, Any], place: Path, say: Callable[[str], None]) -> None:
