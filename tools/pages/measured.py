@@ -52,7 +52,8 @@ def curation_block() -> str:
     return (
         "\n".join(rows)
         + f"\n\nAll three together are {result['ratio_whole']:.1f} times as fast as datatrove's, MinHash alone {result['ratio']:.1f} times."
-        + f" The largest process of a curation of plain text had {peaks} the input. A month of Common Crawl ({crawl['name']}) would take"
+        + f" The largest process of a curation of plain text had {peaks} the input. Reading, extraction and MinHash of a month of"
+        + f" Common Crawl ({crawl['name']}), without language identification and classifiers, would take"
         + f" {month['core_hours_by_pages']:,} core hours if pages cost alike, {month['core_hours_by_bytes']:,} if bytes do: its pages have"
         + f" {sizes[0]:.0f} kB on average, these {sizes[1]:.0f}.\n\n({where(result)}; `{result['command']}`.)"
     )
