@@ -104,6 +104,21 @@ def test_some_steps_an_exact_resume_and_an_export(
 
 
 @pytest.mark.slow
+def test_an_encoder_without_a_class_token_is_distilled_by_the_mean_of_its_patches(
+    plain: Callable[[str], tuple[str | Path, Path]], tmp_path: Path
+) -> None:
+    """What the refusal of croco offers instead."""
+    store, export = plain("croco")
+    given = settings("croco", "self_distill") | {"init": export, "self_distill.pooling": "mean"}
+    run = pretrain("croco", store, out=tmp_path / "run", say=lambda line: None, **given)
+    lines = records(run.folder, "metrics")
+    assert [line["phase"] for line in lines] == ["teacher"] * 2 + ["student"] * 3
+    assert all(line["distance"] > 0 for line in lines[2:])
+    again = pretrain("croco", store, out=continued(run, tmp_path / "again"), say=lambda line: None, **given)
+    assert_resumes(run, again)
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(len(BY_SLUG) < 2, reason="there is one intervention")
 def test_all_of_them_together(plain: Callable[[str], tuple[str | Path, Path]], tmp_path: Path) -> None:
     store, export = plain("causal-lm")
