@@ -1,4 +1,4 @@
-"""Curation beside datatrove, and what it costs: pages and MB a second of each stage, memory as the input grows.
+"""Curation beside datatrove, and what it costs: pages and MB a second of reading, extraction and MinHash, memory as the input grows.
 
 The input is a crawl that is made here: WARC files of variants of the shared pages (`data/webmath`), each with a share of its words drawn anew, every
 tenth one a near-copy of another page; what is timed is the same work of both on the same files, in turns, on one core:
