@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
+from headstart.core.errors import UsageError
 from headstart.engine.config import Mode
 from headstart.engine.distributed import ALONE, Ranks, is_cut, local
 from headstart.engine.method import Batch, Context, Method
@@ -157,7 +158,14 @@ class _Loss(nn.Module):
 
 
 def _shard(method: Method, ranks: Ranks, device: torch.device, precision: Literal["fp32", "bf16"]) -> list[FSDPModule]:
-    """Cuts the parameters, in place; returns the modules that gather theirs, the method first."""
+    """Cuts the parameters, in place; returns the modules that gather theirs, the method first.
+
+    Raises:
+        UsageError: a parameter has no axis to cut along.
+    """
+    if scalars := [name for name, parameter in method.named_parameters() if parameter.ndim == 0]:
+        mend = "Give --trainer.parallel ddp; in the method make it a vector of one, torch.zeros(1)."
+        raise UsageError(f"FSDP cuts along the first axis, which the parameter {scalars[0]} does not have: it is a scalar.", mend)
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 
@@ -167,8 +175,12 @@ def _shard(method: Method, ranks: Ranks, device: torch.device, precision: Litera
         "mesh": mesh,  # inputs stay as they are: autocast decides, as on one process
         "mp_policy": MixedPrecisionPolicy(param_dtype=gathered_in, reduce_dtype=torch.float32, cast_forward_inputs=False),
     }
+    marks = {name: dict(vars(parameter)) for name, parameter in method.named_parameters()}  # such as lr_scale
     inner = [fully_shard(layer, **settings) for layer in layers(method)]
     outer = fully_shard(method, **settings)
+    for name, parameter in method.named_parameters():  # others than before
+        for mark, value in marks[name].items():
+            setattr(parameter, mark, value)
     for name in _ENTRANCES:
         register_fsdp_forward_method(method, name)
     method.cut()

@@ -65,7 +65,7 @@ class Explorer(nn.Module):
         self.head_pf = products.Linear(hidden_size, environment.n_actions)
         self.head_logf = products.Linear(hidden_size, 1)
         self.head_pb = None if environment.tree else products.Linear(hidden_size, environment.n_actions)
-        self.log_z = nn.Parameter(torch.zeros(()))
+        self.log_z = nn.Parameter(torch.zeros(1))  # a vector: FSDP cuts along the first axis
         self.predictor = mlp((environment.encoding_size, *RND_SIZES), last_linear=True)
         fixed = mlp((environment.encoding_size, *RND_SIZES), last_linear=True)
         self._form_of_fixed = (fixed,)  # a tuple, so that its weights are not among the parameters
