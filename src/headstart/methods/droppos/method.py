@@ -156,10 +156,14 @@ class DropPos(ImageMethod):
         if not self.config.multi_task:
             return None
         rows = torch.full((), float(len(batch["images"])), device=ctx.device)
-        if not self.config.attentive:
+        if not (self.config.attentive or self.config.conf_ignore):
             return {"positions": rows, "pixels": rows}
-        patches = patchify(self.augmented(batch, ctx), self.config.patch_size)
-        return {"positions": self.weights(patches, self.draw(ctx.rng)).sum(), "pixels": rows}
+        patches, draw = patchify(self.augmented(batch, ctx), self.config.patch_size), self.draw(ctx.rng)
+        weights = self.weights(patches, draw)
+        if self.config.conf_ignore:
+            with torch.no_grad():
+                weights = weights * unsure(self.name(self.features(patches, draw), draw), draw.labels(), self.smoothing(ctx))
+        return {"positions": weights.sum(), "pixels": rows}
 
     def features(self, patches: Tensor, draw: Draw) -> Tensor:
         """[batch, 1 + kept, dim]: what the encoder makes of the seen patches, most of them without their position."""
