@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from headstart.verbs.measure import in_float32, measure, rows_of, sharpness_of, 
 from headstart.verbs.pretrain import Run, pretrain
 from headstart.verbs.sample import load_run
 from tests.golden.record import OF_METHOD, corpus
+from tests.running import start, wait_until
 
 QUICK: dict[str, Any] = {"batches": 2, "batch": 4, "probes": 4, "iterations": 2, "device": "cpu"}
 ON_TINY: dict[str, Any] = {
@@ -79,25 +79,16 @@ def test_the_number_of_products_follows_the_time_of_one() -> None:
     assert "largest eigenvalue" not in said[-1]
 
 
-def test_ctrl_c_keeps_what_was_measured(tiny: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["measure", "sharpness", str(tiny.folder), "--batch", "4", "--batches", "2", "--probes", "1000000", "--relative-error", "0", "--json"]
-    done = threading.Event()
-
-    def interrupt_the_trace() -> None:
-        while not done.is_set() and "At most 2,000,060 Hessian-vector products" not in capsys.readouterr().err:
-            done.wait(0.05)
-        if not done.wait(1.0):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    watcher = threading.Thread(target=interrupt_the_trace)
-    watcher.start()
-    try:
-        code = main(command)
-    finally:
-        done.set()
-        watcher.join()
-    found = json.loads(capsys.readouterr().out)
-    assert code == 130
+def test_ctrl_c_keeps_what_was_measured(tiny: Run, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    endless = ["--batch", "4", "--batches", "2", "--probes", "1000000", "--relative-error", "0"]
+    process = start("measure", "sharpness", tiny.folder, *endless, "--json", log=log)
+    wait_until(lambda: "At most 2,000,060 Hessian-vector products" in log.read_text(), process, log)
+    time.sleep(3)  # rounds of the trace, which begins at 50 estimates
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=120) == 130
+    said = log.read_text()
+    found = json.loads(said[said.index("{") : said.rindex("}") + 1])
     assert found["stopped"]
     assert 50 <= found["trace"]["estimates"] < 2_000_000
     assert found["largest_eigenvalue"] is None
