@@ -10,9 +10,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import psutil
+import pytest
 
 if TYPE_CHECKING:
     from tests.at import At
@@ -72,6 +73,13 @@ def headstart(
 def heed_interrupts() -> None:
     """In a child: Ctrl-C ends it, also where the tests run in the background of a shell that ignores it for them."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def lacks(what: str) -> NoReturn:
+    """Ends a test whose tool is missing: skipped, but failed in CI, where nothing may be missing."""
+    if os.environ.get("CI"):
+        pytest.fail(what)
+    pytest.skip(what)
 
 
 def start(*arguments: str | Path, log: Path, cwd: Path | None = None, at: At | None = None) -> subprocess.Popen[bytes]:

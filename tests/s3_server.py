@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
+from tests.running import lacks
 
 SERVER = Path(f"{sys.prefix}-object-store") / "bin" / "moto_server"
 
@@ -35,10 +35,7 @@ def wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
 def s3_server() -> Iterator[subprocess.Popen[bytes]]:
     """The server on a free port; the environment names it, as a person would. Skips the test where it is not installed, and fails it in CI."""
     if not SERVER.exists():
-        message = f"{SERVER} is missing; `make install` makes it from tests/object_store/requirements.txt"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lacks(f"{SERVER} is missing; `make install` makes it from tests/object_store/requirements.txt")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import pytest
 
 from headstart.report import report
 from tests.report.folders import write_everything
+from tests.running import lacks
 
 
 @pytest.fixture(scope="session")
@@ -20,10 +20,7 @@ def chromium() -> Iterator[Any]:
     """Chromium without a window, driven by the DevTools protocol."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
-        message = "needs Chromium (tools/install_chromium.sh installs Debian's)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lacks("needs Chromium (tools/install_chromium.sh installs Debian's)")
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tools.pages.results import read, there, where
@@ -49,11 +50,11 @@ def power(value: float) -> str:
     return f"size^{value:.2f}"
 
 
-def of_gpu(*path: str) -> Callable[[Mapping[str, Any]], float | None]:
-    """A figure of the GPU script, or None where it did not come so far."""
+def at(*path: str) -> Callable[[Mapping[str, Any]], float | None]:
+    """The figure that lies there in a result, or None: the GPU script, for one, may not have come so far."""
 
     def value(result: Mapping[str, Any]) -> float | None:
-        found: Any = result["figures"]
+        found: Any = result
         for name in path:
             found = found.get(name) if isinstance(found, Mapping) else None
         return None if found is None else float(found)
@@ -61,21 +62,12 @@ def of_gpu(*path: str) -> Callable[[Mapping[str, Any]], float | None]:
     return value
 
 
-def of_ours(name: str) -> Callable[[Mapping[str, Any]], float | None]:
-    return lambda result: float(result["ours"][name])
+of_gpu, of_ours = partial(at, "figures"), partial(at, "ours")
 
 
 def of_row(key: str, **which: object) -> Callable[[Mapping[str, Any]], float | None]:
     """A figure of one of a result's rows."""
     return lambda result: next((float(row[key]) for row in result["rows"] if which.items() <= row.items() and key in row), None)
-
-
-def packed(result: Mapping[str, Any]) -> float:
-    return float(result["packing"]["text"])
-
-
-def curation_whole(result: Mapping[str, Any]) -> float:
-    return float(result["ratio_whole"])
 
 
 def curation_memory(result: Mapping[str, Any]) -> float | None:
@@ -84,6 +76,7 @@ def curation_memory(result: Mapping[str, Any]) -> float | None:
     return math.log(peaks["16x"] / peaks["1x"], 16) if peaks else None
 
 
+PACKED = at("packing", "text")
 TRAJECTORIES = tuple(
     Line(
         f"Trajectories a second, {name}, batch {batch}, against torchgfn",
@@ -136,10 +129,10 @@ LINES = (
     Line("Start: first step of a tiny run", "start", 15.0, 8.0, seconds, of_ours("first step of a tiny run"), higher_is_better=False),
     *TRAJECTORIES,
     Line("Near-duplicates by MinHash, against datatrove's", "curate", 2.0, 2.0, times),
-    Line("Crawl to documents (reading, extraction, MinHash), against datatrove's", "curate", 1.0, 1.0, times, curation_whole),
+    Line("Crawl to documents (reading, extraction, MinHash), against datatrove's", "curate", 1.0, 1.0, times, at("ratio_whole")),
     Line("Growth: exponent of curation's memory in the pages", "curate", 0.2, 0.0, power, curation_memory, higher_is_better=False),
     Line("HTML to text with its formulas, pages a second, against trafilatura's plain text", "extract", 1.0, 1.0, times),
-    Line("Packing of a continued run: share of a row's places that hold text", "continue-lm-gpt2-cpu-fp32", 0.98, 0.98, percent, packed),
+    Line("Packing of a continued run: share of a row's places that hold text", "continue-lm-gpt2-cpu-fp32", 0.98, 0.98, percent, PACKED),
     Line("Hessian trace, time to one standard error, against the official loop", "trace", 1.0, 2.0, times),
     Line("Scoring texts by a word trigram, against a loop over dictionaries", "ngram", 5.0, 10.0, times),
     Line("Growth: exponent of preparation in the data", "growth", 1.1, 1.0, power, higher_is_better=False),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from headstart.core.errors import BadInput, OtherStore, UsageError
 from headstart.core.files import locked
@@ -53,6 +53,16 @@ def opened_or_built(
             return store
         build()
         return open_store(out)
+
+
+def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Setting -> (what a store was made with, what is asked for), where they differ."""
+    return {name: (before.get(name), now.get(name)) for name in sorted({*before, *now}) if before.get(name) != now.get(name)}
+
+
+def in_words(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """size 32 -> 64, for each."""
+    return [f"{name} {before!r} -> {now!r}" for name, (before, now) in changes.items()]
 
 
 def _check_place(out: Path, sources: Sequence[str | Path], ours: set[str]) -> None:

@@ -15,6 +15,7 @@ from torch.distributed.nn.functional import all_gather
 from headstart.catalog import Card
 from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
+from headstart.data.preparing import changed_settings
 from headstart.engine.config import Preset
 from headstart.engine.distributed import ALONE, Ranks
 from headstart.engine.pictures import Drawing
@@ -142,8 +143,7 @@ class Method(nn.Module):
     @classmethod
     def preparation_changes(cls, store: Any, data: Any) -> dict[str, tuple[Any, Any]]:
         """Name of a data setting that decides the bytes of a store -> (what the store was made with, what `data` says), where they differ."""
-        before, now = store.manifest["preparation"], data.preparation()
-        return {name: (before.get(name), now.get(name)) for name in sorted(before | now) if before.get(name) != now.get(name)}
+        return changed_settings(store.manifest["preparation"], data.preparation())
 
     @classmethod
     def data_config_for(cls, data: Any, init: Path) -> Any:

@@ -74,7 +74,7 @@ class TextMethod(Method):
 
     @classmethod
     def preparation_changes(cls, store: TextStore, data: TextConfig) -> dict[str, tuple[Any, Any]]:
-        return preparation_changes(store, data)
+        return preparation_changes(store, data.preparation(), data)
 
     @classmethod
     def data_config_for(cls, data: TextConfig, init: Path) -> TextConfig:

@@ -39,7 +39,7 @@ from headstart.data.image.read import Fault, Record, bad_input, read_picture, re
 from headstart.data.image.sources import InputFile, Inputs, find_images
 from headstart.data.image.store import ARRAYS, FORMAT_VERSION, KIND, LATER_ARRAYS, PIXELS, ImageStore, read_inputs
 from headstart.data.ordered import in_order
-from headstart.data.preparing import opened_or_built
+from headstart.data.preparing import changed_settings, in_words, opened_or_built
 from headstart.data.text.split import held_out_documents
 
 OF_PAIRS = ("pairs.json", "pairs.npy", "pair_scenes.npy", "pairs_held_out.npy")
@@ -80,14 +80,9 @@ def prepare_inputs(inputs: Inputs, sources: Sequence[str | Path], out: Path, con
         sources,
         names=NAMES,
         open_store=ImageStore,
-        differences=lambda store: setting_differences(store, config) + input_differences(store, inputs),
+        differences=lambda store: in_words(changed_settings(store.manifest["preparation"], config.preparation())) + input_differences(store, inputs),
         build=build,
     )
-
-
-def setting_differences(store: ImageStore, config: ImageConfig) -> list[str]:
-    before, now = store.manifest["preparation"], config.preparation()
-    return [f"{name} {before.get(name)!r} -> {now.get(name)!r}" for name in sorted(before | now) if before.get(name) != now.get(name)]
 
 
 def input_differences(store: ImageStore, inputs: Inputs) -> list[str]:

@@ -33,9 +33,9 @@ from headstart.data.interleaved.images import WORK, is_embedded
 from headstart.data.interleaved.read import Documents, find_documents
 from headstart.data.interleaved.store import COUNTS, FORMAT_VERSION, KIND, TYPES, InterleavedStore
 from headstart.data.listing import readable
-from headstart.data.preparing import opened_or_built
+from headstart.data.preparing import in_words, opened_or_built
 from headstart.data.text import tokenizer as text_tokenizer
-from headstart.data.text.prepare import input_differences, unigram_entropy
+from headstart.data.text.prepare import input_differences, preparation_changes, unigram_entropy
 from headstart.data.text.read import Fault, bad_input
 from headstart.data.text.sources import InputFile, Inputs
 from headstart.data.text.split import held_out_documents, near_duplicates
@@ -66,25 +66,9 @@ def prepare_interleaved(sources: Sequence[str | Path], out: Path, config: Interl
         sources,
         names=NAMES,
         open_store=InterleavedStore,
-        differences=lambda store: setting_differences(store, config) + source_differences(store, inputs),
+        differences=lambda store: in_words(preparation_changes(store, config.preparation(), config.of_texts())) + source_differences(store, inputs),
         build=lambda: _build(sources, inputs, out, config),
     )
-
-
-def preparation_changes(store: InterleavedStore, config: InterleavedConfig) -> dict[str, tuple[Any, Any]]:
-    """Setting -> (what the store was made with, what `config` says), where they differ. A tokenizer that is taken is compared by its content."""
-    before, now = store.manifest["preparation"], config.preparation()
-    names = sorted(before | now if config.tokenizer is None else now)
-    changes = {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
-    if config.tokenizer is not None:
-        taken, _ = text_tokenizer.load_tokenizer(config.tokenizer, config.of_texts())
-        if json.loads(taken.to_str()) != json.loads(store.tokenizer.to_str()):
-            changes["tokenizer"] = (f"{store.folder}/tokenizer.json", config.tokenizer)
-    return changes
-
-
-def setting_differences(store: InterleavedStore, config: InterleavedConfig) -> list[str]:
-    return [f"{name} {before!r} -> {now!r}" for name, (before, now) in preparation_changes(store, config).items()]
 
 
 def source_differences(store: InterleavedStore, inputs: Inputs) -> list[str]:

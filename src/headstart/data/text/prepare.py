@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from tokenizers import Tokenizer
@@ -23,7 +23,7 @@ from headstart.core.files import atomic_write, read_json, reserve, sha256_file, 
 from headstart.core.hardware import cores
 from headstart.core.progress import Reporter
 from headstart.data.languages.language import find_language, is_language, parse_spec, write_sentences
-from headstart.data.preparing import opened_or_built
+from headstart.data.preparing import changed_settings, in_words, opened_or_built
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.builtin import write_builtin
 from headstart.data.text.config import TextConfig
@@ -133,16 +133,26 @@ def no_text(sources: Sequence[str | Path]) -> BadInput:
 def _differences(store: TextStore, inputs: Inputs, config: TextConfig) -> list[str]:
     """What of inputs and settings differs from those of the store. Sizes and times are compared; content is hashed only where a time or name
     changed."""
-    changes = [f"{name} {before!r} -> {now!r}" for name, (before, now) in preparation_changes(store, config).items()]
-    return changes + input_differences(store, inputs)
+    return in_words(preparation_changes(store, config.preparation(), config)) + input_differences(store, inputs)
 
 
-def preparation_changes(store: TextStore, config: TextConfig) -> dict[str, tuple[Any, Any]]:
-    """Setting -> (what the store was made with, what `config` says), where they differ. A tokenizer is compared by its content; one that is taken
-    brings the settings of tokenizers with it."""
-    before, now = store.manifest["preparation"], config.preparation()
-    names = sorted(before | now if config.tokenizer is None else now)
-    changes = {name: (before.get(name), now.get(name)) for name in names if before.get(name) != now.get(name)}
+class Tokenized(Protocol):
+    """A store whose texts are token ids."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    tokenizer: Tokenizer
+
+
+def preparation_changes(store: Tokenized, now: Mapping[str, Any], config: TextConfig) -> dict[str, tuple[Any, Any]]:
+    """Setting -> (what the store was made with, what is asked for), where they differ. A tokenizer is compared by its content; one that is taken
+    brings the settings of tokenizers with it.
+
+    Args:
+        now: the settings that are asked for; config: those of texts among them.
+    """
+    before = store.manifest["preparation"]
+    changes = changed_settings(before if config.tokenizer is None else {name: before.get(name) for name in now}, now)
     if config.tokenizer is not None:
         taken, _ = text_tokenizer.load_tokenizer(config.tokenizer, config)
         if json.loads(taken.to_str()) != json.loads(store.tokenizer.to_str()):

@@ -22,10 +22,11 @@ from headstart.backbones.text import build_llama
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.interleaved.config import InterleavedConfig
 from headstart.data.interleaved.head import write_first_documents
-from headstart.data.interleaved.prepare import preparation_changes, source_differences
+from headstart.data.interleaved.prepare import source_differences
 from headstart.data.interleaved.read import find_documents
 from headstart.data.interleaved.rows import InterleavedRows, Layout, interleaved_rows
 from headstart.data.interleaved.store import InterleavedStore, open_interleaved_store, prepare_interleaved
+from headstart.data.text.prepare import preparation_changes
 from headstart.engine.distributed import is_cut
 from headstart.engine.method import Batch, Context, Phase
 from headstart.engine.text_method import TextMethod, check_network, model_folder, refuse_long_rows, sizes_of, special
@@ -145,7 +146,7 @@ class InterleavedLM(TextMethod):
 
     @classmethod
     def preparation_changes(cls, store: InterleavedStore, data: InterleavedConfig) -> dict[str, tuple[Any, Any]]:  # type: ignore[override]
-        return preparation_changes(store, data)
+        return preparation_changes(store, data.preparation(), data.of_texts())
 
     # --- beginning with a model ---------------------------------------------------------------------------------------------------------------
 
