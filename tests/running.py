@@ -44,6 +44,10 @@ TIMES = {"wall_s", "tokens_per_second", "mfu", "data_wait_share"}
 """Fields of metrics.jsonl that a clock decides."""
 
 
+def quiet(line: str) -> None:
+    """What a verb says, unheard."""
+
+
 def flags(settings: dict[str, Any]) -> list[str]:
     """Settings as the command line takes them."""
     found: list[str] = []
@@ -130,7 +134,6 @@ def run_info(run: Path) -> dict[str, Any]:
 def files(folder: Path) -> set[str]:
     """Every file and empty folder under `folder`, relative."""
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() or not any(path.iterdir())}
-
 
 
 def assert_same_run(run: Path, other: Path) -> None:

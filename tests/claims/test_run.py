@@ -19,13 +19,9 @@ from headstart.claims._committed import results_folder
 from headstart.claims._run import claim
 from headstart.core.errors import UsageError
 from tests.claims import fake
-from tests.running import environment, records, run_info, weight_files
+from tests.running import environment, quiet, records, run_info, weight_files
 
 CHANGING = {"wall_s", "date", "commit", "command", "machine", "hardware"}
-
-
-def quiet(line: str) -> None:
-    pass
 
 
 def fixed(value: Any) -> Any:

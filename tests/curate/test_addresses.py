@@ -24,11 +24,7 @@ from headstart.curate.pipeline import curate
 from headstart.curate.sources import read_source
 from tests.curate.crawl import crawl, record
 from tests.faithfulness.test_webmath_pipeline import digest
-
-
-def quiet(line: str) -> None:
-    pass
-
+from tests.running import quiet
 
 HASTY = ReadConfig(timeout_s=0.5, tries=1)
 

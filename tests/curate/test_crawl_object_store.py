@@ -14,13 +14,10 @@ from headstart.curate.pipeline import curate
 from headstart.curate.sources import read_source
 from tests.curate.crawl import crawl
 from tests.faithfulness.test_webmath_pipeline import digest
+from tests.running import quiet
 from tests.s3_server import s3_server, store
 
 pytestmark = pytest.mark.slow
-
-
-def quiet(line: str) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")

@@ -26,12 +26,9 @@ from headstart.data.interleaved.config import InterleavedConfig
 from headstart.data.interleaved.store import prepare_interleaved
 from tests.curate.crawl import HTML, crawl, page, record, zipped
 from tests.faithfulness.test_webmath_pipeline import digest
+from tests.running import quiet
 
 SRC = str(Path(__file__).parents[2] / "src")
-
-
-def quiet(line: str) -> None:
-    pass
 
 
 def documents(folder: Path) -> list[str]:

@@ -23,11 +23,7 @@ from headstart.core.files import sha256_file, write_json
 from headstart.engine.checkpoint import Checkpointer, load_checkpoint, pack, unpack
 from headstart.engine.checkpoint_files import write_safetensors
 from headstart.engine.checkpoint_state import HostBuffers, as_bytes
-from tests.running import environment
-
-
-def quiet(line: str) -> None:
-    pass
+from tests.running import environment, quiet
 
 
 def state(value: float = 1.0) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.engine.checkpoint import Checkpointer
-from tests.running import SOURCE
+from tests.running import SOURCE, quiet
 from tests.s3_server import s3_server, store
 
 pytestmark = pytest.mark.slow
@@ -49,10 +49,6 @@ def state(step: int) -> dict[str, Any]:
 def export(folder: Path) -> None:
     (folder / "inner").mkdir(parents=True)
     (folder / "inner" / "model").write_text("weights")
-
-
-def quiet(line: str) -> None:
-    pass
 
 
 @pytest.mark.promise("Checkpoints may lie in an object store (s3:// and other fsspec URLs): kept, loaded and fallen back from as on a local disk.")

@@ -1,7 +1,7 @@
 """Hostile and damaged files: whatever comes in from outside, nothing but an error of ours leaves, and nothing outside its folder is touched.
 
-`test_fuzz.py` starts from what our own writers write and damages it (`mutations.py`), with a fixed budget, a fixed seed and a limit on memory.
-`test_attacks.py` makes each attack that we know of by hand.
+`test_fuzz_*.py` start from what our own writers write and damage it (`mutations.py`), with a fixed budget, a fixed seed and a limit on memory.
+`test_attack_*.py` make each attack that we know of by hand.
 
 | outside bytes | reader | what it trusts |
 | --- | --- | --- |

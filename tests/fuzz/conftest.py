@@ -1,4 +1,4 @@
-"""Sound files to damage, made once by our own writers; and a limit on memory while they are damaged."""
+"""Sound files to damage, made once by our own writers, copies of them to spoil; and a limit on memory meanwhile."""
 
 from __future__ import annotations
 
@@ -63,4 +63,27 @@ def sound_finetuned(sound_model: Path, tmp_path_factory: pytest.TempPathFactory)
     encoder = load_encoder(sound_model)
     task = TextClassification(FinetuneConfig(device="cpu"), classes=["harbour", "kitchen"])
     save_finetuned(folder, task, encoder, FineTuned(encoder, task.head(encoder)))
+    return folder
+
+
+@pytest.fixture
+def theirs(sound_store: TextStore, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    shutil.copytree(sound_store.folder, tmp_path / "store")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def model(sound_model: Path, tmp_path: Path) -> Path:
+    """A copy to spoil."""
+    shutil.copytree(sound_model, tmp_path / "model")
+    return tmp_path / "model"
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """Somebody's folder, which nothing may touch."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "letters.txt").write_text("dear diary")
     return folder

@@ -12,7 +12,7 @@ import pytest
 import headstart
 from headstart.core.errors import BadInput, Diverged, UsageError
 from headstart.verbs.replay import replay
-from tests.running import METHODS, TINY, files, records
+from tests.running import METHODS, TINY, files, quiet, records
 from tests.running import headstart as command
 
 STEPS = 24
@@ -24,10 +24,6 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     "mlm": {"method.causal_start": 8, "method.dropout": 0.1, "trainer.micro_batch": 4},
     "electra": {"method.causal_start": 4, "method.generator_start": 9},
 }
-
-
-def quiet(line: str) -> None:
-    pass
 
 
 @pytest.fixture(scope="module")
