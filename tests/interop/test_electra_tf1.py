@@ -1,4 +1,4 @@
-"""Names of TensorFlow 1 ELECTRA checkpoints: what is refused. The mapping itself is check 14 of tests/faithfulness/test_electra.py."""
+"""Names of TensorFlow 1 ELECTRA checkpoints: what is refused. The mapping itself is check 14 of tests/faithfulness/test_electra_networks.py."""
 
 from __future__ import annotations
 

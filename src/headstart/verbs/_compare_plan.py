@@ -1,7 +1,7 @@
 """Which points fit the minutes that a person gives. Pure.
 
 What gives way, in this order: earlier checkpoints, which only the plot shows; seeds, down to the three that an interval needs; the label curve. All
-labels stay: a training of few costs what one of many does (`tasks.label_curve.FEWEST_STEPS`), so fewer would save no time and weaken the verdict.
+labels stay: a training of few costs what one of many does (`tasks.recipe.FEWEST_STEPS`), so fewer would save no time and weaken the verdict.
 """
 
 from __future__ import annotations

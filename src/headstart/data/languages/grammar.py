@@ -26,8 +26,6 @@ LONGEST = 256
 MAX_BYTES = 2**26
 NO_CYCLES = "A sentence must end: let no symbol derive itself."
 
-Pair = tuple[int, int]
-
 
 @dataclass(frozen=True)
 class Rule:
