@@ -10,7 +10,6 @@ data, nothing may be worse than linear. Writes the JSON, and the figure docs/ass
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import statistics
 import subprocess
@@ -24,6 +23,7 @@ from typing import Any
 from benchmarks.parts import exponent
 from benchmarks.result import write_result
 from headstart.core import hardware
+from headstart.core.figures import ACCENT, MUTED, plain_ticks, svg
 
 FIXED = {"length": 128, "batch": 8, "width": 256}
 AXES: dict[str, tuple[str, tuple[int, ...]]] = {
@@ -35,7 +35,6 @@ AXES: dict[str, tuple[str, tuple[int, ...]]] = {
 VOCAB, LAYERS, STEPS = 4096, 4, 5
 MUST = 1.1
 """The largest exponent in the data: linear, with what the clock adds."""
-INK, MUTED, ACCENT = "#1b1f24", "#57606a", "#0b5cad"
 
 
 def peak_mib() -> float:
@@ -115,15 +114,8 @@ def measured(axis: str, size: int, repeats: int) -> dict[str, float]:
 
 def draw(curves: Mapping[str, Any]) -> bytes:
     """The figure: time above, memory below, one column an axis; both scales logarithmic, linear growth as a dotted line. The same bytes each time."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
 
-    style: Any = {"svg.fonttype": "none", "svg.hashsalt": "headstart", "font.size": 11}
-    style |= {"text.color": INK, "axes.labelcolor": INK, "axes.edgecolor": MUTED}
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(3 * len(curves), 5.4), layout="constrained", facecolor="white")
-        FigureCanvasSVG(figure)
+    def paint(figure: Any) -> None:
         panels = figure.subplots(2, len(curves), squeeze=False)
         for column, (axis, curve) in enumerate(curves.items()):
             for row, (key, label) in enumerate((("seconds", "seconds"), ("mib", "MiB"))):
@@ -132,17 +124,16 @@ def draw(curves: Mapping[str, Any]) -> bytes:
                 axes.plot(sizes, costs, color=ACCENT, linewidth=2, marker="o")
                 axes.set_xscale("log")
                 axes.set_yscale("log")
+                plain_ticks(axes.yaxis)
                 axes.set_xticks(sizes, [str(size) for size in sizes])
                 axes.minorticks_off()
                 axes.set_title(f"size^{curve['exponents'][key]:.2f}", fontsize=11, loc="left")
-                axes.spines[["top", "right"]].set_visible(False)
                 if row:
                     axes.set_xlabel(AXES[axis][0])
                 if not column or axis == "data":
                     axes.set_ylabel(f"{label} to prepare" if axis == "data" else f"{label} a step")
-        held = io.BytesIO()
-        figure.savefig(held, format="svg", metadata={"Date": None, "Creator": "headstart", "Title": "How cost grows"})
-    return held.getvalue()
+
+    return svg(paint, (3 * len(curves), 5.4), "The figure of the costs", title="How cost grows")
 
 
 def main() -> None:

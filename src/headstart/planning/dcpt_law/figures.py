@@ -3,20 +3,21 @@ rises was plotted against the share of the other corpus."""
 
 from __future__ import annotations
 
-import io
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstart.core.errors import MissingDependency
+from headstart.core.figures import COLOURS, INK, MUTED, svg
 from headstart.core.words import counted
 from headstart.planning.dcpt_law.fitted import Fitted, used
 from headstart.planning.dcpt_law.forms import Array, Cells
 from headstart.planning.dcpt_law.points import LossTable
 
-INK, MUTED = "#1b1f24", "#57606a"
-COLOURS = ("#0b5cad", "#c2410c", "#15803d", "#7e22ce", "#a16207")
-MOST_PANELS = 4
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MOST_PANELS, MOST_LINES = 4, 5
 NEAR_ZERO = 0.005  # lines begin here: at r = 0 the law may jump
 
 
@@ -26,51 +27,51 @@ def draw(one: Fitted, table: LossTable, held_out: LossTable | None = None) -> by
     Raises:
         MissingDependency: matplotlib is not installed.
     """
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-        from matplotlib.lines import Line2D
-    except ImportError:
-        raise MissingDependency("matplotlib", "report", "The figure of a law") from None
-    style: Any = {
-        "svg.fonttype": "none", "svg.hashsalt": "headstart", "font.size": 11, "font.family": "sans-serif", "text.color": INK,
-        "axes.labelcolor": INK, "axes.edgecolor": MUTED, "xtick.color": INK, "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False,
-    }  # fmt: skip
-    cells, losses, inside = table.cells(one.which), table.losses(one.which), used(table, one.which)
-    sizes, counts = spread(cells.n, MOST_PANELS), spread(cells.d, len(COLOURS))
+    cells = table.cells(one.which)
+    sizes, counts = spread(cells.n, MOST_PANELS), spread(cells.d, MOST_LINES)
     colour = dict(zip(counts.tolist(), COLOURS, strict=False))
-    with matplotlib.rc_context(style):
-        figure = Figure(figsize=(1.2 + 3.6 * len(sizes), 4.4), layout="constrained", facecolor="white")
-        FigureCanvasSVG(figure)
-        axes = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
-        ratios = np.linspace(NEAR_ZERO, 1, 200)
-        for axis, n in zip(axes, sizes, strict=True):
-            for d in counts:
-                at = (cells.n == n) & (cells.d == d)
-                if not at.any():
-                    continue
-                axis.plot(ratios, one.law.predict(Cells.of(n, d, ratios)), color=colour[float(d)], linewidth=1.6)
-                axis.scatter(cells.r[at & inside], losses[at & inside], s=18, color=colour[float(d)], zorder=3)
-                axis.scatter(cells.r[at & ~inside], losses[at & ~inside], s=18, facecolors="white", edgecolors=colour[float(d)], zorder=3)
-                if held_out is not None:
-                    new = held_out.cells(one.which)
-                    at = (new.n == n) & (new.d == d)
-                    axis.scatter(new.r[at], held_out.losses(one.which)[at], s=70, marker="*", color=colour[float(d)], edgecolors=INK, zorder=4)
-            axis.set_title(f"N = {counted(n * one.unit_n)}", fontsize=11)
-            axis.set_xlabel(f"share of {one.which} text, r_{one.which[0]}")
-            axis.grid(color="#d8dee4", linewidth=0.6)
-        axes[0].set_ylabel(f"{one.which} loss (nats a token)")
-        handles: list[Any] = [Line2D([], [], color=colour[float(d)], label=f"D = {counted(d * one.unit_d)}") for d in counts]
-        handles.append(Line2D([], [], color=MUTED, marker="o", linestyle="", markersize=4, label="measured"))
-        if not inside.all():
-            handles.append(Line2D([], [], color=MUTED, marker="o", linestyle="", markersize=4, markerfacecolor="white", label="not fitted"))
-        if held_out is not None:
-            handles.append(Line2D([], [], color=MUTED, marker="*", linestyle="", markersize=9, label="held out"))
+
+    def paint(figure: Figure) -> None:
+        panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
+        for axes, n in zip(panels, sizes, strict=True):
+            _panel(axes, one, n, colour, table, held_out)
+            axes.set_title(f"N = {counted(n * one.unit_n)}", fontsize=12)
+            axes.set_xlabel(f"share of {one.which} text, r_{one.which[0]}")
+            axes.grid()
+        panels[0].set_ylabel(f"{one.which} loss (nats a token)")
+        labels = {colour[d]: f"D = {counted(d * one.unit_d)}" for d in counts.tolist()}
+        handles = _handles(labels, not used(table, one.which).all(), held_out is not None)
         figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 5), frameon=False)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
+
+    return svg(paint, (1.2 + 3.6 * len(sizes), 4.4), "The figure of a law", title=f"{one.which} loss against the share of {one.which} text")
+
+
+def _panel(axes: Axes, one: Fitted, n: float, colour: dict[float, str], table: LossTable, held_out: LossTable | None) -> None:
+    """The networks of one size."""
+    cells, losses, inside = table.cells(one.which), table.losses(one.which), used(table, one.which)
+    ratios = np.linspace(NEAR_ZERO, 1, 200)
+    for d, of_count in colour.items():
+        at = (cells.n == n) & (cells.d == d)
+        if not at.any():
+            continue
+        axes.plot(ratios, one.law.predict(Cells.of(n, d, ratios)), color=of_count, linewidth=1.6)
+        axes.scatter(cells.r[at & inside], losses[at & inside], s=18, color=of_count, zorder=3)
+        axes.scatter(cells.r[at & ~inside], losses[at & ~inside], s=18, facecolors="white", edgecolors=of_count, zorder=3)
+        if held_out is not None:
+            new = held_out.cells(one.which)
+            at = (new.n == n) & (new.d == d)
+            axes.scatter(new.r[at], held_out.losses(one.which)[at], s=70, marker="*", color=of_count, edgecolors=INK, zorder=4)
+
+
+def _handles(labels: dict[str, str], left_out: bool, held_out: bool) -> list[Any]:
+    """Of the legend: a line a colour, and each kind of mark that is there."""
+    from matplotlib.lines import Line2D
+
+    marks: list[tuple[str, dict[str, Any]]] = [("measured", {"marker": "o", "markersize": 4})]
+    marks += [("not fitted", {"marker": "o", "markersize": 4, "markerfacecolor": "white"})] if left_out else []
+    marks += [("held out", {"marker": "*", "markersize": 9})] if held_out else []
+    lines: list[Any] = [Line2D([], [], color=colour, label=label) for colour, label in labels.items()]
+    return lines + [Line2D([], [], color=MUTED, linestyle="", label=label, **mark) for label, mark in marks]
 
 
 def spread(values: Array, most: int) -> Array:
