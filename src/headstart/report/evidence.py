@@ -241,32 +241,20 @@ def advice(content: dict[str, Any], path: Path) -> Evidence:
     evidence.slugs = tuple(dict.fromkeys(filter(None, methods.values())))
     candidates = {text(entry.get("arm")): entry for entry in map(mapping, listed(content.get("candidates")))}
     budget = mapping(content.get("budget"))
-    chart = []
     for entry in arms:
-        name = text(entry.get("arm"))
-        points = [mapping(point) for point in listed(entry.get("points"))]
-        values = [finite(value) for value in listed(points[-1].get("values"))] if points else []
-        full, gain = mapping(entry.get("full")), mapping(entry.get("gain"))
-        arm = Arm(name, values, finite(points[-1].get("flops")) if points else math.nan, finite(points[-1].get("wall_s")) if points else math.nan)
-        if "value" in full:
-            arm.note = f"full budget: {_value(finite(full['value']), percent)}" + _between(pair(full.get("ci95")), percent)
-            arm.note += "" if entry.get("fitted") else ", a range, no curve"
-        if isinstance(entry.get("dropped_after"), int):
-            arm.note += f"{'; ' if arm.note else ''}left the trial after rung {entry['dropped_after'] + 1}"
-        evidence.arms.append(arm)
-        chart.append({"label": name, "x": [finite(p.get("flops")) for p in points], "y": [mean_of(listed(p.get("values"))) for p in points]})
+        evidence.arms.append(_tried(entry, percent))
+        gain = mapping(entry.get("gain"))
         if "value" in gain and text(entry.get("kind")) != "random start":
-            interval = pair(gain.get("ci95"))
-            value = finite(gain["value"])
+            name, interval = text(entry.get("arm")), pair(gain.get("ci95"))
             word = {"helps": "should help", "hurts": "does not help"}.get(_word_of(interval), "not enough evidence")
-            minutes = finite(candidates.get(name, {}).get("minutes"))
             evidence.findings.append(
                 Finding(
-                    name, "a random start", metric, f"expected at the full budget, {path.parent.name}", value, interval, word,
-                    TONES.get(word, "open"), "", "advice", (methods[name],), finite(budget.get("flops")), 60 * minutes, percent,
-                    reached=finite(full.get("value")),
+                    name, "a random start", metric, f"expected at the full budget, {path.parent.name}", finite(gain["value"]), interval, word,
+                    TONES.get(word, "open"), "", "advice", (methods[name],), finite(budget.get("flops")),
+                    60 * finite(candidates.get(name, {}).get("minutes")), percent, reached=finite(mapping(entry.get("full")).get("value")),
                 )
             )  # fmt: skip
+    chart = [_series(entry, "flops", lambda point: mean_of(listed(point.get("values")))) for entry in arms]
     evidence.arms_caption = "At the last rung that each arm reached; a dot is one split of the labels."
     evidence.charts = [_points_chart(f"{metric} against training FLOPs", "FLOPs", chart)]
     if left_out := [mapping(row) for row in listed(content.get("left_out"))]:
@@ -285,6 +273,19 @@ def advice(content: dict[str, Any], path: Path) -> Evidence:
     commands = mapping(content.get("commands"))
     evidence.commands = [command for key in ("pretrain", "after") for command in _lines(commands.get(key))]
     return evidence
+
+
+def _tried(entry: dict[str, Any], percent: bool) -> Arm:
+    """An arm of a trial: its last point, and what the full budget should reach."""
+    points, full = [mapping(point) for point in listed(entry.get("points"))], mapping(entry.get("full"))
+    last = points[-1] if points else {}
+    arm = Arm(text(entry.get("arm")), [finite(value) for value in listed(last.get("values"))], finite(last.get("flops")), finite(last.get("wall_s")))
+    if "value" in full:
+        arm.note = f"full budget: {_value(finite(full['value']), percent)}" + _between(pair(full.get("ci95")), percent)
+        arm.note += "" if entry.get("fitted") else ", a range, no curve"
+    if isinstance(entry.get("dropped_after"), int):
+        arm.note += f"{'; ' if arm.note else ''}left the trial after rung {entry['dropped_after'] + 1}"
+    return arm
 
 
 def comparison(content: dict[str, Any], path: Path) -> Evidence:
@@ -311,28 +312,22 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
         )  # fmt: skip
         if found.get("equal_compute") is False:
             evidence.notes.append(text(found.get("sentence")) or f"{a} and {b} did not have equal compute.")
-    by_flops, by_time, by_labels = [], [], []
     for arm in arms:
-        name = text(arm.get("arm"))
-        points = [mapping(point) for point in listed(arm.get("points"))]
-        most = max((finite(point.get("labels")) for point in points), default=math.nan)
-        of_most = [point for point in points if finite(point.get("labels")) == most]
-        final = [point for point in points if point.get("final") is not False]
-        by_flops.append({"label": name, "x": [finite(p.get("flops")) for p in of_most], "y": [finite(p.get("mean")) for p in of_most]})
-        by_time.append({"label": name, "x": [finite(p.get("wall_s")) for p in of_most], "y": [finite(p.get("mean")) for p in of_most]})
-        by_labels.append({"label": name, "x": [finite(p.get("labels")) for p in final], "y": [finite(p.get("mean")) for p in final]})
-        values = [finite(value) for seeds in listed(of_most[-1].get("values")) for value in _flat(seeds)] if of_most else []
-        row = rows.get(name, {})
+        row, points = rows.get(text(arm.get("arm")), {}), _of_most_labels(arm)
+        values = [finite(value) for seeds in listed(points[-1].get("values")) for value in _flat(seeds)] if points else []
         note = f"at equal compute {_value(finite(row.get('value')), percent)}{_between(pair(row.get('ci95')), percent)}" if row else ""
         if values or row or not going_on:
-            evidence.arms.append(Arm(name, values, finite(row.get("flops")), finite(row.get("wall_s")), note=note))
+            evidence.arms.append(Arm(text(arm.get("arm")), values, finite(row.get("flops")), finite(row.get("wall_s")), note=note))
     evidence.arms.sort(key=lambda arm: list(rows).index(arm.name) if arm.name in rows else len(rows))
     if evidence.arms:
         evidence.arms_caption = "With all labels; a dot is one training. The interval is that of the comparison at equal compute."
+        with_all = [arm | {"points": _of_most_labels(arm)} for arm in arms]
         evidence.charts = [
-            _points_chart(f"{metric} against training FLOPs", "FLOPs", by_flops),
-            _points_chart(f"{metric} against pre-training time", "seconds", by_time),
+            _points_chart(f"{metric} against training FLOPs", "FLOPs", [_series(arm, "flops") for arm in with_all]),
+            _points_chart(f"{metric} against pre-training time", "seconds", [_series(arm, "wall_s") for arm in with_all]),
         ]
+    ends = [arm | {"points": [p for p in map(mapping, listed(arm.get("points"))) if p.get("final") is not False]} for arm in arms]
+    by_labels = [_series(arm, "labels") for arm in ends]
     if len({x for series in by_labels for x in series["x"]}) > 1:
         evidence.charts.append(_points_chart(f"{metric} against the number of labels", "labels", by_labels))
     worth = [text(mapping(row).get("sentence")) for row in listed(content.get("worth"))]
@@ -350,6 +345,19 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
     commands = mapping(content.get("commands"))
     evidence.commands = [command for key in ("load", "finetune") for command in _lines(commands.get(key))]
     return evidence
+
+
+def _of_most_labels(arm: dict[str, Any]) -> list[dict[str, Any]]:
+    """The points of an arm that were measured with the most labels."""
+    points = [mapping(point) for point in listed(arm.get("points"))]
+    most = max((finite(point.get("labels")) for point in points), default=math.nan)
+    return [point for point in points if finite(point.get("labels")) == most]
+
+
+def _series(arm: dict[str, Any], x: str, y: Callable[[dict[str, Any]], float] = lambda point: finite(point.get("mean"))) -> dict[str, Any]:
+    """The points of an arm as a series of a chart: their field `x`, and what `y` says of them."""
+    points = [mapping(point) for point in listed(arm.get("points"))]
+    return {"label": text(arm.get("arm")), "x": [finite(point.get(x)) for point in points], "y": [y(point) for point in points]}
 
 
 def fine_tuning(content: dict[str, Any], path: Path) -> Evidence:
