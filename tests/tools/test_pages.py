@@ -14,6 +14,7 @@ import yaml
 
 from headstart import _VERBS, catalog
 from headstart.cli.main import VERBS
+from headstart.data import stored
 from headstart.tasks.config import RegulariserConfig
 from headstart.verbs._finetune_settings import DENSE
 from tests.docs_commands import ROOT
@@ -136,6 +137,29 @@ def test_the_messages_are_those_of_the_source(tmp_path: Path) -> None:
     )
     assert list(failures.raised(tmp_path / "a.py")) == [("UsageError", "There is no ….", "Give one."), ("BadInput", "is empty.", "See ….")]
     assert "Out of memory on …: …" in failures.messages_block()
+
+
+def test_a_text_that_has_a_name_is_read_where_it_was_named(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        "from headstart.data.stored import REBUILD\n"
+        'AGAIN = "Do it again."\n'
+        "def f(x):\n"
+        '    what = f"is {x}."\n'
+        '    raise BadInput(what, AGAIN if x else "Stop.")\n'
+        '    what = "is odd."\n'
+        "    def g():\n"
+        '        what = "is inner."\n'
+        "        raise BadInput(what, REBUILD)\n"
+        "    raise BadInput(what, mend=x)\n"
+    )
+    found = [("BadInput", "is ….", "Do it again."), ("BadInput", "is odd.", ""), ("BadInput", "is inner.", stored.REBUILD)]
+    assert sorted(failures.raised(tmp_path / "a.py")) == sorted(found)
+
+
+def test_nearly_every_message_says_what_to_do() -> None:
+    """Those that do not are put together by functions, or say what is wanted by saying what is wrong."""
+    rows = [line for line in failures.messages_block().splitlines() if line.startswith("| ")]
+    assert sum(line.endswith("|  |") for line in rows) < 0.03 * len(rows)
 
 
 def test_every_exit_code_says_what_to_do() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 from headstart.core import errors
@@ -46,7 +47,11 @@ def first_sentence(cls: type) -> str:
     return re.sub(r" \(exit \d+\)", "", sentence)
 
 
-def text_of(node: ast.expr | None) -> str | None:
+Meaning = Callable[[str, int], ast.expr | None]
+"""(name, line that it stands in) -> what was assigned to it last, as far as the source says."""
+
+
+def text_of(node: ast.expr | None, meaning: Meaning) -> str | None:
     """A message as a person sees it: the parts that the code fills in become an ellipsis. None where it is put together elsewhere."""
     if node is None:
         return ""
@@ -56,20 +61,64 @@ def text_of(node: ast.expr | None) -> str | None:
         parts = [str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values]
         return "".join(parts)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return (text_of(node.left) or "…") + (text_of(node.right) or "…")
+        return (text_of(node.left, meaning) or "…") + (text_of(node.right, meaning) or "…")
     if isinstance(node, ast.IfExp):
-        return text_of(node.body)
+        return text_of(node.body, meaning)
+    if isinstance(node, ast.Name) and (assigned := meaning(node.id, node.lineno)) is not None:
+        return text_of(assigned, meaning)
     return None
+
+
+@cache
+def constants(path: Path) -> dict[str, ast.expr]:
+    """Name -> what a module assigns to it, its own names and those that it imports from others of ours."""
+    found: dict[str, ast.expr] = {}
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+            found[node.targets[0].id] = node.value
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("headstart.") and any(one.name.isupper() for one in node.names):
+            source = PACKAGE.parent.joinpath(*(node.module or "").split(".")).with_suffix(".py")
+            theirs = constants(source) if source.is_file() else {}
+            found |= {one.asname or one.name: theirs[one.name] for one in node.names if one.name in theirs}
+    return found
+
+
+def own_nodes(scope: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a function or module without those of the functions in it."""
+    for child in ast.iter_child_nodes(scope):
+        if not isinstance(child, ast.FunctionDef):
+            yield child
+            yield from own_nodes(child)
+
+
+def meaning_in(scope: ast.AST, path: Path) -> Meaning:
+    """Of the names in a function: what it assigned to them last before a line; else the module's constant."""
+    assigned = [
+        (target.id, node.lineno, node.value)
+        for node in own_nodes(scope)
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    ]
+
+    def meaning(name: str, line: int) -> ast.expr | None:
+        before = [(at, value) for known, at, value in assigned if known == name and at < line]
+        return max(before, key=lambda one: one[0])[1] if before else constants(path).get(name)
+
+    return meaning
 
 
 def raised(path: Path) -> Iterator[tuple[str, str, str]]:
     """(class, message, mend) of every error that a module makes with a text of its own."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    scopes = [tree, *(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))]
+    for scope, node in ((around, inner) for around in scopes for inner in own_nodes(around)):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in kinds() and node.args:
+            meaning = meaning_in(scope, path)
             mend = node.args[1] if len(node.args) > 1 else next((word.value for word in node.keywords if word.arg == "mend"), None)
-            what = text_of(node.args[0])
+            what = text_of(node.args[0], meaning)
             if what and what != "…":
-                yield ast.unparse(node.func), what, text_of(mend) or ""
+                yield ast.unparse(node.func), what, text_of(mend, meaning) or ""
 
 
 def messages_block() -> str:

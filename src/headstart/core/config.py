@@ -92,10 +92,11 @@ def replace_nested(config: Any, changes: Mapping[str, Any], *, where: str = "con
         current = getattr(config, head)
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
             if not rest and not isinstance(value, Mapping):
-                raise UsageError(f"{where}: '{key}' is a group of settings, not a value.")
+                first = dataclasses.fields(current)[0].name
+                raise UsageError(f"{where}: '{key}' is a group of settings, not a value.", f"Set what is in it, as '{key}.{first}'.")
             nested.setdefault(head, {}).update({rest: value} if rest else value)
         elif rest:
-            raise UsageError(f"{where}: '{head}' is a single value and has no '{rest}'.")
+            raise UsageError(f"{where}: '{head}' is a single value and has no '{rest}'.", f"Set '{head}' itself.")
         else:
             nested[head] = checked(value, hints[head], f"{where}: {key}")
     return dataclasses.replace(
@@ -151,7 +152,7 @@ def checked(value: Any, hint: Any, where: str) -> Any:
     elif isinstance(hint, type) and isinstance(value, hint):
         return value
     expected = " or ".join(str(a) for a in arguments) if origin is Literal else getattr(hint, "__name__", str(hint))
-    raise UsageError(f"{where} must be {expected}, not {value!r}.")
+    raise UsageError(f"{where} must be {expected}, not {value!r}.", f"It takes: {takes(hint)}.")
 
 
 def takes(hint: Any, mark: str = "") -> str:

@@ -123,7 +123,7 @@ def place_of(folder: Path | str, scratch: Path | None) -> Place:
     """
     if isinstance(folder, str) and "://" in folder and not folder.startswith("file://"):
         if scratch is None:
-            raise UsageError(f"Checkpoints at {folder} need a local folder for files on their way.")
+            raise UsageError(f"Checkpoints at {folder} need a local folder for files on their way.", "Give one as `scratch`.")
         return Remote(folder, scratch)
     return Local(Path(str(folder).removeprefix("file://")))
 
@@ -244,7 +244,7 @@ class Remote:
                     (to / name).parent.mkdir(parents=True, exist_ok=True)
                     self.fs.get_file(f"{self.path}/{name_of(step)}/{name}", str(to / name))
             if not found:
-                raise BadInput(f"is damaged: {name} is missing.", file=self.url(step))
+                raise BadInput(f"is damaged: {name} is missing.", "Remove this folder to use the checkpoint before it.", file=self.url(step))
         return to
 
     def forget(self) -> None:
