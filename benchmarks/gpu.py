@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.parts import RandomRows, method_of, steps_of, synchronize, trainer_of
+from benchmarks.parts import IdRows, method_of, steps_of, synchronize, trainer_of
 from benchmarks.result import origin
 from benchmarks.training_step import COMPARISONS, PEERS, last_json
 from headstart import methods
@@ -75,6 +75,16 @@ def step_against_peers(name: str, trying: bool) -> Figures:
     return figures | ratios(figures) | {"mfu": found["ours"]["mfu"]}
 
 
+def float8(trying: bool) -> Figures:
+    """GPT-2 by ours with 8-bit products against ours in bf16, both compiled: tokens/s, memory, and their ratios. The loss beside bf16's is
+    `benchmarks/float8.py`'s."""
+    mine = sides("causal-lm-gpt2", trying)["ours"]
+    found = {"bf16": last_json(mine), "fp8": last_json([*mine, "--our-fp8"])}
+    rate = rate_of(found["bf16"])
+    figures: Figures = {side: {key: entry[key] for key in (rate, "step_ms", "peak_mib")} for side, entry in found.items()}
+    return figures | {name: round(found["fp8"][key] / found["bf16"][key], 3) for name, key in (("times_bf16", rate), ("memory_of_bf16", "peak_mib"))}
+
+
 def rate_of(entry: Figures) -> str:
     """The name of its rate: tokens_per_s or images_per_s."""
     return next(name for name in entry if name.endswith("_per_s"))
@@ -101,7 +111,7 @@ def tiny(trying: bool) -> Figures:
         with tempfile.TemporaryDirectory() as folder:
             method = method_of("causal-lm", config, vocab, device)
             trainer = trainer_of(
-                method, RandomRows(4096, 64, vocab), batch, Path(folder) / "run", steps=10**6, precision="bf16", cuda_graph=graph
+                method, IdRows.random(4096, 64, vocab), batch, Path(folder) / "run", steps=10**6, precision="bf16", cuda_graph=graph
             )
             with steps_of(trainer) as run:
                 run(20)
@@ -138,7 +148,7 @@ def loader(trying: bool) -> Figures:
     preset = methods.load("electra").presets["small"]
     with tempfile.TemporaryDirectory() as folder:
         method = method_of("electra", preset.method, 30522, device)
-        rows = RandomRows(64 if trying else 100_000, size[1], 30522)
+        rows = IdRows.random(64 if trying else 100_000, size[1], 30522)
         trainer = trainer_of(method, rows, size[0], Path(folder) / "run", steps=10**6, precision="bf16", cuda_graph=not trying)
         with trainer.batches() as batches:
             trainer.prepare_state()
@@ -170,6 +180,7 @@ def main() -> int:
         **{name: partial(step_against_peers, name, args.trying) for name in ("electra-small", "causal-lm-gpt2")},
         "loader": lambda: loader(args.trying),
         **{name: partial(step_against_peers, name, args.trying) for name in ("electra-base", "mae-base", "droppos-base")},
+        "float8": lambda: float8(args.trying),
     }
     result: Figures = {"name": "gpu", "what": __doc__.splitlines()[0], "figures": {}, "left_out": {}, "seconds": {}}
     for name, part in parts.items():

@@ -48,13 +48,17 @@ def image_method_of(slug: str, config: Any, device: torch.device | str = "cpu") 
     return method.train()
 
 
-class RandomRows:
-    """`Rows` of random token ids, kept as the store keeps them."""
+class IdRows:
+    """`Rows` without a store: uint16 token ids [rows, length], kept as the store keeps them, in memory or mapped."""
 
-    def __init__(self, rows: int, length: int, vocab: int) -> None:
-        self.ids = np.random.default_rng(0).integers(min(1000, vocab // 2), vocab - 1, (rows, length)).astype(np.uint16)
-        self.length = length
-        self.n_tokens = self.ids.size
+    def __init__(self, ids: np.ndarray) -> None:
+        self.ids = np.asarray(ids)  # the same memory without memmap's cost in every access
+        self.length = ids.shape[1]
+        self.n_tokens = ids.size
+
+    @classmethod
+    def random(cls, rows: int, length: int, vocab: int) -> IdRows:
+        return cls(np.random.default_rng(0).integers(min(1000, vocab // 2), vocab - 1, (rows, length)).astype(np.uint16))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -63,7 +67,7 @@ class RandomRows:
         return {"input_ids": self.ids.take(rows, axis=0).astype(np.int64)}
 
 
-def trainer_of(method: Any, rows: RandomRows, batch: int, folder: Path, *, steps: int, precision: str = "fp32", cuda_graph: bool = False) -> Trainer:
+def trainer_of(method: Any, rows: IdRows, batch: int, folder: Path, *, steps: int, precision: str = "fp32", cuda_graph: bool = False) -> Trainer:
     """The trainer of a run of `steps`, as `pretrain` makes it, with what the trial would decide already decided."""
     device = next(method.parameters()).device
     names = [phase.name for phase in method.phases(steps)]

@@ -27,6 +27,7 @@ import torch
 from benchmarks.parts import image_method_of, median_ratio, method_of
 from benchmarks.result import write_result
 from headstart import methods
+from headstart.backbones.kernels import use_float8
 
 PEERS = Path(os.environ.get("HEADSTART_PEERS", "../shared/peers")) / "transformers_peers.py"
 
@@ -62,6 +63,8 @@ def method_and_preset(arguments: argparse.Namespace) -> tuple[Any, Any]:
         method = image_method_of(arguments.what, preset.method, arguments.device)
     else:
         method = method_of(arguments.what, preset.method, 50257 if arguments.what == "causal-lm" else 30522, arguments.device)
+    if arguments.our_fp8:
+        use_float8(method)
     if arguments.our_compile:
         method.compile_parts()
     return method, preset
@@ -168,6 +171,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16", "auto"])
     parser.add_argument("--compile", action="store_true", help="of the peer")
     parser.add_argument("--our-compile", action="store_true", help="of ours")
+    parser.add_argument("--our-fp8", action="store_true", help="of ours: dense layers multiply in 8-bit floating point")
     parser.add_argument("--mfu", action="store_true", help="of ours: the share of the matrix peak too")
     parser.add_argument("--cuda-graph", action="store_true", help="of ours")
     parser.add_argument("--warmup", type=int, default=3)

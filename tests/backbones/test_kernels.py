@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2Model
 from transformers.pytorch_utils import Conv1D
 
 from headstart.backbones.dropout import Dropout, dropout
-from headstart.backbones.kernels import GELUTanh, TransposedLinear, use_fast_kernels
+from headstart.backbones.kernels import GELUTanh, TransposedLinear, use_fast_kernels, use_float8
 from headstart.core import products
 
 
@@ -95,3 +95,21 @@ def test_a_step_by_onednn_is_that_by_mkl() -> None:
         assert mine.grad is not None
         assert theirs.grad is not None
         torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-7, rtol=1e-4)
+
+
+def test_dense_layers_of_fitting_sizes_multiply_in_8_bits_and_keep_their_names() -> None:
+    config = GPT2Config(n_layer=2, n_embd=32, n_head=2, n_inner=40, vocab_size=60, n_positions=16)
+    network = GPT2Model(config).eval()
+    names = {name: parameter.data_ptr() for name, parameter in network.named_parameters()}
+    plain = copy.deepcopy(network)
+    use_fast_kernels(network)
+    assert use_float8(network) == 2 * 2, "c_attn and c_proj of attention; those of 40 are no multiple of 16"
+    assert {name: parameter.data_ptr() for name, parameter in network.named_parameters()} == names
+    ids = torch.randint(60, (2, 16))
+    with torch.no_grad():
+        expected = plain(ids).last_hidden_state
+        assert torch.allclose(network(ids).last_hidden_state, expected, atol=1e-5), "without autocast"
+        with torch.autocast("cpu", torch.bfloat16):
+            found = network(ids).last_hidden_state.float()
+    error = float((found - expected).norm() / expected.norm())
+    assert 1e-3 < error < 5e-2

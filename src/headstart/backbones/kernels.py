@@ -14,7 +14,7 @@ from transformers.pytorch_utils import Conv1D
 
 from headstart.backbones.attention import use_fast_attention
 from headstart.backbones.dropout import Dropout
-from headstart.core import products
+from headstart.core import float8, products
 
 
 def use_fast_kernels(network: nn.Module) -> None:
@@ -33,6 +33,21 @@ def use_fast_kernels(network: nn.Module) -> None:
                 setattr(module, name, GELUTanh().train(child.training))
 
 
+def use_float8(network: nn.Module) -> int:
+    """Has the dense layers of a network multiply in 8-bit floating point under bf16 autocast (`headstart.core.float8`), in place; parameters, their
+    names and exports stay. Layers whose sizes the kernels do not take stay as they are, and so do heads that are computed without their module.
+
+    Returns:
+        how many layers.
+    """
+    taken = 0
+    for module in network.modules():
+        if type(module) in FLOAT8 and isinstance(weight := module.weight, Tensor) and float8.fits(weight):
+            module.__class__ = FLOAT8[type(module)]
+            taken += 1
+    return taken
+
+
 class GELUTanh(nn.Module):
     """GELU in its tanh approximation (Hendrycks and Gimpel 2016), as one operation."""
 
@@ -47,4 +62,13 @@ class TransposedLinear(Conv1D):
         return products.linear(x, self.weight.t(), self.bias)
 
 
+class Float8TransposedLinear(Conv1D):
+    """GPT-2's dense layer by `float8.linear`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return float8.linear(x, self.weight.t(), self.bias)
+
+
 FASTER: dict[type[nn.Module], type[nn.Module]] = {nn.Linear: products.Linear, Conv1D: TransposedLinear}
+FLOAT8: dict[type[nn.Module], type[nn.Module]] = dict.fromkeys((nn.Linear, products.Linear), float8.Linear)
+FLOAT8 |= dict.fromkeys((Conv1D, TransposedLinear), Float8TransposedLinear)

@@ -27,7 +27,7 @@ from headstart.engine.flops import count_flops
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.optim import OptimizerConfig, build_optimizer, set_learning_rate
 from headstart.engine.parallel import Mode, Parallel
-from headstart.engine.update import GRAPH_AFTER, Precision, Update
+from headstart.engine.update import GRAPH_AFTER, AskedPrecision, Precision, Update
 
 COMPILE_SECONDS = 90.0  # measured: 40 to 110 s on few cores (docs/performance.md)
 COMPILE_GAIN = 1.2  # at least this much faster in every large model measured; small ones gain from CUDA graphs instead
@@ -151,7 +151,7 @@ class Trial:
         self,
         budget: Budget,
         *,
-        precision: Literal["auto", "fp32", "bf16"] = "auto",
+        precision: AskedPrecision = "auto",
         micro_batch: int | None = None,
         compile: Literal["auto", "on", "off"] = "auto",
         cuda_graph: Literal["auto", "on", "off"] = "auto",
@@ -168,7 +168,7 @@ class Trial:
         torch.set_num_threads(decisions.threads)
         return decisions
 
-    def _decide(self, budget: Budget, precision: str, micro_batch: int | None, compile: str, cuda_graph: str) -> Decisions:
+    def _decide(self, budget: Budget, precision: AskedPrecision, micro_batch: int | None, compile: str, cuda_graph: str) -> Decisions:
         unit = budget.unit()
         why: dict[str, str] = {"micro_batch": "asked for"}
         names = list(dict.fromkeys(phase.name for phase in self.method.phases(1 << 30)))
@@ -315,9 +315,12 @@ class Trial:
             torch.set_num_threads(threads)
         return f"a step took {many * 1e3:.0f} ms with {threads} and {one * 1e3:.0f} ms with 1"
 
-    def _choose_precision(self, wanted: str, micro_batch: int, phase: str) -> tuple[Precision, str]:
+    def _choose_precision(self, wanted: AskedPrecision, micro_batch: int, phase: str) -> tuple[Precision, str]:
+        if wanted == "fp8":
+            slow = ", which a CPU computes exactly but slowly" if self.device.type == "cpu" else ""
+            return "bf16", f"asked for, with products of dense layers in fp8{slow}"
         if wanted != "auto":
-            return ("bf16" if wanted == "bf16" else "fp32"), "asked for"
+            return wanted, "asked for"
         if self.device.type == "cuda":
             return ("bf16", "bf16 on a GPU") if torch.cuda.is_bf16_supported() else ("fp32", "this GPU has no bf16")
         slow, fast = self._time(phase, micro_batch, "fp32"), self._time(phase, micro_batch, "bf16")

@@ -19,6 +19,8 @@ from headstart.engine.optim import clip_gradients, step_unless
 from headstart.engine.parallel import Parallel
 
 Precision: TypeAlias = Literal["fp32", "bf16"]
+AskedPrecision: TypeAlias = Literal["auto", "fp32", "bf16", "fp8"]
+"""Of a run. fp8 is bf16 whose dense layers multiply in 8-bit floating point, which is theirs to do (`core.float8`)."""
 GRAPH_AFTER = 3  # real updates before a capture: lazy initialisations must be over
 OWN_WEIGHT = "weight/"
 FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
