@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-from headstart.claims.self_distill import recipe
+from headstart.claims.self_distill import CLAIM, recipe
 from headstart.core.rng import Rng
 from headstart.engine.checkpoint import load_checkpoint
 from headstart.engine.config import OptimizerConfig
@@ -21,7 +22,7 @@ from headstart.interventions.self_distill.config import SelfDistillConfig
 from headstart.interventions.self_distill.intervention import SelfDistill, feature_distance
 from headstart.methods.mae.config import PRESETS, MAEConfig
 from headstart.methods.mae.method import MAE
-from headstart.tasks.image_classification import build, parameter_groups
+from headstart.tasks.image_classification import build, parameter_groups, train_classifier
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData
 from tests.faithfulness.self_distilling import (
@@ -177,8 +178,33 @@ def test_08_augmented_rows_are_seen_alike_by_both() -> None:
 def test_09_each_stage_has_the_whole_schedule(tmp_path: Path) -> None:
     trainer(tmp_path, 8, rate=1e-3).fit()
     assert [line[3] for line in curve(tmp_path)] == pytest.approx([1e-3 * (4 - t) / 4 for t in range(4)] * 2)
-    fine_tuning = ScheduleConfig("linear", warmup_steps=500)
+
+
+def test_09_the_schedules_of_the_paper() -> None:
+    """Stages of 20,000 steps without warm-up, as the claim sets them; fine-tuning of 10,000 with 500."""
+    given = {name.removeprefix("schedule."): value for name, value in CLAIM.presets["cpu"].settings.items() if name.startswith("schedule.")}
+    assert [multiplier(step, 20_000, ScheduleConfig(**given)) for step in (0, 5_000, 10_000, 19_999, 20_000)] == pytest.approx(
+        [1, 0.75, 0.5, 1 / 20_000, 0]
+    )
+    config = recipe(10_000)
+    fine_tuning = ScheduleConfig(config.schedule, warmup_share=config.warmup_share, minimum_share=config.minimum_share)
     assert [multiplier(step, 10_000, fine_tuning) for step in (0, 250, 500, 5_250, 10_000)] == pytest.approx([0, 0.5, 1, 0.5, 0])
+
+
+def test_09_fine_tuning_trains_at_these_rates(tmp_path: Path) -> None:
+    """Of 40 steps 2 warm up: what the optimiser is given in every one, of weights, positions and head alike."""
+    mae().export(tmp_path)
+    data = ImageData(pixels()["images"].numpy(), np.arange(6) % 2, ["a", "b"])
+    network = build(tmp_path, recipe(40), data, torch.zeros(3), torch.ones(3), seed=0)
+    rates: list[set[float]] = []
+    hook = register_optimizer_step_pre_hook(lambda optimizer, given, named: rates.append({float(g["lr"]) for g in optimizer.param_groups}))
+    try:
+        train_classifier(network, data, recipe(40), 1e-3, 0, torch.device("cpu"))
+    finally:
+        hook.remove()
+    assert all(len(of_groups) == 1 for of_groups in rates)
+    wanted = [0, 0.5e-3, *(1e-3 * (40 - step) / 38 for step in range(2, 40))]
+    assert [of_groups.pop() for of_groups in rates] == pytest.approx(wanted)
 
 
 def test_10_the_parts_equal_those_of_transformers() -> None:

@@ -351,17 +351,34 @@ def test_15_only_the_target_and_its_end_are_learned(decoder_folder: Path) -> Non
 
 
 def test_16_an_export_holds_true_zeros(decoder_folder: Path) -> None:
+    """Exactly s of each masked matrix, where its mask says so; nowhere else any."""
     masks, report = read_masks(decoder_folder), json.loads((decoder_folder / REPORT).read_text())
     assert (decoder_folder / MASKS).is_file()
     weights = dict(tensors_of(decoder_folder))
-    assert len(masks) == 2 * 4
+    layer = ("attn.c_attn", "attn.c_proj", "mlp.c_fc", "mlp.c_proj")
+    assert set(masks) == {f"transformer.h.{i}.{name}.weight" for i in range(2) for name in layer}
     for name, mask in masks.items():
         assert (weights[name] == 0).mean() == 0.5
         assert np.array_equal(weights[name] != 0, mask.numpy())
-    others = [name for name in weights if name not in masks]
-    assert all((weights[name] == 0).mean() == 0 for name in others if name.endswith(("wte.weight", "wpe.weight")))
-    assert report["sparsity"] == 0.5
+    others = {name: int((values == 0).sum()) for name, values in weights.items() if name not in masks}
+    assert others == dict.fromkeys(others, 0)
+    assert {"transformer.wte.weight", "transformer.wpe.weight", "transformer.ln_f.weight", "transformer.h.0.mlp.c_fc.bias"} <= others.keys()
+    assert (report["sparsity"], report["zeros_in_other_weights"]) == (0.5, 0)
     assert report["kept"] + report["zeros"] == report["weights"] == sum(mask.numel() for mask in masks.values())
+
+
+def test_16_the_zeros_are_there_for_whoever_loads_the_export(store: Path, tmp_path: Path) -> None:
+    """At 75 %, as transformers reads it: queries, keys and values each have their share, the optimiser that decays and remembers brought none back."""
+    run = pretrain("causal-lm", store, out=tmp_path / "run", say=lambda line: None, **GPT2, **{"sparsity.level": 0.75, "optimizer.weight_decay": 0.5})
+    model = GPT2LMHeadModel.from_pretrained(run.export)
+    masks = read_masks(run.export)
+    for name, module in model.named_modules():
+        if f"{name}.weight" not in masks:
+            assert not hasattr(module, "weight") or bool((module.weight != 0).all()), name
+            continue
+        blocks = module.weight.chunk(3, dim=1) if name.endswith("c_attn") else [module.weight]
+        assert [float((block == 0).float().mean()) for block in blocks] == [0.75] * len(blocks), name
+        assert torch.equal(module.weight != 0, masks[f"{name}.weight"]), name
 
 
 def test_17_the_official_steps() -> None:
