@@ -1,4 +1,5 @@
-"""What the preparations of all kinds of store have in common: where a store may be written, and that a finished one is opened instead."""
+"""What the preparations of all kinds of store have in common: where a store may be written, that a finished one is opened instead, the folder that a
+killed preparation goes on with, and how the store is put in place at the end."""
 
 from __future__ import annotations
 
@@ -7,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+
 from headstart.core.errors import BadInput, OtherStore, UsageError
-from headstart.core.files import locked
+from headstart.core.files import atomic_write, locked, read_json, sha256_file, sync_folder, write_json
 
 Store = TypeVar("Store")
 
@@ -53,6 +56,42 @@ def opened_or_built(
             return store
         build()
         return open_store(out)
+
+
+def begin_work(work: Path, plan: Mapping[str, Any], beside: Sequence[Path] = ()) -> None:
+    """The folder of a preparation: that of an earlier one with the same plan, otherwise a new one.
+
+    Args:
+        work: the folder.
+        plan: what decides the bytes of the parts, as JSON has it.
+        beside: folders that are of no use without it.
+    """
+    if work.exists() and not ((work / "plan.json").exists() and read_json(work / "plan.json") == plan):
+        for folder in (work, *beside):
+            shutil.rmtree(folder, ignore_errors=folder != work)
+    work.mkdir(exist_ok=True)
+    write_json(work / "plan.json", plan)
+
+
+def write_arrays(work: Path, arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Name -> type, shape and hash of arrays, as the manifest states them. What is mapped from a file of `work` is written already."""
+    entries = {}
+    for name in names:
+        path, array = work / f"{name}.npy", arrays[name]
+        if not isinstance(array, np.memmap):
+            with atomic_write(path) as file:
+                np.save(file, array, allow_pickle=False)
+        entries[name] = {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": sha256_file(path)}
+    return entries
+
+
+def put_in_place(work: Path, out: Path, files: Iterable[str], manifest: Mapping[str, Any]) -> None:
+    """Moves files of `work` into the store. The manifest comes last: its presence means that the store is complete."""
+    for name in files:
+        (work / name).replace(out / name)
+    sync_folder(out)
+    write_json(out / "manifest.json", manifest)
+    shutil.rmtree(work)
 
 
 def changed_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ import numpy as np
 
 from headstart import __version__
 from headstart.core.errors import BadInput
-from headstart.core.files import atomic_write, read_json, reserve, sha256_file, sync_folder, write_json
+from headstart.core.files import atomic_write, reserve, sha256_file
 from headstart.data.image.opening import require_libraries
 from headstart.data.image.prepare import input_differences as image_differences
 from headstart.data.image.prepare import prepare_inputs
@@ -33,7 +32,7 @@ from headstart.data.interleaved.images import WORK, is_embedded
 from headstart.data.interleaved.read import Documents, find_documents
 from headstart.data.interleaved.store import COUNTS, FORMAT_VERSION, KIND, TYPES, InterleavedStore
 from headstart.data.listing import readable
-from headstart.data.preparing import in_words, opened_or_built
+from headstart.data.preparing import begin_work, in_words, opened_or_built, put_in_place, write_arrays
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.prepare import input_differences, preparation_changes, unigram_entropy
 from headstart.data.text.read import Fault, bad_input
@@ -106,11 +105,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Int
         "inputs": [[file.name, file.size, file.mtime_ns] for file in files],
         "tokenizer": taken[0].to_str() if taken else None,
     }
-    if work.exists() and not ((work / "plan.json").exists() and read_json(work / "plan.json") == plan):
-        shutil.rmtree(work)
-        shutil.rmtree(out / "images", ignore_errors=True)
-    work.mkdir(exist_ok=True)
-    write_json(work / "plan.json", plan)
+    begin_work(work, plan, beside=[out / "images"])
     tokenizer_path = work / "tokenizer.json"
     if not tokenizer_path.exists():
         with our_flags():
@@ -158,22 +153,12 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Int
             for index, file in enumerate(files)
         ],
         "passed_over": dict(sorted(inputs.passed_over.items())),
-        "arrays": {},
+        "arrays": write_arrays(work, arrays, TYPES),
     }
-    for name in TYPES:
-        path = work / f"{name}.npy"
-        if not isinstance(arrays[name], np.memmap):
-            with atomic_write(path) as file:
-                np.save(file, arrays[name], allow_pickle=False)
-        manifest["arrays"][name] = {"dtype": str(arrays[name].dtype), "shape": list(arrays[name].shape), "sha256": sha256_file(path)}
     if images is not None:  # a run knows its data again by the hashes of all arrays
         pixels = json.dumps({name: entry["sha256"] for name, entry in sorted(images.manifest["arrays"].items())})
         manifest["arrays"]["images"] = {"sha256": hashlib.sha256(pixels.encode()).hexdigest()}
-    for name in [f"{name}.npy" for name in TYPES] + ["tokenizer.json"]:
-        (work / name).replace(out / name)
-    sync_folder(out)
-    write_json(out / "manifest.json", manifest)
-    shutil.rmtree(work)
+    put_in_place(work, out, [*(f"{name}.npy" for name in TYPES), "tokenizer.json"], manifest)
 
 
 def _sample(files: list[InputFile], config: InterleavedConfig) -> list[str]:

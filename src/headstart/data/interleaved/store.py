@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 
 from headstart.core.errors import BadInput
-from headstart.core.files import inside, own_file, read_json, sha256_file
-from headstart.data.arrays import map_array
+from headstart.core.files import inside, own_file
 from headstart.data.image.store import ImageStore
 from headstart.data.interleaved.config import InterleavedConfig
+from headstart.data.stored import REBUILD, checked_manifest, hashes_of_arrays, numbers_of, refuse_unfit, stated_array, verify_hashes
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.config import TextConfig
 
@@ -46,7 +46,6 @@ COUNTS = (
     "documents", "tokens", "answer_tokens", "training_tokens", "held_out_documents", "near_duplicate_documents", "empty_documents", "images",
     "placed_images", "missing_images", "damaged_images", "quarantined",
 )  # fmt: skip
-REBUILD = "The store is damaged or not ours; delete the folder and prepare it again."
 
 
 class InterleavedStore:
@@ -64,12 +63,13 @@ class InterleavedStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest: dict[str, Any] = _checked_manifest(folder)
+        self.manifest: dict[str, Any] = checked_manifest(folder, KIND, FORMAT_VERSION, "a store of interleaved documents", _is_sound)
         self.tokenizer, _ = text_tokenizer.load_tokenizer(own_file(folder, "tokenizer.json"), TextConfig())
         self.vocab_size: int = self.manifest["tokenizer"]["vocab_size"]
         self.special_ids: dict[str, int] = self.manifest["tokenizer"]["special_ids"]
         self.unigram_entropy: float = self.manifest["unigram_entropy"]
-        arrays = {name: self._array(name) for name in TYPES}
+        arrays = {name: stated_array(folder, self.manifest, name) for name in TYPES}
+        refuse_unfit(folder, {name: array.ndim == 1 and str(array.dtype) in TYPES[name] for name, array in arrays.items()})
         self.tokens, self.answers, self.document_offsets = arrays["tokens"], arrays["answers"], arrays["document_offsets"]
         self.image_offsets, self.image_places, self.image_numbers = arrays["image_offsets"], arrays["image_places"], arrays["image_numbers"]
         self.file_offsets, self.held_out, self.dropped = arrays["file_offsets"], arrays["held_out"], arrays["dropped"]
@@ -78,9 +78,7 @@ class InterleavedStore:
 
     def documents(self, split: str) -> np.ndarray:
         """int64: numbers of the documents of `split`, "train" or "held_out", in order."""
-        if split not in ("train", "held_out"):
-            raise ValueError(f"split is 'train' or 'held_out', not {split!r}")
-        return np.flatnonzero(self.held_out if split == "held_out" else ~(self.held_out | self.dropped))
+        return numbers_of(split, self.held_out, self.dropped)
 
     def document(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(token ids, tokens before each image, number of each image) of a document."""
@@ -108,11 +106,7 @@ class InterleavedStore:
 
     def verify(self) -> None:
         """Read everything: hashes of all arrays, the tokenizer and the images. Raises BadInput at the first difference."""
-        for name in TYPES:
-            if sha256_file(self.folder / f"{name}.npy") != self.manifest["arrays"][name]["sha256"]:
-                raise BadInput("differs from its hash in the manifest.", REBUILD, file=self.folder / f"{name}.npy")
-        if sha256_file(self.folder / "tokenizer.json") != self.manifest["tokenizer_sha256"]:
-            raise BadInput("differs from its hash in the manifest.", REBUILD, file=self.folder / "tokenizer.json")
+        verify_hashes(self.folder, [*hashes_of_arrays(self.manifest, TYPES), ("tokenizer.json", self.manifest["tokenizer_sha256"])])
         if self.images is not None:
             self.images.verify()
 
@@ -139,13 +133,6 @@ class InterleavedStore:
             lines.append(f"{counts['quarantined']:,} bad records in {self.folder / 'quarantine.jsonl'}")
         return lines
 
-    def _array(self, name: str) -> np.ndarray:
-        array, stated = map_array(self.folder, name, REBUILD), self.manifest["arrays"][name]
-        if list(array.shape) != stated["shape"] or str(array.dtype) != stated["dtype"] or array.ndim != 1 or str(array.dtype) not in TYPES[name]:
-            what = f"is {array.dtype}{list(array.shape)}, the manifest says {stated['dtype']}{stated['shape']}."
-            raise BadInput(what, REBUILD, file=self.folder / f"{name}.npy")
-        return array
-
     def _check(self) -> None:
         n, lengths, of_images = len(self.held_out), np.diff(self.document_offsets), np.diff(self.image_offsets)
         n_images = 0 if self.images is None else len(self.images)
@@ -161,9 +148,7 @@ class InterleavedStore:
             "file_offsets": bool((np.diff(self.file_offsets) >= 0).all()) and len(self.file_offsets) == len(self.manifest["inputs"]) + 1,
             "dropped": len(self.dropped) == n,
         }  # fmt: skip
-        for name, holds in checks.items():
-            if not holds:
-                raise BadInput("does not fit the other arrays of the store.", REBUILD, file=self.folder / f"{name}.npy")
+        refuse_unfit(self.folder, checks)
         if self.vocab_size != text_tokenizer.vocabulary_size(self.tokenizer):
             raise BadInput("states another size of the vocabulary than its tokenizer has.", REBUILD, file=self.folder / "manifest.json")
 
@@ -180,36 +165,17 @@ def prepare_interleaved(sources: Sequence[str | Path], out: str | Path, config: 
     return prepare.prepare_interleaved(sources, Path(out), config or InterleavedConfig())
 
 
-def _checked_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        what = "its preparation was interrupted." if (folder / ".work").is_dir() else "is no store: it has no manifest.json."
-        raise BadInput(what, "Start the command that prepares it again.", file=folder)
-    manifest = read_json(own_file(folder, "manifest.json"))
-    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise BadInput("is not the manifest of a store of interleaved documents.", "Give the folder of one.", file=path)
-    if manifest.get("format_version") != FORMAT_VERSION:
-        what = f"has store format {manifest.get('format_version')}, this version reads {FORMAT_VERSION}."
-        raise BadInput(what, "Prepare the store again.", file=path)
-    if not _is_sound(manifest):
-        raise BadInput("lacks or spoils an entry.", REBUILD, file=path)
-    return manifest
-
-
 def _is_sound(manifest: dict[str, Any]) -> bool:
-    """Whether what is read of a manifest has the types that it is read as."""
-    try:
-        tokenizer = manifest["tokenizer"]
-        entries: list[tuple[Any, type]] = [(manifest["arrays"][name][key], str) for name in TYPES for key in ("dtype", "sha256")]
-        entries += [(manifest["arrays"][name]["shape"], list) for name in TYPES]
-        entries += [(manifest["counts"][name], int) for name in COUNTS] + [(manifest["preparation"], dict)]
-        entries += [(tokenizer["vocab_size"], int), (manifest["tokenizer_sha256"], str), *((entry["name"], str) for entry in manifest["inputs"])]
-        specials = tokenizer["special_ids"].values()
-        return (
-            all(isinstance(value, kind) for value, kind in entries)
-            and isinstance(manifest["unigram_entropy"], float)
-            and math.isfinite(manifest["unigram_entropy"])
-            and all(isinstance(index, int) and 0 <= index < tokenizer["vocab_size"] for index in specials)
-        )
-    except (KeyError, TypeError, AttributeError):
-        return False
+    """Whether what is read of a manifest has the types that it is read as; an error of a missing entry says no (`checked_manifest`)."""
+    arrays, tokenizer = [manifest["arrays"][name] for name in TYPES], manifest["tokenizer"]
+    entries: list[tuple[Any, type]] = [(array[key], str) for array in arrays for key in ("dtype", "sha256")]
+    entries += [(array["shape"], list) for array in arrays]
+    entries += [(manifest["counts"][name], int) for name in COUNTS] + [(manifest["preparation"], dict)]
+    entries += [(tokenizer["vocab_size"], int), (manifest["tokenizer_sha256"], str), *((entry["name"], str) for entry in manifest["inputs"])]
+    specials = tokenizer["special_ids"].values()
+    return (
+        all(isinstance(value, kind) for value, kind in entries)
+        and isinstance(manifest["unigram_entropy"], float)
+        and math.isfinite(manifest["unigram_entropy"])
+        and all(isinstance(index, int) and 0 <= index < tokenizer["vocab_size"] for index in specials)
+    )

@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,11 +18,11 @@ from tokenizers import Tokenizer
 
 from headstart import __version__
 from headstart.core.errors import BadInput
-from headstart.core.files import atomic_write, read_json, reserve, sha256_file, sync_folder, write_json
+from headstart.core.files import atomic_write, reserve, sha256_file
 from headstart.core.hardware import cores
 from headstart.core.progress import Reporter
 from headstart.data.languages.language import find_language, is_language, parse_spec, write_sentences
-from headstart.data.preparing import changed_settings, in_words, opened_or_built
+from headstart.data.preparing import begin_work, changed_settings, in_words, opened_or_built, put_in_place, write_arrays
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.builtin import write_builtin
 from headstart.data.text.config import TextConfig
@@ -73,11 +72,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
         "inputs": [[file.name, file.size, file.mtime_ns, file.listing] for file in inputs.files],
         "tokenizer": taken[0].to_str() if taken else None,
     }
-    if work.exists() and not ((work / "plan.json").exists() and read_json(work / "plan.json") == plan):
-        shutil.rmtree(work)
-    work.mkdir(exist_ok=True)
-    write_json(work / "plan.json", plan)
-
+    begin_work(work, plan)
     files = [_written_out(file, work, index, workers) for index, file in enumerate(inputs.files)]
     tokenizer_path = work / "tokenizer.json"
     if not tokenizer_path.exists():
@@ -112,17 +107,8 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
     ]
     manifest["passed_over"] = dict(sorted(inputs.passed_over.items()))
     manifest["tokenizer_sha256"] = sha256_file(tokenizer_path)
-    for name in ARRAYS:
-        path = work / f"{name}.npy"
-        if not isinstance(arrays[name], np.memmap):
-            with atomic_write(path) as file:
-                np.save(file, arrays[name], allow_pickle=False)
-        manifest["arrays"][name] = {"dtype": str(arrays[name].dtype), "shape": list(arrays[name].shape), "sha256": sha256_file(path)}
-    for name in [f"{name}.npy" for name in ARRAYS] + ["tokenizer.json"]:
-        (work / name).replace(out / name)
-    sync_folder(out)
-    write_json(out / "manifest.json", manifest)
-    shutil.rmtree(work)
+    manifest["arrays"] = write_arrays(work, arrays, ARRAYS)
+    put_in_place(work, out, [*(f"{name}.npy" for name in ARRAYS), "tokenizer.json"], manifest)
 
 
 def no_text(sources: Sequence[str | Path]) -> BadInput:

@@ -28,8 +28,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from headstart.core.errors import BadInput
-from headstart.core.files import own_file, read_json, sha256_file
-from headstart.data.arrays import map_array
+from headstart.core.files import own_file
+from headstart.data.stored import REBUILD, checked_manifest, hashes_of_arrays, numbers_of, refuse_unfit, stated_array, verify_hashes
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.config import TextConfig
 
@@ -38,7 +38,6 @@ FORMAT_VERSION = 1
 ARRAYS = ("tokens", "document_offsets", "sentence_offsets", "file_offsets", "held_out", "dropped")
 BYTES_BLOCK = 256
 """Documents that are decoded at a time."""
-REBUILD = "The store is damaged or not ours; delete the folder and prepare it again."
 
 
 class TextStore:
@@ -63,17 +62,15 @@ class TextStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest: dict[str, Any] = _checked_manifest(folder)
+        self.manifest: dict[str, Any] = checked_manifest(folder, KIND, FORMAT_VERSION, "a store of texts", _is_sound)
         self.tokenizer = _open_tokenizer(folder)
         self.vocab_size: int = self.manifest["tokenizer"]["vocab_size"]
         self.special_ids: dict[str, int] = self.manifest["tokenizer"]["special_ids"]
         self.unigram_entropy: float = self.manifest["unigram_entropy"]
-        self.tokens = self._array("tokens")
-        self.document_offsets = self._array("document_offsets")
-        self.sentence_offsets = self._array("sentence_offsets")
-        self.file_offsets = self._array("file_offsets")
-        self.held_out = self._array("held_out")
-        self.dropped = self._array("dropped")
+        arrays = {name: stated_array(folder, self.manifest, name) for name in ARRAYS}
+        refuse_unfit(folder, {name: array.ndim == 1 for name, array in arrays.items()})
+        self.tokens, self.document_offsets, self.sentence_offsets = arrays["tokens"], arrays["document_offsets"], arrays["sentence_offsets"]
+        self.file_offsets, self.held_out, self.dropped = arrays["file_offsets"], arrays["held_out"], arrays["dropped"]
         self._check_arrays()
         if self.vocab_size != (found := text_tokenizer.vocabulary_size(self.tokenizer)):  # the size of tables that a model will allocate
             raise BadInput(f"states a vocabulary of {self.vocab_size}, its tokenizer has {found}.", REBUILD, file=folder / "manifest.json")
@@ -105,9 +102,7 @@ class TextStore:
 
     def documents(self, split: str) -> np.ndarray:
         """int64: numbers of the documents of `split`, "train" or "held_out", in order."""
-        if split not in ("train", "held_out"):
-            raise ValueError(f"split is 'train' or 'held_out', not {split!r}")
-        return np.flatnonzero(self.held_out if split == "held_out" else ~(self.held_out | self.dropped))
+        return numbers_of(split, self.held_out, self.dropped)
 
     def document(self, index: int) -> np.ndarray:
         """Token ids of a document."""
@@ -129,11 +124,7 @@ class TextStore:
 
     def verify(self) -> None:
         """Read everything: hashes of all arrays and the tokenizer, token ids below the vocabulary size. Raises BadInput at the first difference."""
-        for name in ARRAYS:
-            if sha256_file(self.folder / f"{name}.npy") != self.manifest["arrays"][name]["sha256"]:
-                raise BadInput("differs from its hash in the manifest.", REBUILD, file=self.folder / f"{name}.npy")
-        if sha256_file(self.folder / "tokenizer.json") != self.manifest["tokenizer_sha256"]:
-            raise BadInput("differs from its hash in the manifest.", REBUILD, file=self.folder / "tokenizer.json")
+        verify_hashes(self.folder, [*hashes_of_arrays(self.manifest, ARRAYS), ("tokenizer.json", self.manifest["tokenizer_sha256"])])
         if len(self.tokens) and int(self.tokens.max()) >= self.vocab_size:
             raise BadInput(f"holds token ids beyond the vocabulary of {self.vocab_size}.", REBUILD, file=self.folder / "tokens.npy")
 
@@ -156,13 +147,6 @@ class TextStore:
             lines.append(f"WARNING: {self.manifest['unknown_share']:.1%} of the tokens are unknown; {advice}")
         return lines
 
-    def _array(self, name: str) -> np.ndarray:
-        array, stated = map_array(self.folder, name, REBUILD), self.manifest["arrays"][name]
-        if list(array.shape) != stated["shape"] or str(array.dtype) != stated["dtype"] or array.ndim != 1:
-            what = f"is {array.dtype}{list(array.shape)}, the manifest says {stated['dtype']}{stated['shape']}."
-            raise BadInput(what, REBUILD, file=self.folder / f"{name}.npy")
-        return array
-
     def _check_arrays(self) -> None:
         n_documents = len(self.document_offsets) - 1
         checks = {
@@ -174,9 +158,7 @@ class TextStore:
             "held_out": self.held_out.dtype == bool and len(self.held_out) == n_documents,
             "dropped": self.dropped.dtype == bool and len(self.dropped) == n_documents,
         }
-        for name, holds in checks.items():
-            if not holds:
-                raise BadInput("does not fit the other arrays of the store.", REBUILD, file=self.folder / f"{name}.npy")
+        refuse_unfit(self.folder, checks)
 
 
 def open_text_store(folder: str | Path) -> TextStore:
@@ -204,44 +186,25 @@ def _open_tokenizer(folder: Path) -> Tokenizer:
     return tokenizer
 
 
-def _checked_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.is_file():
-        what = "its preparation was interrupted." if (folder / ".work").is_dir() else "is no store: it has no manifest.json."
-        raise BadInput(what, "Start the command that prepares it again.", file=folder)
-    manifest = read_json(own_file(folder, "manifest.json"))
-    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise BadInput("is not the manifest of a text store.", "Give the folder of a text store.", file=path)
-    if manifest.get("format_version") != FORMAT_VERSION:
-        what = f"has store format {manifest.get('format_version')}, this version reads {FORMAT_VERSION}."
-        raise BadInput(what, "Prepare the store again.", file=path)
-    if not _is_sound(manifest):
-        raise BadInput("lacks or spoils an entry.", REBUILD, file=path)
-    return manifest
-
-
 COUNTS = ("documents", "sentences", "words", "tokens", "held_out_documents", "held_out_tokens", "near_duplicate_documents", "quarantined")
 
 
 def _is_sound(manifest: dict[str, Any]) -> bool:
-    """Whether what is read of a manifest has the types that it is read as."""
-    try:
-        arrays, tokenizer, counts = manifest["arrays"], manifest["tokenizer"], manifest["counts"]
-        entries: list[tuple[Any, type]] = [(array[name], str) for array in arrays.values() for name in ("dtype", "sha256")]
-        entries += [(array["shape"], list) for array in arrays.values()]
-        entries += [(tokenizer["vocab_size"], int), (tokenizer["model"], str), (manifest["tokenizer_sha256"], str)]
-        entries += [(entry[name], kind) for entry in manifest["inputs"] for name, kind in INPUT.items()]
-        entries += [(manifest["preparation"], dict), *((counts[name], int) for name in COUNTS)]
-        numbers = [manifest[name] for name in ("unigram_entropy", "tokens_per_word", "unknown_share")] + [*manifest["sentences_longer_than"].values()]
-        specials = tokenizer["special_ids"].values()
-        return (
-            set(arrays) == set(ARRAYS)
-            and all(isinstance(value, kind) for value, kind in entries)
-            and all(isinstance(number, float) and math.isfinite(number) for number in numbers)
-            and all(isinstance(index, int) and 0 <= index < tokenizer["vocab_size"] for index in specials)
-        )
-    except (KeyError, TypeError, AttributeError):
-        return False
+    """Whether what is read of a manifest has the types that it is read as; an error of a missing entry says no (`checked_manifest`)."""
+    arrays, tokenizer, counts = manifest["arrays"], manifest["tokenizer"], manifest["counts"]
+    entries: list[tuple[Any, type]] = [(array[name], str) for array in arrays.values() for name in ("dtype", "sha256")]
+    entries += [(array["shape"], list) for array in arrays.values()]
+    entries += [(tokenizer["vocab_size"], int), (tokenizer["model"], str), (manifest["tokenizer_sha256"], str)]
+    entries += [(entry[name], kind) for entry in manifest["inputs"] for name, kind in INPUT.items()]
+    entries += [(manifest["preparation"], dict), *((counts[name], int) for name in COUNTS)]
+    numbers = [manifest[name] for name in ("unigram_entropy", "tokens_per_word", "unknown_share")] + [*manifest["sentences_longer_than"].values()]
+    specials = tokenizer["special_ids"].values()
+    return (
+        set(arrays) == set(ARRAYS)
+        and all(isinstance(value, kind) for value, kind in entries)
+        and all(isinstance(number, float) and math.isfinite(number) for number in numbers)
+        and all(isinstance(index, int) and 0 <= index < tokenizer["vocab_size"] for index in specials)
+    )
 
 
 INPUT = {"name": str, "bytes": int, "mtime_ns": int, "listing": str, "sha256": str}
