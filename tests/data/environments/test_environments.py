@@ -11,7 +11,8 @@ from torch import Tensor
 from headstart.core.errors import BadInput, OtherStore, UsageError
 from headstart.core.rng import Rng
 from headstart.data.environments.config import BUILTIN, EnvironmentConfig
-from headstart.data.environments.environment import Environment, check
+from headstart.data.environments.contract import check
+from headstart.data.environments.environment import Environment
 from headstart.data.environments.grid import Grid
 from headstart.data.environments.landscapes import bit_modes, flipped_bits, near_modes, sparse
 from headstart.data.environments.sequences import Bits, Dna, Peptides, Rna, Words

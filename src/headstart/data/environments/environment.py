@@ -10,7 +10,7 @@ An environment of your own is a subclass with six attributes and six functions (
     draw                             objects at random
     to_text, from_text               objects as a person, a table and a reward function see them
 
-`check` plays it and refuses one that breaks the contract, naming the state.
+`contract.check` plays it and refuses one that breaks the contract, naming the state.
 """
 
 from __future__ import annotations
@@ -24,12 +24,9 @@ import torch
 from torch import Tensor
 
 from headstart.core.errors import UsageError
-from headstart.core.rng import Rng
 
 ENUMERABLE = 2**21
 """An environment with at most so many objects can list them all."""
-PLAYED = 64
-"""Random objects that `check` builds."""
 
 
 class Environment(abc.ABC):
@@ -162,128 +159,3 @@ def _offsets(sizes: tuple[int, ...], device: torch.device) -> Tensor:
 
 
 _OFFSETS: dict[tuple[tuple[int, ...], str], Tensor] = {}
-
-
-def check(environment: Environment) -> None:
-    """Builds random objects and looks whether the environment keeps the contract.
-
-    Raises:
-        UsageError: it does not; the sentence names the function and a state.
-    """
-    name = environment.name or type(environment).__name__
-
-    def refuse(what: str, mend: str, state: Tensor | None = None) -> None:
-        at = "" if state is None else f" The state: {state.tolist()}."
-        raise UsageError(f"The environment {name} {what}.{at}", mend)
-
-    if not environment.name:
-        refuse("has no name", "Give the class an attribute `name`.")
-    if min(environment.sizes, default=0) < 1 or environment.n_actions < 1 or environment.max_steps < 1:
-        refuse("has no sizes, no actions or no steps", "`sizes`, `n_actions` and `max_steps` are positive.")
-    rng = Rng.at(0, 0, torch.arange(PLAYED))
-    noise = rng.uniform("check", environment.max_steps, environment.n_actions)
-    states, done = environment.start(PLAYED), torch.zeros(PLAYED, dtype=torch.bool)
-    if states.shape != (PLAYED, environment.state_size) or states.dtype != torch.int64:
-        refuse(f"starts in {states.dtype} {list(states.shape)}", f"`start` gives int64 [count, {environment.state_size}].")
-    if not environment.tree and bool((named := environment.parents(states, done).any(-1)).any()):
-        refuse("names a parent of its start", "Correct `parents`: the start has none.", states[named][0])
-    way = [states]
-    done_at = [done]
-    acted: list[Tensor] = []
-    for t in range(environment.max_steps):
-        alive = ~done
-        if not bool(alive.any()):
-            break
-        allowed = environment.valid(states)
-        if allowed.shape != (PLAYED, environment.n_actions) or allowed.dtype != torch.bool:
-            refuse(f"says {allowed.dtype} {list(allowed.shape)} as valid actions", f"`valid` gives bool [..., {environment.n_actions}].")
-        stuck = alive & ~allowed.any(-1)
-        if bool(stuck.any()):
-            refuse("has a state that is not done and allows no action", "`valid` must allow one.", states[stuck][0])
-        actions = (noise[:, t] * allowed).argmax(-1)
-        before = states.clone()
-        after, finished = environment.step(states, actions)
-        if not torch.equal(states, before):
-            refuse("changes the states that `step` is given", "Return a new tensor.", before[0])
-        if after.shape != states.shape or finished.shape != done.shape or finished.dtype != torch.bool:
-            refuse("gives other shapes after a step", "`step` gives int64 [..., state_size] and bool [...].")
-        outside = (after < 0) | (after >= torch.tensor(environment.sizes))
-        if bool((outside.any(-1) & alive).any()):
-            refuse("leaves its sizes", "Every int lies in 0 ... size - 1.", after[outside.any(-1) & alive][0])
-        one, one_done = environment.step(states[:1], actions[:1])
-        if not (torch.equal(one[0], after[0]) and bool(one_done[0] == finished[0])):
-            refuse("steps one state otherwise than a batch of them", "A state's step may depend on nothing else.", states[0])
-        if not environment.tree:
-            entered = environment.parents(after, finished).gather(-1, actions[:, None])[:, 0]
-            if bool((alive & ~entered).any()):
-                refuse("does not name the action that was taken among the parents", "Correct `parents`.", after[alive & ~entered][0])
-        states, done = torch.where(alive[:, None], after, states), done | (alive & finished)
-        for earlier, was_done in zip(way, done_at, strict=True):
-            again = alive & (earlier == states).all(-1) & (was_done == done)
-            if bool(again.any()):
-                refuse("has a cycle: a state came twice", "The graph of a GFlowNet has no cycles.", states[again][0])
-        way.append(states)
-        done_at.append(done)
-        acted.append(actions)
-    if not bool(done.all()):
-        refuse(f"has no object after {environment.max_steps} steps", "Raise `max_steps`, or mend `step`.", states[~done][0])
-    for earlier, was_done in zip(way, done_at, strict=True):
-        lost = ~environment.can_reach(earlier, was_done, states)
-        if bool(lost.any()):
-            refuse("says of a state that it cannot reach the object that came of it", "Correct `can_reach`.", earlier[lost][0])
-    other = states.roll(1, 0)
-    wrong = environment.can_reach(states, done, other) & ~(states == other).all(-1)
-    if bool(wrong.any()):
-        refuse("says that an object reaches another one", "A done state reaches itself alone.", states[wrong][0])
-    if environment.tree and (twice := _entered_twice(way, done_at, acted)) is not None:
-        refuse("has two ways to a state, and says that it is a tree", "Set `tree = False` and write `parents`.", twice)
-    if not environment.tree and (astray := _no_parent(environment, way, done_at)) is not None:
-        refuse("names a parent whose step leads elsewhere", "Correct `parents` or `undo`.", astray)
-    for earlier, was_done in zip(way, done_at, strict=True):
-        unlike = ~was_done & (environment.can_reach(earlier, was_done, other) != _successors_reach(environment, earlier, other))
-        if bool(unlike.any()):
-            what = "says otherwise of a state than of what follows it whether an object can be reached"
-            refuse(what, "Correct `can_reach`: it is exact.", earlier[unlike][0])
-    if not torch.equal(environment.from_text(environment.to_text(states)), states):
-        refuse("does not read back the texts that it writes", "`from_text` is the inverse of `to_text`.", states[0])
-    drawn = environment.draw(rng.uniform("draw", environment.state_size + 1))
-    nothing = ~environment.can_reach(environment.start(PLAYED), torch.zeros(PLAYED, dtype=torch.bool), drawn)
-    if bool(nothing.any()):
-        refuse("draws an object that its start cannot reach", "Correct `draw`.", drawn[nothing][0])
-
-
-def _entered_twice(way: Sequence[Tensor], done_at: Sequence[Tensor], acted: Sequence[Tensor]) -> Tensor | None:
-    """A state [state_size] that the played trajectories entered from two states, or by two actions."""
-    entered: dict[bytes, bytes] = {}
-    for t, actions in enumerate(acted):
-        befores = torch.cat([way[t], actions[:, None]], -1).numpy()
-        afters = torch.cat([way[t + 1], done_at[t + 1][:, None]], -1).numpy()
-        for row in (~done_at[t]).nonzero()[:, 0].tolist():
-            before = befores[row].tobytes()
-            if entered.setdefault(afters[row].tobytes(), before) != before:
-                return way[t + 1][row]
-    return None
-
-
-def _no_parent(environment: Environment, way: Sequence[Tensor], done_at: Sequence[Tensor]) -> Tensor | None:
-    """A state [state_size] with a parent from which the action does not lead to it. None where there is no `undo` to go back with."""
-    for states, done in zip(way[1:], done_at[1:], strict=True):
-        row, actions = environment.parents(states, done).nonzero(as_tuple=True)
-        try:
-            before = environment.undo(states[row], done[row], actions)
-        except NotImplementedError:
-            return None
-        after, finished = environment.step(before, actions)
-        back = environment.valid(before).gather(-1, actions[:, None])[:, 0] & (after == states[row]).all(-1) & (finished == done[row])
-        if not bool(back.all()):
-            return states[row[~back]][0]
-    return None
-
-
-def _successors_reach(environment: Environment, states: Tensor, outcomes: Tensor) -> Tensor:
-    """bool [n]: whether some valid action leads [n, state_size], not done, to a state that can reach its outcome."""
-    n, actions = len(states), environment.n_actions
-    each = torch.arange(actions).repeat(n)
-    after, done = environment.step(states.repeat_interleave(actions, 0), each)
-    reached = environment.can_reach(after.view(n, actions, -1), done.view(n, actions), outcomes[:, None])
-    return (reached & environment.valid(states)).any(-1)

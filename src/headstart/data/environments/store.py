@@ -21,7 +21,8 @@ from headstart.core.errors import BadInput, OtherStore, UsageError
 from headstart.core.files import read_json, sha256_file, write_json
 from headstart.core.words import did_you_mean
 from headstart.data.environments.config import BUILTIN, PREFIX, EnvironmentConfig
-from headstart.data.environments.environment import Environment, check
+from headstart.data.environments.contract import check
+from headstart.data.environments.environment import Environment
 from headstart.data.environments.grid import Grid
 from headstart.data.environments.sequences import Bits, Dna, Peptides, Rna, Words
 
