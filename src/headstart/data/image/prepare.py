@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +24,7 @@ import pyarrow.parquet as pq
 
 from headstart import __version__
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import atomic_write, read_json, sha256_file, sync_folder, write_json
+from headstart.core.files import atomic_write, sha256_file
 from headstart.core.hardware import cores
 from headstart.core.machine import writing
 from headstart.core.progress import Reporter
@@ -39,7 +38,7 @@ from headstart.data.image.read import Fault, Record, bad_input, read_picture, re
 from headstart.data.image.sources import InputFile, Inputs, find_images
 from headstart.data.image.store import ARRAYS, FORMAT_VERSION, KIND, LATER_ARRAYS, PIXELS, ImageStore, read_inputs
 from headstart.data.ordered import in_order
-from headstart.data.preparing import changed_settings, in_words, opened_or_built
+from headstart.data.preparing import begin_work, changed_settings, in_words, opened_or_built, put_in_place
 from headstart.data.text.split import held_out_documents
 
 OF_PAIRS = ("pairs.json", "pairs.npy", "pair_scenes.npy", "pairs_held_out.npy")
@@ -286,10 +285,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
         "parts": PARTS_VERSION,
         "inputs": hashlib.sha256(json.dumps([[file.name, file.size, file.mtime_ns, file.label] for file in files]).encode()).hexdigest(),
     }
-    if work.exists() and not ((work / "plan.json").exists() and read_json(work / "plan.json") == plan):
-        shutil.rmtree(work)
-    work.mkdir(exist_ok=True)
-    write_json(work / "plan.json", plan)
+    begin_work(work, plan)
     pixels = f"{PIXELS[config.storage][0]}.npy"
     if (out / pixels).exists() and not (work / pixels).exists():  # killed while the finished arrays were put in place
         (out / pixels).replace(work / pixels)
@@ -348,11 +344,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
         "passed_over": dict(sorted(inputs.passed_over.items())),
         "arrays": {name: _entry(work / f"{name}.npy") for name in names},
     }
-    for file_name in [*(f"{name}.npy" for name in names), "inputs.parquet"]:
-        (work / file_name).replace(out / file_name)
-    sync_folder(out)
-    write_json(out / "manifest.json", manifest)
-    shutil.rmtree(work)
+    put_in_place(work, out, [*(f"{name}.npy" for name in names), "inputs.parquet"], manifest)
 
 
 def _described(

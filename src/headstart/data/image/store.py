@@ -27,12 +27,12 @@ from typing import Any
 import numpy as np
 
 from headstart.core.errors import BadInput
-from headstart.core.files import own_file, read_json, sha256_file
+from headstart.core.files import own_file
 from headstart.core.hardware import cores
-from headstart.data.arrays import map_array
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import decode
 from headstart.data.image.form import Form, Unusable
+from headstart.data.stored import REBUILD, checked_manifest, hashes_of_arrays, numbers_of, refuse_unfit, stated_array, verify_hashes
 
 KIND = "image"
 FORMAT_VERSION = 1
@@ -42,7 +42,6 @@ ARRAYS = ("labels", "held_out", "dropped", "hashes", "places")
 LATER_ARRAYS = ("looks",)
 """Those that a store of an older version lacks."""
 COUNTS = ("images", "training_images", "held_out_images", "duplicate_images", "enlarged_images", "quarantined")
-REBUILD = "The store is damaged or not ours; delete the folder and prepare it again."
 
 
 class ImageStore:
@@ -50,7 +49,7 @@ class ImageStore:
 
     Attributes:
         folder, manifest: where it lies, and what is known of it.
-        form: what every image is (`decode.Form`): channels, size, type, colour.
+        form: what every image is (`form.Form`): channels, size, type, colour.
         channels, height, width: of every image.
         mean, std: float64 [channels], over all pixels of the training images, in the values of the images.
         labels: int64 [n], index into `classes`; -1: none.
@@ -63,7 +62,7 @@ class ImageStore:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.manifest: dict[str, Any] = _checked_manifest(folder)
+        self.manifest: dict[str, Any] = checked_manifest(folder, KIND, FORMAT_VERSION, "a store of images", _is_sound)
         self.form = Form.from_json(self.manifest["form"])
         self.storage: str = self.manifest["preparation"]["storage"]
         self.channels, self.height, self.width = self.form.shape
@@ -94,9 +93,7 @@ class ImageStore:
 
     def rows(self, split: str) -> np.ndarray:
         """int64: numbers of the images of `split`, "train" or "held_out", in order."""
-        if split not in ("train", "held_out"):
-            raise ValueError(f"split is 'train' or 'held_out', not {split!r}")
-        return np.flatnonzero((self.held_out if split == "held_out" else ~self.held_out) & ~self.dropped)
+        return numbers_of(split, self.held_out, self.dropped)
 
     def read(self, indices: np.ndarray | Sequence[int]) -> np.ndarray:
         """[k, channels, height, width]: the images with these numbers. Encoded ones are decoded in threads.
@@ -126,9 +123,7 @@ class ImageStore:
 
     def verify(self) -> None:
         """Read everything: hashes of all arrays. Raises BadInput at the first difference."""
-        for name, stated in self.manifest["arrays"].items():
-            if sha256_file(self.folder / f"{name}.npy") != stated["sha256"]:
-                raise BadInput("differs from its hash in the manifest.", REBUILD, file=self.folder / f"{name}.npy")
+        verify_hashes(self.folder, hashes_of_arrays(self.manifest, self.manifest["arrays"]))
 
     def in_words(self) -> str:
         """What its images are: "3 x 64 x 64 uint8, rgb"."""
@@ -172,11 +167,7 @@ class ImageStore:
             raise BadInput(f"image {index} {error.what}", REBUILD, file=self.folder / "encoded.npy") from error
 
     def _array(self, name: str) -> np.ndarray:
-        array, stated = map_array(self.folder, name, REBUILD), self.manifest["arrays"][name]
-        if list(array.shape) != stated["shape"] or str(array.dtype) != stated["dtype"]:
-            what = f"is {array.dtype}{list(array.shape)}, the manifest says {stated['dtype']}{stated['shape']}."
-            raise BadInput(what, REBUILD, file=self.folder / f"{name}.npy")
-        return array
+        return stated_array(self.folder, self.manifest, name)
 
     def _check_arrays(self) -> None:
         n = self.manifest["counts"]["images"]
@@ -193,9 +184,7 @@ class ImageStore:
         if self.looks is not None:
             checks["looks"] = self.looks.dtype == np.int8 and self.looks.shape == (n, 256)
         checks["statistics"] = self.mean.shape == self.std.shape == (self.channels,)
-        for name, holds in checks.items():
-            if not holds:
-                raise BadInput("does not fit the other arrays of the store.", REBUILD, file=self.folder / f"{name}.npy")
+        refuse_unfit(self.folder, checks)
 
 
 def open_image_store(folder: str | Path) -> ImageStore:
@@ -225,41 +214,19 @@ def read_inputs(folder: Path) -> dict[str, list[Any]]:
     return columns
 
 
-def _checked_manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    if not path.exists():
-        unfinished = (folder / ".work").is_dir()
-        what = "its preparation was not finished." if unfinished else "no store is there."
-        mend = "Prepare one: headstart prepare METHOD --data ... --out STORE."
-        mend = "Start the same prepare command again: it continues." if unfinished else mend
-        raise BadInput(what, mend, file=folder)
-    manifest = read_json(path)
-    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
-        raise BadInput("is no image store.", "Give a store that was prepared for a method on images.", file=path)
-    if manifest.get("format_version") != FORMAT_VERSION:
-        what = f"has store format {manifest.get('format_version')}, this version reads {FORMAT_VERSION}."
-        raise BadInput(what, "Prepare the store again.", file=path)
-    if not _is_sound(manifest):
-        raise BadInput("lacks or spoils an entry.", REBUILD, file=path)
-    return manifest
-
-
 def _is_sound(manifest: dict[str, Any]) -> bool:
-    """Whether what is read of a manifest has the types that it is read as."""
-    try:
-        Form.from_json(manifest["form"])
-        arrays = manifest["arrays"]
-        entries: list[tuple[Any, type]] = [(array[name], str) for array in arrays.values() for name in ("dtype", "sha256")]
-        entries += [(array["shape"], list) for array in arrays.values()]
-        entries += [(manifest["counts"][name], int) for name in COUNTS] + [(name, str) for name in manifest["classes"]]
-        entries += [(value, float) for name in ("mean", "std") for value in manifest[name]]
-        return (
-            set(arrays) - set(LATER_ARRAYS) == {*ARRAYS, *PIXELS[manifest["preparation"]["storage"]]}
-            and all(isinstance(value, kind) for value, kind in entries)
-            and all(math.isfinite(value) for name in ("mean", "std") for value in manifest[name])
-        )
-    except (KeyError, TypeError, AttributeError, ValueError):
-        return False
+    """Whether what is read of a manifest has the types that it is read as; an error of a missing entry says no (`checked_manifest`)."""
+    Form.from_json(manifest["form"])
+    arrays = manifest["arrays"]
+    entries: list[tuple[Any, type]] = [(array[name], str) for array in arrays.values() for name in ("dtype", "sha256")]
+    entries += [(array["shape"], list) for array in arrays.values()]
+    entries += [(manifest["counts"][name], int) for name in COUNTS] + [(name, str) for name in manifest["classes"]]
+    entries += [(value, float) for name in ("mean", "std") for value in manifest[name]]
+    return (
+        set(arrays) - set(LATER_ARRAYS) == {*ARRAYS, *PIXELS[manifest["preparation"]["storage"]]}
+        and all(isinstance(value, kind) for value, kind in entries)
+        and all(math.isfinite(value) for name in ("mean", "std") for value in manifest[name])
+    )
 
 
 def _numbers(values: np.ndarray) -> str:
