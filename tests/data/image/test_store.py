@@ -50,7 +50,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
     "fewer images": lambda folder: np.save(folder / "images.npy", np.zeros((19, 3, 20, 20), np.uint8)),
     "other images": lambda folder: np.save(folder / "images.npy", np.zeros((20, 3, 20, 20), np.uint16)),
     "another shape in the manifest": lambda folder: change_manifest(folder, lambda manifest: manifest["arrays"]["hashes"].update(shape=[19])),
-    "a manifest that is a link": lambda folder: ((folder / "manifest.json").rename(folder.parent / "m"), (folder / "manifest.json").symlink_to("../m")),
+    "a manifest elsewhere": lambda folder: (folder / "manifest.json").symlink_to((folder / "manifest.json").rename(folder.parent / "m.json")),
     "a link": lambda folder: ((folder / "images.npy").unlink(), (folder / "images.npy").symlink_to("/etc/hostname")),
 }
 
