@@ -348,7 +348,7 @@ def test_settings_and_data_that_do_not_fit_are_refused(encoder: Path) -> None:
         finetune_dense("segmentation", encoder, data, data, config=DepthConfig())
     with pytest.raises(UsageError, match="no dense task 'juggling'"):
         finetune_dense("juggling", encoder, data, data)
-    with pytest.raises(UsageError, match="need dev images"):
+    with pytest.raises(UsageError, match="need dev data"):
         finetune_dense("segmentation", encoder, data, data, config=SegmentationConfig(learning_rates=(1e-3, 3e-3)))
     with pytest.raises(BadInput, match="targets of type float32"):
         finetune_dense("segmentation", encoder, numbers, numbers)

@@ -133,7 +133,7 @@ def test_the_learning_rate_is_chosen_on_dev_with_the_first_seed(electra: Path) -
         assert arm.learning_rate == 3e-3
         assert set(arm.tried) == {"1e-07", "0.003"}
         assert arm.tried["0.003"] > arm.tried["1e-07"]
-    with pytest.raises(UsageError, match="dev file"):
+    with pytest.raises(UsageError, match="dev data"):
         finetune("classification", electra, sentiment(20), sentiment(20, 1), config=config)
 
 

@@ -143,7 +143,7 @@ def test_folders_of_classes_are_read_and_what_does_not_fit_is_refused(folder: Pa
         read_images(tmp_path / "train", channels=1, size=16, classes=["across", "slanted"])
     with pytest.raises(UsageError, match="no metric map"):
         finetune_images(folder, data, data, config=ImageFinetuneConfig(metric="map"))
-    with pytest.raises(UsageError, match="need dev images"):
+    with pytest.raises(UsageError, match="need dev data"):
         finetune_images(folder, data, data, config=ImageFinetuneConfig(learning_rates=(1e-3, 3e-3)))
     with pytest.raises(UsageError, match="3 channels, the network 1"):
         finetune_images(folder, ImageData(np.zeros((2, 3, 16, 16), np.uint8), np.array([0, 1])), data)

@@ -12,6 +12,7 @@ from headstart.tasks.result import PRETRAINED, RANDOM, Arm, SeedRun
 
 Say: TypeAlias = Callable[[str], None]
 M = TypeVar("M")
+D = TypeVar("D")
 
 
 @dataclass
@@ -48,6 +49,17 @@ def seeds_and_draws(seeds: int | Sequence[int], train: Any, what: str) -> tuple[
     if len(draws) not in (1, len(seed_list)):
         raise UsageError(f"There are {len(draws)} {what} for {len(seed_list)} seeds.", "Give one, or one for each seed.")
     return seed_list, draws
+
+
+def of_each_seed(seeds: Sequence[int], prepared: Sequence[D]) -> dict[int, D]:
+    """What each seed trains on: its own draw, prepared, or the one that all share."""
+    return dict(zip(seeds, prepared if len(prepared) == len(seeds) else [prepared[0]] * len(seeds), strict=True))
+
+
+def refuse_choosing_on_test(rates: Sequence[float], dev: Any) -> None:
+    """Raises UsageError where several learning rates are to be tried and there is no dev data."""
+    if len(rates) > 1 and dev is None:
+        raise UsageError("Several learning rates need dev data.", "Give it, or one learning rate: nothing is ever chosen on test data.")
 
 
 def run_arms(

@@ -116,3 +116,8 @@ class FinetuneConfig:
     """Staying near the pre-trained weights."""
     qa: QuestionAnsweringConfig = field(default_factory=QuestionAnsweringConfig)
     """Question answering only."""
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The peak rates to try, at least one."""
+        return self.learning_rates or (self.learning_rate,)

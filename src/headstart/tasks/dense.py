@@ -29,7 +29,7 @@ from headstart.core.rng import mix_int
 from headstart.engine.device import resolve_device
 from headstart.interop.croco import find_croco
 from headstart.interop.vit import load_vit, stated_statistics
-from headstart.tasks.arms import Say, Trained, run_arms, seeds_and_draws, stuck_warnings
+from headstart.tasks.arms import Say, Trained, of_each_seed, refuse_choosing_on_test, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.dense_config import CONFIGS, DenseConfig
 from headstart.tasks.dense_data import DenseData, read_dense
 from headstart.tasks.dense_network import DenseModel, DPTHead, LinearHead, OneView, TwoView, choose_head, make_head
@@ -80,8 +80,7 @@ def finetune_dense(
     if not isinstance(config, _config_class(task)):
         raise UsageError(f"The settings are a {type(config).__name__}, the task is {task}.", f"Give a {_config_class(task).__name__}.")
     seed_list, draws = seeds_and_draws(seeds, train, "sets of training images")
-    if len(config.learning_rates) > 1 and dev is None:
-        raise UsageError("Several learning rates need dev images.", "Give them, or one learning rate: the test images are never chosen on.")
+    refuse_choosing_on_test(config.rates, dev)
     init = Path(model)
     network, notes = load_network(init, 2 if task in ("stereo", "flow") else 1, config.drop_path)
     channels = encoder_of(network).config.channels
@@ -92,13 +91,12 @@ def finetune_dense(
     job = make_task(task, config, first)
     for part in (*trains[1:], *found.values()):
         _refuse_strange_classes(part, job)
-    by_seed = dict(zip(seed_list, trains * (len(seed_list) if len(draws) == 1 else 1), strict=True))
     crop = crop_of(config, network)
     if job.views == 2:
         notes = [*notes, *load_head(assemble(network, job, config, *pixel_statistics(init, first)), init, job.views)]
+    by_seed = of_each_seed(seed_list, trains)
     bench = Bench(init, job, config, by_seed, found, *pixel_statistics(init, first), crop, resolve_device(config.device))
-    rates = config.learning_rates or (config.learning_rate,)
-    arms, tuned = run_arms(bench.train, seed_list, rates, job.metric, baseline, report or (lambda line: None), job.higher_is_better)
+    arms, tuned = run_arms(bench.train, seed_list, config.rates, job.metric, baseline, report or (lambda line: None), job.higher_is_better)
     seen = {content for part in trains for content in part.hashes}
     leaks = leaks_of(found["test"].hashes, found["test"].looks, seen, np.concatenate([part.looks for part in trains]), init)
     counts: dict[str, Any] = {"train": len(first), "draws": len(draws)} | {name: len(part) for name, part in found.items()}

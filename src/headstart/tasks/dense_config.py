@@ -67,6 +67,11 @@ class DenseConfig:
         require(len(self.hooks) in (0, 4), "hooks", self.hooks, "Give four numbers.")
         require(len(self.crop) in (0, 2) and all(side > 0 for side in self.crop), "crop", self.crop, "Give height and width in pixels.")
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The peak rates to try, at least one."""
+        return self.learning_rates or (self.learning_rate,)
+
 
 @dataclass
 class OneViewConfig(DenseConfig):

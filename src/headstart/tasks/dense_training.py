@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,16 +12,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from headstart.core.errors import Diverged
 from headstart.core.rng import mix_int
 from headstart.engine.device import resolve_device
-from headstart.engine.optim import clip_gradients
+from headstart.engine.optim import clip_gradients, set_learning_rate
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.update import autocast, precision_of
 from headstart.tasks.dense_config import DenseConfig
 from headstart.tasks.dense_data import DenseData
 from headstart.tasks.dense_network import DenseModel, Prediction, TwoView, layer_id
 from headstart.tasks.dense_tasks import DenseTask, Totals
+from headstart.tasks.epoch_loss import EpochLoss
 from headstart.tasks.rows import epoch_batches
 from headstart.tasks.tiling import tiled
 
@@ -31,7 +30,6 @@ EVAL_PIXELS = 2**18
 EVAL_BATCH = 64
 NEAR_WIDTH = 0.9
 """Of the window's width: a disparity above it cannot be found in the other window."""
-_SAY_EVERY_S = 10.0
 
 
 def parameter_groups(model: DenseModel, config: DenseConfig) -> list[dict[str, object]]:
@@ -81,7 +79,7 @@ def train_dense(
     precision = precision_of(config, device)
     optimizer = torch.optim.AdamW(parameter_groups(model, config), lr=learning_rate, betas=(0.9, config.beta2), fused=True)
     parameters = list(model.parameters())
-    loss_sum, seen, said = torch.zeros((), device=device), 0, time.monotonic()
+    losses = EpochLoss(total, learning_rate, device, say)
 
     @lru_cache(maxsize=1)
     def order(epoch: int) -> list[np.ndarray]:
@@ -98,10 +96,9 @@ def train_dense(
             if step + 1 < total:
                 coming = ahead.submit(batch, step + 1)
             if step % steps_an_epoch == 0:
-                loss_sum, seen = torch.zeros((), device=device), 0
+                losses.begin_epoch()
             truth = truth.to(device, non_blocking=True)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * multiplier(step, total, schedule) * group["lr_scale"]
+            set_learning_rate(optimizer, learning_rate * multiplier(step, total, schedule))
             optimizer.zero_grad(set_to_none=True)
             with autocast(device, precision):
                 found = model.raw(*(view.to(device, non_blocking=True) for view in views))
@@ -109,16 +106,10 @@ def train_dense(
             loss.backward()
             clip_gradients(parameters, config.clip_norm)
             optimizer.step()
-            loss_sum += loss.detach()
-            seen += 1
-            if time.monotonic() - said > _SAY_EVERY_S:
-                said = time.monotonic()
-                say(f"step {step + 1} of {total}, loss {loss_sum.item() / seen:.4f}")
-    mean_loss = loss_sum.item() / seen
-    if not math.isfinite(mean_loss):
-        raise Diverged(f"The loss of fine-tuning is {mean_loss} at learning rate {learning_rate:g}.", "Use a lower learning rate or precision fp32.")
+            losses.add(loss)
+            losses.end_step(step)
     model.eval()
-    return mean_loss, total
+    return losses.mean(), total
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from headstart.core.files import write_json
 from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import resolve_device
 from headstart.interop.transformers_io import Encoder, load_encoder
-from headstart.tasks.arms import Say, Trained, run_arms, seeds_and_draws, stuck_warnings
+from headstart.tasks.arms import Say, Trained, of_each_seed, refuse_choosing_on_test, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.leaks import find_overlap, training_leaks
@@ -83,9 +83,8 @@ def finetune(
     with library_errors(FAILS, model_folder, any_error=False):
         train_rows = [job.rows(part, encoder, training=True) for part in trains]
         rows = {name: job.rows(part, encoder, training=False) for name, part in data.items()}
-    by_seed = dict(zip(seed_list, train_rows * (len(seed_list) if len(draws) == 1 else 1), strict=True))
-    bench = Bench(job, config, encoder, Path(model_folder), data, rows, by_seed, device)
-    arms, first = run_arms(bench.train, seed_list, config.learning_rates or (config.learning_rate,), job.metric, baseline, say)
+    bench = Bench(job, config, encoder, Path(model_folder), data, rows, of_each_seed(seed_list, train_rows), device)
+    arms, first = run_arms(bench.train, seed_list, config.rates, job.metric, baseline, say)
     tested = data["test"].leak_texts()
     beside = find_overlap(tested, chain.from_iterable(part.leak_texts() for part in trains)).sentence("the training file")
     result = Result(
@@ -146,8 +145,7 @@ def _folder(path: str | Path) -> Path:
 def _check(task: str, config: FinetuneConfig, dev: Any) -> None:
     if task not in TASKS:
         raise UsageError(f"There is no task '{task}'.", f"Choose one of: {', '.join(TASKS)}.")
-    if len(config.learning_rates) > 1 and dev is None:
-        raise UsageError("Several learning rates need a dev file.", "Give a dev file, or one learning rate: the test file is never chosen on.")
+    refuse_choosing_on_test(config.rates, dev)
     refuse_without_classes(config.regulariser, task)
     for name in ("epochs", "batch"):
         if getattr(config, name) <= 0:

@@ -13,7 +13,6 @@ import copy
 import dataclasses
 import importlib.util
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -25,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
-from headstart.core.errors import BadInput, Diverged, MissingDependency, UsageError
+from headstart.core.errors import BadInput, MissingDependency, UsageError
 from headstart.core.files import write_json
 from headstart.core.rng import mix_int
 from headstart.engine.device import resolve_device
@@ -37,7 +36,8 @@ from headstart.interop.transformers_io import load_decoder, save_model_folder
 from headstart.interventions.spdf.hold import hold_gradients, hold_moments, hold_weights
 from headstart.objectives.projected_loss import projected_lm_loss
 from headstart.objectives.token_loss import gather_positions, token_nll
-from headstart.tasks.arms import Say, Trained, run_arms, seeds_and_draws, stuck_warnings
+from headstart.tasks.arms import Say, Trained, of_each_seed, refuse_choosing_on_test, run_arms, seeds_and_draws, stuck_warnings
+from headstart.tasks.epoch_loss import EpochLoss
 from headstart.tasks.generation_config import GenerationConfig, check_generation
 from headstart.tasks.generation_data import GenerationData, Item, read_generation, refuse_shared, write_outputs
 from headstart.tasks.generation_metrics import SCORER, bleu, rouge_l, slot_error
@@ -49,7 +49,6 @@ METRIC = "log_prob"
 EVAL_BATCH = 64
 DECODE_ROWS = 512
 """Rows times beams that are decoded at once."""
-_SAY_EVERY_S = 10.0
 
 
 @dataclass
@@ -221,11 +220,11 @@ def train_pairs(
         )
         optimizer = build_optimizer(model, settings)
         hold_weights(*held)
-        loss_sum, batches, said = torch.zeros((), device=device), [], time.monotonic()
+        losses = EpochLoss(total, learning_rate, device, say)
         for step in range(total):
             if step % an_epoch == 0:
                 batches = epoch_batches(pairs.rows.lengths, a_batch, seed, step // an_epoch)
-                loss_sum = torch.zeros((), device=device)
+                losses.begin_epoch()
             chosen = batches[step % an_epoch]
             tokens = int(pairs.counts[chosen].sum())
             set_learning_rate(optimizer, learning_rate * multiplier(step, total, schedule))
@@ -234,20 +233,15 @@ def train_pairs(
                 with autocast(device, precision):
                     loss = pair_loss(model, pairs, part, tokens)
                 loss.backward()
-                loss_sum += loss.detach()
+                losses.add(loss)
             hold_gradients(*held)
             clip_gradients(model.parameters(), config.clip_norm)
             optimizer.step()
             hold_weights(*held)
             hold_moments(optimizer, *held)
-            if time.monotonic() - said > _SAY_EVERY_S:
-                said = time.monotonic()
-                say(f"step {step + 1} of {total}, loss {loss_sum.item() / (step % an_epoch + 1):.4f}")
-    mean = loss_sum.item() / ((total - 1) % an_epoch + 1)
-    if not math.isfinite(mean):
-        raise Diverged(f"The loss of fine-tuning is {mean} at learning rate {learning_rate:g}.", "Use a lower learning rate or precision fp32.")
+            losses.end_step(step)
     model.eval()
-    return mean, total
+    return losses.mean(), total
 
 
 def held_weights(model: nn.Module, masks: dict[str, Tensor], device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
@@ -362,11 +356,9 @@ def finetune_generation(
     config = config or GenerationConfig()
     say = report or (lambda line: None)
     check_generation(config)
-    if len(config.learning_rates) > 1 and dev is None:
-        raise UsageError("Several learning rates need a dev file.", "Give a dev file, or one learning rate: the test file is never chosen on.")
+    refuse_choosing_on_test(config.rates, dev)
     if config.generate:
         refuse_no_scorers()
-    device = resolve_device(config.device)
     seed_list, draws = seeds_and_draws(seeds, train, "training files")
     trains = [read_generation(draw, config) for draw in draws]
     parts = {"test": read_generation(test, config)} | ({} if dev is None else {"dev": read_generation(dev, config)})
@@ -376,29 +368,10 @@ def finetune_generation(
     decoder = Decoder.load(model_folder, dropout=config.dropout)
     masks = masks_of(Path(model_folder), decoder.model) if config.sparse else None
     train_rows = [make_pairs(decoder, part, config, config.targets_per_source) for part in trains]
-    by_seed = dict(zip(seed_list, train_rows * (len(seed_list) if len(draws) == 1 else 1), strict=True))
     scored = dataclasses.replace(config, loss_on_source=False)
     rows = {name: make_pairs(decoder, part, scored) for name, part in parts.items()}
-    written: dict[str, list[str]] = {}
-
-    def one(arm: str, seed: int, rate: float, tell: Say) -> Trained[Decoder]:
-        if arm == PRETRAINED:
-            mine = dataclasses.replace(decoder, model=copy.deepcopy(decoder.model))
-        else:
-            mine = Decoder.load(model_folder, fresh=True, seed=seed, dropout=config.dropout)
-        loss, steps = train_pairs(mine, by_seed[seed], config, rate, seed, device, masks, tell)
-        metrics = {}
-        for name, of_part in rows.items():
-            metrics[name] = loss_scores(pair_nll(mine.model, Pairs(of_part, mine, device), device, precision_of(config, device)), of_part)
-        stuck = None
-        if config.generate:
-            outputs = write(mine, parts["test"], config, device)
-            written[f"{arm}-{seed}-{rate:g}"] = outputs
-            metrics["test"] |= output_scores(outputs, parts["test"])
-            stuck = "it writes the same for every source" if len(outputs) > 1 and len(set(outputs)) == 1 else None
-        return Trained(mine, metrics, loss, steps, stuck)
-
-    arms, first = run_arms(one, seed_list, config.learning_rates or (config.learning_rate,), METRIC, baseline, say)
+    bench = Bench(decoder, Path(model_folder), config, masks, of_each_seed(seed_list, train_rows), rows, parts["test"], resolve_device(config.device))
+    arms, first = run_arms(bench.train, seed_list, config.rates, METRIC, baseline, say)
     tested = parts["test"].leak_texts()
     beside = find_overlap(tested, chain.from_iterable(part.leak_texts() for part in trains)).sentence("the training file")
     counts = {"train": len(trains[0]), "train_pairs": len(train_rows[0]), "scorer": SCORER if config.generate else None}
@@ -420,8 +393,48 @@ def finetune_generation(
         if masks:
             write_masks(folder / "model", masks)  # a further training can keep them too
         if config.generate:
-            write_outputs(folder, written[f"{PRETRAINED}-{seed_list[0]}-{arms[0].learning_rate:g}"], parts["test"])
+            write_outputs(folder, bench.written[PRETRAINED, seed_list[0], arms[0].learning_rate], parts["test"])
     return result
+
+
+@dataclass
+class Bench:
+    """Everything that the trainings of one `finetune_generation` share.
+
+    Attributes:
+        masks: see `train_pairs`.
+        rows: part ("test", "dev") -> its pairs as rows.
+        written: (arm, seed, learning rate) -> the outputs for the test sources.
+    """
+
+    decoder: Decoder
+    folder: Path
+    config: GenerationConfig
+    masks: dict[str, Tensor] | None
+    trains: dict[int, Rows]  # of each seed
+    rows: dict[str, Rows]
+    test: GenerationData
+    device: torch.device
+    written: dict[tuple[str, int, float], list[str]] = dataclasses.field(default_factory=dict)
+
+    def train(self, arm: str, seed: int, learning_rate: float, say: Say) -> Trained[Decoder]:
+        """One training, its scores and what it writes."""
+        config, device = self.config, self.device
+        if arm == PRETRAINED:
+            mine = dataclasses.replace(self.decoder, model=copy.deepcopy(self.decoder.model))
+        else:
+            mine = Decoder.load(self.folder, fresh=True, seed=seed, dropout=config.dropout)
+        loss, steps = train_pairs(mine, self.trains[seed], config, learning_rate, seed, device, self.masks, say)
+        metrics = {
+            name: loss_scores(pair_nll(mine.model, Pairs(of_part, mine, device), device, precision_of(config, device)), of_part)
+            for name, of_part in self.rows.items()
+        }
+        stuck = None
+        if config.generate:
+            outputs = self.written[arm, seed, learning_rate] = write(mine, self.test, config, device)
+            metrics["test"] |= output_scores(outputs, self.test)
+            stuck = "it writes the same for every source" if len(outputs) > 1 and len(set(outputs)) == 1 else None
+        return Trained(mine, metrics, loss, steps, stuck)
 
 
 def refuse_no_scorers() -> None:

@@ -64,6 +64,11 @@ class GenerationConfig:
     device: str = "auto"
     """auto: a GPU if there is one."""
 
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The peak rates to try, at least one."""
+        return self.learning_rates or (self.learning_rate,)
+
 
 def check_generation(config: GenerationConfig) -> None:
     """Raises UsageError for the first value that no fine-tuning can have."""

@@ -11,8 +11,6 @@ tokens under a norm of its own, a head that starts near zero; RandAugment, mixup
 from __future__ import annotations
 
 import dataclasses
-import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,16 +22,17 @@ from torch.nn import functional as F
 
 from headstart.backbones.kernels import use_fast_kernels
 from headstart.backbones.vit import ViT, layer_scales
-from headstart.core.errors import Diverged, UsageError
+from headstart.core.errors import UsageError
 from headstart.core.files import write_json
 from headstart.core.rng import Rng, mix_int
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
 from headstart.engine.device import resolve_device
-from headstart.engine.optim import clip_gradients
+from headstart.engine.optim import clip_gradients, set_learning_rate
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.update import autocast, precision_of
 from headstart.interop.vit import load_vit, stated_statistics
-from headstart.tasks.arms import Say, Trained, run_arms, seeds_and_draws, stuck_warnings
+from headstart.tasks.arms import Say, Trained, of_each_seed, refuse_choosing_on_test, run_arms, seeds_and_draws, stuck_warnings
+from headstart.tasks.epoch_loss import EpochLoss
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData, image_metrics, read_images
 from headstart.tasks.image_leaks import image_leaks
@@ -44,8 +43,6 @@ from headstart.tasks.image_randaugment import randaugment
 from headstart.tasks.regularise import Regulariser, for_random_start
 from headstart.tasks.result import RANDOM, Result
 from headstart.tasks.rows import epoch_batches
-
-_SAY_EVERY_S = 10.0
 
 
 def finetune_images(
@@ -78,23 +75,13 @@ def finetune_images(
     """
     config = config or ImageFinetuneConfig()
     seed_list, draws = seeds_and_draws(seeds, train, "sets of training images")
-    if len(config.rates) > 1 and dev is None:
-        raise UsageError("Several learning rates need dev images.", "Give them, or one learning rate: the test images are never chosen on.")
+    refuse_choosing_on_test(config.rates, dev)
     folder = Path(model_folder)
     network, notes = load_vit(folder)
     first = _read(draws[0], network, None)
     trains = [first, *(_read(draw, network, first.classes) for draw in draws[1:])]
     found = {"test": _read(test, network, first.classes)} | ({"dev": _read(dev, network, first.classes)} if dev is not None else {})
-    mean, std = statistics(folder, first)
-    bench = Bench(
-        folder,
-        config,
-        dict(zip(seed_list, trains * (len(seed_list) if len(draws) == 1 else 1), strict=True)),
-        found,
-        mean,
-        std,
-        resolve_device(config.device),
-    )
+    bench = Bench(folder, config, of_each_seed(seed_list, trains), found, *statistics(folder, first), resolve_device(config.device))
     metric = metric_of(config, first)
     arms, model = run_arms(bench.train, seed_list, config.rates, metric, baseline, report or (lambda line: None))
     leaks = image_leaks(found["test"], trains, folder)
@@ -216,13 +203,13 @@ def train_classifier(
         optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=(0.9, config.beta2), fused=True)
     regulariser = Regulariser(config.regulariser, model.encoder, optimizer, learning_rate)
     parameters = list(model.parameters())
-    loss_sum, seen, said = torch.zeros((), device=device), 0, time.monotonic()
+    losses = EpochLoss(total, learning_rate, device, say)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mix_int(seed + 1) >> 1)  # drop path
         for step in range(total):
             if step % steps_an_epoch == 0:
                 batches = whole_batches(len(data), a_batch, seed, step // steps_an_epoch)
-                loss_sum, seen = torch.zeros((), device=device), 0
+                losses.begin_epoch()
             rows = torch.from_numpy(batches[step % steps_an_epoch]).to(device)
             rng = Rng.at(seed, step, rows)
             cut = random_resized_crop_flip(images[rows], rng, size, (config.crop_smallest, 1.0), flip=config.flip)
@@ -231,8 +218,7 @@ def train_classifier(
             inputs = erase(normalize(cut, model.mean, model.std), rng, config.erasing)
             wanted = labels[rows].float() if data.several else soft_targets(labels[rows], len(data.classes), config.label_smoothing)
             inputs, wanted = mix(inputs, wanted, np.random.default_rng([mix_int(seed), step]), config.mixup, config.cutmix)
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate * multiplier(step, total, schedule) * group["lr_scale"]
+            set_learning_rate(optimizer, learning_rate * multiplier(step, total, schedule))
             optimizer.zero_grad(set_to_none=True)
             with autocast(device, precision):
                 logits = model(inputs)
@@ -240,14 +226,9 @@ def train_classifier(
             loss.backward()
             clip_gradients(parameters, config.clip_norm)
             regulariser.step()
-            loss_sum += loss.detach() * len(rows)
-            seen += len(rows)
-            if time.monotonic() - said > _SAY_EVERY_S:
-                said = time.monotonic()
-                say(f"step {step + 1} of {total}, loss {loss_sum.item() / seen:.4f}")
-    mean_loss = loss_sum.item() / seen
-    if not math.isfinite(mean_loss):
-        raise Diverged(f"The loss of fine-tuning is {mean_loss} at learning rate {learning_rate:g}.", "Use a lower learning rate or precision fp32.")
+            losses.add(loss * len(rows))
+            losses.end_step(step, len(rows))
+    mean_loss = losses.mean()
     if isinstance(model.head, nn.Sequential):
         model.head = folded(model.head)
     model.eval()

@@ -218,7 +218,7 @@ class Bench:
 
     def best_rate(self, draw: Draw) -> tuple[float, dict[float, float]]:
         """The learning rate of the config that is best on a part of the draw's training records, never on test records, and what each reached."""
-        rates = self.config.learning_rates or (self.config.learning_rate,)
+        rates = self.config.rates
         if len(rates) == 1 or self.measure == "linear-probe":
             return rates[0], {}
         kinds = np.asarray(self.records.labels)[draw.train] if self.records.classes else np.zeros(len(draw.train))

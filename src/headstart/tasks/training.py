@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -12,19 +11,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headstart.core.errors import Diverged
 from headstart.core.rng import mix_int
 from headstart.engine.optim import OptimizerConfig, build_optimizer, clip_gradients, set_learning_rate
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.update import autocast, precision_of
 from headstart.interop.transformers_io import Encoder
 from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.epoch_loss import EpochLoss
 from headstart.tasks.regularise import Regulariser, refuse_without_classes
 from headstart.tasks.rows import DeviceRows, Rows, epoch_batches
 from headstart.tasks.task import Head, Task
 
 EVAL_BATCH = 64
-_SAY_EVERY_S = 10.0
 
 
 class FineTuned(nn.Module):
@@ -78,11 +76,11 @@ def train(
         optimizer = build_optimizer(model, _optimizer(config, learning_rate), encoder.n_layers)
         regulariser = Regulariser(config.regulariser, model.encoder, optimizer, learning_rate)
         parameters = list(model.parameters())
-        loss_sum, seen, said = torch.zeros((), device=device), 0, time.monotonic()
+        losses = EpochLoss(total, learning_rate, device, say)
         for step in range(total):
             if step % steps_an_epoch == 0:
                 batches = epoch_batches(source.lengths, a_batch, seed, step // steps_an_epoch)
-                loss_sum, seen = torch.zeros((), device=device), 0
+                losses.begin_epoch()
             chosen = batches[step % steps_an_epoch]
             set_learning_rate(optimizer, learning_rate * multiplier(step, total, schedule))
             optimizer.zero_grad(set_to_none=True)
@@ -90,17 +88,11 @@ def train(
                 with autocast(device, precision):
                     loss = model.loss(source.batch(part), regulariser)
                 (loss if config.loss_reduction == "sum" else loss / len(chosen)).backward()
-                loss_sum += loss.detach()
-            seen += len(chosen)
+                losses.add(loss)
             clip_gradients(parameters, config.clip_norm)
             regulariser.step()
-            if time.monotonic() - said > _SAY_EVERY_S:
-                said = time.monotonic()
-                say(f"step {step + 1} of {total}, loss {loss_sum.item() / seen:.4f}")
-    mean_loss = loss_sum.item() / seen
-    if not math.isfinite(mean_loss):
-        raise Diverged(f"The loss of fine-tuning is {mean_loss} at learning rate {learning_rate:g}.", "Use a lower learning rate or precision fp32.")
-    return model.eval(), mean_loss, total
+            losses.end_step(step, len(chosen))
+    return model.eval(), losses.mean(), total
 
 
 @torch.no_grad()

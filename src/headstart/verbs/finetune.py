@@ -129,7 +129,7 @@ def suited(
     train = TASKS[task](config, settings.train).train
     if settings.recipe == "auto" and "epochs" not in given:
         config = dataclasses.replace(config, epochs=recipe.epochs(config, len(train)))
-    rates = " or ".join(f"{rate:g}" for rate in config.learning_rates or (config.learning_rate,))
+    rates = " or ".join(f"{rate:g}" for rate in config.rates)
     shown = {"learning_rate": f"rate {rates}", "epochs": f"{config.epochs:g} epochs", "batch": f"batch {config.batch}"}
     shown |= {"optimizer": config.optimizer, "layer_decay": f"layer decay {config.layer_decay:g}"}
     yours = [field for field in shown if field in given or (field == "learning_rate" and config.learning_rates)]
