@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.parts import Cost, RandomRows, cost_of, in_turns, median_ratio, method_of, steps_of, trainer_of
+from benchmarks.parts import Cost, IdRows, cost_of, in_turns, median_ratio, method_of, steps_of, trainer_of
 from benchmarks.result import write_result
 from headstart.core.rng import Rng
 from headstart.engine.method import Context
@@ -69,7 +69,7 @@ def main() -> None:
         torch.set_num_threads(args.threads)
     config, vocab, batch, steps, pairs = SIZES[args.size]
     pairs = args.pairs or pairs
-    rows = RandomRows(4096, config.sequence_length, vocab)
+    rows = IdRows.random(4096, config.sequence_length, vocab)
     method = method_of("causal-lm", config, vocab, args.device)
     bare = BareLoop(copy.deepcopy(method), torch.from_numpy(rows.ids[:batch].astype("int64")).to(args.device))
     with tempfile.TemporaryDirectory() as folder:

@@ -22,24 +22,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from benchmarks.parts import IdRows
 from benchmarks.result import write_result
 from headstart.data.loader import Loader, Prefetcher
 from headstart.data.mixture import Mixture
-
-
-class MappedRows:
-    """`Rows` without a store: one memory-mapped array."""
-
-    def __init__(self, path: Path, length: int) -> None:
-        self.ids = np.asarray(np.load(path, mmap_mode="r"))
-        self.length = length
-        self.n_tokens = self.ids.size
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        return {"input_ids": self.ids.take(rows, axis=0).astype(np.int64)}
 
 
 class ArrowRows(torch.utils.data.Dataset[Any]):
@@ -63,14 +49,14 @@ class ArrowRows(torch.utils.data.Dataset[Any]):
         return torch.from_numpy(taken.flatten().to_numpy().reshape(len(indices), -1).astype(np.int64))
 
 
-def ours(path: Path, length: int, batch: int, seed: int, skip: int) -> Iterator[Any]:
-    loader = Loader(Mixture([MappedRows(path, length)], seed=seed), batch)
+def ours(path: Path, batch: int, seed: int, skip: int) -> Iterator[Any]:
+    loader = Loader(Mixture([IdRows(np.load(path, mmap_mode="r"))], seed=seed), batch)
     for step in range(skip, 10**9):
         yield loader.batch(step)
 
 
-def ours_ahead(path: Path, length: int, batch: int, seed: int, skip: int) -> Iterator[Any]:
-    loader = Loader(Mixture([MappedRows(path, length)], seed=seed), batch)
+def ours_ahead(path: Path, batch: int, seed: int, skip: int) -> Iterator[Any]:
+    loader = Loader(Mixture([IdRows(np.load(path, mmap_mode="r"))], seed=seed), batch)
     prefetcher = Prefetcher(loader.batch, skip, 10**9)
     try:
         yield from prefetcher
@@ -156,8 +142,8 @@ def main() -> None:
         table = pa.table({"input_ids": pa.FixedSizeListArray.from_arrays(pa.array(ids.ravel()), args.length)})
         with pa.OSFile(str(arrow), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
             writer.write_table(table)
-        ways: dict[str, Callable[[int], Iterator[Any]]] = {"ours": lambda skip: ours(memmap, args.length, args.batch, 0, skip)}
-        ways["ours, prefetched by a thread"] = lambda skip: ours_ahead(memmap, args.length, args.batch, 0, skip)
+        ways: dict[str, Callable[[int], Iterator[Any]]] = {"ours": lambda skip: ours(memmap, args.batch, 0, skip)}
+        ways["ours, prefetched by a thread"] = lambda skip: ours_ahead(memmap, args.batch, 0, skip)
         for workers in (0, 1, 2):
             ways[f"torch DataLoader over Arrow, {workers} workers"] = lambda skip, workers=workers: torch_arrow(arrow, args.batch, 0, skip, workers)
         for workers in (1, 2, 8):

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.gpu import SHAPES, covered, ratios, sides
 from benchmarks.growth import AXES, draw, write_sentences
-from benchmarks.parts import RandomRows, exponent, in_turns, median_ratio, method_of, steps_of, trainer_of
+from benchmarks.parts import IdRows, exponent, in_turns, median_ratio, method_of, steps_of, trainer_of
 from benchmarks.result import verdict, write_result
 from headstart.methods.causal_lm.config import CausalLMConfig
 
@@ -85,7 +85,7 @@ def test_both_sides_of_the_gpu_script_have_the_same_shape(name: str) -> None:
 def test_random_rows_make_a_run(tmp_path: Path) -> None:
     """The trainer of a benchmark is that of a run: its steps are logged."""
     config = CausalLMConfig(hidden_size=16, num_layers=1, num_heads=1, intermediate_size=16, sequence_length=8)
-    rows = RandomRows(64, 8, 50)
+    rows = IdRows.random(64, 8, 50)
     assert rows.batch(rows.ids[:3, 0] * 0)["input_ids"].shape == (3, 8)
     trainer = trainer_of(method_of("causal-lm", config, 50), rows, 4, tmp_path / "run", steps=100)
     with steps_of(trainer) as run:
