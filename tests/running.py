@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -154,6 +154,25 @@ def assert_same_run(run: Path, other: Path) -> None:
     assert [path.name for path in run.iterdir() if path.name.startswith(".")] == [".lock"]
     assert not list((run / "checkpoints").glob(".*"))
     assert not {name for name in files(run) - files(other) if not name.startswith("tb/")}
+
+
+def assert_same_however_killed(what: str, stages: Sequence[str], folder: Path) -> None:
+    """`tools.kill_everywhere` of a preparation: killed before each of its changes of the disk, it ends with the same bytes and leaves nothing else.
+
+    Args:
+        stages: parts of names that must be among what it changed.
+        folder: for the result.
+    """
+    result = folder / "result.json"
+    command = [sys.executable, "-m", "tools.kill_everywhere", what, "--result", str(result)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=500, check=False)
+    assert result.exists(), done.stderr
+    found = json.loads(result.read_text())
+    assert found["different"] == {}
+    assert done.returncode == 0
+    before = " ".join(found["killed_before"])
+    for stage in stages:
+        assert stage in before, f"{stage} was never changed: {found['killed_before']}"
 
 
 def torchrun_command(processes: int, module: str, *arguments: str | Path, restarts: int = 0) -> list[str]:

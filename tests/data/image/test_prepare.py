@@ -18,9 +18,7 @@ from headstart.data.image.config import ImageConfig
 from headstart.data.image.prepare import statistics
 from headstart.data.image.store import ImageStore, open_image_store, prepare_images
 from tests.data.image.pictures import encoded, npy, smooth, write_folder
-from tests.running import environment
-
-ROOT = Path(__file__).parents[3]
+from tests.running import assert_same_however_killed, environment
 
 
 @pytest.fixture(scope="module")
@@ -200,17 +198,8 @@ def test_nothing_is_written_into_the_data_or_over_other_files(folder: Path, tmp_
     "nothing else."
 )
 def test_killed_before_each_change_of_the_disk_a_preparation_ends_with_the_same_bytes(tmp_path: Path) -> None:
-    result = tmp_path / "result.json"
-    command = [sys.executable, "-m", "tools.kill_everywhere", "prepare-images", "--result", str(result)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=ROOT, timeout=500, check=False)
-    assert result.exists(), done.stderr
-    found = json.loads(result.read_text())
-    assert found["different"] == {}
-    assert done.returncode == 0
-    before = " ".join(found["killed_before"])
     stages = ("plan.json", "parts/000002", "images.npy", "labels.npy", "inputs.parquet", "quarantine.jsonl", "manifest.json", "rmdir store/.work")
-    for stage in stages:
-        assert stage in before, f"{stage} was never changed: {found['killed_before']}"
+    assert_same_however_killed("prepare-images", stages, tmp_path)
 
 
 KILLED = """
