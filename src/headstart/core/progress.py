@@ -39,6 +39,7 @@ class Reporter:
         self._bar: Any = None
 
     def advance(self, amount: float = 1) -> None:
+        """So many more units are done; a bar or a line says it when it is time."""
         self.done += amount
         now = time.monotonic()
         if self._bar is not None:
