@@ -15,8 +15,6 @@ from tests.running import METHODS, run_info, torchrun
 
 pytestmark = pytest.mark.slow
 
-MORE_FLOPS = 5e-3
-"""interleaved-lm with FSDP: each process shows the frozen tower an empty image in every pass, since it must come by every layer."""
 OTHERS = tuple(slug for slug in record.OF_METHOD if slug not in METHODS)
 
 
@@ -49,9 +47,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("slug", OTHERS)
 def test_two_processes_give_the_run_of_one(slug: str, mode: str, runs: Path) -> None:
     one, two = runs / slug, runs / f"{slug}-{mode}"
-    compare(one, two, "metrics", rel=1e-3, but=("flops", "mfu"))
+    compare(one, two, "metrics", rel=1e-3)
     compare(one, two, "probes", rel=1e-2, absolute=1e-4)
     assert_ended_alike(one, two)
-    flops = [run_info(run)["totals"]["flops"] for run in (one, two)]
-    assert flops[0] <= flops[1] <= flops[0] * (1 + MORE_FLOPS if slug == "interleaved-lm" else 1)
+    assert run_info(one)["totals"]["flops"] == run_info(two)["totals"]["flops"]
     assert run_info(two)["decisions"]["parallel"] == mode

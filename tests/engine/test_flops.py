@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from headstart.engine.flops import count_flops
+from headstart.engine.flops import count_flops, uncounted
 
 
 def test_a_matrix_product_is_two_operations_a_multiply_add() -> None:
@@ -24,6 +24,20 @@ def test_the_backward_pass_of_a_linear_layer_costs_twice_the_forward() -> None:
     layer = nn.Linear(5, 7, bias=False)
     x = torch.randn(3, 5, requires_grad=True)
     assert count_flops(lambda: layer(x).sum().backward()) == 3 * (2 * 3 * 5 * 7)
+
+
+def test_a_pass_that_only_several_processes_need_is_left_out() -> None:
+    a, b = torch.randn(3, 5), torch.randn(5, 7)
+
+    def work() -> None:
+        a @ b
+        with uncounted():
+            torch.randn(50, 3) @ a
+        a @ b
+
+    assert count_flops(work) == 2 * (2 * 3 * 5 * 7)
+    work()  # where nothing is counted it changes nothing
+    assert count_flops(work) == 2 * (2 * 3 * 5 * 7)
 
 
 def test_an_mae_base_encoder_and_decoder_cost_what_the_formula_says() -> None:

@@ -7,7 +7,9 @@ whose formula stands here. A multiply-add is two operations; embedding look-ups,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,8 +23,30 @@ def count_flops(work: Callable[[], object]) -> int:
     """FLOPs of the matrix products and convolutions that `work` runs, its backward pass included when it runs one."""
     more: dict[Any, Any] = {torch.ops.mkldnn._linear_pointwise: _linear_flops} if products.has_onednn() else {}
     with FlopCounterMode(display=False, custom_mapping=more) as counter, sdpa_kernel(SDPBackend.MATH):
-        work()
-    return counter.get_total_flops()
+        _running.append(counted := _Counted(counter))
+        try:
+            work()
+        finally:
+            _running.remove(counted)
+    return counter.get_total_flops() - counted.left_out
+
+
+@contextmanager
+def uncounted() -> Iterator[None]:
+    """Leaves a forward pass out of the counts: what only several processes need, so that a run costs the same on one."""
+    before = [counted.counter.get_total_flops() for counted in _running]
+    yield
+    for counted, flops in zip(_running, before, strict=True):
+        counted.left_out += counted.counter.get_total_flops() - flops
+
+
+@dataclass(eq=False)
+class _Counted:
+    counter: FlopCounterMode
+    left_out: int = 0
+
+
+_running: list[_Counted] = []
 
 
 def _linear_flops(x: Sequence[int], weight: Sequence[int], *others: Any, **settings: Any) -> int:

@@ -30,6 +30,7 @@ from headstart.data.image.head import decode_records
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import load_tokenizer, special_ids
 from headstart.engine.distributed import is_cut
+from headstart.engine.flops import uncounted
 from headstart.engine.method import Batch
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.interop.vision_tower import VisionTower, load_vision_tower
@@ -66,7 +67,8 @@ class InterleavedNetwork(nn.Module):
             return self.tower(batch["images"].flatten(0, 1)).unflatten(0, batch["images"].shape[:2])
         if self.training and any(map(is_cut, self.tower.parameters())):  # FSDP2: each process comes by every layer in every pass
             form = self.tower.form
-            self.tower(torch.zeros(1, form.channels, form.image_size, form.image_size, device=batch["input_ids"].device))
+            with uncounted():  # nothing reads what it sees of an empty image
+                self.tower(torch.zeros(1, form.channels, form.image_size, form.image_size, device=batch["input_ids"].device))
         return batch.get("image_features")
 
     def embeddings(self, batch: Batch) -> Tensor:
