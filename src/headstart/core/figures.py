@@ -17,7 +17,7 @@ COLOURS = (ACCENT, "#c2410c", "#15803d", "#7e22ce", "#a16207", "#be123c", "#0e74
 DASHED: Any = (0, (4, 3))
 """The linestyle of what others are compared with: no difference, a random start."""
 
-_STYLE: dict[str, Any] = {
+_STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "headstart",
     "font.family": "sans-serif",
