@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from headstart.core import hardware
+from headstart.core import float8, hardware
 from headstart.core.errors import Interrupted
 from headstart.core.files import write_json
 from headstart.core.rng import Rng
@@ -72,6 +72,23 @@ def guard_neither_waits_nor_writes(device: str) -> Report:
     return {"steps": 3}
 
 
+def same_products_in_8_bits(device: str) -> Report:
+    """8-bit products of a dense layer, forward and backward, are the CPU's to the rounding of bf16."""
+    if not float8.supported(torch.device(device)):
+        return {"supported": False}
+    random = torch.Generator().manual_seed(0)
+    x, weight, upstream = (torch.randn(shape, generator=random) for shape in ((250, 64), (96, 64), (250, 96)))
+    found = []
+    for place in ("cpu", device):
+        leaves = [tensor.to(place).requires_grad_() for tensor in (x, weight)]
+        with torch.autocast(place, torch.bfloat16):
+            y = float8.linear(leaves[0], leaves[1])
+        found.append([y.detach().cpu().float(), *(g.cpu() for g in torch.autograd.grad(y, leaves, upstream.to(place).bfloat16()))])
+    gaps = [float((a - b).norm() / b.norm()) for a, b in zip(found[1], found[0], strict=True)]
+    assert max(gaps) < 1e-2, gaps
+    return {"relative_differences": gaps}
+
+
 def losses(run: Path) -> list[float]:
     return [record["loss"] for record in read_lines(run / "metrics.jsonl")]
 
@@ -106,6 +123,17 @@ def graph_equals_plain(slug: str, data: Path, out: Path, device: str, steps: int
     report["speedup"] = graph["tokens_per_second"] / max(plain["tokens_per_second"], 1e-9)
     assert gap < 2e-2, report
     return report
+
+
+def float8_follows_bf16(slug: str, data: Path, out: Path, device: str, steps: int) -> Report:
+    """A run with 8-bit products has the losses of the run in bf16, within 2 %."""
+    if not float8.supported(torch.device(device)):
+        return {"supported": False}
+    few = min(steps, 60)
+    eight, sixteen = (train(slug, data, out / name, device, few, precision=name) for name in ("fp8", "bf16"))
+    gap = max(abs(a / b - 1) for a, b in zip(eight["losses"], sixteen["losses"], strict=True))
+    assert gap < 2e-2, (eight["losses"], sixteen["losses"])
+    return {"largest_relative_difference": gap, "steps": few, "fp8": summary(eight), "bf16": summary(sixteen)}
 
 
 def close_to_cpu(slug: str, data: Path, out: Path, device: str, steps: int) -> Report:
@@ -189,10 +217,11 @@ def main() -> int:
     result: Report = {"name": "cuda_check", "prepare_s": round(time.perf_counter() - began, 1), "checks": {}}
     checks: list[tuple[str, Callable[[], Report]]] = [
         ("same_draws", lambda: same_draws(args.device)),
+        ("products in 8 bits", lambda: same_products_in_8_bits(args.device)),
         ("guard", lambda: guard_neither_waits_nor_writes(args.device)),
     ]
     for slug in args.methods:
-        for check in (close_to_cpu, graph_equals_plain, resumes_exactly, two_processes_train_as_one):
+        for check in (close_to_cpu, float8_follows_bf16, graph_equals_plain, resumes_exactly, two_processes_train_as_one):
             place = args.work / f"{slug}-{check.__name__}"
             checks.append((f"{slug}: {check.__name__}", lambda s=slug, c=check, p=place: c(s, store, p, args.device, args.steps)))  # type: ignore[misc]
     failed = 0

@@ -101,6 +101,8 @@ LINES = (
     Line("CPU: DropPos, the same encoder, against MAE's step, fp32 on both sides", "step-droppos-base-cpu-fp32", 1.3, 1.3, times),
     Line("CPU: the same, precision chosen by ours", "step-droppos-base-cpu-auto", 1.3, 1.3, times),
     Line("CPU: a student's step of self-distillation, MAE small, fp32, against the official loop", "self_distill-small-cpu", 1.2, 1.5, times),
+    Line("CPU: a step with masked weights, GPT-2 124 M, 4 x 256, against torch's pruning", "sparse_step-cpu", 1.0, 1.05, times),
+    Line("CPU: the same, over the dense step", "sparse_step-cpu", 1.05, 1.02, over, of_ours("over_dense"), higher_is_better=False),
     Line("GPU: ELECTRA-small, 256 x 128, bf16", "gpu", 3.0, 5.0, times, of_gpu("electra-small", "times_plain")),
     Line("GPU: ELECTRA-base, 256 x 128, bf16", "gpu", 2.2, 2.2, times, of_gpu("electra-base", "times_plain")),
     Line("GPU: ELECTRA-base, against the peer compiled", "gpu", 1.25, 1.25, times, of_gpu("electra-base", "times_compiled")),
@@ -111,6 +113,7 @@ LINES = (
     Line("GPU: the same, against the Trainer compiled", "continue-lm-gpt2-cuda-bf16-compiled", 1.15, 1.15, times),
     Line("GPU: GPT-2, share of the matrix peak", "gpu", 0.48, 0.55, mfu, of_gpu("causal-lm-gpt2", "mfu")),
     Line("GPU: GPT-2, memory of the plain peer", "gpu", 1.0, 0.5, times, of_gpu("causal-lm-gpt2", "memory_of_plain"), higher_is_better=False),
+    Line("GPU: GPT-2 with 8-bit products, against ours in bf16", "gpu", 1.0, 1.2, times, of_gpu("float8", "times_bf16")),
     Line("GPU: MAE, base at 224, batch 256, bf16", "gpu", 1.6, 1.6, times, of_gpu("mae-base", "times_plain")),
     Line("GPU: MAE, against the peer compiled", "gpu", 1.2, 1.2, times, of_gpu("mae-base", "times_compiled")),
     Line("GPU: MAE, share of the matrix peak", "gpu", 0.0, 0.45, mfu, of_gpu("mae-base", "mfu")),
@@ -133,6 +136,7 @@ LINES = (
     Line("Growth: exponent of curation's memory in the pages", "curate", 0.2, 0.0, power, curation_memory, higher_is_better=False),
     Line("HTML to text with its formulas, pages a second, against trafilatura's plain text", "extract", 1.0, 1.0, times),
     Line("Packing of a continued run: share of a row's places that hold text", "continue-lm-gpt2-cpu-fp32", 0.98, 0.98, percent, PACKED),
+    Line("8-bit products (`--precision fp8`): held-out loss, over that of bf16", "float8", 1.01, 1.002, over, higher_is_better=False),
     Line("Hessian trace, time to one standard error, against the official loop", "trace", 1.0, 2.0, times),
     Line("Scoring texts by a word trigram, against a loop over dictionaries", "ngram", 5.0, 10.0, times),
     Line("Growth: exponent of preparation in the data", "growth", 1.1, 1.0, power, higher_is_better=False),
@@ -146,6 +150,7 @@ PARTS = (
     ("rng", "counter-based draws, against Philox in the same arithmetic"),
     ("loader", "batches, against the fastest of DataLoader and grain"),
     ("image_loader", "batches of decoded images, against a folder of JPEG files through DataLoader"),
+    ("augment-cpu", "augmentation of a batch: random resized crop, flip and normalisation, against kornia's faster way"),
 )
 
 
