@@ -1,19 +1,24 @@
-"""Curation beside datatrove, and what it costs: pages and MB a second of reading, extraction and MinHash, memory as the input grows.
+"""Curation, stage by stage and beside datatrove: pages and MB a second of one core, memory as the input grows, and what a month of crawl costs.
 
-The input is a crawl that is made here: WARC files of variants of the shared pages (`data/webmath`), each with a share of its words drawn anew, every
-tenth one a near-copy of another page; what is timed is the same work of both on the same files, in turns, on one core:
+The input is a crawl that is made here: 16 WARC files of variants of the shared pages (`data/webmath`), each with a share of its words drawn anew,
+every tenth one a near-copy of the page before.
+
+Each stage: `headstart curate webmath` with everything switched on and one worker tells the seconds of its stages, the whole-corpus questions among
+them. It is run over 1, 4 and all 16 files: the peak of its largest process (VmHWM) at each size is stated, the rates are those of the largest. The
+classifiers have the paper's vectors and n-grams (256, trigrams), with 100,000 buckets instead of two million: as many rows are read for a page.
+
+Beside datatrove, the same work on the same files, on one core, file by file in turns:
 
     reading     WARC to HTML with its characters         datatrove's WarcReader (warcio)
-    extraction  HTML to text                             datatrove's Trafilatura (its process with a time limit, as ours has one)
-    MinHash     signatures, buckets, components, filter  datatrove's four blocks, 14 x 8, 64-bit sha1, the same texts
-    whole       all three, one after another
+    extraction  HTML to plain text                       datatrove's Trafilatura (its process with a time limit, as ours has one)
+    MinHash     signatures, buckets, components, filter  datatrove's four blocks, 14 x 8, 64-bit sha1, the same texts; all files at once
 
-CPU seconds would hide what processes of their own cost, so seconds of the clock on a quiet machine are taken. Memory is the peak of the largest
-process (VmHWM) of `headstart curate text` over 1, 4 and 16 times the input.
+CPU seconds would hide what processes of their own cost, so seconds of the clock on a quiet machine are taken. 20,000 pages take about 25 minutes,
+14 of them datatrove's.
 
 The peer: pip install -c constraints.txt -e '.[bench-curate]'
 
-python -m benchmarks.curate [--pages 2000] [--repeats 3] [--skip-memory] [--out benchmarks/results/curate.json]
+python -m benchmarks.curate [--pages 20000] [--out benchmarks/results/curate.json]
 """
 
 from __future__ import annotations
@@ -24,41 +29,51 @@ import gzip
 import json
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
+from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from benchmarks.parts import in_turns, median_ratio
+from benchmarks.parts import median_ratio
 from benchmarks.result import write_result
 from headstart.claims._data import data_folder
 from headstart.core import hardware
 from headstart.curate.config import NearConfig, PrefilterConfig, ReadConfig
+from headstart.curate.passes import BETWEEN
 from headstart.curate.sources import read_source
 from headstart.curate.tables import DOCUMENTS
 
 HEADER = b"HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\n\r\n"
-PAGES_A_FILE = 1000
+FILES = 16
+SIZES = {"1x": 1, "4x": 4, "16x": FILES}
+"""Files of each size of the input."""
 CRAWL = {"name": "CC-MAIN-2023-50", "pages": 3.35e9, "megabytes": 454 * 2**40 / 1e6}
 """A month's crawl as Common Crawl announces it."""
+PAPER = {"extract": 57.2, "signatures": 9.5, "urls": 5.4, "rules": 3.9, "precision": 3.8, "decontaminate": 0.024, BETWEEN: 9.5}
+"""Of 122 billion pages of a crawl how many came to a stage in the paper (webmath, table of stages), in billions; to a stage that is not named came as
+many as to the one before it."""
 PEERS = ("headstart", "datatrove")
 NEAR = 10
 """One page in so many is a near-copy of the one before."""
+ITEMS = 1000
+"""Test items that documents are compared with, of 30 words."""
 
 
-def shared_pages() -> list[str]:
-    """The HTML of the shared pages."""
+def shared_pages() -> list[dict[str, Any]]:
+    """The shared pages: html, url, math ..."""
     data = pa.input_stream(str(data_folder("webmath") / "pages.jsonl.zst"), compression="zstd").read()
-    return [json.loads(line)["html"] for line in data.decode().splitlines()]
+    return [json.loads(line) for line in data.decode().splitlines()]
 
 
 def variant(html: str, random_: random.Random, share: float = 0.3) -> str:
@@ -75,19 +90,21 @@ def variant(html: str, random_: random.Random, share: float = 0.3) -> str:
     return ">".join(pieces)
 
 
-def write_crawl(folder: Path, pages: int, seed: int = 0) -> list[Path]:
-    """WARC files of variants; each record a gzip member, as a crawl has them."""
+def write_crawl(folder: Path, originals: Sequence[str], pages: int, files: int = FILES) -> list[Path]:
+    """WARC files of variants, each of as many pages; each record a gzip member, as a crawl has them. A file depends on its number alone."""
     folder.mkdir(parents=True)
-    originals, random_ = shared_pages(), random.Random(seed)
-    files, before = [], ""
-    for first in range(0, pages, PAGES_A_FILE):
-        files.append(folder / f"CC-MAIN-2023-50-{first // PAGES_A_FILE:05d}.warc.gz")
-        with files[-1].open("wb") as file:
-            for number in range(first, min(first + PAGES_A_FILE, pages)):
-                near = number % NEAR == NEAR - 1
-                before = html = before.replace("</body>", f"<p>Copy {number}.</p></body>") if near else variant(random_.choice(originals), random_)
-                file.write(gzip.compress(_record(number, html.encode()), 6, mtime=0))
-    return files
+    with ProcessPoolExecutor() as pool:
+        return list(pool.map(_write_file, range(files), repeat(folder), repeat(originals), repeat(pages // files)))
+
+
+def _write_file(number: int, folder: Path, originals: Sequence[str], pages: int) -> Path:
+    path, random_, html = folder / f"CC-MAIN-2023-50-{number:05d}.warc.gz", random.Random(number), ""
+    with path.open("wb") as file:
+        for place in range(pages):
+            near = place % NEAR == NEAR - 1
+            html = html.replace("</body>", f"<p>Copy {place}.</p></body>") if near else variant(random_.choice(originals), random_)
+            file.write(gzip.compress(_record(number * pages + place, html.encode()), 6, mtime=0))
+    return path
 
 
 def _record(number: int, html: bytes) -> bytes:
@@ -100,20 +117,27 @@ def _record(number: int, html: bytes) -> bytes:
     return "\r\n".join(fields).encode() + b"\r\n\r\n" + block + b"\r\n\r\n"
 
 
-def seconds(work: Callable[[], Any]) -> float:
+T = TypeVar("T")
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float]:
+    """What it gives, and its seconds."""
     started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    return work(), time.perf_counter() - started
+
+
+def drained(rows: Iterable[Any]) -> None:
+    """Reads to the end and keeps nothing, as the next stage would."""
+    deque(rows, maxlen=0)
 
 
 # ours
 
 
-def our_reading(files: Sequence[Path]) -> list[pa.Table]:
+def our_reading(file: Path, shard: int = 0) -> Iterator[pa.Table]:
     from headstart.curate.pages import prefilter
 
-    stage = prefilter(PrefilterConfig(min_bytes=0))
-    return [stage(table) for shard, file in enumerate(files) for table in read_source(str(file), shard, ReadConfig())]
+    return map(prefilter(PrefilterConfig(min_bytes=0)), read_source(str(file), shard, ReadConfig()))
 
 
 def our_extraction(tables: Sequence[pa.Table]) -> list[pa.Table]:
@@ -151,10 +175,10 @@ def our_minhash(documents: pa.Table, folder: Path) -> int:
 # datatrove's
 
 
-def their_reading(folder: Path) -> list[Any]:
+def their_reading(file: Path) -> Iterator[Any]:
     from datatrove.pipeline.readers import WarcReader
 
-    return list(WarcReader(str(folder), glob_pattern="*.warc.gz").run())
+    return iter(WarcReader(str(file.parent), glob_pattern=file.name).run())
 
 
 def their_extraction(documents: Sequence[Any]) -> list[Any]:
@@ -190,106 +214,153 @@ def same_texts(documents: pa.Table) -> list[Any]:
     return [Document(text="\n".join(text for text in parts if text), id=str(place)) for place, parts in enumerate(texts)]
 
 
-# memory
+# the whole pipeline
 
 
-def peak_memory(files: Sequence[Path], folder: Path) -> float:
-    """MB of the largest process of `headstart curate text` over some files."""
-    words = [sys.executable, "-m", "headstart", "curate", "text", *map(str, files), "--out", str(folder), "--workers", "2"]
+def classifiers(folder: Path, pages: Sequence[Mapping[str, Any]]) -> tuple[Path, Path]:
+    """Classifiers for both stages, of mathematical pages against the others."""
+    from headstart.curate.classify import cleaned, learn, plain
+    from headstart.curate.extract import extract
+    from headstart.curate.fasttext import FastTextConfig, save_classifier
+
+    texts = [(bool(page["math"]), extract(page["html"], page["url"]).text()) for page in pages]
+    config = FastTextConfig(learning_rate=0.5, epochs=5, bucket=100_000)
+    paths = folder / "recall.safetensors", folder / "precision.safetensors"
+    for path, view in zip(paths, (plain, cleaned), strict=True):
+        sides = ([text for math, text in texts if math is side] for side in (True, False))
+        save_classifier(learn(*sides, view, config, 0, lambda line: None), path)
+    return paths
+
+
+def items_file(path: Path, pages: Sequence[Mapping[str, Any]]) -> Path:
+    """Items of random words of the pages."""
+    random_ = random.Random(0)
+    words = [word for page in pages for word in page["html"].split() if word.isalpha()]
+    path.write_text("\n".join(" ".join(random_.choices(words, k=30)) for _ in range(ITEMS)) + "\n", encoding="utf-8")
+    return path
+
+
+def curated(files: Sequence[Path], out: Path, more: Sequence[str]) -> tuple[dict[str, Any], float]:
+    """What `headstart curate webmath` with one worker says of its stages, and the MB of its largest process."""
+    words = [sys.executable, "-m", "headstart", "curate", "webmath", *map(str, files), "--out", str(out), "--workers", "1", "--json", *more]
     largest = 0
-    with tempfile.TemporaryFile("w+") as errors:
-        process = psutil.Popen(words, stdout=subprocess.DEVNULL, stderr=errors)
+    with tempfile.TemporaryFile("w+") as told, tempfile.TemporaryFile("w+") as errors:
+        process = psutil.Popen(words, stdout=told, stderr=errors)
         while process.poll() is None:
             with contextlib.suppress(psutil.NoSuchProcess):  # it ended meanwhile
                 family = [process.pid, *(child.pid for child in process.children(recursive=True))]
                 largest = max(largest, *(hardware.peak_resident_bytes(pid) or 0 for pid in family))
-            time.sleep(0.05)
+            time.sleep(0.2)
         if process.returncode:
             errors.seek(0)
             raise RuntimeError(errors.read())
-    return largest / 1e6
+        told.seek(0)
+        return json.loads(told.read()), largest / 1e6
+
+
+def by_stage(counted: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Pages that came to each stage, and its seconds with those of the question that the whole corpus was asked for it."""
+    seconds, found = dict(counted["seconds"]), {}
+    for stage in counted["stages"]:
+        name = stage["stage"]
+        took = seconds.pop(name) + seconds.pop(f"asked: {name}", 0.0)
+        found[name] = {"pages": stage["entered"], "seconds": round(took, 3)}
+    entered = max(stage["entered"] for stage in counted["stages"])
+    return found | {name: {"pages": entered, "seconds": round(took, 3)} for name, took in seconds.items()}
+
+
+def estimate(stages: Mapping[str, Mapping[str, float]], megabytes_a_page: float) -> dict[str, Any]:
+    """Core hours of a month's crawl at the measured rates, if every page went through every stage, and if as many came to each as in the paper; by
+    its pages, and by its bytes: its pages are not ours."""
+    size = CRAWL["megabytes"] / CRAWL["pages"] / megabytes_a_page  # type: ignore[operator]
+    hours, came = {"every_page": 0.0, "as_in_the_paper": 0.0}, 122.0
+    for name, stage in stages.items():
+        came = PAPER.get(name, came)
+        a_page = stage["seconds"] / stage["pages"] / 3600
+        hours["every_page"] += CRAWL["pages"] * a_page  # type: ignore[operator]
+        hours["as_in_the_paper"] += CRAWL["pages"] * a_page * came / 122  # type: ignore[operator]
+    return {
+        "crawl": CRAWL,
+        "core_hours_by_pages": {name: round(value) for name, value in hours.items()},
+        "core_hours_by_bytes": {name: round(value * size) for name, value in hours.items()},
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pages", type=int, default=2000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--memory-pages", type=int, default=1000, help="at 1 x; 4 and 16 times as many after it")
-    parser.add_argument("--skip-memory", action="store_true")
+    parser.add_argument("--pages", type=int, default=20_000)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/curate.json"))
     args = parser.parse_args(arguments)
+    pages = shared_pages()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        measure(write_crawl(folder / "crawl", args.pages), folder, args)
+        files = write_crawl(folder / "crawl", [page["html"] for page in pages], args.pages)
+        first, second = classifiers(folder, pages)
+        flags = ["--recall.model", first, "--precision.model", second, "--precision.at-least", 0, "--recall.at-least", 0, "--private.mask"]
+        flags += ["--decontaminate.benchmarks", items_file(folder / "items.txt", pages)]
+        memory, counted = {}, {}
+        for size, count in SIZES.items():
+            counted, peak = curated(files[:count], folder / size, [str(flag) for flag in flags])
+            memory[size] = round(peak, 1)
+            print(f"{size}: {counted['stages'][0]['entered']:,} pages, the largest process had {peak:,.0f} MB", flush=True)
+        stages = by_stage(counted)
+        for stage, one in stages.items():
+            print(f"{stage}: {one['pages'] / max(one['seconds'], 1e-9):,.0f} pages/s", flush=True)
+        measure(files, folder, stages, memory, args)
 
 
-def measure(files: Sequence[Path], folder: Path, args: argparse.Namespace) -> None:
+def measure(files: Sequence[Path], folder: Path, stages: dict[str, dict[str, float]], memory: dict[str, float], args: argparse.Namespace) -> None:
+    """Ours and datatrove's, file by file in turns, then MinHash of all, and the result."""
     from loguru import logger
 
     logger.remove()
-    pages = our_reading(files)
-    n_pages, megabytes = sum(table.num_rows for table in pages), sum(table["html"].nbytes for table in pages) / 1e6
-    html = their_reading(files[0].parent)
-    documents = pa.concat_tables(table.select(DOCUMENTS.names) for table in our_extraction(pages))
-    documents = documents.filter(pc.is_null(documents["dropped"]))
-    theirs = same_texts(documents)
-    kept: dict[str, int] = {}
-    ways: dict[str, Callable[[], float]] = {
-        "reading, headstart": lambda: seconds(lambda: our_reading(files)),
-        "reading, datatrove": lambda: seconds(lambda: their_reading(files[0].parent)),
-        "extraction, headstart": lambda: seconds(lambda: our_extraction(pages)),
-        "extraction, datatrove": lambda: seconds(lambda: their_extraction([_copy(one) for one in html])),
-        "MinHash, headstart": lambda: seconds(lambda: kept.update(ours=our_minhash(documents, folder / "ours"))),
-        "MinHash, datatrove": lambda: seconds(lambda: kept.update(theirs=their_minhash([_copy(one) for one in theirs], folder / "theirs"))),
-    }
-    times = in_turns(ways, args.repeats)
-    rates = {name: round(n_pages / sorted(found)[len(found) // 2], 1) for name, found in times.items()}
-    stages = ("reading", "extraction", "MinHash")
-    whole = {who: [sum(parts) for parts in zip(*(times[f"{stage}, {who}"] for stage in stages), strict=True)] for who in PEERS}
+    times: dict[str, list[float]] = {f"{part}, {who}": [] for part in ("reading", "extraction", "MinHash") for who in PEERS}
+    kept, parts, n_pages, megabytes = {}, [], 0, 0.0
+    for shard, file in enumerate(files):
+        times["reading, headstart"].append(timed(lambda file=file, shard=shard: drained(our_reading(file, shard)))[1])
+        times["reading, datatrove"].append(timed(lambda file=file: drained(their_reading(file)))[1])
+        pages, html = list(our_reading(file, shard)), list(their_reading(file))
+        n_pages, megabytes = n_pages + sum(table.num_rows for table in pages), megabytes + sum(table["html"].nbytes for table in pages) / 1e6
+        documents, took = timed(lambda pages=pages: our_extraction(pages))
+        times["extraction, headstart"].append(took)
+        times["extraction, datatrove"].append(timed(lambda html=html: their_extraction(html))[1])
+        parts += [table.select(DOCUMENTS.names) for table in documents]
+    texts = pa.concat_tables(parts)
+    texts = texts.filter(pc.is_null(texts["dropped"]))
+    kept["headstart"], took = timed(lambda: our_minhash(texts, folder / "ours"))
+    times["MinHash, headstart"].append(took)
+    theirs = same_texts(texts)
+    kept["datatrove"], took = timed(lambda: their_minhash(theirs, folder / "theirs"))
+    times["MinHash, datatrove"].append(took)
+    rates = {name: round(n_pages / sum(took), 1) for name, took in times.items()}
     for name, rate in rates.items():
         print(f"{name}: {rate:,.1f} pages/s, {rate * megabytes / n_pages:,.2f} MB/s")
-    memory = {}
-    if not args.skip_memory:
-        for factor in (1, 4, 16):
-            crawl = write_crawl(folder / f"crawl{factor}", args.memory_pages * factor)
-            memory[f"{factor}x"] = round(peak_memory(crawl, folder / f"memory{factor}"), 1)
-            print(f"{args.memory_pages * factor:,} pages: the largest process had {memory[f'{factor}x']:,.0f} MB")
+    whole = {who: sum(sum(took) for name, took in times.items() if name.endswith(who)) for who in PEERS}
+    month = estimate(stages, megabytes / n_pages)
+    print(f"{CRAWL['name']}: {month['core_hours_by_pages']} core hours by pages, {month['core_hours_by_bytes']} by bytes")
     write_result(
         args.out,
         name="curate",
         what="MinHash deduplication of the same texts, seconds of datatrove's to ours, one core",
-        ours={"pages_per_s": {name: rate for name, rate in rates.items() if name.endswith("headstart")}, "kept": kept["ours"]},
+        ours={"pages_per_s": {name: rate for name, rate in rates.items() if name.endswith("headstart")}, "kept": kept["headstart"]},
         peer={
             "name": f"datatrove {version('datatrove')}",
             "pages_per_s": {name: rate for name, rate in rates.items() if name.endswith("datatrove")},
-            "kept": kept["theirs"],
+            "kept": kept["datatrove"],
         },
-        ratio=median_ratio(times["MinHash, datatrove"], times["MinHash, headstart"]),
+        ratio=times["MinHash, datatrove"][0] / times["MinHash, headstart"][0],
         must=2.0,
-        command=f"python -m benchmarks.curate --pages {args.pages} --repeats {args.repeats}",
+        command=f"python -m benchmarks.curate --pages {args.pages}",
         pages=n_pages,
         megabytes=round(megabytes, 1),
-        ratio_whole=round(median_ratio(whole["datatrove"], whole["headstart"]), 3),
+        ratio_whole=round(whole["datatrove"] / whole["headstart"], 3),
         must_whole=1.0,
         ratio_reading=round(median_ratio(times["reading, datatrove"], times["reading, headstart"]), 3),
         ratio_extraction=round(median_ratio(times["extraction, datatrove"], times["extraction, headstart"]), 3),
+        stages=stages,
         peak_mb_of_the_largest_process=memory,
-        a_monthly_crawl=estimate(n_pages, megabytes, sorted(whole["headstart"])[len(whole["headstart"]) // 2]),
+        a_monthly_crawl=month,
     )
-
-
-def estimate(pages: int, megabytes: float, took: float) -> dict[str, Any]:
-    """Core hours of a month's crawl at the measured rate, by its pages and by its bytes: its pages are not ours."""
-    by_pages, by_bytes = CRAWL["pages"] / pages * took / 3600, CRAWL["megabytes"] / megabytes * took / 3600  # type: ignore[operator]
-    print(f"{CRAWL['name']}: {by_pages:,.0f} core hours by pages, {by_bytes:,.0f} by bytes, for reading, extraction and MinHash of every page")
-    return {"crawl": CRAWL, "core_hours_by_pages": round(by_pages), "core_hours_by_bytes": round(by_bytes)}
-
-
-def _copy(document: Any) -> Any:
-    """datatrove's blocks change the documents that they are given."""
-    from datatrove.data import Document
-
-    return Document(text=document.text, id=document.id, metadata=dict(document.metadata))
 
 
 if __name__ == "__main__":

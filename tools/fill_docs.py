@@ -52,6 +52,7 @@ BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/methods/interleaved-lm.md", "data settings", settings.interleaved_block),
     ("docs/methods/webmath.md", "card", partial(methods.card_block, "webmath")),
     ("docs/methods/webmath.md", "claim", partial(methods.claim_block, "webmath")),
+    ("docs/methods/webmath.md", "passes", measured.passes_block),
     ("docs/commands.md", "commands", commands.commands_block),
     ("docs/errors.md", "exit codes", failures.exit_codes_block),
     ("docs/errors.md", "messages", failures.messages_block),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -66,3 +67,9 @@ def crawl(folder: Path, files: int = 2, pages_each: int = 20, snapshots: Sequenc
         path.write_bytes(b"".join(map(zipped, records)))
         made.append(path)
     return made
+
+
+def write_texts(path: Path, texts: Sequence[str]) -> Path:
+    """Documents as JSON lines, each with an address."""
+    path.write_text("".join(json.dumps({"url": f"https://texts.example.org/{n}", "text": text}) + "\n" for n, text in enumerate(texts)))
+    return path

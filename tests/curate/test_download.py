@@ -12,21 +12,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from headstart.curate.config import CurateConfig, ImagesConfig
+from headstart.curate.config import CurateConfig, ImagesConfig, RulesConfig
 from headstart.curate.download import NotFetched, fetch_images, public, real_image
 from headstart.curate.pipeline import curate
 from headstart.data.interleaved.config import InterleavedConfig
 from headstart.data.interleaved.store import prepare_interleaved
 
 OPEN = ImagesConfig(allow_private=True, delay_s=0, max_image_mb=1)
+DOWNLOAD = CurateConfig(images=replace(OPEN, https=False, download=True))
 
 
 def picture(form: str, size: tuple[int, int] = (8, 6)) -> bytes:
     data = io.BytesIO()
-    Image.new("RGB", size).save(data, form)
+    Image.linear_gradient("L").resize(size).convert("RGB").save(data, form)
     return data.getvalue()
 
 
@@ -146,16 +148,53 @@ def test_a_picture_is_looked_at_before_its_pixels_are_made() -> None:
             real_image(data)
 
 
+def with_images(server: Server, folder: Path) -> Path:
+    """The corpus of nine documents that name three images, of which two arrive."""
+    images = [server.root + name for name in ("/a.png", "/b.jpg", "/404")]
+    rows = [{"url": f"https://x.org/{n}", "text_list": [f"Figure {n} shows it.", None], "image_list": [None, images[n % 3]]} for n in range(9)]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    done = curate("images", [str(folder / "rows.jsonl")], folder / "corpus", DOWNLOAD, say=lambda line: None)
+    assert done.stages[-1].items == {"image: not fetched": 3}
+    return folder / "corpus"
+
+
+def prepared(corpus: Path, store: Path) -> dict[str, int]:
+    counts = prepare_interleaved([corpus], store, InterleavedConfig(vocab_size=300, image_size=8, held_out_share=0.0)).manifest["counts"]
+    return {name: counts[name] for name in ("documents", "images", "placed_images", "missing_images")}
+
+
 @pytest.mark.slow
 def test_fetched_images_train_without_being_told_where_they_lie(server: Server, tmp_path: Path) -> None:
     """From addresses to an image store by the folder of the curation alone."""
-    images = [server.root + name for name in ("/a.png", "/b.jpg", "/404")]
-    rows = [{"url": f"https://x.org/{n}", "text_list": [f"Figure {n} shows it.", None], "image_list": [None, images[n % 3]]} for n in range(9)]
-    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    config = CurateConfig(images=replace(OPEN, https=False, download=True))
-    done = curate("images", [str(tmp_path / "rows.jsonl")], tmp_path / "corpus", config, say=lambda line: None)
-    assert done.stages[-1].items == {"image: not fetched": 3}
-    store = prepare_interleaved([tmp_path / "corpus"], tmp_path / "store", InterleavedConfig(vocab_size=300, image_size=8, held_out_share=0.0))
-    assert {name: store.manifest["counts"][name] for name in ("documents", "images", "placed_images", "missing_images")} == {
-        "documents": 9, "images": 2, "placed_images": 6, "missing_images": 0,
-    }  # fmt: skip
+    corpus = with_images(server, tmp_path)
+    assert prepared(corpus, tmp_path / "store") == {"documents": 9, "images": 2, "placed_images": 6, "missing_images": 0}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["parquet", "jsonl"])
+def test_a_corpus_that_is_curated_again_keeps_its_images(form: Any, server: Server, tmp_path: Path) -> None:
+    """Their hashes in the metadata, and the files of those that are still named, without asking anyone; a download asks for the others alone."""
+    corpus = with_images(server, tmp_path)
+    asked = len(server.asked)
+    curate("urls", [str(corpus)], tmp_path / "again", CurateConfig(form=form), say=lambda line: None)
+    before, after = (sorted(rows(folder), key=lambda row: row["URL"]) for folder in (corpus, tmp_path / "again"))
+    assert after == before
+    assert [set(one) for one in json.loads(after[0]["metadata"])["images"]] == [{"url", "status", "sha256", "width", "height", "file"}]
+    assert prepared(tmp_path / "again", tmp_path / "store") == {"documents": 9, "images": 2, "placed_images": 6, "missing_images": 0}
+    assert sorted(path.stat().st_nlink for path in (tmp_path / "again" / "images").glob("*/*")) == [2, 2], "links, where the disk has them"
+
+    numbers = [row["URL"][-1] for row in before if row["image_list"][-1] == f"{server.root}/b.jpg"]  # which stand in the texts
+    (tmp_path / "words.txt").write_text("\n".join(numbers) + "\n")
+    without = CurateConfig(rules=RulesConfig(nsfw_words=tmp_path / "words.txt"), form=form)
+    curate("rules", [str(corpus)], tmp_path / "fewer", without, say=lambda line: None)
+    assert {path.suffix for path in (tmp_path / "fewer" / "images").glob("*/*")} == {".png"}, "no document names the other any more"
+    assert len(server.asked) == asked
+    curate("images", [str(corpus)], tmp_path / "more", DOWNLOAD, say=lambda line: None)
+    assert len(server.asked) == asked, "all that are named are there"
+
+
+def rows(corpus: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    for file in sorted((corpus / "documents").glob("shard-*")):
+        found += pq.read_table(file).to_pylist() if file.suffix == ".parquet" else [json.loads(line) for line in file.read_text().splitlines()]
+    return found

@@ -7,24 +7,26 @@ import http.server
 import json
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings, strategies
 
 from headstart.core.errors import BadInput
 from headstart.curate import labels, training
 from headstart.curate.addresses import find_sources
 from headstart.curate.config import ImagesConfig, LanguageConfig, PrecisionConfig, PrefilterConfig, PrivateConfig, ReadConfig, RulesConfig
 from headstart.curate.decontaminate import read_benchmarks
-from headstart.curate.extract import Document, Dropped, ExtractConfig, PageDropped
-from headstart.curate.images import image_filter, thin_galleries, without_images
+from headstart.curate.extract import Document, Dropped, ExtractConfig, PageDropped, extract
+from headstart.curate.extract.decode import decode, sound
+from headstart.curate.images import address_reason, image_filter, thin_galleries, without_images
 from headstart.curate.language import language, quick_text
 from headstart.curate.layouts import laid_out
-from headstart.curate.pages import extraction, prefilter
+from headstart.curate.pages import extraction, prefilter, utf8
 from headstart.curate.rules import masked, private, rules
 from headstart.curate.sources import read_source
 from headstart.curate.tables import DOCUMENTS, PAGES, count_words, items_of, without_formulas, year_of
@@ -214,6 +216,27 @@ def test_the_prefilter_names_what_it_drops() -> None:
     assert after["html"].to_pylist()[1] == "数学" * 200
 
 
+ODD = [
+    b"", b" \n", b"\x01", b"\x00a", b"a\x00" * 60, b"a\x00\x00" * 60, "ä".encode("utf-16"), "ä".encode("utf-16-le") * 9, b"\xef\xbb\xbfa", b"a\x1b$B",
+    b"\x1b(Ba\xc3\xa4", b"%PDF-1", b"  \x89PNG", "<p>数学 ä 𝔸".encode(), "<p>ä".encode("latin-1"), "数学".encode("gb18030") * 20,
+    "<p>ä".encode()[:-1],
+    b"\xed\xa0\x80", b"a\x7fb", "é".encode() * 300 + b"\xff", b"\xc0\x80", b"\xf8\x88\x80\x80\x80", b"\xf4\x90\x80\x80", b"\xfe\xff",
+]  # fmt: skip
+"""Beginnings and sequences that a reader of UTF-8 and a reader of pages may take differently."""
+
+
+@settings(max_examples=150, deadline=None)
+@given(strategies.lists(strategies.one_of(strategies.sampled_from(ODD), strategies.binary(max_size=6)), max_size=5).map(b"".join))
+def test_the_characters_of_a_page_are_the_same_whether_it_is_read_or_looked_at(data: bytes) -> None:
+    def found(work: Callable[[bytes, str], bytes]) -> bytes | str:
+        try:
+            return work(data, "text/html; charset=gbk")
+        except PageDropped as dropped:
+            return dropped.reason
+
+    assert found(utf8) == found(lambda data, kind: sound(decode(data, kind)[0]).encode())
+
+
 def test_quick_text_takes_scripts_and_navigation_out() -> None:
     html = "<head><style>p{}</style></head><nav>menu</nav><p>one &amp; <b>two</b></p><script>var x = '<p>'</script><!-- no --> three"
     html += "<footer>f</footer>"
@@ -298,6 +321,53 @@ def test_texts_beside_a_dropped_image_are_joined() -> None:
     assert items_of(after) == {"image: not https": 1}
 
 
+@pytest.mark.parametrize(
+    ("address", "reason"),
+    [
+        ("a/fig-150x150.jpg", None),
+        ("a/fig_16x16.png", "small by its address"),
+        ("24x24/fig.png", "small by its address"),
+        ("a/matrix-3x3.png", None),
+        ("thumb/a/ab/F.svg/20px-F.svg.png", "small by its address"),
+        ("thumb/a/ab/F.svg/220px-F.svg.png", None),
+        ("upload/w_16,h_16/v1/a.png", "small by its address"),
+        ("upload/w_16,h_400/v1/a.png", None),
+        ("abc=s24-c", "small by its address"),
+        ("abc=w400-h20", None),
+        ("a.png?w=31", "small by its address"),
+        ("a.png?w=32", None),
+        ("a.png?width=640&height=20", None),
+        ("a.png?size=16x16&v=2", "small by its address"),
+        ("ads/a.png", "advertisement or counter"),
+        ("sponsored-a.png", "advertisement or counter"),
+        ("heads/ad/adjoint.png", None),
+        ("1x1.gif", "advertisement or counter"),
+        ("sub-pixel.png", None),
+    ],
+)
+def test_what_an_address_says_of_its_image(address: str, reason: str | None) -> None:
+    """Its size, or that it advertises; the paper looks at neither."""
+    url = f"https://x.org/{address}"
+    assert address_reason(url, ImagesConfig()) == reason
+    assert address_reason(url, ImagesConfig(min_side=0, ads=False)) is None
+
+
+def test_hosts_of_advertisers_with_all_below_them() -> None:
+    hosts = ("ad.doubleclick.net", "doubleclick.net", "notdoubleclick.net", "x.net")
+    reasons = [address_reason(f"https://{host}/a.png", ImagesConfig()) for host in hosts]
+    assert reasons == ["advertisement or counter"] * 2 + [None] * 2
+
+
+def test_images_that_the_page_shows_small_are_left_out_and_counted() -> None:
+    """Both sides must be known and small; a page that is extracted alone keeps all but trackers."""
+    sizes = ("width=31 height=31", "width=31px height=8", "width=31 height=32", "width=31", "width=10% height=10%", "width=1 height=1")
+    html = f"<main><p>Some text.</p>{''.join(f'<img src=/{n}.png {size}>' for n, size in enumerate(sizes))}</main>"
+    found = extract(html, "https://x.org/", ExtractConfig(min_side=32))
+    assert [image.raw for image in found.images] == ["/2.png", "/3.png", "/4.png"]
+    assert (found.counts["image: small"], found.counts["image: tracker"]) == (2, 1)
+    assert [image.raw for image in extract(html, "https://x.org/").images] == [f"/{n}.png" for n in range(5)]
+
+
 def test_both_layouts_hold_the_same() -> None:
     row = {"url": "u", "text_list": ["a", None], "image_list": [None, "i"], "language": "en", "words": 1, "formulas": 0, "snapshot": "s"}
     table = pa.Table.from_pylist([row], schema=DOCUMENTS)
@@ -319,7 +389,8 @@ def test_documents_that_were_written_are_read_again_as_they_were(layout: str, fo
     """So stages one by one know what a recipe knows: snapshots decide which copy stays, and scores stay with their document."""
     row = {"url": "https://x.org/", "text_list": ["a", None], "image_list": [None, "i"], "language": "en", "language_probability": 0.7, "words": 1}
     row |= {"formulas": 2, "html_bytes": 99, "snapshot": "CC-MAIN-2023-50", "id": "3-7", "math_prob": 0.9, "quality_prob": 0.25, "images": 1}
-    written = laid_out(pa.Table.from_pylist([row], schema=DOCUMENTS), layout)
+    fetched: dict[str, dict[str, Any]] = {"i": {"sha256": "0f", "width": 3, "height": 2, "file": "0f/0f.png"}}
+    written = laid_out(pa.Table.from_pylist([row], schema=DOCUMENTS), layout, fetched)
     if form == "parquet":
         pq.write_table(written, tmp_path / "a.parquet")
     else:
@@ -327,16 +398,18 @@ def test_documents_that_were_written_are_read_again_as_they_were(layout: str, fo
     (read,) = read_source(str(tmp_path / f"a.{form}"), 0, ReadConfig())
     (found,) = read.to_pylist()
     assert {name: found[name] for name in row} == {name: pytest.approx(value) if isinstance(value, float) else value for name, value in row.items()}
+    assert json.loads(found["image_facts"]) == fetched
     assert laid_out(read, layout).equals(written)
 
 
 def test_metadata_of_every_kind_costs_no_document(tmp_path: Path) -> None:
     odd: list[Any] = [{"snapshot": "s", "formulas": True, "math_prob": "high"}, [1], 7, {"math_prob": 1e300, "formulas": -1, "html_size": 2**40}]
+    odd[0]["images"], odd[3]["images"] = 7, [3, {"url": 3, "width": 1}, {"url": "i", "width": "wide"}]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": "t", "metadata": one}) + "\n" for one in odd))
     (read,) = read_source(str(tmp_path / "a.jsonl"), 0, ReadConfig())
     assert read["dropped"].to_pylist() == [None] * 4
     assert read["snapshot"].to_pylist() == ["s", "", "", ""]
-    for name in ("math_prob", "formulas", "html_bytes"):
+    for name in ("math_prob", "formulas", "html_bytes", "image_facts"):
         assert read[name].to_pylist() == [None] * 4, name
 
 
@@ -379,47 +452,6 @@ def test_documents_without_an_address_are_told_apart_by_their_text() -> None:
     labelled: dict[tuple[str, str], float | None] = {("", text): 8.0 if text.startswith("lemma") else 0.0 for text in texts}
     training._learn_from(labelled, [("", text) for text in texts], PrecisionConfig(), "rules", said.append)
     assert said[0] == "second classifier: 6 of 12 documents scored 6 or more by rules, against 6 random ones"
-
-
-def test_a_reply_ends_with_its_score() -> None:
-    assert labels.read_reply("mathematical score: 3 at first. But:\nMathematical score: **8.5**") == 8.5
-    assert labels.read_reply("mathematical score: 11") is None
-    assert labels.read_reply("I cannot say.") is None
-
-
-def test_a_server_that_speaks_the_chat_api_scores() -> None:
-    asked: list[dict[str, Any]] = []
-
-    class Model(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            if self.path != "/v1/chat/completions":
-                self.send_error(404)
-                return
-            if len(asked) == 1:  # busy, once
-                self.send_error(503)
-                return
-            text = "Good.\nmathematical score: 7" if "lemma" in asked[-1]["messages"][0]["content"] else "mathematical score: 0"
-            body = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Model)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    address = f"http://127.0.0.1:{server.server_port}"
-    score = labels.from_endpoint(f"{address}/v1", "some-model", parallel=1)
-    assert score([("u", "a lemma"), ("v", "boots")]) == [7.0, 0.0]
-    assert len(asked) == 3
-    assert asked[0]["model"] == "some-model"
-    assert asked[0]["temperature"] == 0
-    with pytest.raises(BadInput, match="404"):
-        labels.from_endpoint(f"{address}/wrong", "some-model")([("u", "x")])
-    server.shutdown()
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from headstart.verbs.demo import table_lines
-from tools.pages.results import read, where
+from tools.pages.results import ROOT, read, where
 
 
 def demo_block() -> str:
@@ -38,22 +42,61 @@ def checkpoint_block() -> str:
 
 
 def curation_block() -> str:
-    """Pages a second of each stage beside datatrove's, peaks of memory, and what a month of Common Crawl would take."""
+    """Pages a second of each stage and beside datatrove, peaks of memory, and what a month of Common Crawl would take."""
     result = read("curate")
+    a_page = result["megabytes"] / result["pages"]
+    stages = result.get("stages", {})
+    whole = sum(stage["seconds"] for stage in stages.values())
+    rows = ["| stage, one core | pages/s | MB/s of HTML | of the time |", "| --- | --- | --- | --- |"] if stages else []
+    for name, stage in stages.items():
+        rate = stage["pages"] / max(stage["seconds"], 1e-9)
+        rows.append(f"| `{name}` | {rate:,.0f} | {rate * a_page:,.1f} | {100 * stage['seconds'] / whole:.1f} % |")
+    return "\n".join([*rows, *([""] if rows else []), *_beside_datatrove(result), "", _memory_and_month(result)])
+
+
+def _beside_datatrove(result: Mapping[str, Any]) -> list[str]:
     ours, peer = result["ours"]["pages_per_s"], result["peer"]["pages_per_s"]
-    rows = ["| one core | pages/s | MB/s of HTML | datatrove, pages/s |", "| --- | --- | --- | --- |"]
-    for stage in ("reading", "extraction", "MinHash"):
-        rate = ours[f"{stage}, headstart"]
-        rows.append(f"| {stage} | {rate:,.0f} | {rate * result['megabytes'] / result['pages']:,.1f} | {peer[f'{stage}, datatrove']:,.0f} |")
+    rows = ["| the same work, one core | pages/s | MB/s of HTML | datatrove, pages/s |", "| --- | --- | --- | --- |"]
+    for part in ("reading", "extraction", "MinHash"):
+        rate = ours[f"{part}, headstart"]
+        rows.append(f"| {part} | {rate:,.0f} | {rate * result['megabytes'] / result['pages']:,.1f} | {peer[f'{part}, datatrove']:,.0f} |")
+    times = f"All three together are {result['ratio_whole']:.1f} times as fast as datatrove's, MinHash alone {result['ratio']:.1f} times"
+    return [*rows, "", f"{times}, reading {result['ratio_reading']:.2f} times."]
+
+
+def _memory_and_month(result: Mapping[str, Any]) -> str:
     peaks = ", ".join(f"{peak:,.0f} MB at {size}" for size, peak in result["peak_mb_of_the_largest_process"].items())
     month = result["a_monthly_crawl"]
     crawl = month["crawl"]
     sizes = [1000 * one["megabytes"] / one["pages"] for one in (crawl, result)]
+    by_pages, by_bytes = month["core_hours_by_pages"], month["core_hours_by_bytes"]
+    if isinstance(by_pages, dict):
+        every, paper = ((by_pages[name], by_bytes[name]) for name in ("every_page", "as_in_the_paper"))
+        what = (
+            f"A month of Common Crawl ({crawl['name']}, {crawl['pages'] / 1e9:.2f} billion pages) would take {every[0]:,.0f} core hours at these"
+            f" rates if every page went through every stage, {paper[0]:,.0f} if the stages kept what they keep in the paper:"
+            f" {paper[0] / 24 / 96:,.1f} days on a machine of 96 cores. If bytes cost alike, not pages, {every[1]:,.0f} and {paper[1]:,.0f}"
+        )
+    else:
+        what = (
+            f"Reading, extraction and MinHash of a month of Common Crawl ({crawl['name']}), without language identification and classifiers, would"
+            f" take {by_pages:,} core hours if pages cost alike, {by_bytes:,} if bytes do"
+        )
     return (
-        "\n".join(rows)
-        + f"\n\nAll three together are {result['ratio_whole']:.1f} times as fast as datatrove's, MinHash alone {result['ratio']:.1f} times."
-        + f" The largest process of a curation of plain text had {peaks} the input. Reading, extraction and MinHash of a month of"
-        + f" Common Crawl ({crawl['name']}), without language identification and classifiers, would take"
-        + f" {month['core_hours_by_pages']:,} core hours if pages cost alike, {month['core_hours_by_bytes']:,} if bytes do: its pages have"
-        + f" {sizes[0]:.0f} kB on average, these {sizes[1]:.0f}.\n\n({where(result)}; `{result['command']}`.)"
+        f"The largest process of a curation had {peaks} the input. {what}: its pages have {sizes[0]:.0f} kB on average, these {sizes[1]:.0f}."
+        f"\n\n({where(result)}; `{result['command']}`.)"
     )
+
+
+def passes_block() -> str:
+    """How often each arm of webmath's claim on text saw its corpus."""
+    result = json.loads((ROOT / "claims" / "results" / "webmath_text-cpu.json").read_text(encoding="utf-8"))
+    base = {run["seed"]: run["tokens"] for arm in result["arms"] if arm["arm"] == "none" for run in arm["runs"]}
+    rows = ["| arm | bytes of its corpus | bytes it was trained on | passes |", "| --- | --- | --- | --- |"]
+    for arm in result["arms"]:
+        if arm["arm"] == "none":
+            continue
+        size = result["data"]["bytes"][arm["arm"]]
+        seen = arm["runs"][0]["tokens"] - base[arm["runs"][0]["seed"]]
+        rows.append(f"| {arm['arm']} | {size:,} | {seen:,} | {seen / (size * (1 - result['settings']['text.held_out_share'])):.1f} |")
+    return "\n".join(rows)

@@ -42,7 +42,8 @@ def run(settings: Any) -> int:
     curation = curate_with(settings, say=lambda line: print(line, file=sys.stderr if settings.json else sys.stdout, flush=True))
     page = write_funnel(curation.folder, None)
     if settings.json:
-        print(json.dumps({"folder": str(curation.folder), **json.loads(Path(curation.folder / "counts.json").read_text())}, indent=1))
+        counted = json.loads(Path(curation.folder / "counts.json").read_text())
+        print(json.dumps({"folder": str(curation.folder), **counted, "seconds": curation.seconds}, indent=1))
     else:
         print(f"{page}: what each stage kept and dropped, with examples")
     refuse_nothing(curation)

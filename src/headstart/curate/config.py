@@ -151,6 +151,11 @@ class ImagesConfig:
     """Where logo, banner, avatar and icon are looked for: in the last two parts of the path, or anywhere in the address (paper)."""
     https: bool = True
     """Only https addresses stay."""
+    min_side: int = 32
+    """Images go of which the page (width and height) or their address (16x16, 20px-, ?w=) says that no side has so many pixels; 0 (the paper): only
+    trackers of one pixel go."""
+    ads: bool = True
+    """Images of advertisers and counters go, by host and path (the paper has no such rule)."""
     galleries: Literal["thin", "keep"] = "thin"
     """Documents with more images than texts, which training refuses. thin: of images one after another the later ones leave, then the last, until
     there are no more than texts; keep (the paper): all stay."""

@@ -11,12 +11,14 @@ import asyncio
 import hashlib
 import io
 import ipaddress
-import json
+import os
+import shutil
 import socket
 import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -25,11 +27,13 @@ from urllib.robotparser import RobotFileParser
 
 import pyarrow as pa
 
+from headstart.core.curation import ANSWERS
 from headstart.core.errors import MissingDependency
-from headstart.core.files import atomic_write
+from headstart.core.files import atomic_write, inside
 from headstart.core.machine import writing
 from headstart.core.progress import Reporter
 from headstart.curate.config import ImagesConfig
+from headstart.curate.journal import Journal, read_journal
 
 AGENT = "headstart-curate"
 TIMEOUT_S = 30.0
@@ -76,7 +80,7 @@ def fetch_images(urls: Iterable[str], folder: Path, config: ImagesConfig, say: C
     except ImportError as error:
         raise MissingDependency(error.name or "aiohttp", "curate", "Fetching images") from None
     folder.mkdir(parents=True, exist_ok=True)
-    log = folder / "answers.jsonl"
+    log = folder / ANSWERS
     known = _read_log(log, folder)
     wanted = sorted(set(urls))
     todo = [url for url in wanted if url not in known]
@@ -90,13 +94,43 @@ def fetch_images(urls: Iterable[str], folder: Path, config: ImagesConfig, say: C
     return pa.Table.from_pylist([asdict(answer) for answer in answers], schema=schema)
 
 
+def carry_images(fetched_into: Iterable[Path], folder: Path, wanted: AbstractSet[str]) -> None:
+    """Takes along the images of some addresses that earlier curations fetched, as links where the disk allows and else as copies, with their answers:
+    documents that are curated again keep their images, and a download asks only for the others.
+
+    Args:
+        fetched_into: folders of images of those curations.
+    """
+    log = folder / ANSWERS
+    known = _read_log(log, folder)
+    with Journal(log) as journal, writing(folder):
+        for images in fetched_into:
+            for answer in _read_log(images / ANSWERS, images).values():
+                if answer.file is not None and answer.url in wanted and answer.url not in known:
+                    _link(inside(images, answer.file), inside(folder, answer.file))
+                    journal.add(asdict(answer))
+                    known[answer.url] = answer
+
+
+def _link(file: Path, to: Path) -> None:
+    """The same file under another name; where the disk has no links, a copy."""
+    if to.is_file():
+        return
+    to.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(file, to)
+    except OSError:
+        with file.open("rb") as source, atomic_write(to) as copy:
+            shutil.copyfileobj(source, copy)
+
+
 def _read_log(log: Path, folder: Path) -> dict[str, Answer]:
-    """Answers of an earlier, killed download; a line that was cut off is none, nor is an image that is not there."""
+    """Answers of an earlier download; one whose image is not there is none."""
     known = {}
-    for line in log.read_text("utf-8", "replace").splitlines() if log.exists() else []:
+    for record in read_journal(log):
         try:
-            answer = Answer(**json.loads(line))
-        except (ValueError, TypeError):
+            answer = Answer(**record)
+        except TypeError:
             continue
         if answer.status not in TRANSIENT and (answer.file is None or (folder / answer.file).is_file()):
             known[answer.url] = answer
@@ -115,15 +149,14 @@ async def _fetch_all(urls: list[str], folder: Path, log: Path, config: ImagesCon
     resolver: Any = _PublicResolver(config.allow_private)  # aiohttp's base class would have to be imported before it is needed
     connector = aiohttp.TCPConnector(resolver=resolver, limit=PARALLEL, limit_per_host=config.per_host)
     timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
-    with Reporter("fetch images", len(urls), "images") as reporter, log.open("a", encoding="utf-8") as file:
+    with Reporter("fetch images", len(urls), "images") as reporter, Journal(log) as journal:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers={"User-Agent": AGENT}, auto_decompress=False) as session:
 
             async def one(url: str) -> None:
                 async with room:
                     answer = await fetcher.fetch(session, url)
                 found[url] = answer
-                file.write(json.dumps(asdict(answer), sort_keys=True) + "\n")
-                file.flush()
+                journal.add(asdict(answer))
                 reporter.advance()
 
             async def host(own: list[str]) -> None:

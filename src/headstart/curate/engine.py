@@ -21,7 +21,7 @@ os.environ.setdefault("DAFT_PROGRESS_BAR", "0")
 
 from headstart.core import errors
 from headstart.core.progress import Reporter
-from headstart.curate.counts import StageCounts, from_json, merged, to_json
+from headstart.curate.counts import StageCounts, merged
 from headstart.curate.passes import Pass, error_of, run_shard
 from headstart.curate.tables import Stage
 
@@ -40,7 +40,7 @@ class _Worker:
     @daft.method(return_dtype=daft.DataType.string())
     def __call__(self, shard: int) -> str:
         try:
-            return json.dumps(to_json(run_shard(self.work, shard)))
+            return json.dumps({"seconds": run_shard(self.work, shard)})
         except errors.HeadstartError as error:
             return error_of(error)
         except Exception as error:
@@ -81,8 +81,11 @@ def start(engine: str, address: str | None = None) -> None:
     daft.set_runner_ray(address)
 
 
-def run_pass(work: Pass, *, engine: str, workers: int) -> list[StageCounts]:
+def run_pass(work: Pass, *, engine: str, workers: int, seconds: dict[str, float]) -> list[StageCounts]:
     """Does the shards of a pass that are not done, and returns the counts of all.
+
+    Args:
+        seconds: what the workers took for each stage is added here.
 
     Raises:
         HeadstartError: what a worker met.
@@ -95,26 +98,30 @@ def run_pass(work: Pass, *, engine: str, workers: int) -> list[StageCounts]:
         spread = shards.into_partitions(len(todo)) if engine == "ray" else shards.into_batches(1)
         done = len(work.sources) - len(todo)
         with Reporter(f"curate {', '.join(work.stages)}", len(work.sources), "shards", already=done) as reporter:
-            for row in spread.select(worker(daft.col("shard")).alias("counts")).iter_rows(results_buffer_size=None):
-                _refuse(json.loads(row["counts"]))
+            for row in spread.select(worker(daft.col("shard")).alias("answer")).iter_rows(results_buffer_size=None):
+                for name, took in _seconds(json.loads(row["answer"])).items():
+                    seconds[name] = seconds.get(name, 0.0) + took
                 reporter.advance()
         if work.unfinished():  # Daft may take Ctrl-C for itself and end its rows early
             raise KeyboardInterrupt
     return merged(work.read_counts(shard) for shard in range(len(work.sources)))
 
 
-def _refuse(counts: Any) -> None:
-    """Raises the error that a worker sent."""
-    if not isinstance(counts, dict):
-        from_json(counts)
-        return
-    if counts["error"] == "bug":
-        raise RuntimeError(counts["what"])
-    kind: Callable[..., Exception] = getattr(errors, counts["error"], errors.HeadstartError)
+def _seconds(answer: dict[str, Any]) -> dict[str, float]:
+    """What a worker sent of a finished shard.
+
+    Raises:
+        HeadstartError: it sent an error.
+    """
+    if "error" not in answer:
+        found: dict[str, float] = answer["seconds"]
+        return found
+    if answer["error"] == "bug":
+        raise RuntimeError(answer["what"])
+    kind: Callable[..., Exception] = getattr(errors, answer["error"], errors.HeadstartError)
     if kind is errors.MissingDependency:  # its words are made already
-        error = errors.MachineError(counts["what"], counts["mend"])
-        raise error
-    raise kind(counts["what"], counts["mend"])
+        raise errors.MachineError(answer["what"], answer["mend"])
+    raise kind(answer["what"], answer["mend"])
 
 
 def documents(files: Sequence[Path]) -> daft.DataFrame:

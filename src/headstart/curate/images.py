@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import pyarrow as pa
 
@@ -14,6 +14,25 @@ from headstart.curate.config import ImagesConfig
 from headstart.curate.tables import Stage, drop, with_column, with_items
 
 _KEYWORD = re.compile(r"logo|banner|avatar|icon", re.IGNORECASE)
+_ADVERTISERS = """
+2mdn.net adform.net adnxs.com adsafeprotected.com adservice.google.com adsrvr.org amazon-adsystem.com bat.bing.com casalemedia.com chartbeat.net
+clicky.com criteo.com criteo.net doubleclick.net exelator.com flashtalking.com google-analytics.com googleadservices.com googlesyndication.com
+googletagmanager.com histats.com hotjar.com imrworldwide.com mathtag.com mc.yandex.ru media.net mixpanel.com moatads.com openx.net outbrain.com
+outbrainimg.com pixel.quantserve.com pixel.wp.com pubmatic.com quantserve.com rubiconproject.com scorecardresearch.com sitemeter.com statcounter.com
+stats.wp.com taboola.com yieldmo.com zedo.com
+"""
+ADVERTISERS = frozenset(_ADVERTISERS.split())
+"""Hosts, with all below them, whose images are advertisements or count visits."""
+_AD = re.compile(r"(?:^|[/_.-])(?:ads|adserver|adservice|adverts?|advertis(?:ing|ements?)|sponsor(?:s|ed)?)(?=[/_.-]|$)", re.IGNORECASE)
+_BLANK = re.compile(r"(?:spacer|blank|transparent|(?:tracking[-_]?)?pixel|1x1)(?:\.\w+)?", re.IGNORECASE)
+"""Names of images that show nothing."""
+_IN_PATH = (
+    re.compile(r"(?:^|[-_])(\d{2,5})x(\d{2,5})(?:\.\w+)?$"),  # figure-16x16.png, /24x24/; 3x3 may be a matrix
+    re.compile(r"^(\d{1,5})px-"),  # the thumbnails of MediaWiki
+    re.compile(r"(?:^|,)w_(\d{1,5})(?:,|$)(?:.*?h_(\d{1,5})(?:,|$))?"),  # Cloudinary
+    re.compile(r"=[swh](\d{1,5})(?:-[swh](\d{1,5}))?(?:-\w+)*$"),  # Google
+)
+_IN_QUERY = re.compile(r"(?:^|&)(?:w|h|s|sz|width|height|size)=(\d{1,5})(?:px|x(\d{1,5}))?(?=&|$)", re.IGNORECASE)
 
 
 def frequent_images(documents: Any, more_than: int) -> pa.Table:
@@ -34,13 +53,36 @@ def address_reason(url: str, config: ImagesConfig) -> str | None:
     """Why an image address is dropped by itself; None: it is not."""
     if config.https and not url.lower().startswith("https://"):
         return "not https"
-    where = url
-    if config.keywords == "name":
-        try:
-            where = "/".join(urlsplit(url).path.split("/")[-2:])
-        except ValueError:
-            return "not an address"
-    return "keyword in its name" if _KEYWORD.search(where) else None
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").lower()
+    except ValueError:
+        return "not an address"
+    name = "/".join(parts.path.split("/")[-2:])
+    if _KEYWORD.search(url if config.keywords == "paper" else name):
+        return "keyword in its name"
+    if config.ads and (_of_advertiser(host) or _AD.search(name) or _BLANK.fullmatch(name.rpartition("/")[2])):
+        return "advertisement or counter"
+    if config.min_side and (sides := stated_sides(parts)) and max(sides) < config.min_side:
+        return "small by its address"
+    return None
+
+
+def _of_advertiser(host: str) -> bool:
+    labels = host.split(".")
+    return any(".".join(labels[start:]) in ADVERTISERS for start in range(len(labels) - 1))
+
+
+def stated_sides(parts: SplitResult) -> list[int]:
+    """The pixels of an image's sides as its address states them: one, both or none."""
+    asked = [found for match in _IN_QUERY.finditer(parts.query) for found in match.groups() if found]
+    if asked:
+        return [int(side) for side in asked]
+    for part in reversed(parts.path.split("/")[-3:]):
+        for pattern in _IN_PATH:
+            if match := pattern.search(part):
+                return [int(side) for side in match.groups() if side]
+    return []
 
 
 def without_images(

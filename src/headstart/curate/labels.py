@@ -1,19 +1,13 @@
-"""Scores of documents from 0 to 10, for the second classifier to learn from (webmath A7): any callable, a file, a language model behind an
-OpenAI-compatible
-address, or rules."""
+"""Scores of documents from 0 to 10, for the second classifier to learn from (webmath A7): any callable, a file, or rules. Those of a language model
+are in `endpoint`."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from headstart.core.errors import BadInput
 from headstart.core.files import open_regular
@@ -21,21 +15,6 @@ from headstart.core.files import open_regular
 Score: TypeAlias = Callable[[Sequence[tuple[str, str]]], list[float | None]]
 """(URL, text) of documents -> their scores; None where there is none."""
 
-RUBRIC = """Below is an extract of a web page. Score how much mathematics it teaches, adding up points from 0 to 10:
-- 0: no mathematics.
-- 1-2: rudimentary mathematics amid other material.
-- 2-4: it touches mathematical topics, but unclearly or in passing.
-- 4-6: key concepts with equations, at the level of an introductory section.
-- 6-8: well structured, with many equations and worked solutions.
-- 8-10: exceptional: in depth, complete, with derivations or proofs.
-
-The extract:
----
-{text}
----
-Justify your score in at most 100 words, then write as the last line: mathematical score: N"""
-SHOWN_CHARACTERS = 6000
-_LAST_LINE = re.compile(r"mathematical score:\s*\**\s*(\d+(?:\.\d+)?)", re.IGNORECASE)
 _FORMULA = re.compile(r"\$\$?(?:\\.|[^\\$])+\$\$?")
 _TEACHING = re.compile(
     r"\b(theorem|lemma|proof|prove|corollary|proposition|definition|equation|inequality|integral|derivative|matrix|polynomial|integer|algebra|geometry|"
@@ -60,7 +39,8 @@ def by_rules(documents: Sequence[tuple[str, str]]) -> list[float | None]:
 
 
 def from_file(path: Path) -> Score:
-    """Scores of a .jsonl file of {"url": ..., "score": ...}. Documents that it lacks have None.
+    """Scores of a .jsonl file of {"url": ..., "score": ...}, such as an endpoint's answers of an earlier curation. Documents that it lacks, or whose
+    score is null, have None.
 
     Raises:
         BadInput: a line has no URL or no score from 0 to 10, or a URL has two scores.
@@ -72,7 +52,10 @@ def from_file(path: Path) -> Score:
                 continue
             try:
                 record = json.loads(line)
-                url, score = record["url"], float(record["score"])
+                url = record["url"]
+                if record["score"] is None:  # the model was asked, and gave none
+                    continue
+                score = float(record["score"])
             except (ValueError, KeyError, TypeError, RecursionError):
                 raise BadInput("has no url and score.", 'Write {"url": "https://...", "score": 7}.', file=path, record=number) from None
             if not 0 <= score <= 10:
@@ -80,44 +63,6 @@ def from_file(path: Path) -> Score:
             if scores.setdefault(url, score) != score:
                 raise BadInput(f"scores {url} again, and otherwise.", "Leave one score.", file=path, record=number)
     return lambda documents: [scores.get(url) for url, _ in documents]
-
-
-def read_reply(reply: str) -> float | None:
-    """The score in a model's reply: its last `mathematical score: N`, if that lies between 0 and 10."""
-    found = _LAST_LINE.findall(reply)
-    score = float(found[-1]) if found else -1.0
-    return score if 0 <= score <= 10 else None
-
-
-def from_endpoint(base_url: str, model: str, *, parallel: int = 8, retries: int = 4, timeout_s: float = 120.0) -> Score:
-    """Scores by a language model behind an OpenAI-compatible address (`POST base_url/chat/completions`). The key, if it needs one, is taken from the
-    environment variable OPENAI_API_KEY. A reply without a score gives None; a server that refuses every try is an error."""
-    address = base_url.rstrip("/") + "/chat/completions"
-
-    def ask(document: tuple[str, str]) -> float | None:
-        message = {"role": "user", "content": RUBRIC.format(text=document[1][:SHOWN_CHARACTERS])}
-        body = json.dumps({"model": model, "messages": [message], "temperature": 0, "max_tokens": 400}).encode()
-        headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if (key := os.environ.get("OPENAI_API_KEY")) else {})
-        last: Any = None
-        for wait in (0, *(2.0**i for i in range(retries))):
-            time.sleep(wait)
-            try:
-                with urllib.request.urlopen(urllib.request.Request(address, body, headers), timeout=timeout_s) as answer:
-                    return read_reply(json.loads(answer.read(1 << 20))["choices"][0]["message"]["content"] or "")
-            except urllib.error.HTTPError as error:
-                if error.code in (400, 401, 403, 404):
-                    mend = "Check the address, the model's name and OPENAI_API_KEY."
-                    raise BadInput(f"{address} answers {error.code} {error.reason}.", mend) from error
-                last = error
-            except (OSError, ValueError, KeyError, IndexError, TypeError) as error:
-                last = error
-        raise BadInput(f"{address} does not answer ({last}).", "Check the server, then give the same command: it continues.")
-
-    def score(documents: Sequence[tuple[str, str]]) -> list[float | None]:
-        with ThreadPoolExecutor(parallel) as pool:
-            return list(pool.map(ask, documents))
-
-    return score
 
 
 def split_by_score(texts: Sequence[str], scores: Sequence[float | None], positive_from: float) -> tuple[list[str], list[str]]:

@@ -18,7 +18,8 @@ def laid_out(documents: pa.Table, layout: str, fetched: dict[str, dict[str, Any]
     """Documents in the columns of `layout`, "webmath" or "obelics"; pages, after a stage of pages alone, stay as they are.
 
     Args:
-        fetched: of an image's address: its sha256, width, height and file, where images were fetched.
+        fetched: of an image's address: its sha256, width, height and file, where images were fetched. What an earlier curation knew of its images
+            is kept (`image_facts`).
 
     Raises:
         BadInput: a document whose two lists do not interleave.
@@ -31,13 +32,14 @@ def laid_out(documents: pa.Table, layout: str, fetched: dict[str, dict[str, Any]
         if len(texts) != len(images) or any((text is None) == (image is None) for text, image in zip(texts, images, strict=True)):
             raise BadInput(f"The texts and images of {document['url']} do not interleave.", "This is a bug of the stage before.")
         about = metadata(document)
-        shown = [image for image in images if image is not None]
-        if fetched is not None:
-            about["images"] = [{"url": image} | fetched.get(image, {}) for image in shown]
+        before = json.loads(document.get("image_facts") or "{}")
+        facts = {image: (fetched or {}).get(image) or before.get(image, {}) for image in images if image is not None}
+        if any(facts.values()):
+            about["images"] = [{"url": image} | facts[image] for image in images if image is not None]
         if layout == "webmath":
             rows.append({"URL": document["url"], "text_list": texts, "image_list": images, "metadata": _json(about)})
         else:
-            each = [None if image is None else {"src": image} | (fetched or {}).get(image, {}) for image in images]
+            each = [None if image is None else {"src": image} | facts[image] for image in images]
             general = about | {"url": document["url"]}
             rows.append({"texts": texts, "images": images, "metadata": _json(each), "general_metadata": _json(general)})
     return pa.Table.from_pylist(rows, schema=WEBMATH if layout == "webmath" else OBELICS)

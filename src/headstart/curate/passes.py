@@ -8,8 +8,10 @@ same: a shard is read, worked on and written in order by one process, and nothin
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,8 @@ from headstart.curate.stages import Answers
 
 ROW_GROUP_BYTES = 1 << 25
 ROW_GROUP_ROWS = 4096
+BETWEEN = "files between passes"
+"""What `run_shard` calls the time that no stage takes: documents read from and written to Parquet."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +83,21 @@ class Pass:
         return self.counts(shard).is_file() and file.is_file() and read_json(self.counts(shard))["bytes"] == file.stat().st_size
 
 
-def run_shard(work: Pass, shard: int) -> list[StageCounts]:
-    """Takes a shard through the stages of a pass, and writes it.
+@contextmanager
+def timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    """Adds the time of what is done within."""
+    started = time.perf_counter()
+    try:
+        yield
+    finally:
+        seconds[name] = seconds.get(name, 0.0) + time.perf_counter() - started
+
+
+def run_shard(work: Pass, shard: int) -> dict[str, float]:
+    """Takes a shard through the stages of a pass, and writes it with its counts.
+
+    Returns:
+        Seconds of each stage, of reading the input ("read") and of the files between passes. No file has them: equal work gives equal bytes.
 
     Raises:
         BadInput: the input holds texts where a stage needs HTML, or the other way.
@@ -93,20 +110,29 @@ def run_shard(work: Pass, shard: int) -> list[StageCounts]:
     draw_after = "extract" if "extract" in work.stages else counts[0].stage
     fetched = stages.fetched(work.answers) if work.last and work.config.images.download and "images" in work.stages else None
     writer_of = _Lines if work.last and work.config.form == "jsonl" else _Writer
+    seconds: dict[str, float] = {}
     with atomic_write(work.documents(shard)) as file, writer_of(file) as writer:
-        for table in _batches(work, shard):
+        batches = _batches(work, shard)
+        while True:
+            with timed(seconds, "read" if work.before is None else BETWEEN):
+                table = next(batches, None)
+            if table is None:
+                break
             for place, count in enumerate(counts):
-                after = table if count.stage == "read" else _stage(made[count.stage], table, count.stage, work, shard)
-                kept = after.filter(pc.is_null(after["dropped"]))
-                count.add(table, after, kept)
+                with timed(seconds, count.stage):
+                    after = table if count.stage == "read" else _stage(made[count.stage], table, count.stage, work, shard)
+                    kept = after.filter(pc.is_null(after["dropped"]))
+                    count.add(table, after, kept)
                 table = kept
                 del after, kept
                 if count.stage == draw_after:
-                    random.add(table)
+                    with timed(seconds, BETWEEN):
+                        random.add(table)
                 if table.num_rows == 0 and place + 1 < len(counts):
                     break
             else:
-                writer.write(laid_out(table, work.config.layout, fetched) if work.last else table)
+                with timed(seconds, BETWEEN):
+                    writer.write(laid_out(table, work.config.layout, fetched) if work.last else table)
         if writer.empty:  # a shard of which nothing is left still has its columns
             writer.write(_nothing(work, made, fetched))
     if work.draw:
@@ -114,7 +140,7 @@ def run_shard(work: Pass, shard: int) -> list[StageCounts]:
     for count in counts:
         count.check()
     write_json(work.counts(shard), {"bytes": work.documents(shard).stat().st_size, "stages": to_json(counts)})
-    return counts
+    return seconds
 
 
 def _stage(stage: Any, table: pa.Table, name: str, work: Pass, shard: int) -> pa.Table:

@@ -3,7 +3,7 @@
 The folder:
 
     curate.json            recipe, settings, input files
-    answers/               what the whole corpus answered: classifiers, duplicates, frequent images, fetched images
+    answers/               what the whole corpus answered: classifiers, scores of an endpoint, duplicates, frequent images, fetched images
     work/N/                the documents between two passes (removed at the end unless they are asked for)
     documents/             the output, a file a shard: Parquet, or JSON lines
     documents/counts/      counts of the last pass, a file a shard; work/N/counts/ of the others
@@ -16,7 +16,7 @@ import fcntl
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart import __version__
-from headstart.core.curation import ABOUT, COUNTS, DOCUMENTS, IMAGES, shard_name
+from headstart.core.curation import ABOUT, COUNTS, DOCUMENTS, IMAGES, images_beside, shard_name
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import atomic_write, open_lock, read_json, write_json
 from headstart.curate import engine, stages, training
 from headstart.curate.addresses import Source, find_sources
-from headstart.curate.config import CurateConfig
+from headstart.curate.config import CurateConfig, ReadConfig
 from headstart.curate.counts import StageCounts, from_json, to_json
 from headstart.curate.duplicates import equal_urls, near_duplicates
 from headstart.curate.fasttext import save_classifier
 from headstart.curate.images import frequent_images, wanted_images
 from headstart.curate.minhash import BANDS, ROWS, found_with, threshold
-from headstart.curate.passes import Pass
-from headstart.curate.sources import UNREADABLE
+from headstart.curate.passes import Pass, timed
+from headstart.curate.sources import UNREADABLE, read_source
 
 FORMAT = 1
 MAX_DRAWN = 20_000
@@ -68,11 +68,14 @@ class Curation:
         folder: where it lies.
         stages: counts of every stage.
         files: the output.
+        seconds: of the workers by stage, and of what the whole corpus was asked ("asked: ..."), in the call that made this; what was there
+            before took none.
     """
 
     folder: Path
     stages: list[StageCounts]
     files: list[Path]
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def curate(
@@ -109,21 +112,39 @@ def curate(
     sources = tuple(find_sources(addresses, config.read))
     with _alone(out):
         _claim(out, recipe, names, config, sources)
+        seconds: dict[str, float] = {}
         if not (out / COUNTS).is_file():
             engine.start(run_on, ray_address)
-            counts = _through(names, sources, out, config, run_on, workers, say)
+            counts = _through(names, sources, out, config, run_on, workers, say, seconds)
+            if not config.images.download and (fetched_into := _fetched_into(sources)):
+                with timed(seconds, "images of the input"):
+                    _carry(fetched_into, out, len(sources), config.form)
             write_json(out / COUNTS, {"recipe": recipe, "version": __version__, "stages": to_json(counts)})
             if not keep_work:
                 shutil.rmtree(out / "work", ignore_errors=True)
-        return _finished(out, len(sources), config.form)
+        return _finished(out, len(sources), config.form, seconds)
 
 
 def _through(
-    names: Sequence[str], sources: tuple[Source, ...], out: Path, config: CurateConfig, run_on: str, workers: int, say: Callable[[str], None]
+    names: Sequence[str],
+    sources: tuple[Source, ...],
+    out: Path,
+    config: CurateConfig,
+    run_on: str,
+    workers: int,
+    say: Callable[[str], None],
+    seconds: dict[str, float],
 ) -> list[StageCounts]:
-    """The passes, one after another, with what is asked between them: counts of every stage up to the last that something came to."""
+    """The passes, one after another, with what is asked between them: counts of every stage up to the last that something came to.
+
+    Args:
+        seconds: what each took is added here.
+    """
     answers = stages.Answers(out / "answers")
     answers.folder.mkdir(parents=True, exist_ok=True)
+    for folder in (answers.folder, out / "work", out / DOCUMENTS):
+        for left in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
+            left.unlink(missing_ok=True)
     counts: list[StageCounts] = []
     done: Pass | None = None
     learns = any(name in ("recall", "precision") and stages.asks_first(name, config) for name in names)
@@ -132,11 +153,12 @@ def _through(
     for number, (asked, group, last) in enumerate(_passes(names, config)):
         for place, name in enumerate(asked):
             assert done is not None
-            _ask(name, done, asked[:place], [first / "random" / shard_name(shard) for shard in range(len(sources))], say)
+            with timed(seconds, f"asked: {name}"):
+                _ask(name, done, asked[:place], [first / "random" / shard_name(shard) for shard in range(len(sources))], say)
         folder = out / DOCUMENTS if last else out / "work" / str(number)
         before = None if done is None else done.folder
         done = Pass(folder, group, before, sources, config, answers, last, draw if number == 0 else 0)
-        found = engine.run_pass(done, engine=run_on, workers=workers)
+        found = engine.run_pass(done, engine=run_on, workers=workers, seconds=seconds)
         if number == 0:
             _refuse_damage(done, found[0], config.read.max_bad_share)
         counts += found
@@ -193,12 +215,20 @@ def _claim(out: Path, recipe: str, names: Sequence[str], config: CurateConfig, s
         write_json(file, about)
         return
     before = read_json(file)
-    for name in HOW_LONG:
-        before.get("settings", {}).get("read", {}).pop(name, None)
+    known = _comparable(before.get("settings", {}))
     changed = [name for name in about if before.get(name) != about[name] and name != "settings"]
-    changed += [f"{group}" for group, values in settings.items() if before.get("settings", {}).get(group) != values]
+    changed += [group for group, values in _comparable(settings).items() if known.get(group) != values]
     if changed:
         raise UsageError(f"{out} holds a curation with another {', '.join(changed)}.", "Give another folder, or the settings of before.")
+
+
+def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings without those that do not decide what comes out: how long is waited, and where the server stands whose model scores."""
+    read, precision = settings.get("read", {}), settings.get("precision", {})
+    return settings | {
+        "read": {name: value for name, value in read.items() if name not in HOW_LONG},
+        "precision": precision | {"endpoint": precision.get("endpoint") is not None},
+    }
 
 
 def _plain(value: Any) -> Any:
@@ -214,9 +244,9 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _finished(out: Path, n_shards: int, form: str) -> Curation:
+def _finished(out: Path, n_shards: int, form: str, seconds: dict[str, float]) -> Curation:
     files = [out / DOCUMENTS / shard_name(shard, form) for shard in range(n_shards)]
-    return Curation(out, from_json(read_json(out / COUNTS)["stages"]), [file for file in files if file.is_file()])
+    return Curation(out, from_json(read_json(out / COUNTS)["stages"]), [file for file in files if file.is_file()], seconds)
 
 
 def nothing_kept(done: Curation) -> BadInput | None:
@@ -287,21 +317,46 @@ def _ask(name: str, before: Pass, asked: Sequence[str], random: Sequence[Path], 
     elif name == "urls":
         _write(equal_urls(documents, config.urls), answers.of(name))
     elif name == "images":
-        _ask_images(documents, config, answers, say)
+        _ask_images(documents, before, say)
     else:
         drawn = training.sample(engine.documents(random), config.recall.negatives, config.recall.seed)
-        learned = training.recall(drawn, config, say) if name == "recall" else training.precision(documents, drawn, config, say)
+        if name == "recall":
+            learned = training.recall(drawn, config, say)
+        else:
+            learned = training.precision(documents, drawn, config, say, kept=answers.scores)
         save_classifier(learned, answers.of(name))
 
 
-def _ask_images(documents: Any, config: CurateConfig, answers: stages.Answers, say: Callable[[str], None]) -> None:
+def _ask_images(documents: Any, before: Pass, say: Callable[[str], None]) -> None:
+    config, answers = before.config, before.answers
     frequent = frequent_images(documents, config.images.max_documents)
     if config.images.download:
-        from headstart.curate.download import fetch_images
+        from headstart.curate.download import carry_images, fetch_images
 
         wanted = wanted_images(documents, config.images, frozenset(frequent["url"].to_pylist()))
-        _write(fetch_images(wanted, answers.folder.parent / IMAGES, config.images, say), answers.fetched)
+        folder = answers.folder.parent / IMAGES
+        if fetched_into := _fetched_into(before.sources):
+            carry_images(fetched_into, folder, frozenset(wanted))
+        _write(fetch_images(wanted, folder, config.images, say), answers.fetched)
     _write(frequent, answers.of("images"))
+
+
+def _fetched_into(sources: Sequence[Source]) -> list[Path]:
+    """Where the curations that the input comes from have their images."""
+    found = (images_beside(Path(source.address)) for source in sources if "://" not in source.address)
+    return list(dict.fromkeys(folder for folder in found if folder is not None))
+
+
+def _carry(fetched_into: Sequence[Path], out: Path, n_shards: int, form: str) -> None:
+    """The images of the documents that are left, of those that the input came with."""
+    from headstart.curate.download import carry_images
+
+    files = [out / DOCUMENTS / shard_name(shard, form) for shard in range(n_shards)]
+    wanted: set[str] = set()
+    for table in (table for file in files if file.is_file() for table in read_source(str(file), 0, ReadConfig())):
+        if "image_list" in table.column_names:
+            wanted.update(url for images in table["image_list"].to_pylist() for url in images or () if url is not None)
+    carry_images(fetched_into, out / IMAGES, wanted)
 
 
 def _write(table: pa.Table, path: Path) -> None:

@@ -75,6 +75,11 @@ class Answers:
         return self.folder / {"recall": "recall.safetensors", "precision": "precision.safetensors"}.get(stage, f"{stage}.parquet")
 
     @property
+    def scores(self) -> Path:
+        """What an endpoint answered, as it came."""
+        return self.folder / "scores.jsonl"
+
+    @property
     def fetched(self) -> Path:
         """Which images were fetched."""
         return self.folder / "fetched.parquet"
@@ -107,7 +112,7 @@ def _extract(config: CurateConfig, answers: Answers, shard: int) -> Stage:
 def _extraction_config(config: CurateConfig) -> Any:
     from headstart.curate.extract import ExtractConfig
 
-    return ExtractConfig(math=config.math, images=config.with_images, seconds=config.page_seconds)
+    return ExtractConfig(math=config.math, images=config.with_images, min_side=config.images.min_side, seconds=config.page_seconds)
 
 
 @cache

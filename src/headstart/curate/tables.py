@@ -44,6 +44,7 @@ DOCUMENTS = pa.schema(
         ("math_prob", pa.float32()),  # of the first classifier
         ("quality_prob", pa.float32()),  # of the second
         ("html_bytes", pa.int64()),
+        ("image_facts", pa.string()),  # JSON: address -> what an earlier curation knew of the image that it fetched
         ("dropped", pa.string()),
     ]
 )

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import BadInput
 from headstart.curate import labels
 from headstart.curate.classify import VIEWS, learn, plain
 from headstart.curate.config import CurateConfig, PrecisionConfig
+from headstart.curate.endpoint import from_endpoint
 from headstart.curate.fasttext import MANY, Classifier
 from headstart.curate.tables import text_of
 
@@ -53,7 +55,12 @@ def recall(random: Sequence[tuple[str, str]], config: CurateConfig, say: Callabl
 
 
 def precision(
-    documents: Any, random: Sequence[tuple[str, str]], config: CurateConfig, say: Callable[[str], None], score: labels.Score | None = None
+    documents: Any,
+    random: Sequence[tuple[str, str]],
+    config: CurateConfig,
+    say: Callable[[str], None],
+    score: labels.Score | None = None,
+    kept: Path | None = None,
 ) -> Classifier:
     """Classifier 2: documents of a high score against as many random documents of the crawl; in later rounds half of the sample is what the
     classifier before finds doubtful.
@@ -62,12 +69,13 @@ def precision(
         documents: a Daft dataframe of the documents that are left; a sample of them is scored.
         random: (URL, text) of random documents, as they were extracted.
         score: any callable that scores documents; None: what the settings name (`scorer`).
+        kept: a file for the scores of an endpoint as they come: those that are there already are not asked for.
 
     Raises:
         BadInput: fewer than five documents on a side, or a server that does not answer.
     """
     settings = config.precision
-    ask, source = scorer(settings) if score is None else (score, "the given callable")
+    ask, source = scorer(settings, kept) if score is None else (score, "the given callable")
     view = VIEWS[settings.view]
     labelled: dict[tuple[str, str], float | None] = {}
     share = max(settings.sample // settings.rounds, 1)
@@ -101,12 +109,16 @@ def _learn_from(
     return learn(positive, negative, VIEWS[settings.view], None, settings.seed, say)
 
 
-def scorer(settings: PrecisionConfig) -> tuple[labels.Score, str]:
-    """Who scores the sample, and its name."""
+def scorer(settings: PrecisionConfig, kept: Path | None = None) -> tuple[labels.Score, str]:
+    """Who scores the sample, and its name.
+
+    Args:
+        kept: a file for the scores of an endpoint.
+    """
     if settings.scores is not None:
         return labels.from_file(settings.scores), settings.scores.name
     if settings.endpoint is not None:
-        return labels.from_endpoint(settings.endpoint, settings.endpoint_model), settings.endpoint_model or settings.endpoint
+        return from_endpoint(settings.endpoint, settings.endpoint_model, kept), settings.endpoint_model or settings.endpoint
     return labels.by_rules, "rules"
 
 

@@ -62,5 +62,8 @@ def curate_with(settings: CurateSettings, say: Callable[[str], None] = print) ->
         say=say,
     )
     last = done.stages[-1]
+    if costly := sorted(done.seconds.items(), key=lambda one: -one[1])[:3]:
+        shares = ", ".join(f"{name} {100 * took / sum(done.seconds.values()):.0f} %" for name, took in costly)
+        say(f"{sum(done.seconds.values()):,.0f} seconds of work: {shares}" + (" ..." if len(done.seconds) > 3 else ""))
     say(f"{settings.out / 'documents'}: {last.kept:,} documents, {counted(last.words)} words, {last.images:,} images")
     return done

@@ -13,6 +13,8 @@ class ExtractConfig:
     """Find formulas and write them as LaTeX between dollars. False: plain text; nothing is taken for a formula and no dollar is escaped."""
     images: bool = True
     """Keep images in place. False: their URLs are left out and not counted as dropped."""
+    min_side: int = 0
+    """Images whose width and height, as the page states them, are both below so many pixels are left out ("small"); one pixel is a tracker always."""
     boilerplate: bool = True
     """Leave out navigation, footers, share buttons and lines such as "all rights reserved" (lists in boilerplate.toml)."""
     max_bytes: int = 16 * 2**20

@@ -79,6 +79,17 @@ def decode(data: bytes, content_type: str = "") -> tuple[str, str]:
     return _guessed(data)
 
 
+def ordinary(data: bytes) -> bytes | None:
+    """What `decode` reads as UTF-8 if its bytes are valid; None of a page of which something else may decide. It lets the common page be looked at
+    without being read into characters."""
+    start = data[:HEAD]
+    if not start.strip() or start.lstrip().startswith(BINARY) or start.count(0) * 100 > len(start):
+        return None
+    if data.startswith(tuple(MARKS)) or b"\x1b" in data:
+        return None
+    return data.translate(None, CONTROLS)
+
+
 def clean(text: str) -> str:
     """Text given as characters: without control characters, lone surrogates as U+FFFD."""
     return _cleaned(sound(text))

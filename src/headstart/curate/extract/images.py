@@ -98,11 +98,12 @@ def _largest(srcset: str) -> str:
     return best
 
 
-def resolve(raw: str, attributes: Attributes, base: str) -> tuple[str, str | None]:
+def resolve(raw: str, attributes: Attributes, base: str, min_side: int = 0) -> tuple[str, str | None]:
     """The absolute URL of an image and None, or "" and why it is dropped.
 
     Args:
         base: `<base href>` resolved, or the page's URL; "" when neither is known.
+        min_side: images with both sides below so many pixels are "small".
     """
     raw = BLANKS.sub("", raw)
     scheme = raw[:11].lower()
@@ -112,8 +113,9 @@ def resolve(raw: str, attributes: Attributes, base: str) -> tuple[str, str | Non
         return "", "data URL"
     if scheme.startswith("javascript:"):
         return "", "javascript URL"
-    if _tiny(attributes.get("width")) and _tiny(attributes.get("height")):
-        return "", "tracker"
+    larger = max(_pixels(attributes.get("width")), _pixels(attributes.get("height")))
+    if larger < max(min_side, 2):
+        return "", "tracker" if larger < 2 else "small"
     try:
         url = urljoin(base, raw) if "[" in raw or not scheme.startswith(("http://", "https://")) else raw
     except ValueError:
@@ -125,5 +127,7 @@ def resolve(raw: str, attributes: Attributes, base: str) -> tuple[str, str | Non
     return url.replace(" ", "%20"), None
 
 
-def _tiny(size: str | None) -> bool:
-    return size is not None and size.strip().removesuffix("px") in ("0", "1")
+def _pixels(size: str | None) -> float:
+    """A width or height as pages write it; endless where it is none of pixels (20%, auto), since nothing is known then."""
+    number = (size or "").strip().removesuffix("px").strip()
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 9 else float("inf")

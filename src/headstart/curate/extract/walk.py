@@ -338,7 +338,7 @@ class Walk:
         if not facts.config.images:
             return
         raw = images.address(attributes)
-        url, why = images.resolve(raw, attributes, facts.base)
+        url, why = images.resolve(raw, attributes, facts.base, facts.config.min_side)
         if why is None:
             self.lines.image(Image(url, raw, (attributes.get("alt") or "").strip()))
         else:

@@ -1,0 +1,218 @@
+"""Scores of a language model behind an address: kept as they come, whatever dies."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart.core.errors import BadInput, UsageError
+from headstart.curate.config import CurateConfig, PrecisionConfig
+from headstart.curate.endpoint import from_endpoint, read_reply
+from headstart.curate.journal import Journal, read_journal
+from headstart.curate.labels import from_file
+from headstart.curate.pipeline import curate
+from tests.curate.crawl import page
+
+SRC = str(Path(__file__).parents[2] / "src")
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+class Model(http.server.ThreadingHTTPServer):
+    """A server that speaks the chat API: a good document is worth 8 points, any other none.
+
+    Attributes:
+        good: which documents are; unless it is told otherwise those with the word lemma.
+        asked: the requests' bodies, in the order they came.
+        answer: what it does instead of answering (an HTTP status, or True where it did all itself), given the number of the request and the text.
+    """
+
+    def __init__(self, answer: Callable[[int, str], int | None] = lambda number, text: None, port: int = 0) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+        self.answer = answer
+        self.good: Callable[[str], bool] = lambda text: "lemma" in text
+        super().__init__(("127.0.0.1", port), _Handler)
+        threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def texts(self) -> list[str]:
+        """What the model was shown of each document."""
+        return [body["messages"][0]["content"].split("---\n")[1].strip() for body in self.asked]
+
+    def close(self) -> None:
+        self.shutdown()
+        self.server_close()
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        server: Any = self.server
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        server.asked.append(body)
+        server.paths.append(self.path)
+        text = body["messages"][0]["content"].split("---\n")[1]
+        status = 404 if self.path != "/v1/chat/completions" else server.answer(len(server.asked), text)
+        if status is not None:
+            self.send_error(status)
+            return
+        reply = f"Because.\nmathematical score: {8 if server.good(text) else 0}"
+        data = json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def model() -> Iterator[Model]:
+    server = Model()
+    yield server
+    server.close()
+
+
+DOCUMENTS = [(f"https://x.org/{n}", f"a lemma number {n}" if n % 2 else f"boots number {n}") for n in range(30)]
+SCORES = [8.0 if n % 2 else 0.0 for n in range(30)]
+
+
+def test_a_reply_ends_with_its_score() -> None:
+    assert read_reply("mathematical score: 3 at first. But:\nMathematical score: **8.5**") == 8.5
+    assert read_reply("mathematical score: 11") is None
+    assert read_reply("I cannot say.") is None
+
+
+def test_a_server_is_asked_as_the_chat_api_wants_and_again_when_it_is_busy(model: Model) -> None:
+    model.answer = lambda number, text: 503 if number == 1 else None
+    assert from_endpoint(model.address, "some-model", parallel=1)(DOCUMENTS[:2]) == [0.0, 8.0]
+    assert len(model.asked) == 3
+    assert model.asked[0]["model"] == "some-model"
+    assert model.asked[0]["temperature"] == 0
+    with pytest.raises(BadInput, match="404"):
+        from_endpoint(f"{model.address}/wrong", "some-model")([("u", "x")])
+
+
+def test_what_a_server_answered_before_it_died_is_not_asked_again(model: Model, tmp_path: Path) -> None:
+    """It dies for good in the middle; another one at another address goes on, and the scores are those of one that lives."""
+    kept = tmp_path / "scores.jsonl"
+    model.answer = lambda number, text: 500 if number > 12 else None
+    with pytest.raises(BadInput, match=r"(?s)does not answer \(HTTP Error 500.*asks for what is missing"):
+        from_endpoint(model.address, "m", kept, parallel=3, retries=0)(DOCUMENTS)
+    answered = [record["url"] for record in read_journal(kept)]
+    assert len(answered) == 12
+    with kept.open("ab") as file:
+        file.write(b'{"asked": "cut off in the mid')
+    other = Model()
+    assert from_endpoint(other.address, "m", kept, parallel=3)(DOCUMENTS) == SCORES
+    assert sorted(other.texts()) == sorted(text for url, text in DOCUMENTS if url not in answered)
+    assert from_endpoint(other.address, "m", kept)(DOCUMENTS) == SCORES
+    assert len(other.asked) == 18, "all is known"
+    assert from_file(kept)(DOCUMENTS) == SCORES, "another curation may take the file as it is"
+    assert from_endpoint(other.address, "another-model", kept)(DOCUMENTS[:2]) == SCORES[:2]
+    assert len(other.asked) == 20, "an answer is that of its model"
+    other.close()
+
+
+def test_a_document_that_no_answer_comes_to_has_no_score_and_is_not_asked_again(model: Model, tmp_path: Path) -> None:
+    """Some are too long for the model; where the first three are refused the server is the cause."""
+    kept = tmp_path / "scores.jsonl"
+    documents = [*DOCUMENTS[:3], *((f"https://x.org/long{n}", f"too long {n}") for n in range(4))]
+    model.answer = lambda number, text: 400 if "too long" in text else None
+    for _ in range(2):
+        assert from_endpoint(model.address, "m", kept, parallel=1)(documents) == [0.0, 8.0, 0.0] + [None] * 4
+    assert len(model.asked) == 7
+    assert from_file(kept)(documents) == [0.0, 8.0, 0.0] + [None] * 4
+    model.answer = lambda number, text: 400
+    with pytest.raises(BadInput, match="answers 400"):
+        from_endpoint(model.address, "m", tmp_path / "none.jsonl", parallel=1)(documents)
+    assert len(model.asked) == 7 + 3
+
+
+def test_a_journal_loses_no_whole_line(tmp_path: Path) -> None:
+    """A line that was cut off, longer than a block too; zeros that a power cut left; threads."""
+    path = tmp_path / "journal.jsonl"
+    assert list(read_journal(path)) == []
+    for round_, torn in enumerate((b'{"n": 1', b'{"n": "' + b"x" * 200_000, b"")):
+        with Journal(path) as journal:
+            threads = [threading.Thread(target=journal.add, args=({"n": n, "round": round_},)) for n in range(20)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        with path.open("ab") as file:
+            file.write(torn)
+    assert Counter(record["round"] for record in read_journal(path)) == {0: 20, 1: 20, 2: 20}
+    assert all(json.loads(line) for line in path.read_text().splitlines())
+    path.write_bytes(b"\0" * 5000 + b'\n{"n": 1}\n[1]\n{"n": 2}')
+    assert [record["n"] for record in read_journal(path)] == [1, 2]
+
+
+def write_documents(path: Path) -> Path:
+    rows = [{"url": f"https://x.org/{n}", "text": page(n, n % 2 == 0, 60) + " lemma" * (n % 2 == 0)} for n in range(60)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.slow
+def test_killed_while_a_model_scores_it_asks_only_for_what_is_missing(model: Model, tmp_path: Path) -> None:
+    """SIGKILL in the middle of the scores; in the end each document was asked for once, but for those that were under way."""
+    model.answer = lambda number, text: time.sleep(0.05)
+    data, out = write_documents(tmp_path / "texts.jsonl"), tmp_path / "out"
+    words = [sys.executable, "-m", "headstart", "curate", "precision", str(data), "--out", str(out), "--workers", "1"]
+    words += ["--precision.endpoint", model.address, "--precision.endpoint-model", "m"]
+    environment = os.environ | {"PYTHONPATH": SRC, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    journal = out / "answers" / "scores.jsonl"
+    while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") >= 20):
+        time.sleep(0.005)
+    assert process.poll() is None, "it was not killed in its work"
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    known, before = len(list(read_journal(journal))), len(model.asked)
+    assert 20 <= known < 60
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert len(model.asked) - before == 60 - known
+    assert len(set(model.texts())) == 60
+    config = CurateConfig(precision=PrecisionConfig(endpoint=model.address, endpoint_model="m"))
+    undisturbed = curate("precision", [str(data)], tmp_path / "whole", config, say=quiet)
+    assert (out / "answers" / "precision.safetensors").read_bytes() == (tmp_path / "whole" / "answers" / "precision.safetensors").read_bytes()
+    assert [stage.kept for stage in undisturbed.stages] == [60, 30]
+
+
+@pytest.mark.slow
+def test_a_curation_goes_on_with_the_model_at_another_address_and_with_no_other_model(model: Model, tmp_path: Path) -> None:
+    data, out = str(write_documents(tmp_path / "texts.jsonl")), tmp_path / "out"
+    model.answer = lambda number, text: 404 if number > 10 else None
+
+    def config(address: str | None, name: str = "m") -> CurateConfig:
+        return CurateConfig(precision=PrecisionConfig(endpoint=address, endpoint_model=name))
+
+    with pytest.raises(BadInput, match="answers 404"):
+        curate("precision", [data], out, config(model.address), say=quiet)
+    other = Model()
+    for wrong in (config(other.address, "n"), config(None)):
+        with pytest.raises(UsageError, match="another precision"):
+            curate("precision", [data], out, wrong, say=quiet)
+    assert curate("precision", [data], out, config(other.address), say=quiet).stages[-1].kept == 30
+    assert len(other.asked) == 60 - len(set(model.texts()[:10]))
+    other.close()
