@@ -37,6 +37,7 @@ def test_it_learns_and_forgets_nothing_in_a_file(tmp_path: Path) -> None:
     write_fasttext(model, tmp_path / "model.bin")
     for name in ("model.safetensors", "model.bin"):
         assert (load_classifier(tmp_path / name).predict(positive) == model.predict(positive)).all(), name
+    assert isinstance(load_classifier(tmp_path / "model.safetensors").vectors, np.memmap), "the workers of a machine share it"
 
 
 def test_the_official_package_gives_our_file_the_same_probabilities(tmp_path: Path) -> None:

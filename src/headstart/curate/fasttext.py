@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -254,6 +255,16 @@ def load_classifier(path: str | Path) -> Classifier:
     return model
 
 
+def _mapped(path: Path, name: str) -> np.ndarray:
+    """A float32 tensor of a safetensors file where it lies: two million vectors of 256 are 2 GB, which all workers of a machine then share."""
+    with path.open("rb") as file:
+        (size,) = struct.unpack("<Q", file.read(8))
+        about = json.loads(file.read(size))[name]
+    if about["dtype"] != "F32":
+        raise ValueError(f"{name} is {about['dtype']}")
+    return np.memmap(path, "<f4", "r", 8 + size + about["data_offsets"][0], tuple(about["shape"]))
+
+
 def _load_ours(path: Path) -> Classifier:
     from safetensors import SafetensorError, safe_open
 
@@ -262,7 +273,8 @@ def _load_ours(path: Path) -> Classifier:
             about = json.loads((file.metadata() or {}).get("about", "{}"))  # one entry: the order of several is not always the same
             if about.get("format") != FORMAT:
                 raise BadInput("is no classifier of ours.", "Train one with headstart curate, or give a fastText .bin file.", file=path)
-            vectors, output, words, counts = (file.get_tensor(name) for name in ("vectors", "output", "words", "counts"))
+            output, words, counts = (file.get_tensor(name) for name in ("output", "words", "counts"))
+        vectors = _mapped(path, "vectors")
         config, labels = FastTextConfig(**about["config"]), about["labels"]
         names = words.tobytes().decode("utf-8", "surrogatepass").split("\n")
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
