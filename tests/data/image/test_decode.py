@@ -89,6 +89,29 @@ def test_grey_with_transparency_stays_grey() -> None:
     np.testing.assert_array_equal(found[0, :, 4:], RGB[:, 4:, 0])
 
 
+def test_sixteen_bit_grey_with_transparency_stays_grey() -> None:
+    """Pillow opens it in colour, with 8 bits."""
+    greys = np.linspace(0, 65535, 144).reshape(12, 12).astype(np.uint16)
+    found = decoded(png(np.stack([greys, np.full_like(greys, 65535)], 2), bits=16, colour=4), size=12)
+    assert found.pixels.shape == (1, 12, 12)
+    np.testing.assert_array_equal(found.pixels[0], greys >> 8)
+
+
+def png(pixels: np.ndarray, bits: int, colour: int) -> bytes:
+    """A PNG of a kind that Pillow does not write.
+
+    Args:
+        pixels: [height, width, channels]; colour: of its header, 4 is grey and transparency.
+    """
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+    rows = b"".join(b"\0" + row.astype(f">u{bits // 8}").tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", pixels.shape[1], pixels.shape[0], bits, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
 def test_cmyk_becomes_colours() -> None:
     red = Image.new("CMYK", (4, 4), (0, 255, 255, 0))
     found = decoded(encoded(red, "JPEG", quality=100), size=4).pixels
@@ -296,6 +319,43 @@ def test_what_cannot_be_used_is_refused_by_name(name: str) -> None:
     with pytest.raises(Unusable) as first:  # nor does it decide the form of a store
         form_of(content, ImageConfig(size=8))
     assert words in first.value.what
+
+
+def jpegs() -> dict[str, bytes]:
+    """Whole ones: several kinds, and pictures that end in the grey of missing data."""
+    noise = np.random.default_rng(0).integers(0, 255, (64, 72, 3), dtype=np.uint8)
+    ends_grey = noise.copy()
+    ends_grey[24:] = 128
+    return {
+        "baseline": encoded(noise, "JPEG", quality=90),
+        "progressive": encoded(noise, "JPEG", quality=90, progressive=True),
+        "with restarts": encoded(noise, "JPEG", quality=90, restart_marker_blocks=2),
+        "grey": encoded(noise[..., 0], "JPEG", quality=90),
+        "of full colour": encoded(noise, "JPEG", quality=90, subsampling=0),
+        "that ends in grey": encoded(ends_grey, "JPEG", quality=90),
+        "that ends in grey, progressive": encoded(ends_grey, "JPEG", quality=90, progressive=True),
+        "of one grey": encoded(np.full((64, 72, 3), 128, np.uint8), "JPEG"),
+    }
+
+
+@pytest.mark.parametrize("size", [64, 12])
+@pytest.mark.parametrize("kind", jpegs())
+def test_a_whole_jpeg_is_taken_also_where_it_ends_in_grey(kind: str, size: int) -> None:
+    assert decoded(jpegs()[kind], size=size).height == 64
+
+
+@pytest.mark.parametrize("size", [64, 12])
+@pytest.mark.parametrize("kind", ["baseline", "with restarts", "grey", "of full colour", "progressive"])
+def test_a_jpeg_with_less_data_than_its_header_says_is_refused(kind: str, size: int) -> None:
+    """libjpeg draws the rest in grey without a word: a header of another height, and a file that was cut off and closed again."""
+    whole = bytearray(jpegs()[kind])
+    frame = next(whole.index(marker) for marker in (b"\xff\xc0", b"\xff\xc2") if marker in whole)
+    taller = whole.copy()
+    taller[frame + 5 : frame + 7] = struct.pack(">H", 200)
+    closed = whole[: whole.index(b"\xff\xda") + 120] + b"\xff\xd9"  # in the first scan: what later ones add to a progressive file is only detail
+    assert "less data than its header says" in fault(bytes(taller), size=size).what
+    words = "cut off" if kind == "progressive" else "less data than its header says"  # Pillow sees the former
+    assert words in fault(bytes(closed), size=size).what
 
 
 def test_images_that_do_not_fit_the_first_are_refused() -> None:

@@ -21,9 +21,11 @@ from headstart.data.image.views import colour_jitter, crop_at, random_places
 
 
 def picture(path: Path, grey: int, size: int = 8) -> Path:
-    """One that is told by its grey."""
+    """One that is told by its grey. Its last pixel is another: images of one colour are left out."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.full((size, size, 3), grey, np.uint8)).save(path)
+    pixels = np.full((size, size, 3), grey, np.uint8)
+    pixels[-1, -1] ^= 128
+    Image.fromarray(pixels).save(path)
     return path
 
 
@@ -227,6 +229,7 @@ def test_equal_views_are_refused_and_copies_left_out(tmp_path: Path) -> None:
 
 def test_files_of_many_images_pair_up_two_by_two(tmp_path: Path) -> None:
     images = np.arange(6, dtype=np.uint8)[:, None, None, None] * np.ones((1, 8, 8, 3), np.uint8)
+    images[:, -1, -1] = 99  # images of one colour are left out
     np.savez(tmp_path / "views.npz", images=images)
     store = prepare_pairs([tmp_path / "views.npz"], tmp_path / "store", PairConfig(size=8, pairing="twos", held_out_share=0.0))
     assert store.pairs.tolist() == [[0, 1], [2, 3], [4, 5]]
@@ -234,6 +237,16 @@ def test_files_of_many_images_pair_up_two_by_two(tmp_path: Path) -> None:
     crops = prepare_pairs([tmp_path / "views.npz"], tmp_path / "crops", PairConfig(size=8, pairing="crops", held_out_share=0.0))
     assert crops.pairs.tolist() == [[i, i] for i in range(6)]
     assert any("shortcut" in line for line in crops.report())
+
+
+def test_a_pair_with_a_view_of_one_colour_is_lost_and_counted(tmp_path: Path) -> None:
+    scene(tmp_path / "in", 4)
+    Image.fromarray(np.full((8, 8, 3), 50, np.uint8)).save(tmp_path / "in" / "001_2.png")
+    store = prepare_pairs([tmp_path / "in"], tmp_path / "store", PairConfig(size=8, held_out_share=0.0))
+    assert len(store.pairs) == 3
+    assert store.manifest["counts"]["lost_pairs"] == 1
+    assert "1 pairs lost with an image that could not be used" in "\n".join(store.report())
+    assert any("1 images are of one colour" in line for line in store.report())
 
 
 def test_a_finished_store_is_opened_and_another_refused(tmp_path: Path) -> None:

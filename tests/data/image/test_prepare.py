@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from headstart.core.errors import BadInput, OtherStore, UsageError
 from headstart.data.image.config import ImageConfig
@@ -158,10 +159,54 @@ def test_a_folder_without_a_usable_image_is_refused(tmp_path: Path) -> None:
 def test_equal_images_cannot_be_split(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     for name in "ab":
-        (tmp_path / "data" / f"{name}.npy").write_bytes(npy(np.ones((8, 8), np.uint8)))
+        (tmp_path / "data" / f"{name}.npy").write_bytes(npy(np.eye(8, dtype=np.uint8)))
     with pytest.raises(BadInput, match="all images are equal"):
         prepared(tmp_path / "data", tmp_path / "store")
     assert len(prepared(tmp_path / "data", tmp_path / "all", held_out_share=0.0)) == 2
+
+
+def test_images_of_one_colour_are_left_out_and_named(folder: Path, tmp_path: Path) -> None:
+    """They push DropPos's loss to that of guessing. Copies of one count once; others are held out as before."""
+    shutil.copytree(folder, tmp_path / "data")
+    before = prepared(folder, tmp_path / "before")
+    for name, value in (("blank", 7), ("again", 7), ("white", 255)):
+        Image.fromarray(np.full((20, 20, 3), value, np.uint8)).save(tmp_path / "data" / f"{name}.png")
+    store = prepared(tmp_path / "data", tmp_path / "store")
+    assert store.manifest["counts"]["one_colour_images"] == 2
+    assert store.manifest["counts"]["training_images"] == before.manifest["counts"]["training_images"]
+    assert store.manifest["mean"] == before.manifest["mean"]
+    assert len(store.rows("held_out")) == len(before.rows("held_out"))
+    named = [json.loads(line)["file"] for line in (tmp_path / "store" / "quarantine.jsonl").read_text().splitlines()]
+    assert sorted(Path(name).stem for name in named) == ["again", "blank", "white"]
+    assert any("2 images are of one colour" in line for line in store.warnings())
+
+
+def test_images_of_one_colour_alone_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for value in (0.1, 0.7):  # fractions
+        np.save(tmp_path / "data" / f"{value}.npy", np.full((8, 8), value, np.float32))
+    with pytest.raises(BadInput, match="each of the 2 images is of one colour"):
+        prepared(tmp_path / "data", tmp_path / "store")
+
+
+def test_every_enlarged_image_is_said(folder: Path, tmp_path: Path) -> None:
+    """Also where it is one of many: the median of the sides, which decides the defaults, is that of the files."""
+    shutil.copytree(folder, tmp_path / "data")
+    Image.fromarray(smooth(9, 30, seed=77)).save(tmp_path / "data" / "small.png")
+    store = prepared(tmp_path / "data", tmp_path / "store", size=16)
+    n = len(store)
+    assert f"1 of {n} images are smaller than 16 pixels and were enlarged; --image.size sets the size" in store.warnings()
+    assert store.manifest["median_side"] == 20
+
+
+def test_the_side_of_a_large_photograph_is_that_of_its_file(tmp_path: Path) -> None:
+    """A JPEG is decoded at a fraction of its size, and stands turned in its file."""
+    (tmp_path / "data").mkdir()
+    for seed in (1, 2):
+        exif = Image.Exif()
+        exif[274] = 6
+        Image.fromarray(smooth(400, 640, seed)).save(tmp_path / "data" / f"{seed}.jpg", exif=exif)
+    assert prepared(tmp_path / "data", tmp_path / "store", size=16).manifest["median_side"] == 400
 
 
 # --- once ----------------------------------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import numpy as np
 
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.form import Content, Form, Unusable
-from headstart.data.image.opening import Image, holds, open_content, refuse_size
+from headstart.data.image.opening import FILE_SIZE, Image, holds, open_content, refuse_size
 
 WHOLE = 2**20
 """A size that no image has: none is decoded smaller than it is."""
@@ -85,7 +85,7 @@ def decode(content: Content, form: Form) -> Decoded:
     if isinstance(opened, np.ndarray):
         height, width = opened.shape[1:]
     else:
-        width, height = opened.size
+        width, height = opened.info.get(FILE_SIZE, opened.size)
     if isinstance(opened, np.ndarray) or opened.mode in ("I;16", "F") or form.bands or form.nodata is not None:
         planes, missing = _planes_and_gaps(opened, form)
         return Decoded(_fitted_planes(_coloured(planes, form), form), height, width, missing)

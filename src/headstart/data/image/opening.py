@@ -35,6 +35,10 @@ ORIENTATION = 274
 MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, LAB = 1, 2, 3, 5, 6, 8
 JPEG = 7
 """Of TIFF: the tag, kinds of colours, a compression."""
+PNG_COLOUR, GREY_AND_ALPHA = 25, 4
+"""Where a PNG says what its colours are, and one of these."""
+FILE_SIZE = "headstart_file_size"
+"""Where an opened picture's `info` keeps its own (width, height): a large JPEG is decoded smaller."""
 
 
 def require_libraries() -> None:
@@ -77,6 +81,8 @@ def formats() -> tuple[str, ...]:
 
 
 def _picture(content: bytes, form: Form) -> Any:
+    from headstart.data.image.jpeg import lacks_data  # needs Pillow
+
     picture = Image.open(io.BytesIO(content), formats=formats())
     width, height = picture.size
     refuse_size(height, width, 4, 1, form)
@@ -85,12 +91,21 @@ def _picture(content: bytes, form: Form) -> Any:
     if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
         picture.draft(picture.mode, (2 * form.size, 2 * form.size))  # a large photograph is decoded at a half, quarter or eighth: still twice `size`
     picture.load()
+    if picture.format == "JPEG" and lacks_data(content, picture):
+        raise Unusable("has less data than its header says: its lower part is missing.", "Copy or export it again, or remove it.")
+    turned = picture.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     ImageOps.exif_transpose(picture, in_place=True)
-    return _flat(picture)
+    flat = _flat(picture, grey=picture.format == "PNG" and content[PNG_COLOUR] == GREY_AND_ALPHA)
+    flat.info[FILE_SIZE] = (height, width) if turned else (width, height)
+    return flat
 
 
-def _flat(picture: Any) -> Any:
-    """The picture in mode L, RGB, I;16 or F: palettes looked up, transparency laid over white."""
+def _flat(picture: Any, grey: bool = False) -> Any:
+    """The picture in mode L, RGB, I;16 or F: palettes looked up, transparency laid over white.
+
+    Args:
+        grey: it is, though Pillow opens it in colour: a PNG of 16-bit grey and transparency.
+    """
     mode = picture.mode
     if mode.startswith("I;16"):
         return picture if mode == "I;16" else Image.fromarray(np.asarray(picture).astype(np.uint16))
@@ -106,7 +121,7 @@ def _flat(picture: Any) -> Any:
     if mode == "1":
         return picture.convert("L")
     if mode in ("LA", "La", "RGBA", "RGBa", "PA", "LAA") or (mode == "P" and "transparency" in picture.info):
-        grey = mode in ("LA", "La")
+        grey = grey or mode in ("LA", "La")
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         flat = Image.alpha_composite(white, picture).convert("RGB")

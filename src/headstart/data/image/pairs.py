@@ -85,13 +85,17 @@ class PairStore(ImageStore):
         if counts["lost_pairs"] or counts["duplicate_pairs"]:
             lost, again = counts["lost_pairs"], counts["duplicate_pairs"]
             lines.append(f"{lost:,} pairs lost with an image that could not be used, {again:,} left out because they came twice")
-        if counts["equal_pairs"] and self.pairing != "crops":
-            lines.append(f"WARNING: in {counts['equal_pairs']:,} pairs both images are equal")
-        if counts["scenes"] == 1:
-            lines.append("WARNING: all pairs are of one scene; its last ones are held out, and resemble the others")
-        if self.pairing == "crops":
-            lines.append("WARNING: both views are cut from one image: networks find a shortcut, and transfer poorly (naver/croco#28)")
         return lines
+
+    def warnings(self) -> list[str]:
+        counts, found = self.manifest["counts"], super().warnings()
+        if counts["equal_pairs"] and self.pairing != "crops":
+            found.append(f"in {counts['equal_pairs']:,} pairs both images are equal")
+        if counts["scenes"] == 1:
+            found.append("all pairs are of one scene; its last ones are held out, and resemble the others")
+        if self.pairing == "crops":
+            found.append("both views are cut from one image: networks find a shortcut, and transfer poorly (naver/croco#28)")
+        return found
 
 
 class PairRows:
@@ -220,6 +224,8 @@ def _described(found: Pairs, images: ImageStore, config: PairConfig) -> tuple[di
         assert found.scenes is not None
         there = (pairs >= 0).all(1)
         pairs, folders = pairs[there], found.scenes[there]
+    whole = ~images.dropped[pairs].any(1)  # of pairs' images only those of one colour are dropped
+    pairs, folders = pairs[whole], folders[whole]
     lost = wanted - len(pairs)
     content = np.unique(images.hashes, return_inverse=True)[1].reshape(-1)[pairs]  # [m, 2]: equal images have equal numbers
     first = np.sort(np.unique(content, axis=0, return_index=True)[1])

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +47,9 @@ NAMES = ("inputs.parquet", *OF_PAIRS, *(f"{name}.npy" for name in (*ARRAYS, *LAT
 """What lies in a store of images."""
 PART_BYTES, PART_IMAGES = 2**24, 512
 """A part ends with the first of these. A kill loses at most its work."""
+OneColour = Literal["drop", "keep"]
+ONE_COLOUR = ("is of one colour everywhere: nothing can be learnt from it.", "It is left out; remove it, or mend what made it.")
+"""What quarantine.jsonl says of such an image. It stops nothing: scenes that are cut into windows have many."""
 
 
 def prepare_images(sources: Sequence[str | Path], out: Path, config: ImageConfig) -> ImageStore:
@@ -66,13 +69,17 @@ def prepare_images(sources: Sequence[str | Path], out: Path, config: ImageConfig
     return prepare_inputs(find_images(sources, config), sources, out, config)
 
 
-def prepare_inputs(inputs: Inputs, sources: Sequence[str | Path], out: Path, config: ImageConfig) -> ImageStore:
-    """The same where the files are chosen already (pairs of images)."""
+def prepare_inputs(inputs: Inputs, sources: Sequence[str | Path], out: Path, config: ImageConfig, one_colour: OneColour = "drop") -> ImageStore:
+    """The same where the files are chosen already (pairs of images, pictures of documents).
+
+    Args:
+        one_colour: what becomes of images of one colour everywhere. keep: they belong to something that is learnt from all the same.
+    """
 
     def build() -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # of a damaged file it warns a line at a time; our fault says it once
-            _build(sources, inputs, out, config)
+            _build(sources, inputs, out, config, one_colour)
 
     return opened_or_built(
         out,
@@ -275,7 +282,7 @@ def _decode_all(files: list[InputFile], form: Form, config: ImageConfig, work: P
 # --- the store ------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: ImageConfig) -> None:
+def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: ImageConfig, one_colour: OneColour) -> None:
     work, files = out / ".work", inputs.files
     plan = {
         "format_version": FORMAT_VERSION,
@@ -291,8 +298,9 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
         (out / pixels).replace(work / pixels)
     form = first_form(files, config)
     parts = [read_part(path) for path in _decode_all(files, form, config, work, config.workers or cores())]
-    quarantined = _write_quarantine(out, files, [part for part, _ in parts])
     rows = {name: np.concatenate([arrays[name] for _, arrays in parts]) for name in parts[0][1]}
+    plain = ~rows["spread"].any(1) & (one_colour == "drop")  # exact: sums of equal values of at most 24 bits are, in float64
+    quarantined = _write_quarantine(out, files, [part for part, _ in parts], rows["places"][plain])
     bad, n = sum(len(part.faults) for part, _ in parts), len(rows["hashes"])
     if bad > config.max_bad_share * (n + bad):
         raise BadInput(
@@ -305,9 +313,13 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
             what = f"each of {gaps:,} images has more than {config.max_nodata_share:.0%} pixels without data."
             raise BadInput(what, "Correct --image.nodata, or raise --image.max-nodata-share.", file=", ".join(map(str, sources[:3])))
         raise no_images(sources)
-    arrays, classes = _described(rows, [part.labels for part, _ in parts], [len(arrays["hashes"]) for _, arrays in parts], config)
+    if plain.all():
+        what = f"each of the {n:,} images is of one colour: nothing can be learnt from them."
+        raise BadInput(what, "Give images with content; or correct --image.bands.", file=", ".join(map(str, sources[:3])))
+    arrays, classes = _described(rows, plain, [part.labels for part, _ in parts], [len(arrays["hashes"]) for _, arrays in parts], config)
     copies = arrays["dropped"].copy()
-    arrays["dropped"] |= near_copies(rows["looks"], arrays["held_out"], copies)
+    near = near_copies(rows["looks"], arrays["held_out"], copies | plain)
+    arrays["dropped"] |= near | plain
     if arrays["held_out"].any() and not (~arrays["held_out"] & ~arrays["dropped"]).any():
         raise BadInput("every training image nearly equals a held-out one.", "Give more varied images, or --image.held-out-share 0.")
     for name, array in arrays.items():
@@ -327,13 +339,15 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
             "training_images": int(train.sum()),
             "held_out_images": int((arrays["held_out"] & ~arrays["dropped"]).sum()),
             "duplicate_images": int(copies.sum()),
-            "near_duplicate_images": int((arrays["dropped"] & ~copies).sum()),
+            "near_duplicate_images": int(near.sum()),
+            "one_colour_images": int((plain & ~copies).sum()),
             "images_without_data": gaps,
             "images_with_gaps": int((rows["missing"] > 0).sum()),
             "enlarged_images": int((rows["sizes"].min(1) < form.size).sum()),
             "classes": len(classes),
             "quarantined": bad,
         },
+        "median_side": int(np.median(rows["sizes"].min(1))),
         "form": form.as_json(),
         "mean": mean.tolist(),
         "std": deviation.tolist(),
@@ -348,11 +362,12 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
 
 
 def _described(
-    rows: dict[str, np.ndarray], label_names: list[list[str]], sizes: list[int], config: ImageConfig
+    rows: dict[str, np.ndarray], plain: np.ndarray, label_names: list[list[str]], sizes: list[int], config: ImageConfig
 ) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays beside the pixels, and the classes."""
+    """The arrays beside the pixels, and the classes. Images of one colour (`plain`) are not held out."""
     hashes = rows["hashes"]
-    held_out = held_out_documents(hashes, config.held_out_share)
+    held_out = np.zeros(len(hashes), bool)
+    held_out[~plain] = held_out_documents(hashes[~plain], config.held_out_share)
     if config.held_out_share and not held_out.any():
         raise BadInput("all images are equal, so none can be held out.", "Give more images, or --image.held-out-share 0.")
     dropped = np.ones(len(hashes), bool)
@@ -409,12 +424,17 @@ INPUT_FIELDS = {"name": "name", "bytes": "size", "mtime_ns": "mtime_ns", "label"
 INPUT_SCHEMA = pa.schema([("name", pa.string()), ("bytes", pa.int64()), ("mtime_ns", pa.int64()), ("label", pa.string()), ("sha256", pa.string())])
 
 
-def _write_quarantine(out: Path, files: list[InputFile], parts: list[Part]) -> Path:
+def _write_quarantine(out: Path, files: list[InputFile], parts: list[Part], plain: np.ndarray) -> Path:
+    """Names every image that is left out for what it is.
+
+    Args:
+        plain: int64 [n, 2], file and record of the images of one colour.
+    """
     path = out / "quarantine.jsonl"
+    faults = [fault for part in parts for fault in part.faults] + [(*map(int, place), *ONE_COLOUR) for place in plain]
     lines = [
         json.dumps({"file": files[index].name, "record": number, "what": what, "mend": mend}, ensure_ascii=False) + "\n"
-        for part in parts
-        for index, number, what, mend in part.faults
+        for index, number, what, mend in faults
     ]
     path.unlink(missing_ok=True)  # of an attempt before the files were mended
     if lines:

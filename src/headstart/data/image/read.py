@@ -155,6 +155,21 @@ def _images(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
         yield found if isinstance(found, Fault) or found.label is not None else Record(found.number, found.content, file.label)
 
 
+def stated_count(file: InputFile, config: ImageConfig) -> int | None:
+    """How many images a file of many says that it holds; None where its reading alone tells (.tar), or it is damaged."""
+    try:
+        if file.kind == "parquet":
+            return int(pq.ParquetFile(file.path).metadata.num_rows)
+        if file.kind == "npz":
+            with zipfile.ZipFile(file.path) as archive:
+                shapes = {name.removesuffix(".npy"): _shape(archive, name) for name in archive.namelist() if name.endswith(".npy")}
+            name = _chosen(shapes, config)
+            return None if isinstance(name, Fault) else shapes[name][0]
+    except (*ZIP_ERRORS, *HEADER_ERRORS, *parquet.ERRORS):
+        pass
+    return None
+
+
 def read_picture(file: InputFile) -> bytes | Fault:
     """The bytes of a file that is one image.
 

@@ -55,7 +55,8 @@ class ImageStore:
         labels: int64 [n], index into `classes`; -1: none.
         classes: names, sorted; empty without labels.
         held_out: bool [n], kept for validation.
-        dropped: bool [n], copies of other images, and training images that nearly equal a held-out one; neither trained nor validated on.
+        dropped: bool [n], copies of other images, images of one colour, and training images that nearly equal a held-out one; neither trained nor
+            validated on.
         hashes, places: see above.
         looks: likewise; None in a store of an older version.
     """
@@ -131,7 +132,7 @@ class ImageStore:
 
     def report(self) -> list[str]:
         """What a person wants to know of the images, as lines."""
-        counts, smaller = self.manifest["counts"], self.manifest["counts"]["enlarged_images"]
+        counts = self.manifest["counts"]
         lines = [
             f"{counts['images']:,} images of {self.in_words()} ({self.storage})",
             f"{counts['training_images']:,} to train on, {counts['held_out_images']:,} held out; {counts['duplicate_images']:,} copies left out"
@@ -149,11 +150,20 @@ class ImageStore:
             lines.append(f"{filled:,} images have pixels without data, filled with the mean of their band")
         if counts["quarantined"]:
             lines.append(f"{counts['quarantined']:,} bad images in {self.folder / 'quarantine.jsonl'}")
-        if smaller > counts["images"] / 2:
-            lines.append(f"WARNING: {smaller:,} images are smaller than {self.width} pixels and were enlarged; --image.size sets the size")
+        return lines + [f"WARNING: {found}" for found in self.warnings()]
+
+    def warnings(self) -> list[str]:
+        """What of it can harm a run, as lines."""
+        counts, found = self.manifest["counts"], []
+        if plain := counts.get("one_colour_images"):
+            names = self.folder / "quarantine.jsonl"
+            found.append(f"{plain:,} images are of one colour everywhere and left out: nothing can be learnt from them ({names} names each)")
+        if smaller := counts["enlarged_images"]:
+            share = f"{smaller:,} of {counts['images']:,} images are"
+            found.append(f"{share} smaller than {self.width} pixels and were enlarged; --image.size sets the size")
         if (flat := np.flatnonzero(self.std == 0)).size:
-            lines.append(f"WARNING: channel {', '.join(str(channel + 1) for channel in flat)} never varies")
-        return lines
+            found.append(f"channel {', '.join(str(channel + 1) for channel in flat)} never varies")
+        return found
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
