@@ -40,6 +40,13 @@ def test_it_learns_and_forgets_nothing_in_a_file(tmp_path: Path) -> None:
     assert isinstance(load_classifier(tmp_path / "model.safetensors").vectors, np.memmap), "the workers of a machine share it"
 
 
+def test_documents_that_are_taken_apart_in_each_pass_teach_the_same() -> None:
+    held, anew = (train(*documents(), replace(SMALL, word_ngrams=3, epochs=3), held_rows) for held_rows in (10**6, 0))
+    assert held.words == anew.words
+    assert (held.vectors == anew.vectors).all()
+    assert (held.output == anew.output).all()
+
+
 def test_the_official_package_gives_our_file_the_same_probabilities(tmp_path: Path) -> None:
     import fasttext
 

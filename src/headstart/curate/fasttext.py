@@ -49,6 +49,9 @@ class FastTextConfig:
     """Decides the initial vectors and the order of the documents."""
 
 
+HELD_ROWS = 20_000_000
+"""Of so many words and n-grams the rows are kept from one pass over the documents to the next, a quarter of a gigabyte; of a million documents they
+would be 36, and are found anew in each."""
 FEW = FastTextConfig(dim=64, learning_rate=0.5, word_ngrams=1, min_count=3, epochs=25, bucket=100_000)
 
 
@@ -159,11 +162,12 @@ def settings_for(documents: int, config: FastTextConfig | None, warn: Callable[[
     return FEW
 
 
-def train(positive: Sequence[str], negative: Sequence[str], config: FastTextConfig) -> Classifier:
+def train(positive: Sequence[str], negative: Sequence[str], config: FastTextConfig, held_rows: int = HELD_ROWS) -> Classifier:
     """A classifier of `__label__positive` against `__label__negative`.
 
     Args:
         positive, negative: the documents.
+        held_rows: of more words and n-grams in all none is kept between two passes; the result is the same.
 
     Raises:
         BadInput: a side is empty, or no word is frequent enough.
@@ -173,8 +177,11 @@ def train(positive: Sequence[str], negative: Sequence[str], config: FastTextConf
         raise BadInput(f"There are no {side} documents to learn from.", "A classifier needs both sides.")
     texts, targets = [*positive, *negative], [0] * len(positive) + [1] * len(negative)
     order = np.random.default_rng(config.seed).permutation(len(texts))
-    split_texts = [split(texts[i]) for i in order]
-    counted = Counter(word for words in split_texts for word in words)
+    counted, lengths = Counter[str](), []
+    for i in order:
+        words = split(texts[i])
+        counted.update(words)
+        lengths.append(len(words))
     kept = sorted((word for word, n in counted.items() if n >= config.min_count), key=lambda word: (-counted[word], word))
     if not kept:
         raise BadInput(f"No word occurs {config.min_count} times.", "Give more documents, or lower min_count.")
@@ -191,21 +198,23 @@ def train(positive: Sequence[str], negative: Sequence[str], config: FastTextConf
         config if config.word_ngrams > 1 else replace(config, bucket=0),
         counts=([counted[word] for word in kept], [len(positive), len(negative)]),
     )
-    _descend(model, split_texts, [targets[i] for i in order])
+    _descend(model, [texts[i] for i in order], [targets[i] for i in order], lengths, held_rows)
     return model
 
 
-def _descend(model: Classifier, texts: Sequence[Sequence[str]], targets: Sequence[int]) -> None:
+def _descend(model: Classifier, texts: Sequence[str], targets: Sequence[int], lengths: Sequence[int], held_rows: int) -> None:
     """Stochastic gradient descent, a document at a time, in fastText's order of updates."""
     config, vectors, output = model.config, model.vectors, model.output
-    prepared = []
-    for words in texts:
-        rows, counted = np.unique(model._ids(words), return_counts=True)
-        prepared.append((rows, counted.astype(np.float32), len(words)))
-    total = config.epochs * sum(length for *_, length in prepared)
+
+    def prepared(text: str) -> tuple[np.ndarray, np.ndarray]:
+        rows, counted = np.unique(model.ids(text), return_counts=True)
+        return rows, counted.astype(np.float32)
+
+    held = list(map(prepared, texts)) if sum(lengths) * config.word_ngrams <= held_rows else None
+    total = config.epochs * sum(lengths)
     done = 0
     for _ in range(config.epochs):
-        for (rows, times, length), target in zip(prepared, targets, strict=True):
+        for (rows, times), target, length in zip(held or map(prepared, texts), targets, lengths, strict=True):
             rate = config.learning_rate * (1 - done / total)
             done += length
             if not len(rows):
