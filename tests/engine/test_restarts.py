@@ -10,15 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from headstart.core.errors import Diverged
-from headstart.core.run import RunFolder
-from headstart.data.loader import Loader
-from headstart.data.mixture import Mixture
 from headstart.engine.method import Batch, Context, Phase
 from headstart.engine.optim import OptimizerConfig
 from headstart.engine.schedules import ScheduleConfig
-from headstart.engine.trainer import Trainer, TrainerConfig
-from headstart.engine.trial import Decisions, own_run, spans
-from tests.engine.toy import Toy, ToyConfig, ToyRows
+from headstart.engine.trainer import Trainer
+from headstart.engine.trial import own_run, spans
+from tests.engine.toy import Toy, ToyConfig, trainer_of
 from tests.running import records
 
 STEPS, HALF = 12, 6
@@ -48,25 +45,8 @@ class Twice(Toy):
 
 
 def trainer(method: Twice, folder: Path, steps: int = STEPS, **settings: Any) -> Trainer:
-    decisions = Decisions(
-        total_steps=steps, precision="fp32", micro_batch=8, threads=1, compile=False, cuda_graph=False, why={}, peak_flops=1e9,
-        flops_per_step={"first": 1, "second": 1}, seconds_per_step={"first": 1e-3, "second": 1e-3},
-    )  # fmt: skip
-    run = RunFolder(folder)
-    run.update(status="running")
-    return Trainer(
-        method,
-        run,
-        Loader(Mixture([ToyRows()], None, 0, by="rows"), 8),
-        held_out=None,
-        optimizer=OptimizerConfig(learning_rate=0.05),
-        schedule=ScheduleConfig(warmup_share=0.25),
-        config=TrainerConfig(**{"log_every": 1, "checkpoint_every": 4, "keep_checkpoints": 9, **settings}),
-        decisions=decisions,
-        device=torch.device("cpu"),
-        seed=0,
-        say=lambda line: None,
-    )
+    own = {"log_every": 1, "checkpoint_every": 4, "keep_checkpoints": 9, **settings}
+    return trainer_of(method, folder, steps, OptimizerConfig(learning_rate=0.05), ScheduleConfig(warmup_share=0.25), **own)
 
 
 def curves(folder: Path) -> list[tuple[float, float, float]]:

@@ -11,17 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from headstart.core.errors import Diverged, Interrupted
-from headstart.core.run import RunFolder
-from headstart.data.loader import Loader
-from headstart.data.mixture import Mixture
 from headstart.engine.checkpoint import load_checkpoint
 from headstart.engine.method import Batch, Context
 from headstart.engine.optim import OptimizerConfig
-from headstart.engine.schedules import ScheduleConfig
-from headstart.engine.trainer import Trainer, TrainerConfig
-from headstart.engine.trial import Decisions
-from tests.engine.toy import Toy, ToyConfig, ToyRows
-from tests.running import records, untimed
+from headstart.engine.trainer import Trainer
+from tests.engine.toy import Toy, ToyConfig, trainer_of
+from tests.running import quiet, records, untimed
 
 STEPS = 24
 
@@ -46,30 +41,12 @@ class Breaking(Toy):
         self.recent.lerp_(scalars["loss"], 0.1)
 
 
-def trainer(method: Breaking, folder: Path, say: Any = lambda line: None, **settings: Any) -> Trainer:
+def trainer(method: Breaking, folder: Path, say: Any = quiet, **settings: Any) -> Trainer:
     torch.manual_seed(0)
     nn.init.normal_(method.map.weight, std=0.1)
     nn.init.zeros_(method.map.bias)
-    names = [phase.name for phase in method.phases(STEPS)]
-    decisions = Decisions(
-        total_steps=STEPS, precision="fp32", micro_batch=8, threads=1, compile=False, cuda_graph=False, why={}, peak_flops=1e9,
-        flops_per_step=dict.fromkeys(names, 1), seconds_per_step=dict.fromkeys(names, 1e-3),
-    )  # fmt: skip
-    run = RunFolder(folder)
-    run.update(status="running")
-    return Trainer(
-        method,
-        run,
-        Loader(Mixture([ToyRows()], None, 0, by="rows"), 8),
-        held_out=None,
-        optimizer=OptimizerConfig(learning_rate=0.01),
-        schedule=ScheduleConfig(),
-        config=TrainerConfig(**{"log_every": 5, "checkpoint_every": 4, "keep_checkpoints": 9, "ema_decay": 0.9, **settings}),
-        decisions=decisions,
-        device=torch.device("cpu"),
-        seed=0,
-        say=say,
-    )
+    own = {"log_every": 5, "checkpoint_every": 4, "keep_checkpoints": 9, "ema_decay": 0.9, **settings}
+    return trainer_of(method, folder, STEPS, OptimizerConfig(learning_rate=0.01), say=say, **own)
 
 
 def test_stop_keeps_the_weights_and_checkpoints_from_before_the_bad_step(tmp_path: Path) -> None:

@@ -1,16 +1,26 @@
-"""The smallest method: a linear map learns to undo a fixed one. For tests of the engine, where no text is needed."""
+"""The smallest method: a linear map learns to undo a fixed one; and a trainer of any method. For tests of the engine, where no text is needed."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from headstart.core.run import RunFolder
+from headstart.data.loader import Loader
+from headstart.data.mixture import Mixture
+from headstart.engine.config import OptimizerConfig
 from headstart.engine.method import Batch, Context, Method, Phase
+from headstart.engine.schedules import ScheduleConfig
+from headstart.engine.trainer import Trainer, TrainerConfig
+from headstart.engine.trial import Decisions
+from tests.running import quiet
 
 WIDTH = 6
 
@@ -78,3 +88,43 @@ class Toy(Method):
         again = Toy(self.config)
         again.map.load_state_dict(load_file(folder / "map.safetensors"))
         return again
+
+
+def trainer_of(
+    method: Method,
+    folder: Path,
+    steps: int,
+    optimizer: OptimizerConfig,
+    schedule: ScheduleConfig | None = None,
+    *,
+    parts: Sequence[Any] = (),
+    seed: int = 0,
+    say: Callable[[str], None] = quiet,
+    **settings: Any,
+) -> Trainer:
+    """A run of batches of 8 on one process, with everything decided that a trial decides.
+
+    Args:
+        parts: rows to train on; none: `ToyRows`.
+        settings: of `TrainerConfig`.
+    """
+    names = [phase.name for phase in method.phases(steps)]
+    decisions = Decisions(
+        total_steps=steps, precision="fp32", micro_batch=8, threads=1, compile=False, cuda_graph=False, why={}, peak_flops=1e9,
+        flops_per_step=dict.fromkeys(names, 1), seconds_per_step=dict.fromkeys(names, 1e-3),
+    )  # fmt: skip
+    run = RunFolder(folder)
+    run.update(status="running")
+    return Trainer(
+        method,
+        run,
+        Loader(Mixture(parts or [ToyRows()], None, seed, by="rows"), 8),
+        held_out=None,
+        optimizer=optimizer,
+        schedule=schedule or ScheduleConfig(),
+        config=TrainerConfig(**settings),
+        decisions=decisions,
+        device=torch.device("cpu"),
+        seed=seed,
+        say=say,
+    )

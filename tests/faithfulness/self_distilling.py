@@ -11,14 +11,10 @@ import torch
 from torch import Tensor
 
 from headstart.core.rng import Rng
-from headstart.core.run import RunFolder
-from headstart.data.loader import Loader
-from headstart.data.mixture import Mixture
 from headstart.engine.config import OptimizerConfig
 from headstart.engine.method import Batch, Context, Method
 from headstart.engine.schedules import ScheduleConfig
-from headstart.engine.trainer import Trainer, TrainerConfig
-from headstart.engine.trial import Decisions
+from headstart.engine.trainer import Trainer
 from headstart.interventions.self_distill.config import SelfDistillConfig
 from headstart.interventions.self_distill.intervention import SelfDistill
 from headstart.methods.droppos.config import DropPosConfig
@@ -26,6 +22,7 @@ from headstart.methods.droppos.method import DropPos
 from headstart.methods.mae.method import MAE
 from headstart.methods.mlm.config import MLMConfig
 from headstart.methods.mlm.method import MLM
+from tests.engine.toy import trainer_of
 from tests.faithfulness.test_mae import facts, pixels, small
 from tests.running import records
 
@@ -131,27 +128,9 @@ def trainer(folder: Path, steps: int, method: Method | None = None, rate: float 
     """A run of the wrapped method on twenty images."""
     own = {name: settings.pop(name) for name in list(settings) if name in ("stop_at", "log_every", "checkpoint_every", "ema_decay")}
     wrapped = Watched(method or mae(), SelfDistillConfig(**{"rounds": 1, **settings}), seed)
-    loader = Loader(Mixture(wrapped.training_rows([Pixels()]), None, seed, by="rows"), BATCH)
-    names = [phase.name for phase in wrapped.phases(steps)]
-    decisions = Decisions(
-        total_steps=steps, precision="fp32", micro_batch=BATCH, threads=1, compile=False, cuda_graph=False, why={}, peak_flops=1e9,
-        flops_per_step=dict.fromkeys(names, 1), seconds_per_step=dict.fromkeys(names, 1e-3),
-    )  # fmt: skip
-    run = RunFolder(folder)
-    run.update(status="running")
-    return Trainer(
-        wrapped,
-        run,
-        loader,
-        held_out=None,
-        optimizer=OptimizerConfig(learning_rate=rate, beta2=0.95, clip_norm=None),
-        schedule=ScheduleConfig("linear", warmup_share=0.0),
-        config=TrainerConfig(**{"log_every": 1, "checkpoint_every": 3, "keep_checkpoints": 99, **own}),
-        decisions=decisions,
-        device=torch.device("cpu"),
-        seed=seed,
-        say=lambda line: None,
-    )
+    optimizer, schedule = OptimizerConfig(learning_rate=rate, beta2=0.95, clip_norm=None), ScheduleConfig("linear", warmup_share=0.0)
+    own = {"log_every": 1, "checkpoint_every": 3, "keep_checkpoints": 99, **own}
+    return trainer_of(wrapped, folder, steps, optimizer, schedule, parts=wrapped.training_rows([Pixels()]), seed=seed, **own)
 
 
 def curve(folder: Path) -> list[tuple[str, float, float, float]]:
