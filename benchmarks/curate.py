@@ -263,7 +263,7 @@ def by_stage(counted: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     seconds, found = dict(counted["seconds"]), {}
     for stage in counted["stages"]:
         name = stage["stage"]
-        took = seconds.pop(name) + seconds.pop(f"asked: {name}", 0.0)
+        took = seconds.pop(name, 0.0) + seconds.pop(f"asked: {name}", 0.0)
         found[name] = {"pages": stage["entered"], "seconds": round(took, 3)}
     entered = max(stage["entered"] for stage in counted["stages"])
     return found | {name: {"pages": entered, "seconds": round(took, 3)} for name, took in seconds.items()}

@@ -22,7 +22,7 @@ def read(data: bytes, **limits: int) -> list[str]:
     """Each record's URL, or the reason why it could not be read."""
     found = list(read_warc(io.BytesIO(data), **limits))
     assert [one.number for one in found] == list(range(len(found)))
-    return [one.headers["warc-target-uri"] if isinstance(one, Record) else one.reason for one in found]
+    return [one.headers.get("warc-target-uri", "") if isinstance(one, Record) else one.reason for one in found]
 
 
 @pytest.mark.parametrize(
