@@ -120,10 +120,10 @@ def _record(number: int, html: bytes) -> bytes:
 T = TypeVar("T")
 
 
-def timed(work: Callable[[], T]) -> tuple[T, float]:
+def timed(work: Callable[..., T], *given: Any) -> tuple[T, float]:
     """What it gives, and its seconds."""
     started = time.perf_counter()
-    return work(), time.perf_counter() - started
+    return work(*given), time.perf_counter() - started
 
 
 def drained(rows: Iterable[Any]) -> None:
@@ -317,20 +317,20 @@ def measure(files: Sequence[Path], folder: Path, stages: dict[str, dict[str, flo
     times: dict[str, list[float]] = {f"{part}, {who}": [] for part in ("reading", "extraction", "MinHash") for who in PEERS}
     kept, parts, n_pages, megabytes = {}, [], 0, 0.0
     for shard, file in enumerate(files):
-        times["reading, headstart"].append(timed(lambda file=file, shard=shard: drained(our_reading(file, shard)))[1])
-        times["reading, datatrove"].append(timed(lambda file=file: drained(their_reading(file)))[1])
+        times["reading, headstart"].append(timed(drained, our_reading(file, shard))[1])
+        times["reading, datatrove"].append(timed(drained, their_reading(file))[1])
         pages, html = list(our_reading(file, shard)), list(their_reading(file))
         n_pages, megabytes = n_pages + sum(table.num_rows for table in pages), megabytes + sum(table["html"].nbytes for table in pages) / 1e6
-        documents, took = timed(lambda pages=pages: our_extraction(pages))
+        documents, took = timed(our_extraction, pages)
         times["extraction, headstart"].append(took)
-        times["extraction, datatrove"].append(timed(lambda html=html: their_extraction(html))[1])
+        times["extraction, datatrove"].append(timed(their_extraction, html)[1])
         parts += [table.select(DOCUMENTS.names) for table in documents]
     texts = pa.concat_tables(parts)
     texts = texts.filter(pc.is_null(texts["dropped"]))
-    kept["headstart"], took = timed(lambda: our_minhash(texts, folder / "ours"))
+    kept["headstart"], took = timed(our_minhash, texts, folder / "ours")
     times["MinHash, headstart"].append(took)
     theirs = same_texts(texts)
-    kept["datatrove"], took = timed(lambda: their_minhash(theirs, folder / "theirs"))
+    kept["datatrove"], took = timed(their_minhash, theirs, folder / "theirs")
     times["MinHash, datatrove"].append(took)
     rates = {name: round(n_pages / sum(took), 1) for name, took in times.items()}
     for name, rate in rates.items():
