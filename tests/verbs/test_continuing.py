@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import sha256_file
@@ -272,3 +273,21 @@ def test_held_out_old_text_in_the_new_is_warned_of(texts: Path, old_run: Run, tm
     assert "13-word windows" not in warned(clean)
     copied = plan(texts, tmp_path / "copied", old_run.folder, [f"new={texts}/old.jsonl"], **RELATIVE | {"text.held_out_share": 0.0})
     assert "100% of the 13-word windows of the held-out 'old' text stand in 'new'" in warned(copied)
+
+
+def test_parts_that_are_the_same_text_are_warned_of(texts: Path, old_run: Run, tmp_path: Path) -> None:
+    data = [f"new={texts}/new.jsonl", f"old={texts}/old.jsonl"]
+    assert "are the same text" not in warned(plan(texts, tmp_path / "two", old_run.folder, data, mix="new=0.7,old=0.3", **RELATIVE))
+    (tmp_path / "half.jsonl").write_text("".join((texts / "old.jsonl").read_text().splitlines(keepends=True)[:40]))
+    same = [f"new={tmp_path}/half.jsonl", data[1]]
+    lines = warned(plan(texts, tmp_path / "same", old_run.folder, same, mix="new=0.7,old=0.3", **RELATIVE))
+    assert "'new' and 'old' are the same text for 100% of their held-out documents" in lines
+
+
+def test_weights_that_are_no_finite_number_are_refused_by_name(texts: Path, model: Path, tmp_path: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    weights["model.norm.weight"][3] = float("inf")
+    save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
+    (model / "hashes.json").unlink()
+    with pytest.raises(BadInput, match=r"model\.norm\.weight holds numbers that are not finite"):
+        plan(texts, tmp_path / "run", model, **RELATIVE | {"optimizer.learning_rate": 1e-3})

@@ -11,14 +11,14 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from headstart.core.errors import BadInput
@@ -176,6 +176,13 @@ def network_bytes(build: Callable[[], nn.Module]) -> int:
     with torch.device("meta"), torch.random.fork_rng(devices=[]):
         network = build()
     return 4 * sum(tensor.numel() for tensor in chain(network.parameters(), network.buffers()))
+
+
+def refuse_not_finite(tensors: Iterable[tuple[str, Tensor]], file: Path) -> None:
+    """Raises BadInput, with the tensor's name, where a weight is no finite number: every loss of such a model is none either."""
+    for name, tensor in tensors:
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise BadInput(f"{name} holds numbers that are not finite.", "Take an earlier checkpoint of this model.", file=file)
 
 
 def refuse_unexplained(build: Callable[[], nn.Module], weights: Path, file: Path) -> None:

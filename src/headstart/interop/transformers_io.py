@@ -31,7 +31,7 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.core.words import first_line
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import check_tokenizer, library_errors, load_tokenizer, vocabulary_size
-from headstart.interop.model_folder import WEIGHTS, check_tokenizer_config, read_config
+from headstart.interop.model_folder import WEIGHTS, check_tokenizer_config, read_config, refuse_not_finite
 
 WEIGHT_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError)
 """What a damaged file of weights may raise."""
@@ -238,6 +238,7 @@ def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel) -> Pre
             "Check that config.json (number of layers, model_type) belongs to these weights.",
             file=folder,
         )
+    refuse_not_finite(model.named_parameters(), folder)
     return model
 
 

@@ -37,6 +37,7 @@ from headstart.interop.model_folder import (
     MAX_LAYERS,
     MAX_SIDE,
     read_config,
+    refuse_not_finite,
     refuse_strange_entries,
     refuse_unexplained,
     weight_files,
@@ -181,7 +182,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of torch.save or safetensors, as they are. No code of it is run.
 
     Raises:
-        BadInput: as `read_tensors`.
+        BadInput: as `read_tensors`, or a weight is no finite number.
     """
     size = path.stat().st_size
     if size > (memory_total() or 2**40):
@@ -197,6 +198,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     needed = sum(4 * value.numel() for value in tensors.values())
     if needed > FREE_BYTES + MAX_GROWTH * size:
         raise BadInput(f"describes tensors of {needed / 2**20:,.0f} MiB, it has {size / 2**20:,.0f} MiB", "Use another file.", file=path)
+    refuse_not_finite(tensors.items(), path)
     return tensors
 
 

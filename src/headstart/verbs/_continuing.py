@@ -6,6 +6,7 @@ import dataclasses
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -209,7 +210,7 @@ def warnings(config: PretrainConfig, method: Method, corpus: Corpus, init: Path,
         found.append(f"no held-out text of the old kind is measured, so forgetting will not be seen. {_offer(config)}")
     if OLD in corpus.measured:
         found += list(_contaminated(corpus))
-    return found
+    return found + list(_twice(corpus))
 
 
 def _offer(config: PretrainConfig) -> str:
@@ -255,6 +256,18 @@ def _trained_on_before(corpus: Corpus, init: Path) -> Iterator[str]:
             yield (
                 f"{seen.mean():.0%} of the held-out documents{part} were trained on by {' and '.join(dict.fromkeys(runs))}: their loss says more of"
                 f" memory than of skill. Give text that it has not seen, --data {entry}{same}."
+            )
+
+
+def _twice(corpus: Corpus) -> Iterator[str]:
+    """Where two parts are the same text."""
+    from headstart.data.text.overlap import same_documents
+
+    for (first, store), (second, other) in combinations(corpus.measured.items(), 2):
+        if (share := max(same_documents(store, other), same_documents(other, store))) > CONTAMINATED:
+            yield (
+                f"'{first}' and '{second}' are the same text for {share:.0%} of their held-out documents: --mix gives it both shares, and the two"
+                " losses do not tell old from new."
             )
 
 

@@ -127,7 +127,8 @@ def held_out_share_of(init: Path) -> float:
 def warned(said: Sequence[str]) -> list[str]:
     """Of the lines of a run those that say that its losses mislead; the others are of its schedule, which is the plan's."""
     found = [line.removeprefix("  WARNING").strip() for line in said if line.startswith("  WARNING")]
-    return [line for line in found if any(words in line for words in ("were trained on by", "-word windows", "chat or instruction model"))]
+    misleading = ("were trained on by", "-word windows", "chat or instruction model", "are the same text")
+    return [line for line in found if any(words in line for words in misleading)]
 
 
 def _recorded_peak(asked: Mapping[str, Any]) -> float | None:

@@ -57,6 +57,14 @@ def seen_documents(held_out: TextStore, trained: TextStore) -> np.ndarray:
     return np.array([_key(held_out, int(number)) in keys for number in wanted], bool)
 
 
+def same_documents(store: TextStore, other: TextStore) -> float:
+    """The share of a store's held-out documents that are held out in another one, of the same tokenizer, too, token for token. A document is held out
+    by its hash, so of two texts it is the share of the one that stands in the other, without either being read."""
+    of_other = {_key(other, int(number)) for number in other.documents("held_out")}
+    keys = [_key(store, int(number)) for number in store.documents("held_out")]
+    return sum(key in of_other for key in keys) / len(keys) if keys else 0.0
+
+
 def _key(store: TextStore, number: int) -> bytes:
     return hashlib.blake2b(store.document(number).astype(np.uint32).tobytes(), digest_size=16).digest()
 
