@@ -7,12 +7,12 @@ torchgfn (2.4) pins numpy below 2; it runs with ours all the same. Keep it apart
     pip install --no-deps --target peers torchgfn tensordict torch_geometric einops dill linear-attention-transformer ...   (whatever it imports)
     PYTHONPATH=src:peers python -m benchmarks.trajectories
 
-Both sides are in this process, take turns, and use one thread. torchgfn keeps the log-probabilities while it samples, its faster way; ours does so
-with 64 trajectories and more. On the grid ours asks the network once for each of the 64 cells, and looks the policy up. Rewards are each
-library's own for that environment, both cheap.
+Both sides are in this process, take turns, and use one thread. Neither computes a state again to learn from it: torchgfn keeps the log-probabilities
+with their graph, its faster way; ours what each layer said. On the grid ours asks the network once for each of the 64 cells, and looks the policy
+up; on bits once for all rows that came the same way, while these ways are few. Rewards are each library's own for that environment, both cheap.
 
-On bits every state is new. There `network alone` is the floor: the same network on all states of an update in one call, forward and backward, and
-nothing else. What torchgfn takes over that is the most that any sampler which asks this network for each state could be ahead.
+On bits nearly every state is new. There `network alone` is the floor: the same network on all states of an update in one call, forward and backward,
+and nothing else. What torchgfn takes over that is the most that any sampler which asks this network for each state of each row could be ahead.
 """
 
 from __future__ import annotations

@@ -5,10 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,6 +28,9 @@ from headstart.methods.oc_gfn.exact import end_distribution, l1
 from headstart.methods.oc_gfn.losses import augmented_trajectory_balance, detailed_balance, outcome_teleportation, trajectory_balance
 from headstart.methods.oc_gfn.method import OCGFN
 from headstart.methods.oc_gfn.trajectories import Trajectories, masked_log_softmax, roll, ways_to
+from headstart.verbs.adapt import adapt
+from headstart.verbs.pretrain import pretrain
+from tests.running import records
 
 LOG_ZERO = -60.0
 """log F of a pair that cannot be reached, in the exact tables: as good as 0."""
@@ -244,33 +245,32 @@ def test_09_the_pretrained_network_stays_as_it_is_while_adapting() -> None:
     assert scores.distinct > 0
 
 
-def test_09_no_reward_is_asked_for_while_pretraining(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every reward is asked through `Scores`, whichever it is: whoever made or asked one would be counted."""
-    made, asked = 0, 0
+COUNTED = """
+from pathlib import Path
 
-    class Counted(Scores):
-        def __init__(self, *given: Any) -> None:
-            nonlocal made
-            made += 1
-            super().__init__(*given)
+def score(texts):
+    with open(Path(__file__).with_name("asked"), "a") as file:
+        file.writelines(f"{text}\\n" for text in texts)
+    return [1.0 + text.count("egg") for text in texts]
+"""
 
-        def __call__(self, objects: Tensor) -> Tensor:
-            nonlocal asked
-            asked += len(objects)
-            return super().__call__(objects)
 
-    for name, module in list(sys.modules.items()):
-        if name.startswith("headstart.") and getattr(module, "Scores", None) is Scores:
-            monkeypatch.setattr(module, "Scores", Counted)
-    method = method_of(Dna(4), hidden_size=16)
-    method.loss({"trajectory": torch.arange(8)}, context(rows=8))["loss"].backward()
-    method.evaluate({"trajectory": torch.arange(8)}, context(rows=8))
-    method.show({"trajectory": torch.arange(8)}, context(rows=8))
-    assert (made, asked) == (0, 0)
-    scores = sys.modules[Scores.__module__].Scores(method.environment, lambda objects: torch.ones(len(objects)))
-    Adaptation(method.flow, scores, AdaptConfig(hidden_size=16, batch=8)).advance()
-    assert made == 1
-    assert asked > 0, "adapting is where rewards are asked for"
+@pytest.mark.slow
+def test_09_no_reward_is_asked_for_while_pretraining(tmp_path: Path) -> None:
+    """The file that is pre-trained on has a reward too, and writes down whatever it is asked: nothing, until it is adapted to."""
+    baskets = Path(__file__).parents[2] / "examples" / "baskets.py"
+    (tmp_path / "counted.py").write_text(baskets.read_text() + COUNTED)
+    settings = {"batch": 8, "device": "cpu", "precision": "fp32", "method.hidden_size": 16, "budget.steps": 4}
+    often = {"trainer.log_every": 1, "trainer.evaluate_every": 2, "trainer.evaluate_rows": 8}
+    run = pretrain("oc_gfn", tmp_path / "counted.py", out=tmp_path / "run", say=lambda line: None, **settings, **often).folder
+    assert records(run, "probes")
+    assert records(run, "samples")
+    assert not (tmp_path / "asked").exists()
+    more = {"calls": 20, "baseline": False, "device": "cpu", "out": tmp_path / "adapted", "adapter.batch": 4}
+    found = adapt(run, reward=f"{tmp_path / 'counted.py'}:score", say=lambda line: None, **more)["arms"][0]
+    asked = (tmp_path / "asked").read_text().splitlines()
+    assert len(asked) == found["calls"] + found["more"] >= 20
+    assert len(set(asked)) == len(asked), "each object once"
 
 
 @pytest.mark.parametrize(("side", "total", "cells"), [(8, 16.064, (48, 12, 4)), (16, 50.256, (192, 55, 9))])

@@ -27,8 +27,9 @@ from headstart.methods.oc_gfn.exact import end_distribution, l1, target_distribu
 from headstart.methods.oc_gfn.losses import outcome_teleportation, sub_trajectory_balance
 from headstart.methods.oc_gfn.method import OCGFN
 from headstart.methods.oc_gfn.saved import read_flow
+from headstart.methods.oc_gfn.scored import roll_scored
 from headstart.methods.oc_gfn.training import RewardTraining, run_until
-from headstart.methods.oc_gfn.trajectories import INVALID, gumbel, is_small, masked_log_softmax, mixed, roll, roll_scored, uniform_policy, ways_to
+from headstart.methods.oc_gfn.trajectories import INVALID, gumbel, is_small, masked_log_softmax, mixed, roll, uniform_policy, ways_to
 from headstart.methods.oc_gfn.tune import FullTuning
 
 
@@ -96,24 +97,45 @@ def test_epsilon_mixes_in_uniform_valid_actions() -> None:
     assert float(found[0, 2]) == 0.0
 
 
-@pytest.mark.parametrize("environment", [Grid(4), Dna(4), Bits(3, 1)])
-def test_saving_work_changes_no_trajectory(environment: Environment) -> None:
-    """Every state once, and no step after the last end: the same objects, and the same gradients."""
-    network = Scratch(Scores(environment, by_letters), ScratchConfig(16))
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("environment", [Grid(4), Grid(40), Dna(4), Peptides(6)], ids=["few states", "many states", "words", "peptides"])
+def test_what_was_answered_while_drawing_is_what_the_network_says(environment: Environment, lazy: bool) -> None:
+    """Every state once, the start once, no step after the last end, no product twice: the same objects, log-probabilities and gradients as of the
+    network asked for every state anew."""
+    network = Scratch(Scores(environment, by_letters), ScratchConfig(16, num_layers=3))
+    parameters = [*network.trunk.parameters(), *network.head_pf.parameters()]
     uniform = Rng.at(0, 0, torch.arange(40)).uniform("p", environment.max_steps, environment.n_actions)
-    gradients = []
-    for lazy in (False, True):
-        trajectories, log_pf = roll_scored(environment, network.policy, uniform, 0.1, lazy)
-        network.optimizer.zero_grad()
-        torch.where(trajectories.alive, log_pf, 0).sum().backward()
-        gradients.append([parameter.grad.clone() for parameter in (*network.trunk.parameters(), *network.head_pf.parameters())])
-        if not lazy:
-            whole = trajectories
-    assert torch.equal(trajectories.states, whole.states)
-    assert torch.equal(trajectories.done, whole.done)
-    assert torch.equal(trajectories.actions[trajectories.alive], whole.actions[whole.alive])
+    whole = roll(environment, network.policy, uniform, 0.1)
+    layers = network.layers()
+    assert layers is not None
+    found, log_pf = roll_scored(environment, layers, uniform, 0.1, lazy)
+    assert is_small(environment, 40 * environment.max_steps) == (environment.n_states == 16)
+    assert torch.equal(found.states, whole.states)
+    assert torch.equal(found.done, whole.done)
+    assert torch.equal(found.actions[found.alive], whole.actions[whole.alive])
+    leaving = whole.states[:, :-1]
+    wanted = network.policy(leaving, environment.valid(leaving)).gather(-1, whole.actions[..., None])[..., 0]
+    torch.testing.assert_close(log_pf[whole.alive], wanted[whole.alive])
+    weights = torch.rand(wanted.shape)  # what a loss makes of them
+    gradients = [torch.autograd.grad(torch.where(whole.alive, log_pfs * weights, 0).sum(), parameters) for log_pfs in (log_pf, wanted)]
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_a_tuned_network_learns_through_the_answers_that_its_objects_were_drawn_with() -> None:
+    """Its first layer is a part of the pre-trained one: the outcome's part gets no gradient."""
+    environment = Dna(3)
+    tuned = FullTuning(method_of(environment).flow, Scores(environment, by_letters), AdaptConfig(batch=8))
+    uniform = Rng.at(0, 0, torch.arange(8)).uniform("p", 3, 4)
+    found, log_pf = roll_scored(environment, tuned.layers(), uniform)
+    assert torch.equal(found.states, roll(environment, tuned.policy, uniform).states)
+    leaving = found.states[:, :-1]
+    wanted = tuned.policy(leaving, environment.valid(leaving)).gather(-1, found.actions[..., None])[..., 0]
+    torch.testing.assert_close(log_pf, wanted)
+    gradients = [torch.autograd.grad(log_pfs.sum(), tuned.parameters) for log_pfs in (log_pf, wanted)]
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert float(gradients[0][0][:, environment.encoding_size :].abs().max()) == 0.0 < float(gradients[0][0].abs().max())
 
 
 @pytest.mark.parametrize(("objective", "batch"), [("tb", 8), ("tb", 64), ("db", 8), ("subtb", 64)])
@@ -123,7 +145,7 @@ def test_saving_work_changes_no_loss(objective: str, batch: int) -> None:
     losses = {}
     for lazy in (False, True):
         scratch = Scratch(Scores(grid, by_letters), ScratchConfig(16, objective=objective, batch=batch))  # type: ignore[arg-type]
-        assert scratch.on_policy == (objective == "tb")
+        assert (scratch.layers() is not None) == (objective == "tb")
         first = scratch.advance()  # counts FLOPs, and saves nothing
         if not lazy:
             scratch._cost.clear()

@@ -11,12 +11,18 @@ from typing import Any
 import pytest
 import torch
 
-from headstart.core.errors import UsageError
+from headstart.core.errors import BadInput, UsageError
 from headstart.core.rng import Rng
+from headstart.data.environments.rewards import read_reward
+from headstart.data.environments.scores import Scores
 from headstart.data.environments.sequences import Dna
-from headstart.methods.oc_gfn.saved import read_adapter
+from headstart.methods.oc_gfn.baselines import Scratch
+from headstart.methods.oc_gfn.conversion import exact_policy
+from headstart.methods.oc_gfn.exact import end_distribution
+from headstart.methods.oc_gfn.saved import ADAPTER, read_adapter
 from headstart.methods.oc_gfn.trajectories import roll
-from headstart.verbs.adapt import adapt
+from headstart.verbs._adapt_settings import AdaptSettings
+from headstart.verbs.adapt import adapt, way_beside
 from headstart.verbs.peek import peek
 from headstart.verbs.prepare import prepare
 from headstart.verbs.pretrain import pretrain
@@ -105,16 +111,25 @@ def test_objects_of_ones_own_are_asked_for(undisturbed: Path) -> None:
     assert len(sample(undisturbed, count=3)) == 3
 
 
+@pytest.fixture(scope="module")
+def baskets_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an environment of one's own, hardly trained. Read it, do not write into it."""
+    out = tmp_path_factory.mktemp("runs") / "baskets"
+    return pretrain("oc_gfn", BASKETS, out=out, say=lambda line: None, **{**SMALL, "budget.steps": 20}).folder
+
+
 @pytest.mark.slow
-def test_an_environment_of_ones_own_from_its_file_to_a_reward(tmp_path: Path) -> None:
-    run = pretrain("oc_gfn", BASKETS, out=tmp_path / "run", say=lambda line: None, **{**SMALL, "budget.steps": 20}).folder
+def test_an_environment_of_ones_own_from_its_file_to_a_reward(baskets_run: Path, tmp_path: Path) -> None:
+    run = baskets_run
     said: list[str] = []
-    ways = ("scratch", "mcmc", "dqn", "random")
+    ways = ("scratch", "scratch-db", "scratch-subtb", "mcmc", "dqn", "random")
     more = {"calls": 30, "out": tmp_path / "adapted", "device": "cpu", "adapter.batch": 4, "against": ways}
     found = adapt(run, reward=f"{BASKETS}:sweetness", say=said.append, **more)
-    assert [arm["name"] for arm in found["arms"]] == ["adapted", "from scratch", "Markov chains", "Q-learning", "chance"]
+    scratch = ["from scratch", "from scratch, detailed balance", "from scratch, sub-trajectory balance"]
+    assert [arm["name"] for arm in found["arms"]] == ["adapted", *scratch, "Markov chains", "Q-learning", "chance"]
     assert all(30 <= arm["calls"] <= 56 for arm in found["arms"])
-    assert [arm["flops"] > 0 for arm in found["arms"]] == [arm["sampled"] is not None for arm in found["arms"]] == [True, True, False, True, False]
+    trained = [True, True, True, True, False, True, False]
+    assert [arm["flops"] > 0 for arm in found["arms"]] == [arm["sampled"] is not None for arm in found["arms"]] == trained
     lines = (tmp_path / "adapted" / "objects.csv").read_text().splitlines()
     assert lines[0] == "sequence,value"
     values = [float(line.split(",")[1]) for line in lines[1:]]
@@ -128,6 +143,32 @@ def test_an_environment_of_ones_own_from_its_file_to_a_reward(tmp_path: Path) ->
     assert bool((built.ends.sum(-1) == 3).all())
     with pytest.raises(UsageError, match=r"'baskets'.*'tfbind8'"):
         read_adapter(tmp_path / "adapted", Dna())
+
+
+@pytest.mark.slow
+def test_the_conversion_without_training_is_a_way_to_adapt(baskets_run: Path, tmp_path: Path) -> None:
+    """Over all objects every one is scored; over random ones as many as there are calls, and nothing else is built. No network is written, and one of
+    an earlier way does not stay."""
+    method = load_run(baskets_run)[0]
+    environment, reward = method.environment, read_reward(f"{BASKETS}:sweetness", method.environment)
+    given = {"reward": f"{BASKETS}:sweetness", "device": "cpu", "baseline": False, "out": tmp_path / "out", "adapter.batch": 4}
+    adapt(baskets_run, say=lambda line: None, calls=20, **given)
+    assert (tmp_path / "out" / ADAPTER).is_file()
+    said: list[str] = []
+    sampled = adapt(baskets_run, say=said.append, calls=20, **given, **{"adapter.way": "sampled"})["arms"][0]
+    assert (sampled["updates"], sampled["more"], sampled["flops"]) == (0, 0, 0)
+    assert 10 < sampled["calls"] <= 20, "a basket may be drawn twice"
+    assert not (tmp_path / "out" / ADAPTER).exists()
+    assert said[-1].endswith("no network was trained.")
+    exact = adapt(baskets_run, say=lambda line: None, calls=56, **given, **{"adapter.way": "exact"})["arms"][0]
+    assert (exact["calls"], exact["updates"], exact["more"], exact["flops"]) == (56, 0, 0, 0)
+    ends = end_distribution(environment, exact_policy(environment, method.flow, reward))
+    assert exact["sampled"] == pytest.approx(float(ends @ reward(environment.objects()).double()), rel=0.1)
+    assert exact["sampled"] != sampled["sampled"]
+    with pytest.raises(BadInput, match="of no amortised predictor"):
+        read_adapter(tmp_path / "out", environment)
+    with pytest.raises(UsageError, match="exact scores all 56 objects, --calls is 20"):
+        adapt(baskets_run, say=lambda line: None, calls=20, **given, **{"adapter.way": "exact"})
 
 
 @pytest.mark.slow
@@ -159,6 +200,13 @@ def test_the_default_settings_leave_updates_enough_to_learn_and_every_score_is_c
     assert ours["more"] > 100
     assert any(f"({ours['more']:,} more scored for that)" in line for line in said)
     assert len((tmp_path / "adapted" / "objects.csv").read_text().splitlines()) == 1 + ours["calls"] + ours["more"]
+
+
+@pytest.mark.parametrize(("name", "objective"), [("scratch", "tb"), ("scratch-db", "db"), ("scratch-subtb", "subtb")])
+def test_a_network_from_scratch_learns_by_the_loss_that_is_asked_for(name: str, objective: str) -> None:
+    way = way_beside(name, Scores(Dna(2), lambda objects: torch.ones(len(objects))), AdaptSettings())
+    assert isinstance(way, Scratch)
+    assert way.config.objective == objective
 
 
 @pytest.mark.parametrize(

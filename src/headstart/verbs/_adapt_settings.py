@@ -26,9 +26,9 @@ class AdaptSettings:
     """Of the best objects that are printed."""
     baseline: bool = True
     """Also look in the other ways of `against`, with as many calls."""
-    against: tuple[Literal["scratch", "mcmc", "dqn", "random"], ...] = ("scratch", "random")
-    """scratch: a flow network from scratch; mcmc: Markov chains that change one letter; dqn: Q-learning, which looks for the best object alone;
-    random: chance, no small opponent among few objects."""
+    against: tuple[Literal["scratch", "scratch-db", "scratch-subtb", "mcmc", "dqn", "random"], ...] = ("scratch", "random")
+    """scratch: a flow network from scratch, by trajectory balance; scratch-db, scratch-subtb: by detailed or sub-trajectory balance; mcmc: Markov
+    chains that change one letter; dqn: Q-learning, which looks for the best object alone; random: chance, no small opponent among few objects."""
     seed: int = 0
     """Decides first weights and every draw."""
     out: Path | None = None

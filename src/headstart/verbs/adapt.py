@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,7 +23,9 @@ from headstart.data.environments.scores import Scores
 from headstart.engine.device import resolve_device
 from headstart.methods.oc_gfn.adapt import Adaptation
 from headstart.methods.oc_gfn.baselines import Chains, Chance, QLearning, QLearningConfig, Scratch, ScratchConfig
+from headstart.methods.oc_gfn.conversion import Converted
 from headstart.methods.oc_gfn.method import OCGFN
+from headstart.methods.oc_gfn.network import ConditionalFlow
 from headstart.methods.oc_gfn.saved import ADAPTER, save_adapter
 from headstart.methods.oc_gfn.training import RewardTraining, run_until
 from headstart.methods.oc_gfn.trajectories import roll
@@ -35,8 +37,16 @@ Looking: TypeAlias = RewardTraining | QLearning | Chains | Chance
 
 DRAWN = 256
 """Objects that each trained policy builds in the end."""
-NAMES = {"scratch": "from scratch", "mcmc": "Markov chains", "dqn": "Q-learning", "random": "chance"}
+NAMES = {
+    "scratch": "from scratch",
+    "scratch-db": "from scratch, detailed balance",
+    "scratch-subtb": "from scratch, sub-trajectory balance",
+    "mcmc": "Markov chains",
+    "dqn": "Q-learning",
+    "random": "chance",
+}
 """`AdaptSettings.against`, for a person."""
+OBJECTIVES: dict[str, Literal["tb", "db", "subtb"]] = {"scratch": "tb", "scratch-db": "db", "scratch-subtb": "subtb"}
 TOP = 100
 """Of the best distinct objects whose mean is told."""
 
@@ -95,24 +105,41 @@ def adapt_with(run: Path, settings: AdaptSettings, say: Callable[[str], None] = 
     if isinstance(reward, Described):
         say(printable(f"Reward: {reward.words}"))
     scores = Scores(environment, reward, device)
-    way = Adaptation if settings.adapter.way == "amortised" else FullTuning
-    adaptation = way(method.flow.to(device), scores, settings.adapter, settings.seed)
-    found = [looked("adapted", adaptation, settings)]
+    way = way_to(method.flow.to(device), scores, settings)
+    found = [looked("adapted", way, settings)]
     for other in dict.fromkeys(settings.against) if settings.baseline else ():
-        found.append(looked(NAMES[other], way_of(other, Scores(environment, reward, device), settings), settings))
+        found.append(looked(NAMES[other], way_beside(other, Scores(environment, reward, device), settings), settings))
     for one in found:
         say(printable(one.sentence()))
-    network = adaptation.adapter if isinstance(adaptation, Adaptation) else adaptation.network
+    network = way.adapter if isinstance(way, Adaptation) else way.network if isinstance(way, FullTuning) else None
     save_adapter(network, out, environment, settings.adapter, reward=settings.reward, seed=settings.seed)
     objects, rewards = ranked(scores)
     write_objects(out / "objects.csv", environment.to_text(objects), rewards)
     for text, value in zip(environment.to_text(objects[: settings.best]), rewards[: settings.best].tolist(), strict=True):
         say(printable(f"  {value:.4g}  {text}", one_line=True))
-    say(f"All {len(objects):,} scored objects: {out / 'objects.csv'}; the networks of the reward: {out / ADAPTER}.")
+    kept = "no network was trained" if network is None else f"the networks of the reward: {out / ADAPTER}"
+    say(f"All {len(objects):,} scored objects: {out / 'objects.csv'}; {kept}.")
     return {"folder": str(out), "arms": [asdict(one) for one in found]}
 
 
-def way_of(name: str, scores: Scores, settings: AdaptSettings) -> Looking:
+def way_to(flow: ConditionalFlow, scores: Scores, settings: AdaptSettings) -> Adaptation | FullTuning | Converted:
+    """How the pre-trained network is adapted.
+
+    Raises:
+        UsageError: the conversion over all objects asks for more scores than there are calls, or there are too many objects to list.
+    """
+    config, every = settings.adapter, scores.environment.n_objects
+    if config.way == "amortised":
+        return Adaptation(flow, scores, config, settings.seed)
+    if config.way == "full":
+        return FullTuning(flow, scores, config, settings.seed)
+    if config.way == "exact" and every is not None and every > settings.calls:
+        what = f"--adapter.way exact scores all {every:,} objects, --calls is {settings.calls:,}."
+        raise UsageError(what, f"Give --calls {every}, or --adapter.way sampled.")
+    return Converted(flow, scores, settings.calls if config.way == "sampled" else None, settings.seed)
+
+
+def way_beside(name: str, scores: Scores, settings: AdaptSettings) -> Looking:
     """A way of looking for objects that was not pre-trained, of the adapter's sizes."""
     config = settings.adapter
     size: dict[str, Any] = {"hidden_size": config.hidden_size, "num_layers": config.num_layers, "batch": config.batch}
@@ -122,27 +149,32 @@ def way_of(name: str, scores: Scores, settings: AdaptSettings) -> Looking:
         return Chance(scores, config.batch, settings.seed)
     if name == "dqn":
         return QLearning(scores, QLearningConfig(**size), settings.seed)
-    return Scratch(scores, ScratchConfig(**size), settings.seed)
+    return Scratch(scores, ScratchConfig(**size, objective=OBJECTIVES[name]), settings.seed)
 
 
-def looked(name: str, way: Looking, settings: AdaptSettings) -> Found:
+def looked(name: str, way: Looking | Converted, settings: AdaptSettings) -> Found:
     """Looks until the calls are used up, and lets the policy, where there is one, build objects."""
     scores = way.scores
-    with Reporter(name, total=settings.calls, unit="calls") as progress:
-
-        def step() -> None:
-            before = min(scores.distinct, settings.calls)
-            way.advance()
-            progress.advance(min(scores.distinct, settings.calls) - before)
-
-        updates = run_until(step, scores, settings.calls)
+    updates = 0 if isinstance(way, Converted) else used_up(name, way, settings.calls)
     calls, top = scores.distinct, float(scores.seen(settings.calls)[1].sort(descending=True).values[:TOP].mean())
-    if not isinstance(way, RewardTraining | QLearning):
+    if isinstance(way, Chains | Chance):
         return Found(name, calls, updates, 0, top)
     environment, rows = scores.environment, torch.arange(DRAWN, device=scores.device)
     built = roll(environment, way.policy, Rng.at(settings.seed, 1 << 40, rows).uniform("built", environment.max_steps, environment.n_actions))
     sampled = float(scores(built.ends).mean())
-    return Found(name, calls, updates, way.flops, top, sampled, scores.distinct - calls)
+    return Found(name, calls, updates, 0 if isinstance(way, Converted) else way.flops, top, sampled, scores.distinct - calls)
+
+
+def used_up(name: str, way: Looking, calls: int) -> int:
+    """Looks until so many distinct objects are scored. Returns how often."""
+    with Reporter(name, total=calls, unit="calls") as progress:
+
+        def step() -> None:
+            before = min(way.scores.distinct, calls)
+            way.advance()
+            progress.advance(min(way.scores.distinct, calls) - before)
+
+        return run_until(step, way.scores, calls)
 
 
 def ranked(scores: Scores) -> tuple[Tensor, Tensor]:

@@ -78,11 +78,14 @@ def flipped_bits(modes: Tensor, seed: int = 0) -> Tensor:
 
 def near_modes(environment: Bits, modes: Tensor, temperature: float = 3.0) -> Reward:
     """exp(-distance / temperature), the Hamming distance in bits to the nearest mode."""
+    words = environment.as_bits(torch.arange(len(environment.letters))[:, None])  # [words, bits of a word]
+    wanted = modes.cpu().view(len(modes), environment.length, -1).transpose(0, 1)  # [places, modes, bits of a word]
+    apart = (wanted[:, None] != words[:, None]).sum(-1)  # [places, words, modes]
+    by_word = torch.nn.functional.pad(apart, (0, 0, 0, 1)).flatten(0, 1).float()  # as `encode`, which has an empty place too
 
     def reward(objects: Tensor) -> Tensor:
-        bits = environment.as_bits(objects)
-        distance = (bits[:, None] != modes.to(bits.device)).sum(-1).amin(-1)
-        return torch.exp(-distance / temperature)
+        distance = environment.encode(objects) @ by_word.to(objects.device)  # whole numbers, so exact
+        return torch.exp(-distance.amin(-1) / temperature)
 
     return reward
 

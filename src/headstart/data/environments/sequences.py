@@ -59,9 +59,9 @@ class Words(Environment):
         return torch.ones(*states.shape[:-1], self.n_actions, dtype=torch.bool, device=states.device)
 
     def step(self, states: Tensor, actions: Tensor) -> tuple[Tensor, Tensor]:
-        place = self.filled(states)[..., None]
-        here = torch.arange(self.length, device=states.device) == place
-        return torch.where(here, actions[..., None], states), place[..., 0] >= self.length - 1
+        place = self.filled(states)
+        after = states.scatter(-1, place.clamp(max=self.length - 1)[..., None], actions[..., None])  # of a full string the answer is not used
+        return after, place >= self.length - 1
 
     def can_reach(self, states: Tensor, done: Tensor, outcomes: Tensor) -> Tensor:
         same = states == outcomes

@@ -18,7 +18,8 @@ from headstart.engine.optim import clip_gradients
 from headstart.methods.oc_gfn.adapt import REWARD_FLOOR
 from headstart.methods.oc_gfn.losses import detailed_balance, sub_trajectory_balance, trajectory_balance
 from headstart.methods.oc_gfn.network import mlp
-from headstart.methods.oc_gfn.training import KEPT_FROM, RewardTraining
+from headstart.methods.oc_gfn.scored import Layers
+from headstart.methods.oc_gfn.training import RewardTraining
 from headstart.methods.oc_gfn.trajectories import INVALID, Trajectories, backward_log_probs, is_small, masked_log_softmax, roll
 
 
@@ -70,6 +71,12 @@ class Scratch(RewardTraining):
     def policy(self, states: Tensor, valid: Tensor) -> Tensor:
         return masked_log_softmax(self.head_pf(self.trunk(self.environment.encode(states))), valid)
 
+    def layers(self) -> Layers | None:
+        """None where the loss needs the flows of all states too."""
+        if self.config.objective != "tb":
+            return None
+        return [(layer.weight, layer.bias) for layer in [*self.trunk, self.head_pf] if isinstance(layer, nn.Linear)]
+
     def hidden(self, states: Tensor) -> Tensor:
         """[batch, steps, hidden]: the trunk; where there are few states, each is computed once."""
         environment = self.environment
@@ -93,11 +100,6 @@ class Scratch(RewardTraining):
         if self.config.objective == "db":
             return detailed_balance(log_f, log_pf, log_pb, log_r, alive, ends)
         return sub_trajectory_balance(log_f, log_pf, log_pb, log_r, alive, ends, self.config.weight)
-
-    @property
-    def on_policy(self) -> bool:
-        small = is_small(self.environment, self.config.batch * self.environment.max_steps)
-        return bool(self.config.objective == "tb" and (small or self.config.batch >= KEPT_FROM))  # the others need the flows of all states too
 
     def learn(self, trajectories: Trajectories, rng: Rng | None, log_pf: Tensor | None = None) -> float:
         loss = self.loss(trajectories, self.scores(trajectories.ends).clamp(min=REWARD_FLOOR).log(), log_pf).mean()

@@ -68,9 +68,10 @@ class AdaptConfig:
     """Gradients are scaled down to this global norm."""
     replay: int = 0
     """Further updates for each, on objects that are scored already: they cost no call."""
-    way: Literal["amortised", "full"] = "amortised"
+    way: Literal["amortised", "full", "sampled", "exact"] = "amortised"
     """amortised: N and Q beside the frozen network (Algorithm 2); full: a copy of the network, its outcome left empty, taught the conversion and then
-    trained by trajectory balance."""
+    trained by trajectory balance; sampled, exact: nothing is trained, the conversion (Eq. 6) sums over as many random objects as there are calls, or
+    over all there are."""
 
 
 def _preset(hidden_size: int, batch: int, rate: float, steps: int, log_z: float = 0.1, **data: object) -> Preset:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from headstart.core.rng import Rng
 from headstart.data.environments.environment import Environment
-from headstart.data.environments.scores import Reward
+from headstart.data.environments.scores import Reward, Scores
 from headstart.methods.oc_gfn.trajectories import INVALID, Policy, masked_log_softmax
 
 Conditional: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -39,7 +39,8 @@ def numerators(
         pairs: (state, outcome) pairs that are looked at at once.
     """
     rows = max(1, pairs // max(1, len(outcomes)))
-    return torch.cat([_numerators(environment, conditional, part, outcomes, log_weights) for part in states.split(rows)])
+    distinct, which = torch.unique(states, dim=0, return_inverse=True)
+    return torch.cat([_numerators(environment, conditional, part, outcomes, log_weights) for part in distinct.split(rows)])[which]
 
 
 def _numerators(environment: Environment, conditional: Conditional, states: Tensor, outcomes: Tensor, log_weights: Tensor) -> Tensor:
@@ -68,9 +69,13 @@ def successors(environment: Environment, states: Tensor) -> tuple[Tensor, Tensor
     return after.view(n, actions, -1), done.view(n, actions)
 
 
-def exact_policy(environment: Environment, conditional: Conditional, reward: Reward) -> Policy:
-    """The converted policy from all objects: it asks for the whole table of rewards, so it is an upper bound, never an arm."""
-    outcomes = environment.objects()
+def exact_policy(environment: Environment, conditional: Conditional, reward: Reward, device: torch.device | str = "cpu") -> Policy:
+    """The converted policy from all objects: it asks for the whole table of rewards, so it is an upper bound, never an arm.
+
+    Args:
+        device: where the reward is asked.
+    """
+    outcomes = environment.objects().to(device)
     log_r = reward(outcomes).log()
 
     def policy(states: Tensor, valid: Tensor) -> Tensor:
@@ -80,7 +85,8 @@ def exact_policy(environment: Environment, conditional: Conditional, reward: Rew
 
 
 def sampled_policy(environment: Environment, conditional: Conditional, reward: Reward, rng: Rng, count: int = OUTCOMES) -> Policy:
-    """The converted policy from `count` random outcomes, weighted by r(y) / u(y); the same outcomes for every state and step.
+    """The converted policy from `count` random outcomes, weighted by r(y) / u(y); the same outcomes for every state and step, so that nothing else is
+    built where one of them can be reached.
 
     Args:
         rng: of one row.
@@ -99,3 +105,22 @@ def normalised(log_numerators: Tensor, valid: Tensor) -> Tensor:
     """The policy of numerators; uniform over the valid actions where all of them are 0."""
     nothing = log_numerators.isneginf().all(-1, keepdim=True)
     return masked_log_softmax(torch.where(nothing, 0.0, log_numerators.clamp(min=INVALID)), valid)
+
+
+class Converted:
+    """The pre-trained network converted to a reward. Nothing is trained; all reward calls are those of the sum.
+
+    Args:
+        outcomes: so many random objects are summed over, and only these can be built; None: all there are.
+
+    Raises:
+        UsageError: all objects are wanted, and there are too many to list.
+    """
+
+    def __init__(self, conditional: Conditional, scores: Scores, outcomes: int | None, seed: int = 0) -> None:
+        self.scores = scores
+        how = (scores.environment, conditional, scores)
+        one_row = torch.zeros(1, dtype=torch.int64, device=scores.device)
+        self.policy: Policy = (
+            exact_policy(*how, scores.device) if outcomes is None else sampled_policy(*how, Rng.at(seed, 0, one_row), outcomes)
+        )

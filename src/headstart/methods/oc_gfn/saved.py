@@ -75,10 +75,13 @@ def refuse_other(theirs: dict[str, Any], environment: Environment, folder: str |
         raise UsageError(f"The model in {folder} is of the environment {theirs}, here it is {ours}.", "Give the environment of the model.")
 
 
-def save_adapter(network: Adapter | ConditionalFlow, folder: Path, environment: Environment, config: AdaptConfig, **more: Any) -> None:
-    """Writes the networks of one reward into `folder`; `more` is kept beside, as it is."""
+def save_adapter(network: Adapter | ConditionalFlow | None, folder: Path, environment: Environment, config: AdaptConfig, **more: Any) -> None:
+    """Writes the networks of one reward into `folder`, where the way of adapting has any; its settings, and `more` as it is, beside."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, folder / ADAPTER)
+    if network is None:
+        (folder / ADAPTER).unlink(missing_ok=True)  # of an earlier way
+    else:
+        save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, folder / ADAPTER)
     write_json(folder / ADAPTER_CONFIG, {"environment": environment.describe(), **more, **asdict(config)})
 
 

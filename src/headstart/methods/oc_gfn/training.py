@@ -11,11 +11,8 @@ from torch import Tensor
 from headstart.core.rng import Rng
 from headstart.data.environments.scores import Scores
 from headstart.engine.flops import count_flops
-from headstart.methods.oc_gfn.trajectories import Trajectories, roll, roll_scored, ways_to
-
-KEPT_FROM = 64
-"""Trajectories of an update from which log-probabilities of drawing are kept for the loss. With fewer, the many small backward passes cost more than
-one forward pass of all states: with 16 an update took 7.1 ms instead of 5.4 ms, with 256 it took 25 ms instead of 31 ms (one core)."""
+from headstart.methods.oc_gfn.scored import Layers, roll_scored
+from headstart.methods.oc_gfn.trajectories import Trajectories, roll, ways_to
 
 
 class RewardTraining:
@@ -42,10 +39,9 @@ class RewardTraining:
         self._cost: dict[str, int] = {}
         self._lazy = False  # while FLOPs are counted every row is computed: what a CPU may save is no part of them
 
-    @property
-    def on_policy(self) -> bool:
-        """Whether an update learns through the log-probabilities that its objects were drawn with."""
-        return False
+    def layers(self) -> Layers | None:
+        """The policy as a network on one-hot states, where an update learns through the answers that its objects were drawn with; None elsewhere."""
+        return None
 
     def policy(self, states: Tensor, valid: Tensor) -> Tensor:
         """float32 [batch, actions]: log-probabilities for the reward."""
@@ -56,7 +52,7 @@ class RewardTraining:
 
         Args:
             rng: without it nothing new may be scored.
-            log_pf: float32 [batch, max_steps], of the policy as it is, with gradients where `on_policy` asks for them.
+            log_pf: float32 [batch, max_steps] of the policy as it is, with gradients; of new objects, where there are `layers`.
         """
         raise NotImplementedError
 
@@ -83,8 +79,8 @@ class RewardTraining:
 
     def _drawn(self, uniform: Tensor) -> tuple[Trajectories, Tensor | None]:
         """New objects; their log-probabilities where the update learns through them."""
-        how = (self.environment, self.policy, uniform, self.config.epsilon, self._lazy)
-        return roll_scored(*how) if self.on_policy else (roll(*how), None)
+        how, layers = (uniform, self.config.epsilon, self._lazy), self.layers()
+        return (roll(self.environment, self.policy, *how), None) if layers is None else roll_scored(self.environment, layers, *how)
 
     def _old(self) -> float:
         rng, (objects, _) = Rng.at(self.seed, self.step, self.rows), self.scores.seen()

@@ -85,53 +85,66 @@ def roll(environment: Environment, policy: Policy, uniform: Tensor, epsilon: flo
     Args:
         uniform: float32 [batch, max_steps, actions] in [0, 1): the randomness, drawn by who asks.
         epsilon: share of uniform valid actions; a tensor may change from step to step of a run.
-        lazy: ask the policy once for every state there is, where these are few, and stop when all objects are done: shapes then depend on values,
-            which a CPU does not mind and a CUDA graph does. Only for policies that depend on the state alone.
+        lazy: ask the policy once for all rows that came the same way, while these ways are few, and once for every state there is where these are
+            few; stop when all objects are done: shapes then depend on values, which a CPU does not mind and a CUDA graph does. Only for policies that
+            depend on the state alone.
     """
-    return _built(environment, policy, uniform, epsilon, lazy, None)
+    return built(environment, policy, uniform, epsilon, lazy)[0]
 
 
-def roll_scored(
-    environment: Environment, policy: Policy, uniform: Tensor, epsilon: float | Tensor = 0.0, lazy: bool = False
-) -> tuple[Trajectories, Tensor]:
-    """As `roll`, and log P_F float32 [batch, max_steps] of the actions under the policy itself, with gradients where they are asked for."""
-    scored: list[Tensor] = []
-    trajectories = _built(environment, policy, uniform, epsilon, lazy, scored)
-    return trajectories, torch.nn.functional.pad(torch.stack(scored, 1), (0, uniform.shape[1] - len(scored)))
-
-
-def _built(
-    environment: Environment, policy: Policy, uniform: Tensor, epsilon: float | Tensor, lazy: bool, scored: list[Tensor] | None
-) -> Trajectories:
-    """What `roll` gives; log P_F of each step goes into `scored` where somebody asks for it."""
+def built(environment: Environment, policy: Policy, uniform: Tensor, epsilon: float | Tensor, lazy: bool) -> tuple[Trajectories, Tensor]:
+    """What `roll` gives, and int64 [batch, steps taken]: which of all rows that the policy was asked for, counted over its calls, decided."""
     batch, steps, _ = uniform.shape
+    rows = torch.arange(batch, device=uniform.device)
     table: Tensor | None = None
     if lazy and is_small(environment, batch * steps):
         every = environment.every_state(uniform.device)
         table = policy(every, environment.valid(every))
-    noise = gumbel(uniform)
+    noise = gumbel(uniform).unbind(1)
     explores = isinstance(epsilon, Tensor) or epsilon > 0
     states = environment.start(batch, uniform.device)
     done = torch.zeros(batch, dtype=torch.bool, device=uniform.device)
-    all_states, all_done, all_actions = [states], [done], []
+    some_done = not lazy  # a device that must not be waited for is not asked
+    all_states, all_done, all_actions, all_rows = [states], [done], [], []
+    asked, ways, way = 0, 1, torch.zeros_like(rows)  # ways: so many sequences of actions can have been taken; way: which of them a row took
     for t in range(steps):
         valid = environment.valid(states)
-        log_probs = policy(states, valid) if table is None else table[environment.keys(states)]
-        chosen_by = mixed(log_probs.detach(), valid, epsilon) if explores else log_probs.detach()
-        actions = (chosen_by + noise[:, t]).argmax(-1)
+        together = lazy and table is None and 2 * ways <= batch
+        if table is not None:
+            row = environment.keys(states)
+            log_probs = table[row]
+        elif together:  # one row asks for all that took the same actions
+            one = torch.zeros(ways, dtype=torch.int64, device=uniform.device).scatter_(0, way, rows)
+            row = asked + way
+            log_probs = policy(states[one], valid[one])[way]
+            asked += ways
+        else:
+            row = asked + rows
+            log_probs = policy(states, valid)
+            asked += batch
+        actions = ((mixed(log_probs, valid, epsilon) if explores else log_probs) + noise[t]).argmax(-1)
         after, finished = environment.step(states, actions)
-        states = torch.where(done[:, None], states, after)
-        done = done | finished
+        states = torch.where(done[:, None], states, after) if some_done else after
+        done = done | finished if some_done else finished
+        some_done = some_done or bool(done.any())
+        if together:
+            ways, way = ways * environment.n_actions, way * environment.n_actions + actions
         all_states.append(states)
         all_done.append(done)
         all_actions.append(actions)
-        if scored is not None:
-            scored.append(log_probs.gather(-1, actions[:, None])[:, 0])
-        if lazy and bool(done.all()):
+        all_rows.append(row)
+        if lazy and some_done and bool(done.all()):
             break
     missing = steps - len(all_actions)
-    actions = torch.nn.functional.pad(torch.stack(all_actions, 1), (0, missing))
-    return Trajectories(torch.stack(all_states + [states] * missing, 1), torch.stack(all_done + [done] * missing, 1), actions)
+    trajectories = Trajectories(
+        _by_row(all_states + [states] * missing), _by_row(all_done + [done] * missing), _by_row(all_actions + [torch.zeros_like(actions)] * missing)
+    )
+    return trajectories, _by_row(all_rows)
+
+
+def _by_row(of_steps: list[Tensor]) -> Tensor:
+    """[batch, steps, ...] of tensors [batch, ...]; the steps lie one after another in memory, which is the fast way to put them together."""
+    return torch.stack(of_steps).transpose(0, 1)
 
 
 def is_small(environment: Environment, states: int) -> bool:

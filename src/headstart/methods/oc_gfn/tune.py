@@ -16,7 +16,8 @@ from headstart.methods.oc_gfn.config import AdaptConfig
 from headstart.methods.oc_gfn.conversion import sampled_policy
 from headstart.methods.oc_gfn.losses import trajectory_balance
 from headstart.methods.oc_gfn.network import ConditionalFlow
-from headstart.methods.oc_gfn.training import KEPT_FROM, RewardTraining
+from headstart.methods.oc_gfn.scored import Layers
+from headstart.methods.oc_gfn.training import RewardTraining
 from headstart.methods.oc_gfn.trajectories import Policy, Trajectories, backward_log_probs, masked_log_softmax, roll, uniform_policy
 
 LESSONS = 200
@@ -42,13 +43,14 @@ class FullTuning(RewardTraining):
         for number in range(LESSONS):
             self._counted("lesson", lambda number=number: self._lesson(converted, number))  # type: ignore[misc]
 
-    @property
-    def on_policy(self) -> bool:
-        return bool(self.config.batch >= KEPT_FROM)
-
     def policy(self, states: Tensor, valid: Tensor) -> Tensor:
         first: nn.Linear = self.network.trunk[0]  # type: ignore[assignment]
         return masked_log_softmax(self.network.head_pf(self.network.hidden(states, first.bias)), valid)  # y's part of the input is zero
+
+    def layers(self) -> Layers:
+        first, *others = [layer for layer in [*self.network.trunk, self.network.head_pf] if isinstance(layer, nn.Linear)]
+        own = first.weight[:, : self.environment.encoding_size]
+        return [(own, first.bias), *((layer.weight, layer.bias) for layer in others)]
 
     def _lesson(self, converted: Policy, number: int) -> float:
         environment = self.environment
