@@ -46,7 +46,7 @@ bench: install ## the lines of docs/performance.md that a CPU decides, under 30 
 	$(BIN)/python -m benchmarks.training_step electra --warmup 2 --steps 2 --precision auto
 	for what in mae droppos; do for precision in fp32 auto; do \
 	  $(BIN)/python -m benchmarks.training_step $$what --batch 8 --warmup 1 --steps 1 --repeats 2 --precision $$precision || exit 1; done; done
-	for name in products attention dropout rng sampling loader image_loader checkpoint start self_distill ngram extract trace; do $(BIN)/python -m benchmarks.$$name || exit 1; done
+	for name in products attention dropout rng sampling loader image_loader checkpoint start self_distill sparse_step ngram extract trace; do $(BIN)/python -m benchmarks.$$name || exit 1; done
 	for size in tiny small; do $(BIN)/python -m benchmarks.engine_overhead --size $$size || exit 1; done
 	for kind in wordpiece bpe unigram; do $(BIN)/python -m benchmarks.tokenization --mb 12 --kind $$kind || exit 1; done
 	$(BIN)/python -m benchmarks.growth

@@ -1,4 +1,5 @@
-"""What `headstart compare` found on real data: for the guide "Compare honestly", and of a sparse ELECTRA for the page of SPDF."""
+"""What comparisons on real data found: of `headstart compare` for the guide "Compare honestly", of a sparse ELECTRA for the page of SPDF, of
+self-distillation on texts for its page."""
 
 from __future__ import annotations
 
@@ -46,6 +47,28 @@ def sparse_text(info: dict[str, Any]) -> str:
     beside = found["sparse - dense"]
     said = f"Sparse - dense: MLM loss {difference(beside['mlm_loss_hidden'])}, AUC {difference(beside['disc_auc'])}."
     return "\n\n".join(["\n".join(rows), said, comparison_text(info)])
+
+
+DISTILLED = "self_distill_text"
+
+
+def distilled_block() -> str:
+    """Self-distillation on texts beside all that it is compared with."""
+    return distilled_text(read(DISTILLED)) if there(DISTILLED) else "Not measured yet: `python -m benchmarks.self_distill_text`."
+
+
+def distilled_text(info: dict[str, Any]) -> str:
+    """Arms, and differences by seed."""
+    head = "| arm | test accuracy, mean (lowest to highest) | FLOPs of further pre-training | its setting of fine-tuning |"
+    rows = [head, "| --- |" + " --- |" * 3]
+    for name, arm in info["arms"].items():
+        test, spent = arm["test"], sum(arm["further_flops"]) / len(arm["further_flops"])
+        setting = ", ".join(f"{key.split('.')[-1]} {value}" for key, value in arm["setting"].items())
+        reached = f"{sum(test) / len(test):.3f} ({min(test):.3f} to {max(test):.3f})"
+        rows.append(f"| {name} | {reached} | {f'{spent:.3g}' if spent else '-'} | {setting} |")
+    pairs = [f"- {one['a']} - {one['b']}: {difference(one)}" for one in info["pairs"]]
+    where = f"{info['hardware']['cpu']}, {info['hardware']['cores']} cores; {str(info['date'])[:10]}. `{info['command']}`"
+    return "\n\n".join([f"{info['what'][0].upper()}{info['what'][1:]}.", "\n".join(rows), "\n".join(pairs), where])
 
 
 def mean(runs: list[dict[str, float]], name: str) -> float:
