@@ -47,9 +47,8 @@ class Kept:
         self.answers: list[list[Tensor]] = []
         """Of every call the one-hot states, what each hidden layer made of them, and the logits."""
 
-    @torch.no_grad()
     def __call__(self, states: Tensor, valid: Tensor) -> Tensor:
-        """float32 [rows, actions]: logits, without gradients."""
+        """float32 [rows, actions]: logits. To be asked without gradients; `log_probs` has them."""
         answers = [self.environment.encode(states)]
         for number, (weight, bias) in enumerate(self.layers, 1):
             answer = products.linear(answers[-1], weight, bias)

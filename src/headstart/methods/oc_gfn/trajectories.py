@@ -111,17 +111,15 @@ def built(environment: Environment, policy: Policy, uniform: Tensor, epsilon: fl
         valid = environment.valid(states)
         together = lazy and table is None and 2 * ways <= batch
         if table is not None:
-            row = environment.keys(states)
-            log_probs = table[row]
+            all_rows.append(environment.keys(states))
+            log_probs = table[all_rows[-1]]
         elif together:  # one row asks for all that took the same actions
             one = torch.zeros(ways, dtype=torch.int64, device=uniform.device).scatter_(0, way, rows)
-            row = asked + way
+            all_rows.append(asked + way)
             log_probs = policy(states[one], valid[one])[way]
             asked += ways
         else:
-            row = asked + rows
             log_probs = policy(states, valid)
-            asked += batch
         actions = ((mixed(log_probs, valid, epsilon) if explores else log_probs) + noise[t]).argmax(-1)
         after, finished = environment.step(states, actions)
         states = torch.where(done[:, None], states, after) if some_done else after
@@ -132,9 +130,10 @@ def built(environment: Environment, policy: Policy, uniform: Tensor, epsilon: fl
         all_states.append(states)
         all_done.append(done)
         all_actions.append(actions)
-        all_rows.append(row)
         if lazy and some_done and bool(done.all()):
             break
+    alone = len(all_actions) - len(all_rows)  # steps in which every row asked for itself
+    all_rows += (asked + torch.arange(alone * batch, device=uniform.device)).view(alone, batch).unbind()
     missing = steps - len(all_actions)
     trajectories = Trajectories(
         _by_row(all_states + [states] * missing), _by_row(all_done + [done] * missing), _by_row(all_actions + [torch.zeros_like(actions)] * missing)
