@@ -36,7 +36,7 @@ def test_few_runs_are_looked_at_more_often_so_that_a_law_has_its_points() -> Non
 
 @pytest.mark.parametrize("total", [1_200, 1_207, 5_000])
 def test_planning_takes_a_fifth_at_most_and_nothing_is_lost(total: int) -> None:
-    split = plan.split_budget(total)
+    split = plan.split_budget(total, 0.2)
     assert split.runs == 6
     assert 0.2 * total - 6 < split.planning <= 0.2 * total
     assert split.planning + split.left == total
@@ -44,9 +44,13 @@ def test_planning_takes_a_fifth_at_most_and_nothing_is_lost(total: int) -> None:
 
 def test_a_budget_that_cannot_plan_says_what_could() -> None:
     with pytest.raises(UsageError, match="1,199 steps leaves 39") as refused:
-        plan.split_budget(1_199)
+        plan.split_budget(1_199, 0.2)
     assert "at least 1,200 steps" in refused.value.mend
-    assert plan.split_budget(1_200).of_each == 40
+    with pytest.raises(UsageError) as refused:
+        plan.split_budget(1_199, 0.001)
+    assert "at least 240,000 steps" in refused.value.mend
+    assert plan.split_budget(1_200, 0.2).of_each == 40
+    assert plan.split_budget(600, 0.4).left == 9 * plan.split_budget(600, 0.4).of_each
 
 
 def test_a_subset_is_chosen_only_of_more_text_than_the_run_reads() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from headstart.core.errors import BadInput
 from headstart.planning.dcpt_law.forms import L3
-from headstart.planning.dcpt_law.points import LossTable, read_points, refuse_few, refuse_rising, rising_in_n, settled
+from headstart.planning.dcpt_law.points import LossTable, read_points, refuse_few, refuse_rising, rising_in_d, rising_in_n, settled
 from tests.planning.tables import Rows, rows
 
 
@@ -174,3 +174,13 @@ def test_losses_that_rise_with_the_size_in_most_cells() -> None:
     backwards = [row | {"loss_domain": 4.5 - row["loss_domain"]} if row["r_d"] >= 0.2 else row for row in rows(noise=0.0)]
     with pytest.raises(BadInput, match=r"in 24 of 36 cells \(D = 500,000,000, r_d = 0\.2; "):
         refuse_rising(read(backwards), "domain")
+
+
+def test_runs_whose_loss_rises_in_d_are_counted() -> None:
+    """Those without text of the kind are left out: without it a loss rises, and no law is fitted to that."""
+    table = read(rows(noise=0.0))
+    assert [rising_in_d(table, which) for which in ("domain", "general")] == [(0, 15), (0, 15)]  # type: ignore[arg-type]
+    risen = read([row | {"loss_general": row["loss_general"] + row["D"] * 1e-10 * (row["r_d"] >= 0.5)} for row in rows(noise=0.0)])
+    assert rising_in_d(risen, "general") == (6, 15)  # 0.5 and 0.8 of three sizes; 1 has no general text
+    assert rising_in_d(risen, "domain") == (0, 15)
+    assert rising_in_d(risen[risen.d == risen.d.max()], "general") == (0, 0)

@@ -83,6 +83,15 @@ def last(run: Path, probe: str) -> float:
     return float([line["value"] for line in records(run, "probes") if line["probe"] == probe][-1])
 
 
+def test_what_a_law_errs_by_is_seen_said_and_in_its_intervals(planned: CptPlan) -> None:
+    """Runs of 40 steps are looked at over a factor of less than two; the long one is 24 times as long."""
+    for which in ("general", "domain"):
+        assert planned.info["errors"][which]["within"] > 0
+        predicted = planned.info["predicted"][f"{which}_loss"]
+        assert predicted["low"] < predicted["value"] < predicted["high"]
+    assert any("is further than the points reach" in warning for warning in planned.info["warnings"])
+
+
 def test_the_budget_is_divided_and_the_sweep_has_one_rate(planned: CptPlan) -> None:
     info = planned.info
     assert (info["budget"]["of_each"], info["budget"]["left"]) == (40, 960)
@@ -244,6 +253,14 @@ def test_a_rate_that_nobody_knows_is_asked_for(place: Path) -> None:
     origin = origin_of(stranger, 1e-3, None, None)
     assert (origin.batch, origin.settings["method.sequence_length"], origin.parameters, origin.floor) == (32, 16, 3072, None)
     assert origin_of(place / "up", None, None, None).floor == pytest.approx(4e-4)
+
+
+def test_a_plan_that_was_refused_keeps_no_folder(place: Path) -> None:
+    """The mend is another budget, in the same folder."""
+    for steps, mend in ((200, "at least 1,200 steps"), (300, "at least 1,200 steps")):
+        with pytest.raises(UsageError, match=r"leaves \d+ for each of the 6 runs") as refused:
+            plan(place, out=place / "short", **{"budget.tokens": steps * 64})
+        assert mend in refused.value.mend
 
 
 def test_an_item_that_does_not_fit_the_network_is_refused_before_anything_runs(place: Path) -> None:

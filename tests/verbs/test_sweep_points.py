@@ -64,6 +64,18 @@ def test_a_run_whose_rate_decays_is_left_out_and_named(tmp_path: Path) -> None:
         points_of_runs([cosine])
 
 
+def test_a_look_without_finite_losses_is_left_out_and_named(tmp_path: Path) -> None:
+    folder = run(tmp_path / "a", asked=(10, 14, 20, 28, 40, 80))
+    lines = [json.loads(line) for line in (folder / "probes.jsonl").read_text().splitlines()]
+    for line in lines:
+        if (line["step"], line["probe"]) in ((14, "held_out_loss/new"), (40, "held_out_loss/old")):
+            line["value"] = float("nan")
+    (folder / "probes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    records, notes = points_of_runs([folder])
+    assert [step for _, step, _ in records] == [10, 20, 28]
+    assert notes == ["2 looks of a left out (step 14, 40): no finite losses of both texts are there"]
+
+
 def test_other_parts_can_be_measured_than_are_trained_on(tmp_path: Path) -> None:
     folder = run(tmp_path / "a")
     with (folder / "probes.jsonl").open("a") as file:

@@ -40,6 +40,7 @@ def law(one: Fitted) -> list[str]:
     rows += textwrap.wrap("   ".join(values), WIDTH, initial_indent="  ", subsequent_indent="  ")
     good = f"R2 {one.quality.r2:.5f}, mean |error| {share(one.quality.error)}, mean Huber {number(one.quality.huber)}"
     rows.append(f"  {good}; {fit.agreeing} of {fit.starts} starts end here")
+    rows += [] if one.errors is None else [f"  {one.errors.words()}"]
     if "eta" in one.law.parameters:
         least = one.law.least_d
         if least is None:

@@ -12,6 +12,8 @@ from headstart.core.errors import UsageError
 from headstart.verbs.config import refuse_absent_data, refuse_no_folder
 
 PLANS = ("dcpt", "cpt")
+MOST_PLANNING = 0.5
+"""Share of a budget that may be planned with."""
 
 
 @dataclass
@@ -98,6 +100,9 @@ class CptSettings:
     budget: CptBudget = field(default_factory=CptBudget)
     limit: float = 0.03
     """By how much the general loss may rise over that of --init: 0.03 is 3 %."""
+    planning_share: float = 0.2
+    """Of the budget, for the runs of the sweep, at most 0.5. At 0.2 the long run is 24 times as long as each of them, at 0.4 it is 9 times: the
+    longer the sweep, the less is guessed."""
     reference: tuple[str, ...] = ()
     """A little good text of the domain: where there is more new text than the run reads, the part that is most like it is taken, several times."""
     peak: float | None = None
@@ -179,6 +184,8 @@ def check_cpt(settings: CptSettings) -> None:
         what = "No budget is given." if not given else "More than one budget is given."
         raise UsageError(what, "Give one of --budget.minutes, --budget.tokens, --budget.steps.")
     _check_limit(settings.limit)
+    if not 0 < settings.planning_share <= MOST_PLANNING:
+        raise UsageError(f"--planning-share is {settings.planning_share:g}.", f"Give a share above 0, at most {MOST_PLANNING:g}.")
     _check_numbers(settings, ("peak",))
     _check_numbers(settings.budget, tuple(given), "budget.")
     refuse_no_folder(settings.init)

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write
 from headstart.core.run import read_lines, read_run
+from headstart.core.words import plural
 from headstart.planning.dcpt_law.plan import OCTAVES
 from headstart.planning.dcpt_law.points import Record
 from headstart.verbs._parts import mix_of
@@ -57,6 +58,7 @@ def points_of_runs(
     """
     records: list[Record] = []
     decayed: list[str] = []
+    notes: list[str] = []
     tokenizers: dict[str, Path] = {}
     for folder in folders:
         info = read_run(folder)
@@ -70,10 +72,12 @@ def points_of_runs(
             decayed.append(folder.name)
             continue
         found = points_of_run(folder, info, *(measured or (domain, general)))
+        if lost := [step for step in _asked(info) if 0 < step <= _last_step(info, found) and step not in found]:
+            listed = ", ".join(map(str, lost[:4])) + (", ..." if len(lost) > 4 else "")
+            notes.append(f"{plural(len(lost), 'look')} of {folder.name} left out (step {listed}): no finite losses of both texts are there")
         for step, losses in found.items():
             row = {"N": float(parameters(folder, info)), "D": step * tokens_per_step(folder, info), "r_d": ratio, **losses}
             records.append((str(folder), step, row | {"run": folder.name, "seed": info["seed"]}))
-    notes = []
     if decayed:
         listed = ", ".join(decayed[:4]) + (", ..." if len(decayed) > 4 else "")
         if not records:
@@ -88,7 +92,7 @@ def points_of_run(folder: Path, info: Mapping[str, Any], domain: str, general: s
     eighth of the run on, but the last, which scores more rows than those before it."""
     losses = losses_of(folder, (domain, general))
     last = max(losses, default=0)
-    asked = (info["config"].get("trainer") or {}).get("evaluate_at") or ()
+    asked = _asked(info)
     wanted = [step for step in sorted(losses) if (step in asked if asked else last <= step * 2**OCTAVES < last * 2**OCTAVES) and step > 0]
     found = {step: {"loss_domain": losses[step][domain], "loss_general": losses[step][general]} for step in wanted if len(losses[step]) == 2}
     if not found:
@@ -96,6 +100,16 @@ def points_of_run(folder: Path, info: Mapping[str, Any], domain: str, general: s
         mend = f"Give it both as parts: --data {domain}=FILES {general}=FILES; or name its own parts with --domain-part and --general-part."
         raise BadInput(f"has measured no held-out losses of {names} after step 0.", mend, file=folder)
     return found
+
+
+def _asked(info: Mapping[str, Any]) -> Sequence[int]:
+    """The steps at which a run was asked to look."""
+    return (info["config"].get("trainer") or {}).get("evaluate_at") or ()
+
+
+def _last_step(info: Mapping[str, Any], found: Mapping[int, Any]) -> int:
+    """Of a run that is done its last step, of one that goes on the last at which it was measured."""
+    return int((info.get("totals") or {}).get("steps") or max(found))
 
 
 def losses_of(folder: Path, names: Sequence[str]) -> dict[int, dict[str, float]]:

@@ -29,8 +29,9 @@ from headstart.planning.dcpt_law.domains import beyond, fit_domains
 from headstart.planning.dcpt_law.files import write_law, write_predictions
 from headstart.planning.dcpt_law.fitted import Fitted, fit_loss, used
 from headstart.planning.dcpt_law.forms import L3, Form
-from headstart.planning.dcpt_law.points import LossTable, Record, Which, read_points, refuse_rising, rising_in_n, settled
+from headstart.planning.dcpt_law.points import LossTable, Record, Which, read_points, refuse_rising, rising_in_d, rising_in_n, settled
 from headstart.planning.dcpt_law.refit import bootstrap, quality, resample
+from headstart.planning.dcpt_law.rollout import errors
 from headstart.tasks.data import records
 from headstart.verbs import _fit_lines as lines
 from headstart.verbs._fit_settings import FitSettings, check
@@ -122,6 +123,13 @@ def read_table(settings: FitSettings) -> tuple[LossTable, list[str]]:
         if wrong:
             cells = f"{len(wrong)} of {n_cells} cells ({wrong[0]}{' ...' if wrong[1:] else ''})"
             warnings.append(f"the {which} loss of the largest model is above that of the smallest in {cells}")
+    for which in (which for which in BOTH if table.has(which)):
+        rising, n_runs = rising_in_d(table, which)
+        if 2 * rising >= max(n_runs, 1):
+            warnings.append(
+                f"the {which} loss ends higher than it began in {rising} of {n_runs} runs: they are in their transient still, or forget to the end."
+                " The law falls in D and cannot say so: do not believe it of a longer run; give longer runs, a lower rate or more old text"
+            )
     return table, warnings
 
 
@@ -179,7 +187,7 @@ def _across(table: LossTable, settings: FitSettings) -> list[Fitted]:
     numbers = np.unique(table.run, return_inverse=True)[1]
     draws = bootstrap(best, cells, losses, resample(table.n_runs, settings.draws)[:, numbers]) if settings.draws else []
     found = quality(best.law.predict(cells), losses)
-    return [Fitted("domain", best, found, Ranges.of(cells), table.unit_n, table.unit_d, tuple(draws))]
+    return [Fitted("domain", best, found, Ranges.of(cells), table.unit_n, table.unit_d, tuple(draws), errors=errors(best, cells, losses))]
 
 
 def _with_no_general_text(table: LossTable, settings: FitSettings) -> str:

@@ -123,7 +123,7 @@ class _Planning:
         self.refuse_no_old_text()
         items = OldItems(self.settings.items if self.settings.run else None, self.origin.folder, self.settings.device)  # refused before anything runs
         look = self.look()
-        split = split_budget(look["steps"])
+        split = split_budget(look["steps"], self.settings.planning_share)
         d = split.left * self.origin.tokens_per_step
         data, subset = self.text(look, d)
         unique = look["unique"] if subset is None else subset["tokens"]
@@ -147,6 +147,7 @@ class _Planning:
             "sweep": {"ratios": list(RATIOS), "rate": RATE_SHARE * self.origin.peak, "cost": cost_of([*runs, annealed])},
             "anneal": {"general": offsets[0], "domain": offsets[1]},
             "answer": answer.to_json(),
+            "errors": {one.which: one.errors.to_json() for one in (laws.general, laws.domain) if one.errors is not None},
         }
         chosen = self.choose(answer, laws, d, before[GENERAL])
         self.info |= self.recommended(chosen, laws, data, planned, subset)
@@ -178,7 +179,10 @@ class _Planning:
         before = info.get("asked") if isinstance(info, dict) else None
         if not isinstance(before, dict):
             raise BadInput("is no plan of ours.", "Give another --out.", file=path)
-        if changed := differences(before, self.asked()):
+        defaults = {name: value for name, value in plain(CptSettings()).items() if name not in FREE}  # a setting that was added since had its default
+        if changed := differences({**defaults, **before}, self.asked()):
+            if not any((self.folder / "runs").glob("*/probes.jsonl")):  # it was refused before anything was measured
+                return {}
             listed = "; ".join(f"{name}: {old!r} -> {new!r}" for name, old, new in changed[:6])
             raise UsageError(f"{self.folder} holds another plan ({listed}).", "Repeat its settings to go on, or give another --out.")
         return dict(info)
@@ -289,7 +293,8 @@ class _Planning:
         self, runs: list[Path], before: Mapping[str, float], offsets: tuple[float, float], d: float, unique: float
     ) -> tuple[Fitted, Fitted]:
         """(domain, general): the laws of this size, from the sweep; law.json holds the question too."""
-        records, _ = points_of_runs(runs, DOMAIN, GENERAL)
+        records, notes = points_of_runs(runs, DOMAIN, GENERAL)
+        self.warnings += notes
         write_points(self.folder / POINTS, records)
         asked: dict[str, Any] = {}
         last = max(losses_of(run, (GENERAL,))[max(losses_of(run, (GENERAL,)))][GENERAL] for run in runs)
@@ -307,7 +312,8 @@ class _Planning:
         )
         self.warnings += [line for line in law.warnings if line not in self.warnings]
         for which, one in law.laws.items():
-            self.say(f"Law of the {which} loss: R2 {one.quality.r2:.4f}, mean |error| {share(one.quality.error)}; {self.folder / 'law' / 'law.json'}")
+            assert one.errors is not None
+            self.say(f"Law of the {which} loss: R2 {one.quality.r2:.4f}, mean |error| {share(one.quality.error)}; {one.errors.words()}")
         return law.laws["domain"], law.laws["general"]
 
     def choose(self, answer: ask.Answer, laws: _Laws, d: float, general_loss: float) -> Fitting | None:
@@ -335,12 +341,11 @@ class _Planning:
         steps = self.steps_of(chosen)
         r_d = round(chosen.ratio, 4)
         tokens = steps * self.origin.tokens_per_step
-        predicted = ask.predicted([laws.domain, laws.general], self.origin.parameters, tokens, r_d).figures
-        lower = dict(zip(("general_loss", "domain_loss"), laws.offsets, strict=True))
+        predicted = ask.predicted([laws.domain, laws.general], self.origin.parameters, tokens, r_d, anneal=laws.offsets).figures
         found = arithmetic.epochs(tokens, min(r_d, arithmetic.MOST_EPOCHS * laws.unique / tokens), laws.unique)
         return {
             "recommended": {"r_d": r_d, "steps": steps, "tokens": tokens, "lowered": chosen.lowered, "epochs": found},
-            "predicted": {name: asdict(lowered(value, lower[name])) for name, value in predicted.items()},
+            "predicted": {name: asdict(value) for name, value in predicted.items()},
             "command": self.command(data, self.long_run(chosen, planned, subset)),
         }
 
@@ -423,11 +428,6 @@ class _Planning:
             self.say(f"  predicted {name.replace('_', ' ')} {value['value']:.4f}{low_high}, before {before[part]:.4f}")
         self.say(f"  {chosen['steps']:,} steps, the new text is read {chosen['epochs']:.2g} times")
         self.say(f"Run it:\n  {info['command']}")
-
-
-def lowered(value: ask.Value, by: float) -> ask.Value:
-    """A predicted loss and its interval, lower by what annealing does."""
-    return ask.Value(value.value - by, *(None if end is None else end - by for end in (value.low, value.high)))
 
 
 def trained_tokens(folder: Path) -> int:

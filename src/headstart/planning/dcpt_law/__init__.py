@@ -3,6 +3,7 @@
     forms.py    the law and its rivals as sums of terms, with their slopes
     solve.py    the robust fit: start grid, Huber objective, all starts at once
     refit.py    how sure it is: bootstrap over runs, cross-validation
+    rollout.py  what it errs by where nothing was measured
     answers.py  which ratio, which size, how many tokens
     domains.py  one law for several domains (K3)
     points.py   the table of losses, and what is wrong with it

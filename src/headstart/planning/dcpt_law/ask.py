@@ -51,14 +51,19 @@ class Answer:
         return asdict(self)
 
 
-def with_intervals(of: Callable[[Law], Figures | None], fitted: Fitted) -> tuple[dict[str, Value], float | None]:
+def with_intervals(
+    of: Callable[[Law, float], Figures | None], fitted: Fitted, at: tuple[float, float] | None = None, unsure: float = 0.0
+) -> tuple[dict[str, Value], float | None]:
     """Figures of a law with intervals from its draws, and the share of draws that have an answer.
 
     Args:
-        of: figures of one law; None where it has no answer.
+        of: figures of one law, whose losses are multiplied by a factor (`Fitted.factors`); None where it has no answer.
+        at: (N, D) of the question, in the law's unit, which decide how much a law errs there; None: losses have no part in the answer.
+        unsure: a further standard deviation of losses, in nats.
     """
-    best = of(fitted.law)
-    drawn = [of(law) for law in fitted.draws]
+    best = of(fitted.law, 1.0)
+    factors = np.ones(len(fitted.draws)) if at is None else fitted.factors(Cells.of(*at, 1.0), unsure)[:, 0]
+    drawn = [of(law, float(factor)) for law, factor in zip(fitted.draws, factors, strict=True)]
     found = [figures for figures in drawn if figures is not None]
     reached = len(found) / len(drawn) if drawn else None
     if best is None:
@@ -84,30 +89,30 @@ def best_ratio(
     Args:
         n, d: of the planned run, in parameters and tokens.
         general_loss: of the checkpoint before training, measured.
-        anneal: by how much annealing the rate lowers general and domain loss, where the points are of a constant rate.
+        anneal: by how much annealing the rate lowers general and domain loss, where the points are of a constant rate (`_unsure_of`).
         unique_tokens: domain text that there is; the answer then counts epochs.
     """
     at = (n / general.unit_n, d / general.unit_d)
 
-    def of(law: Law) -> Figures | None:
-        ratio = answers.trade_off(law, *at, limit, general_loss, anneal[0])
+    def of(law: Law, factor: float) -> Figures | None:
+        ratio = answers.trade_off(law, *at, limit, general_loss / factor, anneal[0] / factor)
         return None if ratio is None else {"r_d": ratio}
 
-    figures, reached = with_intervals(of, general)
+    figures, reached = with_intervals(of, general, at, _unsure_of(anneal, general, d))
     bound = answers.limit_of(general_loss, limit)
     question = f"the largest r_d whose general loss stays within {share(limit)} of {general_loss:g} ({bound:.4f}), {_run(n, d)}"
     if not figures:
         least = general.law.loss(*at, 1.0) - anneal[0]
         words = f"none: with general text alone the general loss is {least:.4f}. A lower learning rate, or a larger limit."
-        return Answer(question, {}, reached, words, tuple(general.ranges.beyond(*at, 1.0)))
+        return Answer(question, {}, reached, words, tuple(general.doubts(*at, 1.0)))
     ratio = figures["r_d"].value
-    figures |= {"general_loss": _loss(general, *at, 1 - ratio, anneal[0])}
-    figures |= {} if domain is None else {"domain_loss": _loss(domain, *at, ratio, anneal[1])}
+    figures |= {"general_loss": _loss(general, *at, 1 - ratio, anneal[0], _unsure_of(anneal, general, d))}
+    figures |= {} if domain is None else {"domain_loss": _loss(domain, *at, ratio, anneal[1], _unsure_of(anneal, domain, d))}
     words = f"r_d = {_shown(figures['r_d'])}: general loss {_shown(figures['general_loss'])}"
     words += f", domain loss {_shown(figures['domain_loss'])}" if "domain_loss" in figures else ""
-    warnings = [*general.ranges.beyond(*at, 1 - ratio), *answers.doubts(general.law, *at, 1 - ratio)]
+    warnings = general.doubts(*at, 1 - ratio)
     if domain is not None:
-        warnings += [line for line in [*domain.ranges.beyond(*at, ratio), *answers.doubts(domain.law, *at, ratio)] if line not in warnings]
+        warnings += [line for line in domain.doubts(*at, ratio) if line not in warnings]
     if unique_tokens is not None:
         warnings += _epochs(d, ratio, unique_tokens)
     return Answer(question, figures, reached, words, tuple(warnings + _unsure(reached)))
@@ -116,7 +121,7 @@ def best_ratio(
 def limited(domain: Fitted, n: float, domain_tokens: float) -> Answer:
     """Usage 2: how much general text to add when there are `domain_tokens` of the domain, each read once."""
 
-    def of(law: Law) -> Figures:
+    def of(law: Law, _: float) -> Figures:
         ratio, d = answers.limited_text(law, n / domain.unit_n, domain_tokens / domain.unit_d)
         return {"r_d": ratio, "tokens": d * domain.unit_d}
 
@@ -128,14 +133,14 @@ def limited(domain: Fitted, n: float, domain_tokens: float) -> Answer:
     words += f" ({figures['domain_loss_alone'].value:.4f} with domain text alone)"
     at = (n / domain.unit_n, d, ratio)
     question = f"the r_d of least domain loss with {counted(domain_tokens)} domain tokens, N = {counted(n)}"
-    return Answer(question, figures, reached, words, (*domain.ranges.beyond(*at), *answers.doubts(domain.law, *at)))
+    return Answer(question, figures, reached, words, tuple(domain.doubts(*at)))
 
 
 def best_size(domain: Fitted, flops: float, ratio: float, sizes: Sequence[float] = ()) -> Answer:
     """Usage 3: which size and how many tokens for a compute budget of 6 N D."""
     budget = flops / domain.unit_n / domain.unit_d
 
-    def of(law: Law) -> Figures:
+    def of(law: Law, _: float) -> Figures:
         n, d = answers.best_size(law, budget, ratio, [size / domain.unit_n for size in sizes])
         return {"parameters": n * domain.unit_n, "tokens": d * domain.unit_d}
 
@@ -146,47 +151,70 @@ def best_size(domain: Fitted, flops: float, ratio: float, sizes: Sequence[float]
     of_given = " of the sizes given" if sizes else ""
     question = f"the best size{of_given} and tokens for {flops:.3g} FLOPs at r_d = {ratio:g}"
     at = (n / domain.unit_n, d / domain.unit_d, ratio)
-    return Answer(question, figures, reached, words, (*domain.ranges.beyond(*at), *answers.doubts(domain.law, *at)))
+    return Answer(question, figures, reached, words, tuple(domain.doubts(*at)))
 
 
 def least_tokens(domain: Fitted, n: float, ratio: float, target: float) -> Answer:
     """Usage 4: the fewest tokens for a target domain loss."""
 
-    def of(law: Law) -> Figures | None:
-        d = answers.least_tokens(law, n / domain.unit_n, ratio, target)
+    def of(law: Law, factor: float) -> Figures | None:
+        d = answers.least_tokens(law, n / domain.unit_n, ratio, target / factor)
         return None if d is None else {"tokens": d * domain.unit_d}
 
-    figures, reached = with_intervals(of, domain)
+    found = answers.least_tokens(domain.law, n / domain.unit_n, ratio, target)
+    figures, reached = with_intervals(of, domain, None if found is None else (n / domain.unit_n, found))
     question = f"the fewest tokens for a domain loss of {target:g}, N = {counted(n)}, r_d = {ratio:g}"
     floor = answers.limit_of_data(domain.law, n / domain.unit_n, ratio)
     if not figures:
         words = f"unreachable: the law's limit for endless tokens is {floor:.4f}."
-        return Answer(question, {}, reached, words, tuple(domain.ranges.beyond(n / domain.unit_n, None, ratio)))
+        return Answer(question, {}, reached, words, tuple(domain.doubts(n / domain.unit_n, None, ratio)))
     d = figures["tokens"].value
     words = f"{counted(d)} tokens{_between(figures['tokens'])} (limit for endless tokens: {floor:.4f})"
     at = (n / domain.unit_n, d / domain.unit_d, ratio)
-    return Answer(question, figures, reached, words, (*domain.ranges.beyond(*at), *answers.doubts(domain.law, *at), *_unsure(reached)))
+    return Answer(question, figures, reached, words, (*domain.doubts(*at), *_unsure(reached)))
 
 
-def predicted(fitted: Sequence[Fitted], n: float, d: float, ratio: float, k1: float | None = None, k2: float | None = None) -> Answer:
-    """Both losses at one point; `k1` and `k2` of a new domain for the cross-domain law."""
+def predicted(
+    fitted: Sequence[Fitted],
+    n: float,
+    d: float,
+    ratio: float,
+    k1: float | None = None,
+    k2: float | None = None,
+    anneal: tuple[float, float] = (0.0, 0.0),
+) -> Answer:
+    """Both losses at one point.
+
+    Args:
+        k1, k2: of a new domain, for the cross-domain law.
+        anneal: as of `best_ratio`.
+    """
 
     figures: dict[str, Value] = {}
     warnings: list[str] = []
     for one in fitted:
         at = (n / one.unit_n, d / one.unit_d, ratio if one.which == "domain" else 1 - ratio)
-        figures[f"{one.which}_loss"] = _loss(one, *at, 0.0, k1, k2)
-        warnings += [line for line in [*one.ranges.beyond(*at), *answers.doubts(one.law, *at)] if line not in warnings]
+        lower = anneal[0] if one.which == "general" else anneal[1]
+        figures[f"{one.which}_loss"] = _loss(one, *at, lower, _unsure_of(anneal, one, d), k1, k2)
+        warnings += [line for line in one.doubts(*at) if line not in warnings]
     words = ", ".join(f"{name.replace('_', ' ')} {_shown(value)}" for name, value in figures.items())
     of_domain = "" if k1 is None else f", a domain of k1 = {k1:g}, k2 = {k2:g}"
     return Answer(f"the losses, {_run(n, d)}, r_d = {ratio:g}{of_domain}", figures, None, words, tuple(warnings))
 
 
-def _loss(one: Fitted, n: float, d: float, r: float, lower: float = 0.0, k1: float | None = None, k2: float | None = None) -> Value:
+def _loss(
+    one: Fitted, n: float, d: float, r: float, lower: float = 0.0, unsure: float = 0.0, k1: float | None = None, k2: float | None = None
+) -> Value:
     """The prediction at one point, in the law's unit, and its interval; `lower` by what annealing does."""
     cells = Cells.of(n, d, r, k1, k2)
-    value, ends = float(one.law.predict(cells)[0]) - lower, one.interval(cells)
+    value, ends = float(one.law.predict(cells)[0]) - lower, one.interval(cells, unsure)
     return Value(value) if ends is None else Value(value, float(ends[0][0]) - lower, float(ends[1][0]) - lower)
+
+
+def _unsure_of(anneal: tuple[float, float], one: Fitted, d: float) -> float:
+    """What annealing does is measured once, at the end of a short run. Of a longer one it may be another amount: a standard deviation as large as the
+    larger of the two that were measured (a choice; at 24 times a short run they were seen to differ by 0.06 and 0.09 nats)."""
+    return max(map(abs, anneal)) if d / one.unit_d > one.ranges.d[1] * (1 + 1e-6) else 0.0
 
 
 def _run(n: float, d: float) -> str:

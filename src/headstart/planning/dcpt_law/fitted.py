@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.core.errors import BadInput
-from headstart.planning.dcpt_law.answers import Ranges
+from headstart.planning.dcpt_law.answers import Ranges, doubts
 from headstart.planning.dcpt_law.forms import FORMS, Array, Cells, Form, Law
 from headstart.planning.dcpt_law.points import LossTable, Which, refuse_few
 from headstart.planning.dcpt_law.refit import LEVEL, Quality, Rival, bootstrap, interval, quality, rivals
+from headstart.planning.dcpt_law.rollout import Errors, errors
 from headstart.planning.dcpt_law.solve import SCALE, Fit, fit
 
 
@@ -24,6 +25,7 @@ class Fitted:
     Attributes:
         draws: laws of the bootstrap; draw i of both losses is of the same resampled runs.
         rivals: the law itself first.
+        errors: what the law was seen to err by; None: nobody looked, and intervals are of the draws alone.
         unit_n, unit_d: parameters and tokens in the law's unit.
     """
 
@@ -35,17 +37,33 @@ class Fitted:
     unit_d: float
     draws: tuple[Law, ...] = ()
     rivals: tuple[Rival, ...] = ()
+    errors: Errors | None = None
 
     @property
     def law(self) -> Law:
         return self.fit.law
 
-    def interval(self, cells: Cells) -> tuple[Array, Array] | None:
-        """Ends [points] of the 90 % interval of predictions; None without a bootstrap."""
+    def interval(self, cells: Cells, unsure: float = 0.0) -> tuple[Array, Array] | None:
+        """Ends [points] of the 90 % interval of a loss that is measured there; None without a bootstrap. `unsure` as of `factors`."""
         if not self.draws:
             return None
         logs = np.stack([law.logs for law in self.draws])
-        return interval(self.law.form.losses(logs, cells))
+        return interval(self.law.form.losses(logs, cells) * self.factors(cells, unsure))
+
+    def factors(self, cells: Cells, unsure: float = 0.0) -> Array:
+        """[draws, points]: what the losses of each draw's law are multiplied by, since a law errs beside what its points leave open.
+
+        Args:
+            unsure: a further standard deviation, in nats.
+        """
+        if self.errors is None:
+            return np.ones((len(self.draws), len(cells)))
+        return np.exp(self.errors.drawn(len(self.draws), self.which, cells, self.ranges, unsure / self.law.predict(cells)))
+
+    def doubts(self, n: float, d: float | None, r: float) -> list[str]:
+        """What to doubt of an answer there, in words; N and D in the law's unit, r of its own corpus."""
+        found = [*self.ranges.beyond(n, d, r), *([] if d is None else doubts(self.law, n, d, r))]
+        return found + ([] if self.errors is None else [f"the {self.which} loss: {line}" for line in self.errors.doubts(n, d, self.ranges)])
 
     def to_json(self) -> dict[str, Any]:
         """As it stands in law.json; the draws are in bootstrap.csv."""
@@ -65,6 +83,7 @@ class Fitted:
             "least_d": self.law.least_d if "eta" in self.law.parameters else None,
             "starts": {"tried": self.fit.starts, "agreeing": self.fit.agreeing, "failed": self.fit.failed},
             "bootstrap": {"draws": len(self.draws), "level": LEVEL, "over": "runs"},
+            "errors": None if self.errors is None else self.errors.to_json(),
             "rivals": [rival.to_json() for rival in self.rivals],
         }
 
@@ -82,7 +101,8 @@ class Fitted:
             starts = record["starts"]
             how = (record["objective"]["value"], record["n_points"], starts["tried"], starts["agreeing"], starts["failed"], record["fixed"])
             ranges = Ranges(*(tuple(record["ranges"][name]) for name in ("n", "d", "r")))
-            return cls(which, Fit(law, *how), found, ranges, record["unit"]["N"], record["unit"]["D"])
+            seen = None if record.get("errors") is None else Errors.from_json(record["errors"])  # absent in a law.json of earlier versions
+            return cls(which, Fit(law, *how), found, ranges, record["unit"]["N"], record["unit"]["D"], errors=seen)
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"The law of the {which} loss cannot be read ({error}).", "Fit it again.") from None
 
@@ -108,7 +128,7 @@ def fit_loss(
     Args:
         every_ratio: the general loss at r_g = 0 too.
         draws: [draws, runs], how often each run is drawn (`refit.resample`); None: no bootstrap.
-        compare: with the rival forms, and cross-validation of all.
+        compare: with the rival forms, cross-validation of all, and the law's errors.
 
     Raises:
         BadInput: too few points, sizes or ratios for the form.
@@ -125,4 +145,5 @@ def fit_loss(
         _, numbers = np.unique(table.run, return_inverse=True)  # of the whole table: both losses count the same runs
         laws = tuple(bootstrap(best, cells, losses, draws[:, numbers[rows]]))
     others = tuple(rivals(best, cells, losses)) if compare else ()
-    return Fitted(which, best, found, Ranges.of(cells), points.unit_n, points.unit_d, laws, others)
+    seen = errors(best, cells, losses) if compare or draws is not None else None
+    return Fitted(which, best, found, Ranges.of(cells), points.unit_n, points.unit_d, laws, others, seen)

@@ -3,6 +3,7 @@ what gives way when the domain text is too short."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from headstart.core.errors import UsageError
@@ -24,8 +25,6 @@ RATIOS = (0.1, 0.2, 0.5, 0.8, 1.0)
 """r_d of the sweep of `plan cpt`."""
 ANNEALED_RATIO = 0.5
 """r_d of the run that has the planned schedule instead: it says by how much annealing lowers the losses."""
-PLANNING_SHARE = 0.2
-"""Of the budget, at most."""
 FEWEST_SWEEP_STEPS = 2 * WARMUP_STEPS
 """Of a run of a sweep: half of it must lie behind the warm-up."""
 SUBSETS = 4
@@ -81,7 +80,7 @@ class Split:
         return self.of_each * self.runs
 
 
-def split_budget(total_steps: int, runs: int = len(RATIOS) + 1, share: float = PLANNING_SHARE) -> Split:
+def split_budget(total_steps: int, share: float, runs: int = len(RATIOS) + 1) -> Split:
     """Planning gets at most `share`, in equal runs; the long run gets the rest.
 
     Raises:
@@ -89,9 +88,10 @@ def split_budget(total_steps: int, runs: int = len(RATIOS) + 1, share: float = P
     """
     of_each = int(share * total_steps / runs)
     if of_each < FEWEST_SWEEP_STEPS:
-        need = -(-FEWEST_SWEEP_STEPS * runs * 100 // round(share * 100))
-        what = f"A budget of {total_steps:,} steps leaves {of_each} for each of the {runs} runs of the sweep ({share:.0%} of it, together)."
-        raise UsageError(what, f"Give a budget of at least {need:,} steps, a smaller --batch, or choose a ratio yourself: pretrain --mix.")
+        need = math.ceil(FEWEST_SWEEP_STEPS * runs / share - 1e-6)
+        what = f"A budget of {total_steps:,} steps leaves {of_each} for each of the {runs} runs of the sweep ({share:.3g} of it, together)."
+        mend = f"Give a budget of at least {need:,} steps, a larger --planning-share, a smaller --batch, or choose a ratio yourself: pretrain --mix."
+        raise UsageError(what, mend)
     return Split(of_each, runs, total_steps - runs * of_each)
 
 

@@ -276,6 +276,22 @@ def rising_in_n(table: LossTable, which: Which) -> tuple[list[str], int]:
     return wrong, n_cells
 
 
+def rising_in_d(table: LossTable, which: Which) -> tuple[int, int]:
+    """(in how many runs with text of that kind the loss is higher at the last look than at the first, how many such runs there are with two looks).
+
+    The law falls in D. What rises is the transient of a run that is too short, or forgetting that goes on: either way the law cannot say it.
+    """
+    losses, own = table.losses(which), table.r_d if which == "domain" else 1 - table.r_d
+    rising = n_runs = 0
+    for run in np.unique(table.run):
+        at = (table.run == run) & (own > 0)
+        d = table.d[at]
+        if len(np.unique(d)) > 1:
+            n_runs += 1
+            rising += bool(losses[at][d.argmax()] > losses[at][d.argmin()])
+    return rising, n_runs
+
+
 def refuse_rising(table: LossTable, which: Which) -> None:
     """Raises BadInput where most cells rise in N."""
     wrong, n_cells = rising_in_n(table, which)
