@@ -311,9 +311,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def measure(files: Sequence[Path], folder: Path, stages: dict[str, dict[str, float]], memory: dict[str, float], args: argparse.Namespace) -> None:
     """Ours and datatrove's, file by file in turns, then MinHash of all, and the result."""
-    from loguru import logger
+    from datatrove.utils.logging import logger
 
-    logger.remove()
+    logger.remove()  # a line a file, and one a process
     times: dict[str, list[float]] = {f"{part}, {who}": [] for part in ("reading", "extraction", "MinHash") for who in PEERS}
     kept, parts, n_pages, megabytes = {}, [], 0, 0.0
     for shard, file in enumerate(files):
