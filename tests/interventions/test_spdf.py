@@ -12,8 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from headstart.core.errors import UsageError
+from headstart.engine.flops import uncounted
 from headstart.interop.masks import read_masks
 from headstart.interventions.spdf.export import REPORT
+from headstart.interventions.spdf.intervention import counter
 from headstart.verbs.pretrain import pretrain
 from tests.running import TINY, records, run_info, torchrun, untimed
 
@@ -145,3 +147,15 @@ def test_on_two_processes_masks_are_the_same_and_a_run_resumes(store: Path, tmp_
         losses = [[line["loss"] for line in records(folder, "metrics")] for folder in (alone.folder, tmp_path / mode)]
         assert losses[1] == pytest.approx(losses[0], rel=1e-4)
     assert untimed(records(tmp_path / "fsdp", "metrics")) == untimed(records(tmp_path / "whole", "metrics"))
+
+
+def test_zeros_are_counted_where_flops_are() -> None:
+    """A pass that is left out of the counts has no zeros to take off them."""
+    layer, skipped = torch.nn.Linear(3, 2, bias=False), []  # type: ignore[var-annotated]
+    layer.register_forward_hook(counter(skipped, 2 * 0.5 * 3 * 2))
+    x = torch.ones(4, 3)
+    with uncounted():
+        layer(x)
+    assert skipped == []
+    layer(x)
+    assert skipped == [2 * 0.5 * 3 * 2 * 4 * 2], "forward, and the gradient of the weight"

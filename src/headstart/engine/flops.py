@@ -35,9 +35,18 @@ def count_flops(work: Callable[[], object]) -> int:
 def uncounted() -> Iterator[None]:
     """Leaves a forward pass out of the counts: what only several processes need, so that a run costs the same on one."""
     before = [counted.counter.get_total_flops() for counted in _running]
-    yield
+    _leaving_out.append(None)
+    try:
+        yield
+    finally:
+        _leaving_out.pop()
     for counted, flops in zip(_running, before, strict=True):
         counted.left_out += counted.counter.get_total_flops() - flops
+
+
+def is_uncounted() -> bool:
+    """Whether what runs now is within `uncounted`; for those who count something of their own."""
+    return bool(_leaving_out)
 
 
 @dataclass(eq=False)
@@ -47,6 +56,7 @@ class _Counted:
 
 
 _running: list[_Counted] = []
+_leaving_out: list[None] = []
 
 
 def _linear_flops(x: Sequence[int], weight: Sequence[int], *others: Any, **settings: Any) -> int:

@@ -189,7 +189,6 @@ def train_classifier(
         model.head = normalised_head(head)
     model.to(device).train()
     images, labels = torch.from_numpy(data.images).to(device), torch.from_numpy(data.labels).to(device)
-    size = model.encoder.config.image_size[0]
     a_batch = min(config.batch, len(data))
     steps_an_epoch = len(data) // a_batch  # what is left over waits for another epoch's order, as in MAE's loader
     total = config.steps or max(1, int(steps_an_epoch * config.epochs))
@@ -211,13 +210,8 @@ def train_classifier(
                 batches = whole_batches(len(data), a_batch, seed, step // steps_an_epoch)
                 losses.begin_epoch()
             rows = torch.from_numpy(batches[step % steps_an_epoch]).to(device)
-            rng = Rng.at(seed, step, rows)
-            cut = random_resized_crop_flip(images[rows], rng, size, (config.crop_smallest, 1.0), flip=config.flip)
-            if config.randaugment:
-                cut = randaugment(cut, Rng.at(seed, step, rows.cpu()), config.randaugment, model.mean)
-            inputs = erase(normalize(cut, model.mean, model.std), rng, config.erasing)
             wanted = labels[rows].float() if data.several else soft_targets(labels[rows], len(data.classes), config.label_smoothing)
-            inputs, wanted = mix(inputs, wanted, np.random.default_rng([mix_int(seed), step]), config.mixup, config.cutmix)
+            inputs, wanted = augmented(images[rows], wanted, model, config, rows, seed, step)
             set_learning_rate(optimizer, learning_rate * multiplier(step, total, schedule))
             optimizer.zero_grad(set_to_none=True)
             with autocast(device, precision):
@@ -233,6 +227,25 @@ def train_classifier(
         model.head = folded(model.head)
     model.eval()
     return mean_loss, total
+
+
+def augmented(
+    images: Tensor, wanted: Tensor, model: ImageClassifier, config: ImageFinetuneConfig, rows: Tensor, seed: int, step: int
+) -> tuple[Tensor, Tensor]:
+    """Crop, flip, RandAugment, erasing, mixup and cutmix of a batch; what is drawn depends on seed, step and the numbers of the images.
+
+    Args:
+        images: [batch, channels, height, width], as stored; wanted: float32 [batch, classes]; rows: int64 [batch], numbers of the images.
+
+    Returns:
+        what the network sees, float32 [batch, channels, size, size], and what it should say, [batch, classes].
+    """
+    rng = Rng.at(seed, step, rows)
+    cut = random_resized_crop_flip(images, rng, model.encoder.config.image_size[0], (config.crop_smallest, 1.0), flip=config.flip)
+    if config.randaugment:
+        cut = randaugment(cut, Rng.at(seed, step, rows.cpu()), config.randaugment, model.mean)
+    inputs = erase(normalize(cut, model.mean, model.std), rng, config.erasing)
+    return mix(inputs, wanted, np.random.default_rng([mix_int(seed), step]), config.mixup, config.cutmix)
 
 
 def whole_batches(count: int, batch: int, seed: int, epoch: int) -> list[np.ndarray]:

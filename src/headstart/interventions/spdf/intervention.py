@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from headstart.core.errors import UsageError
 from headstart.engine.distributed import local
+from headstart.engine.flops import is_uncounted
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.pictures import Drawing
 from headstart.interventions.base import Around
@@ -237,6 +238,8 @@ def counter(skipped: list[float], flops: float) -> Callable[[nn.Module, Any, Ten
     """A hook that adds, for each row that goes through a layer, `flops` times the number of its products."""
 
     def count(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        if is_uncounted():
+            return
         x, weight = args[0], module.weight
         products = 1
         if output.requires_grad and torch._C._current_graph_task_id() == -1:  # not where the backward pass computes activations again
