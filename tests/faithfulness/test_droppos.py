@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from headstart.backbones.positions import sincos_2d
 from headstart.backbones.vit_blocks import patchify, take
@@ -370,6 +370,7 @@ def test_14_the_two_draws_are_independent() -> None:
 
 
 def test_15_multi_task_is_mae_on_the_same_patches() -> None:
+    """Loss, every gradient of the encoder and of the decoder; with positions dropped they differ."""
     torch.manual_seed(0)
     mae = MAE(MAEConfig(28, 4, 48, 2, 3, 64, 1, 4), facts())
     model = method(multi_task=True)
@@ -377,18 +378,32 @@ def test_15_multi_task_is_mae_on_the_same_patches() -> None:
     model.pixel_decoder.load_state_dict(mae.decoder.state_dict())
     images = model.plain(pixels())
     patches, draw = patchify(images, 4), model.draw(context().rng)
-    mae.errors(images, Split(draw.keep, draw.hidden))[0].mean().backward()
-    wanted = mae.encoder.blocks[0].attn.qkv.weight.grad
+    mae_loss = mae.errors(images, Split(draw.keep, draw.hidden))[0].mean()
+    mae_loss.backward()
+    wanted = gradients(mae.encoder, mae.decoder)
     none_dropped = draw._replace(dropped=draw.dropped[:, :0])
     for given, equal in ((none_dropped, True), (draw, False)):
         model.zero_grad()
         loss = model.pixel_loss(patches, given, model.features(patches, given))
         loss.backward()
-        found = model.encoder.blocks[0].attn.qkv.weight.grad
-        assert (float((found - wanted).abs().max()) < 1e-6) == equal
+        found = gradients(model.encoder, model.pixel_decoder)
+        assert found.keys() == wanted.keys()
+        if equal:
+            assert float(loss.detach()) == pytest.approx(float(mae_loss.detach()), abs=1e-6)
+            for name, gradient in wanted.items():
+                torch.testing.assert_close(found[name], gradient, rtol=0, atol=1e-6, msg=name)
+        else:
+            assert float(loss.detach()) != pytest.approx(float(mae_loss.detach()), abs=1e-4)
+            assert all(float((found[name] - gradient).abs().max()) > 1e-6 for name, gradient in wanted.items() if name.endswith("qkv.weight"))
     scalars = model.loss(pixels(), context())
     weighted = model.config.pos_weight * scalars["position_loss"] + scalars["pixel_loss"]
     torch.testing.assert_close(scalars["loss"].detach(), weighted)
+
+
+def gradients(encoder: nn.Module, decoder: nn.Module) -> dict[str, torch.Tensor]:
+    """Of every parameter that a loss reached."""
+    both = nn.ModuleDict({"encoder": encoder, "decoder": decoder})
+    return {name: parameter.grad.clone() for name, parameter in both.named_parameters() if parameter.grad is not None}
 
 
 @pytest.mark.parametrize(("preset", "trained"), [("small", 28_193_860), ("base", 92_448_196), ("large", 310_032_068)])

@@ -20,7 +20,7 @@ from headstart.engine.config import OptimizerConfig
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.methods.mae.config import MAEConfig
 from headstart.methods.mae.method import MAE
-from headstart.methods.satmaepp.config import PRESETS, SENTINEL_EPOCH, SatMAEPPConfig
+from headstart.methods.satmaepp.config import PRESETS, RGB_EPOCH, SENTINEL_EPOCH, SatMAEPPConfig
 from headstart.methods.satmaepp.method import SatMAEPP
 from headstart.methods.satmaepp.network import (
     GroupDecoder,
@@ -455,5 +455,12 @@ def test_recipe() -> None:
     assert rates == pytest.approx([0, 4e-4, 8e-4, 4e-4], rel=1e-2)
     assert optimizer.learning_rate == pytest.approx(1e-4 * preset.batch / 256)
     assert (optimizer.beta1, optimizer.beta2, optimizer.weight_decay, optimizer.clip_norm) == (0.9, 0.95, 0.05, None)
-    rgb = OptimizerConfig(**PRESETS["large-optical"].optimizer)
-    assert (rgb.learning_rate, rgb.weight_decay, PRESETS["large-optical"].batch) == (7e-4, 0.3, 16384)
+
+
+def test_recipe_of_the_optical_form() -> None:
+    """7e-4 after 20 of 800 epochs of batch 16,384, half of it in the middle of what is left; weight decay .3."""
+    preset = PRESETS["large-optical"]
+    schedule, optimizer = ScheduleConfig(**preset.schedule), OptimizerConfig(**preset.optimizer)
+    rates = [optimizer.learning_rate * multiplier(epoch * RGB_EPOCH, preset.steps or 0, schedule) for epoch in (0, 10, 20, 410)]
+    assert rates == pytest.approx([0, 3.5e-4, 7e-4, 3.5e-4], rel=1e-2)
+    assert (optimizer.beta1, optimizer.beta2, optimizer.weight_decay, optimizer.clip_norm, preset.batch) == (0.9, 0.95, 0.3, None, 16384)

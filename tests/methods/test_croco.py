@@ -233,7 +233,7 @@ def test_a_run_that_learnt_nothing_says_so() -> None:
         ({"mask_ratio": 0.01}, "shows 16 of 16 patches of the first view"),
         ({"image_size": 40}, "stored images have 36 x 36 pixels, the network sees 40 x 40"),
         ({"colour_jitter": 2.0}, "colour-jitter"),
-        ({"decoder_heads": 3}, "decoder of 2 layers"),
+        ({"decoder_heads": 3}, "16 cannot be split over 3 heads"),
         ({"decoder_hidden_size": 20, "decoder_heads": 10}, "multiple of 4"),
         ({"image_size": 36}, "nearest good sides"),
     ],

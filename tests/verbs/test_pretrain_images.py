@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import signal
 from pathlib import Path
@@ -108,8 +109,13 @@ def test_labels_that_are_none_are_refused_before_anything_is_trained(photos: Pat
 
 
 def test_a_network_that_sees_more_than_is_stored_is_refused(photos: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"sees 24 x 24 pixels, the prepared images have 20 x 20"):
+    """Raw images before they are read; of a store it is known as soon as it is open."""
+    with pytest.raises(UsageError, match=r"sees 24 x 24 pixels, the images would be stored at 20 x 20"):
         trained(photos, tmp_path / "run", **{"method.image_size": 24})
+    assert not (tmp_path / "stores").exists()
+    prepare("mae", photos, tmp_path / "store", say=lambda line: None, **{"image.size": 20})
+    with pytest.raises(UsageError, match=r"sees 24 x 24 pixels, the prepared images have 20 x 20"):
+        pretrain("mae", tmp_path / "store", out=tmp_path / "run", say=lambda line: None, **{"budget.steps": 1, "method.image_size": 24})
 
 
 def test_stores_of_other_sizes_are_not_mixed(photos: Path, tmp_path: Path) -> None:
@@ -156,6 +162,30 @@ def test_bad_images_are_named_on_the_last_lines(photos: Path, tmp_path: Path) ->
         trained(data, tmp_path / "strict")
     _, said = trained(data, tmp_path / "run", **{"image.on_bad_input": "quarantine", "budget.steps": 2})
     assert said[-1].startswith("Set aside: 1 bad record, named in ")
+
+
+def test_pairs_that_do_not_overlap_are_said_after_a_tenth_of_the_run(tmp_path: Path) -> None:
+    """What croco's specification asks for: nothing else sees it, and the rest of the budget is not spent yet."""
+    (tmp_path / "pairs").mkdir()
+    for number in range(40):
+        (tmp_path / "pairs" / f"{number // 2:02d}_{number % 2 + 1}.png").write_bytes(encoded(smooth(20, 20, seed=number)))
+    said: list[str] = []
+    settings = TINY | {"budget.steps": 20, "trainer.evaluate_every": 1, "trainer.checkpoint_every": 20, "trainer.log_every": 1}
+    pretrain("croco", tmp_path / "pairs", say=said.append, out=tmp_path / "run", **settings)
+    warned = [number for number, line in enumerate(said) if "WARNING: The second view does not help" in line]
+    evaluated = next(number for number, line in enumerate(said) if "held out at step 4" in line)
+    assert len([number for number in warned if number < evaluated]) == 1
+
+
+def test_a_run_of_droppos_shows_the_line_of_guessing(photos: Path, tmp_path: Path) -> None:
+    """ln L and 1 / L, in every line and of the held-out images: what has to be left."""
+    settings = TINY | {"budget.steps": 6, "trainer.checkpoint_every": 6}
+    run = pretrain("droppos", photos, say=lambda line: None, out=tmp_path / "run", **settings).folder
+    for line in records(run, "metrics"):
+        assert line["chance_loss"] == pytest.approx(math.log(16))
+        assert line["chance_accuracy"] == pytest.approx(1 / 16)
+    found = {line["probe"]: line["value"] for line in records(run, "probes")}
+    assert found["held_out/chance_accuracy"] == pytest.approx(1 / 16)
 
 
 def test_a_smoke_run_takes_the_first_images(photos: Path, tmp_path: Path) -> None:

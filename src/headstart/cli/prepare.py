@@ -19,6 +19,7 @@ class Arguments:
 
     slug: str
     config: Any
+    named: list[str]
 
 
 def parse(argv: list[str]) -> Arguments:
@@ -36,13 +37,16 @@ def parse(argv: list[str]) -> Arguments:
 
     chosen = defaults(methods.settings(slug), presets.parse_known_args(flags)[0].preset)
     description = f"{HELP}\nexample: {EXAMPLE}"
-    return Arguments(slug, _flags.from_dataclass(chosen, flags, f"headstart prepare {slug}", description))
+    return Arguments(slug, _flags.from_dataclass(chosen, flags, f"headstart prepare {slug}", description), _flags.named(flags))
 
 
 def run(args: Arguments) -> int:
     from headstart.verbs.prepare import prepare_with
 
-    store = prepare_with(args.slug, args.config, lambda line: print(line, file=sys.stderr if args.config.json else sys.stdout, flush=True))
+    def say(line: str) -> None:
+        print(line, file=sys.stderr if args.config.json else sys.stdout, flush=True)
+
+    store = prepare_with(args.slug, args.config, say, args.named)
     if args.config.json:
         print(json.dumps(store.manifest, indent=1))
     return 0

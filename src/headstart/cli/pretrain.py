@@ -28,7 +28,8 @@ class Arguments:
 
 
 def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: str = EXAMPLE) -> Arguments:
-    """METHOD, then flags: defaults < preset < --config FILE < flags. Another verb with the same flags gives its own name, help and example."""
+    """METHOD, then flags: defaults < preset < what the images decide < --config FILE < flags. Another verb with the same flags gives its own name,
+    help and example."""
     first = _flags.Parser(prog=f"headstart {verb}", description=about, epilog=f"example: {example}", add_help=False)
     first.add_argument("slug", metavar="METHOD", help="a method, as `headstart list` names it")
     if not argv or argv[0].startswith("-"):
@@ -45,6 +46,7 @@ def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: s
     from headstart import methods
     from headstart.core.config import dotted, provenance, read_yaml, replace_nested
     from headstart.verbs._same_run import without_removed
+    from headstart.verbs._sizing import by_data
     from headstart.verbs.config import preset_config
 
     method = methods.settings(slug)
@@ -63,7 +65,8 @@ def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: s
     )
     layers = [("default", defaults), ("preset", chosen), ("config", from_file), ("flag", config)]
     given = {"config": dotted(values), "flag": _flags.named(flags)}
-    return Arguments(slug, config, provenance(layers, given), known.write_config)
+    config, origin = by_data(slug, method, config, provenance(layers, given))
+    return Arguments(slug, config, origin, known.write_config)
 
 
 def refuse(args: Arguments) -> None:

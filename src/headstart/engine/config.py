@@ -118,6 +118,21 @@ class Preset:
 
 
 @dataclass(frozen=True)
+class Sizing:
+    """Which preset a method on images takes by the images, where a person names neither a preset nor a size (`verbs._sizing` has the rule).
+
+    Args:
+        usual: the preset that most get; its patches grow with the images.
+        large: the preset for many large images on a GPU, as it is; None: there is none.
+        bands: the preset for images of more than three channels, as it is; None: `usual`.
+    """
+
+    usual: str = "tiny"
+    large: str | None = None
+    bands: str | None = None
+
+
+@dataclass(frozen=True)
 class Settings:
     """What can be set of a method. A `Method` class has the same attributes; a method that keeps its settings apart from its networks, in a
     `config.py` of its own, names them there once (`SETTINGS`), and its command line needs no torch."""
@@ -127,3 +142,4 @@ class Settings:
     presets: Mapping[str, Preset]
     DataConfig: type = TextConfig  # how its sources become a store
     data_group: str = "text"  # the flags of DataConfig: --text.vocab-size and so on
+    sizing: Sizing | None = None  # how the data chooses a preset; None: `tiny` is taken

@@ -91,6 +91,8 @@ class ImageMethod(Method):
 
     def __init__(self, config: Any, store: ImageStore, init: Path | None = None) -> None:
         super().__init__()
+        if (check := getattr(config, "check", None)) is not None:
+            check()
         self.config = config
         self.store = store
         self.register_buffer("mean", torch.tensor(store.mean, dtype=torch.float32), persistent=False)

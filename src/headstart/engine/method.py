@@ -16,7 +16,7 @@ from headstart.catalog import Card
 from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.data.preparing import changed_settings
-from headstart.engine.config import Preset
+from headstart.engine.config import Preset, Sizing
 from headstart.engine.distributed import ALONE, Ranks
 from headstart.engine.pictures import Drawing
 
@@ -109,6 +109,7 @@ class Method(nn.Module):
     presets: ClassVar[Mapping[str, Preset]]
     DataConfig: ClassVar[type]  # how its sources become a store
     data_group: ClassVar[str]  # the flags of DataConfig: --text.vocab-size and so on
+    sizing: ClassVar[Sizing | None] = None  # how the data chooses a preset; None: `tiny` is taken
     predicts_tokens: ClassVar[bool] = False  # its loss starts at the unigram entropy of the corpus: the run draws the plateau line
     likelihood: ClassVar[bool] = False  # its loss is -log p of the tokens of a row, each once: it says how many bits a byte of text takes
     plateau_metric: ClassVar[str] = "loss"  # which returned metric is the token-prediction loss in nats
@@ -310,6 +311,10 @@ class Method(nn.Module):
 
     def warnings(self) -> list[str]:
         """What a person should know at the end of a run that went wrong in a way the method can tell; one sentence each."""
+        return []
+
+    def early_warnings(self) -> list[str]:
+        """The same after a tenth of a run, by its last held-out evaluation: what to look at before the rest of the budget is spent."""
         return []
 
     def export(self, folder: Path) -> None:

@@ -351,6 +351,9 @@ class Trainer:
             shown = "  ".join(f"{name.removeprefix('held_out/')} {value:.4g}" for name, value in results.items())
             self.say(f"  held out at step {self.step}: {shown}")
             self.show_samples(phase)
+        if self.step - self.evaluate_every < self.total_steps / 10 <= self.step:  # once, while most of the budget is left
+            for warning in self.method.early_warnings():
+                self.say(f"WARNING: {warning}")
         return results
 
     def measure_parts(self, log: MetricsLog, phase: Phase) -> None:

@@ -148,6 +148,9 @@ class Around(Method):
     def warnings(self) -> list[str]:
         return self.inner.warnings()
 
+    def early_warnings(self) -> list[str]:
+        return self.inner.early_warnings()
+
     def export(self, folder: Path) -> None:
         self.inner.export(folder)
 

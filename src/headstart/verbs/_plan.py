@@ -14,6 +14,7 @@ from headstart.engine.metrics import duration
 from headstart.engine.plateau import steps_to_leave
 from headstart.engine.trial import Decisions, own_run, spans, total_cost
 from headstart.interventions.rewarm import schedule
+from headstart.verbs import _sizing
 from headstart.verbs._continuing import rewarming, warnings
 from headstart.verbs._corpus import Corpus
 from headstart.verbs._epochs import plan_lines as epoch_lines
@@ -71,6 +72,9 @@ def lines(
         f"  memory     micro-batch {decisions.micro_batch}: {settings['micro_batch']}; weights and optimiser {held_gb:.2f} GiB",
         f"  cost       about {duration(seconds)} here; disk about {3 * state_gb + 0.01:.2f} GiB (two checkpoints and the export)",
     ]
+    report[2:2] = _sizing.plan_lines(config, origin, corpus.stores)
+    if method.data_group == "image":
+        report += [f"  WARNING    {found}" for store in corpus.stores for found in store.warnings()]
     report += [*rewarm_lines(config, method, length), *method.plan_lines()]
     if warmup >= length:
         report.append(f"  WARNING    the warm-up of {warmup:,.0f} steps is longer than the run: lower --schedule.warmup-steps.")

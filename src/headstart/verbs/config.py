@@ -75,7 +75,7 @@ class PretrainConfig:
     out: Path | None = None
     """The run folder; None: runs/METHOD-PRESET-SEED."""
     preset: str = "tiny"
-    """Size of the model; `headstart show METHOD` lists them."""
+    """Size of the model; `headstart show METHOD` lists them. Where neither it nor a size of images is given, these choose."""
     seed: int = 0
     """Decides initialisation, order and every random draw."""
     budget: Budget = field(default_factory=Budget)
@@ -225,6 +225,9 @@ def check(config: PretrainConfig) -> None:
     if config.trainer.ema_decay is not None and not 0 <= config.trainer.ema_decay < 1:
         raise UsageError(f"--trainer.ema-decay is {config.trainer.ema_decay}.", "Give a number from 0 up to, but not, 1.")
     multiplier(0, 10, config.schedule)
+    if config.init is None and (check_method := getattr(config.method, "check", None)) is not None:  # a model of --init brings sizes of its own
+        prepared = any(os.path.isfile(os.path.join(path_of(entry), "manifest.json")) for entry in config.data)  # noqa: PTH113, PTH118 (names that are too long)
+        check_method(None if prepared else config.data_config)
 
 
 def refuse_absent(config: PretrainConfig) -> None:

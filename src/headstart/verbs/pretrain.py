@@ -40,6 +40,7 @@ from headstart.verbs._corpus import Corpus, is_same_data, is_store, manifests, o
 from headstart.verbs._exports import checkpoint_export, resolve_init
 from headstart.verbs._mixture_file import with_mixture
 from headstart.verbs._same_run import changes, refuse_places
+from headstart.verbs._sizing import by_data
 from headstart.verbs.config import PretrainConfig, check, preset_config, run_folder, smoke
 
 
@@ -60,7 +61,7 @@ def pretrain(
     slug: str | type[Method],
     data: str | Path | list[str | Path] = (),  # type: ignore[assignment]
     *,
-    preset: str = "tiny",
+    preset: str | None = None,
     config: PretrainConfig | None = None,
     say: Callable[[str], None] = print,
     live: Callable[[str], None] | None = None,
@@ -72,7 +73,7 @@ def pretrain(
     Args:
         slug: the method, as `headstart list` names it; or a class of one that is an ablation and is not listed.
         data: files, folders, globs, prepared stores, or "builtin:python-docs".
-        preset: size of the model.
+        preset: size of the model. None: tiny; or, of images, what their number and size ask for (docs/guides/images.md).
         say: gets the lines for the person.
         live: gets the line that changes with every log step; None: `say` gets it every few seconds.
         config: everything at once; otherwise `settings` are fields of `PretrainConfig`, nested ones with dots or as dictionaries:
@@ -90,9 +91,11 @@ def pretrain(
     slug = method_class.card.slug
     if config is None:
         entries = [data] if isinstance(data, str | Path) else list(data)
-        defaults, chosen = preset_config(method_class, preset)
+        defaults, chosen = preset_config(method_class, preset or "tiny")
         config = replace_nested(chosen, {"data": tuple(map(str, entries)), **settings})
         origin = provenance([("default", defaults), ("preset", chosen), ("argument", config)], {"argument": dotted(settings)})
+        if preset is None:
+            config, origin = by_data(slug, method_class, config, origin)
     return _Pretraining(slug, method_class, config, origin or {}, say, live).run()
 
 

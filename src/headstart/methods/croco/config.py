@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from headstart import catalog
+from headstart.core.errors import UsageError
 from headstart.data.image.pair_config import PairConfig
-from headstart.engine.config import Preset, Settings
+from headstart.engine.config import Preset, Settings, Sizing
+from headstart.engine.image_settings import check_images
 
 
 @dataclass
@@ -46,6 +48,14 @@ class CroCoConfig:
     network."""
     colour_jitter: float = 0.4
     """Brightness, contrast and saturation of each view are multiplied by 1 - x to 1 + x, drawn for each view alone. The paper: 0.4; 0: none."""
+
+    def check(self, data: PairConfig | None = None) -> None:
+        """Refuses what no run can have, before an image is read. Raises UsageError."""
+        check_images(self, data)
+        if not 0 < self.mask_ratio < 1:
+            raise UsageError(f"--method.mask-ratio is {self.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.9.")
+        if not 0 <= self.colour_jitter <= 1:
+            raise UsageError(f"--method.colour-jitter is {self.colour_jitter}.", "Give a number from 0 to 1; the paper: 0.4.")
 
 
 V1_EPOCH = 1_800_000 // 256
@@ -96,4 +106,4 @@ PRESETS: dict[str, Preset] = {
     "v2-large": _v2(512, **_LARGE, **_BASE_DECODER),
 }
 
-SETTINGS = Settings(catalog.card("croco"), CroCoConfig, PRESETS, PairConfig, "image")
+SETTINGS = Settings(catalog.card("croco"), CroCoConfig, PRESETS, PairConfig, "image", Sizing())

@@ -51,6 +51,7 @@ class CroCo(ImageMethod):
     Config = CroCoConfig
     DataConfig = PairConfig
     presets = SETTINGS.presets
+    sizing = SETTINGS.sizing
     picture_caption = "From the left: what is seen of view 1, what the decoder draws, view 1, view 2."
 
     config: CroCoConfig
@@ -207,7 +208,11 @@ class CroCo(ImageMethod):
         return torch.cat([*(unpatchify(part, self.config.patch_size, grid) for part in parts), first, second], dim=3)
 
     def warnings(self) -> list[str]:
-        found = nothing_learnt(self.last, most=3)
+        return nothing_learnt(self.last, most=3) + self.early_warnings()
+
+    def early_warnings(self) -> list[str]:
+        """What the last held-out evaluation says of the second view: pairs that do not overlap are seen by nothing else."""
+        found: list[str] = []
         cross_view, geometry = self.gains.tolist()
         if self.config.second_view == "paired" and cross_view < NO_GAIN:
             found.append(
@@ -267,10 +272,6 @@ def _check(config: CroCoConfig, store: PairStore) -> None:
             f"The stored images have {store.width} x {store.height} pixels, the network sees {config.image_size} x {config.image_size}.",
             f"Prepare them larger (--image.size {config.image_size * 8 // 7}), or give a smaller --method.image-size.",
         )
-    if not 0 <= config.colour_jitter <= 1:
-        raise UsageError(f"--method.colour-jitter is {config.colour_jitter}.", "Give a number from 0 to 1; the paper: 0.4.")
-    if not 0 < config.mask_ratio < 1:
-        raise UsageError(f"--method.mask-ratio is {config.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.9.")
 
 
 METHOD = CroCo

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from headstart import catalog
+from headstart.core.errors import UsageError
 from headstart.data.image.config import ImageConfig
-from headstart.engine.config import Preset, Settings
+from headstart.engine.config import Preset, Settings, Sizing
+from headstart.engine.image_settings import check_images
 
 
 @dataclass
@@ -61,6 +63,22 @@ class DropPosConfig:
     official_quirks: bool = False
     """Repeat the released code's smoothing map, whose rows do not sum to 1 and whose grid has another width: for parity only."""
 
+    def check(self, data: ImageConfig | None = None) -> None:
+        """Refuses what no run can have, before an image is read. Raises UsageError."""
+        check_images(self, data)
+        if not 0 <= self.mask_ratio < 1 or not 0 <= self.drop_ratio <= 1:
+            raise UsageError(
+                f"--method.mask-ratio is {self.mask_ratio}, --method.drop-ratio is {self.drop_ratio}.",
+                "Give shares: of the patches that are hidden (below 1), and of the seen ones whose position is dropped. The paper: 0.75 and 0.75.",
+            )
+        if self.sigma < 0 or self.sigma_epochs < 1 or self.temperature <= 0:
+            raise UsageError(
+                f"sigma is {self.sigma}, sigma_epochs {self.sigma_epochs}, temperature {self.temperature}.",
+                "Give a sigma of 0 or more, at least one epoch and a positive temperature; the paper: 1, one an epoch, 0.1.",
+            )
+        if self.pos_weight < 0:
+            raise UsageError(f"--method.pos-weight is {self.pos_weight}.", "Give 0 or more; the scripts: 0.05 and 0.1.")
+
 
 IMAGENET_EPOCH = 312
 """Updates of 4,096 images in one epoch of ImageNet-1k."""
@@ -101,4 +119,4 @@ PRESETS: dict[str, Preset] = {
     "large": _paper(1024, 24, 16, warmup_epochs=40),
 }
 
-SETTINGS = Settings(catalog.card("droppos"), DropPosConfig, PRESETS, ImageConfig, "image")
+SETTINGS = Settings(catalog.card("droppos"), DropPosConfig, PRESETS, ImageConfig, "image", Sizing(large="small"))

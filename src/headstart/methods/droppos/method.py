@@ -70,6 +70,7 @@ class DropPos(ImageMethod):
     card = SETTINGS.card
     Config = DropPosConfig
     presets = SETTINGS.presets
+    sizing = SETTINGS.sizing
     picture_name = "positions"
     picture_caption = "Left: the seen patches where they sat. Right: where the network puts those whose position was dropped."
 
@@ -138,7 +139,7 @@ class DropPos(ImageMethod):
         right = (logits.detach().argmax(-1) == labels).float()
         total = weights.sum()
         loss = (weights * position_losses(logits, labels, smoothing)).sum() / total.clamp(min=1e-12)
-        scalars = {"position_loss": loss.detach(), "position_accuracy": (weights * right).sum() / total.clamp(min=1e-12)}
+        scalars = {"position_loss": loss.detach(), "position_accuracy": (weights * right).sum() / total.clamp(min=1e-12)} | self.chance(loss)
         if not self.config.multi_task:
             return {"loss": loss, **scalars, "weight": total}
         return self.with_pixels(patches, draw, features, loss, scalars, ctx)
@@ -221,7 +222,12 @@ class DropPos(ImageMethod):
             "position_accuracy": right.mean(),
             "textured_accuracy": (right * textured).sum() / textured.sum().clamp(min=1),
             "weight/textured_accuracy": textured.sum(),
+            **self.chance(right),
         }
+
+    def chance(self, like: Tensor) -> dict[str, Tensor]:
+        """What guessing scores: the lines that a run has to leave. On the device of `like`."""
+        return {"chance_loss": like.new_full((), math.log(self.places)), "chance_accuracy": like.new_full((), 1 / self.places)}
 
     @torch.no_grad()
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
@@ -273,18 +279,8 @@ def check(config: DropPosConfig, places: int) -> tuple[int, int]:
     """How many patches are seen, and how many of these keep their position.
 
     Raises:
-        UsageError: nothing would be seen, or no position dropped; a setting outside its range.
+        UsageError: nothing would be seen, or no position dropped.
     """
-    if not 0 <= config.mask_ratio < 1 or not 0 <= config.drop_ratio <= 1:
-        raise UsageError(
-            f"--method.mask-ratio is {config.mask_ratio}, --method.drop-ratio is {config.drop_ratio}.",
-            "Give shares: of the patches that are hidden (below 1), and of the seen ones whose position is dropped. The paper: 0.75 and 0.75.",
-        )
-    if config.sigma < 0 or config.sigma_epochs < 1 or config.temperature <= 0:
-        raise UsageError(
-            f"sigma is {config.sigma}, sigma_epochs {config.sigma_epochs}, temperature {config.temperature}.",
-            "Give a sigma of 0 or more, at least one epoch and a positive temperature; the paper: 1, one an epoch, 0.1.",
-        )
     kept = kept_count(places, config.mask_ratio)
     placed = kept_count(kept, config.drop_ratio)
     if kept == 0 or kept == placed:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headstart import catalog
+from headstart.core.errors import UsageError
 from headstart.data.image.config import ImageConfig
-from headstart.engine.config import Preset, Settings
+from headstart.engine.config import Preset, Settings, Sizing
+from headstart.engine.image_settings import check_images
 
 
 @dataclass
@@ -37,6 +39,12 @@ class MAEConfig:
     """Smallest share of an image's area that a random crop keeps. The paper: 0.2."""
     flip: float = 0.5
     """Probability of mirroring an image left to right; 0 where left and right are not the same (organs, letters). The paper: 0.5."""
+
+    def check(self, data: ImageConfig | None = None) -> None:
+        """Refuses what no run can have, before an image is read. Raises UsageError."""
+        check_images(self, data)
+        if not 0 < self.mask_ratio < 1:
+            raise UsageError(f"--method.mask-ratio is {self.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.75.")
 
 
 IMAGENET_EPOCH = 312
@@ -70,4 +78,4 @@ PRESETS: dict[str, Preset] = {
     "huge": _paper(1280, 32, 16, patch_size=14),
 }
 
-SETTINGS = Settings(catalog.card("mae"), MAEConfig, PRESETS, ImageConfig, "image")
+SETTINGS = Settings(catalog.card("mae"), MAEConfig, PRESETS, ImageConfig, "image", Sizing(large="small"))

@@ -19,7 +19,6 @@ from torch import Tensor
 from headstart.backbones.vit import ViT
 from headstart.backbones.vit_blocks import patchify, take, unpatchify
 from headstart.backbones.vit_decoder import Decoder
-from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.data.image.store import ImageStore
 from headstart.engine.image_method import ImageMethod, encoder_shape, sizes_for
@@ -46,6 +45,7 @@ class MAE(ImageMethod):
     card = SETTINGS.card
     Config = MAEConfig
     presets = SETTINGS.presets
+    sizing = SETTINGS.sizing
     picture_caption = "Left: what the encoder sees. Middle: what the decoder draws. Right: the image."
 
     config: MAEConfig
@@ -53,8 +53,6 @@ class MAE(ImageMethod):
 
     def __init__(self, config: MAEConfig, store: ImageStore, init: Path | None = None) -> None:
         super().__init__(config, store, init)
-        if not 0 < config.mask_ratio < 1:
-            raise UsageError(f"--method.mask-ratio is {config.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.75.")
         self.crop_scale = (config.crop_smallest, 1.0)
         self.flip = config.flip
         self.encoder = ViT(encoder_shape(config, store.channels))

@@ -11,7 +11,8 @@ from typing import Literal
 from headstart import catalog
 from headstart.core.errors import UsageError
 from headstart.data.image.config import ImageConfig
-from headstart.engine.config import Preset, Settings
+from headstart.engine.config import Preset, Settings, Sizing
+from headstart.engine.image_settings import check_images
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,11 @@ class SatMAEPPConfig:
     official_quirks: bool = False
     """Leave predicted bands in the order of the groups, as the released code does: with its groups bands 4 and 7 of ten change places. For the
     published decoders only."""
+
+    def check(self, data: ImageConfig | None = None) -> None:
+        """Refuses what no run can have, before an image is read. Raises UsageError."""
+        check_images(self, data)
+        check(self)
 
     @property
     def factor(self) -> int:
@@ -170,8 +176,6 @@ def check(config: SatMAEPPConfig) -> None:
             f"The weights of the losses are {config.pixel_weight} and {config.scale_weight}.",
             "Give two that are not negative, not both 0; the code: 0.6 and 0.4.",
         )
-    if not 0 < config.crop_smallest <= 1:
-        raise UsageError(f"--method.crop-smallest is {config.crop_smallest}.", "Give a share of the image's area, above 0 and at most 1.")
 
 
 SENTINEL_EPOCH = 348
@@ -249,4 +253,4 @@ PRESETS: dict[str, Preset] = {
     "large-optical": _optical(1024, 24, 16),
 }
 
-SETTINGS = Settings(catalog.card("satmaepp"), SatMAEPPConfig, PRESETS, ImageConfig, "image")
+SETTINGS = Settings(catalog.card("satmaepp"), SatMAEPPConfig, PRESETS, ImageConfig, "image", Sizing("tiny-optical", bands="tiny"))

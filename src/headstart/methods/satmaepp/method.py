@@ -31,7 +31,7 @@ from headstart.data.image.store import ImageStore
 from headstart.engine.image_method import ImageMethod, encoder_shape, sizes_for
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, save_vit
-from headstart.methods.satmaepp.config import SETTINGS, Groups, SatMAEPPConfig, check, group_width, resolve_groups
+from headstart.methods.satmaepp.config import SETTINGS, Groups, SatMAEPPConfig, group_width, resolve_groups
 from headstart.methods.satmaepp.network import (
     BilinearHead,
     GroupDecoder,
@@ -62,6 +62,7 @@ class SatMAEPP(ImageMethod):
     card = SETTINGS.card
     Config = SatMAEPPConfig
     presets = SETTINGS.presets
+    sizing = SETTINGS.sizing
     picture_caption = "From the left: what is seen, what the decoder draws, the same enlarged, the image."
 
     config: SatMAEPPConfig
@@ -75,7 +76,6 @@ class SatMAEPP(ImageMethod):
 
     def __init__(self, config: SatMAEPPConfig, store: ImageStore, init: Path | None = None) -> None:
         super().__init__(config, store, init)
-        check(config)
         self.groups: Groups = resolve_groups(config, store.channels)
         self.crop_scale = (config.crop_smallest, 1.0)
         self.flip = config.flip

@@ -1,0 +1,178 @@
+"""What the images decide of a run where a person names neither a preset nor a size: `headstart pretrain droppos --data my/photos`.
+
+- The network sees 8 x 8 patches, as in preset tiny, whatever the images: a patch is an eighth of what half of them reach on their shorter side, an
+  even number of pixels from 4 to 16. So photographs are seen at 128 x 128 pixels for nearly the cost of 32 x 32. Smaller ones: fewer patches of 4.
+- On a GPU, 10,000 images or more of which half reach the size of the paper's crops get the small preset of the paper's form.
+- An update has no more images than there are.
+- A preset, a size or --init of your own turns this off; so does a run that was begun: it goes on with what it began with, however many files there
+  are by now. Each setting that is chosen so has the origin "data" in the plan and in run.json.
+
+No torch, unless a GPU decides. What cannot be read decides nothing: the preparation names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from headstart.core import hardware
+from headstart.core.config import dotted, flatten, plain, provenance, replace_nested
+from headstart.core.errors import BadInput
+from headstart.core.run import read_run
+from headstart.engine.config import Preset, Settings
+from headstart.verbs._parts import path_of
+from headstart.verbs._same_run import GIVEN, places
+from headstart.verbs.config import PretrainConfig, preset_config, run_folder
+
+if TYPE_CHECKING:
+    from headstart.data.image.survey import Survey
+    from headstart.engine.method import Method
+
+BY_DATA = "data"
+"""Where a setting comes from that the data chose."""
+OWN = ("preset", "method.image_size", "method.patch_size", "image.size", "image.tile")
+"""Who names one of these chooses all of them."""
+SMALLEST_PATCH, LARGEST_PATCH = 4, 16
+SMALLEST_SIDE = 16
+"""Pixels that a network sees at least: of images below they are made up."""
+MANY = 10_000
+"""Images that a network of the paper's form asks for; MAE's users report poor results below some tens of thousands (facebookresearch/mae#19, #95)."""
+FEWEST_ROWS = 8
+"""Of an update."""
+
+
+def by_data(
+    slug: str, method: Settings | type[Method], config: PretrainConfig, origin: dict[str, str]
+) -> tuple[PretrainConfig, dict[str, str]]:
+    """(settings with what the images decide, where each comes from); both as they were where nothing is to be decided.
+
+    Args:
+        config: with preset `tiny`, and what the person set.
+        origin: dotted name -> where a setting comes from.
+    """
+    if method.sizing is None or not config.data or config.init is not None or any(origin.get(name) in GIVEN for name in OWN):
+        return config, origin
+    begun = _begun(slug, method, config)
+    if begun is not None:
+        found = _chosen_then(begun)
+    else:
+        seen = _look([path_of(entry) for entry in config.data], config.data_config)
+        found = None if seen is None else choose(seen, method, lambda: _has_gpu(config.device))
+    if found is None:
+        return config, origin
+    preset, chosen = found
+    given = {name: value for name, value in flatten(config).items() if origin.get(name) in GIVEN}
+    defaults, of_preset = preset_config(method, preset)
+    sized = replace_nested(of_preset, {name: value for name, value in chosen.items() if name not in given})
+    layers = [("default", defaults), ("preset", of_preset), (BY_DATA, sized)]
+    found_origin = provenance(layers, {BY_DATA: ["preset", *chosen]}) | {name: origin[name] for name in given}
+    return replace_nested(sized, given), found_origin
+
+
+def by_data_of_store(
+    method: Settings | type[Method], sources: Sequence[str], data: Any, named: Collection[str]
+) -> tuple[str, dict[str, Any]] | None:
+    """(preset, dotted settings of the store) for images that are only prepared; None where they decide nothing.
+
+    Args:
+        named: the settings that the person set.
+    """
+    if method.sizing is None or not {*OWN}.isdisjoint(named):
+        return None
+    seen = _look(sources, data)
+    if seen is None:
+        return None
+    preset, chosen = choose(seen, method, lambda: _has_gpu("auto"))
+    settings = {f"{method.data_group}.{name}": value for name, value in method.presets[preset].data.items()}
+    settings |= {name: value for name, value in chosen.items() if name.startswith(f"{method.data_group}.")}
+    return preset, {name: value for name, value in settings.items() if name not in named}
+
+
+def choose(seen: Survey, method: Settings | type[Method], has_gpu: Callable[[], bool]) -> tuple[str, dict[str, Any]]:
+    """(preset, settings that are not the preset's) for these images.
+
+    Args:
+        has_gpu: asked only where it decides.
+    """
+    sizing = method.sizing
+    assert sizing is not None
+    if sizing.bands is not None and seen.channels > 3:
+        return sizing.bands, {}
+    if sizing.large is not None and seen.images >= MANY and seen.side >= method.presets[sizing.large].data["size"] and has_gpu():
+        return sizing.large, {}
+    preset = method.presets[sizing.usual]
+    return sizing.usual, sizes(preset, seen.side) | _rows(preset, seen.images)
+
+
+def sizes(preset: Preset, side: int) -> dict[str, int]:
+    """The sizes of a preset's network and store, for images whose shorter side has so many pixels: as many patches as the preset's, larger ones."""
+    seen, patches = preset.method.image_size, preset.method.image_size // preset.method.patch_size
+    there = side * seen // preset.data["size"]  # what of an image the network sees; the rest is for crops, or the larger scales
+    patch = min(max(there // patches // 2 * 2, SMALLEST_PATCH), LARGEST_PATCH)
+    size = min(patches, max(there, SMALLEST_SIDE) // patch) * patch
+    return {"method.image_size": size, "method.patch_size": patch, "image.size": size * preset.data["size"] // seen}
+
+
+def _rows(preset: Preset, images: int) -> dict[str, int]:
+    """The largest power of two that is no more than there are images, where the preset's batch is larger."""
+    return {"batch": max(FEWEST_ROWS, 1 << images.bit_length() - 1)} if images < preset.batch else {}
+
+
+def _look(sources: Sequence[str], data: Any) -> Survey | None:
+    from headstart.data.image.survey import survey  # Pillow: only where images are read
+
+    return survey(sources, data)
+
+
+def _has_gpu(device: str) -> bool:
+    return device.startswith("cuda") or (device == "auto" and bool(hardware.cuda_devices()))
+
+
+def _begun(slug: str, method: Settings | type[Method], config: PretrainConfig) -> dict[str, Any] | None:
+    """run.json of the run on this data that the same command began before; None where there is none."""
+    sizing = method.sizing
+    assert sizing is not None
+    for preset in dict.fromkeys(name for name in (sizing.usual, sizing.large, sizing.bands, config.preset) if name is not None):
+        try:
+            info = read_run(run_folder(slug, replace_nested(config, {"preset": preset})))
+        except BadInput:  # none, or one that its own opening refuses
+            continue
+        recorded = info.get("config")
+        if info.get("method") == slug and isinstance(recorded, dict) and places(recorded.get("data")) == places(plain(config.data)):
+            return info
+    return None
+
+
+def _chosen_then(info: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+    """(preset, settings) that the images chose when a run began; None where its preset was named, or it is of an earlier version."""
+    origin = info.get("origin")
+    if not isinstance(origin, dict) or origin.get("preset") != BY_DATA:
+        return None
+    recorded = flat(info["config"])
+    return recorded["preset"], {name: recorded[name] for name, where in origin.items() if where == BY_DATA and name != "preset" and name in recorded}
+
+
+def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted name -> value of every leaf of a nested dictionary of settings."""
+
+    def value(name: str) -> Any:
+        found: Any = nested
+        for part in name.split("."):
+            found = found[part]
+        return found
+
+    return {name: value(name) for name in dotted(nested)}
+
+
+def plan_lines(config: PretrainConfig, origin: Mapping[str, str], stores: Sequence[Any]) -> list[str]:
+    """What was chosen by the images, as a sentence of the plan."""
+    if origin.get("preset") != BY_DATA:
+        return []
+    images = sum(store.manifest["counts"]["images"] for store in stores)
+    median = stores[0].manifest.get("median_side")
+    size, patch = config.method.image_size, config.method.patch_size
+    reached = "" if median is None else f", half of them at least {median:,} pixels high and wide"
+    return [
+        f"  chosen     by {images:,} images{reached}: preset {config.preset}, {size} x {size} pixels in patches of {patch},"
+        f" {config.global_batch:,} an update; --preset or a size of your own (--method.image-size, --image.size) says otherwise"
+    ]

@@ -1,0 +1,179 @@
+"""What images decide of a run where a person names neither a preset nor a size."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstart import methods
+from headstart.cli import prepare as prepare_command
+from headstart.cli.pretrain import parse
+from headstart.core.config import flatten
+from headstart.data.image.survey import Survey
+from headstart.verbs._sizing import MANY, choose
+from headstart.verbs.pretrain import pretrain
+from tests.data.image.pictures import encoded, smooth, write_folder
+
+SMALL: dict[str, Any] = {
+    "device": "cpu", "precision": "fp32", "budget.steps": 2, "method.hidden_size": 16, "method.num_layers": 1, "method.num_heads": 2,
+    "method.decoder_hidden_size": 16, "method.decoder_layers": 1, "method.decoder_heads": 2, "method.attentive": False,
+}  # fmt: skip
+
+
+def chosen(slug: str, images: int, side: int, channels: int = 3, gpu: bool = False) -> tuple[str, dict[str, Any]]:
+    return choose(Survey(images, side, channels), methods.settings(slug), lambda: gpu)
+
+
+def size_of(slug: str, side: int) -> tuple[int, int, int]:
+    """(image size, patch, stored size)"""
+    _, found = chosen(slug, images=1000, side=side)
+    return found["method.image_size"], found["method.patch_size"], found["image.size"]
+
+
+@pytest.mark.parametrize(
+    ("side", "size"),
+    [
+        (3000, (128, 16, 128)), (640, (128, 16, 128)), (128, (128, 16, 128)), (127, (112, 14, 112)), (100, (96, 12, 96)), (64, (64, 8, 64)),
+        (50, (48, 6, 48)), (33, (32, 4, 32)), (28, (28, 4, 28)), (17, (16, 4, 16)), (8, (16, 4, 16)),
+    ],
+)  # fmt: skip
+def test_patches_grow_with_the_images_and_their_number_does_not(side: int, size: tuple[int, int, int]) -> None:
+    """As many as preset tiny has, so that a step costs nearly the same."""
+    assert size_of("droppos", side) == size_of("mae", side) == size
+
+
+@pytest.mark.parametrize(("slug", "side", "size"), [
+    ("croco", 1000, (128, 16, 144)), ("croco", 72, (64, 8, 72)), ("croco", 31, (24, 4, 27)),
+    ("satmaepp", 1000, (128, 16, 256)), ("satmaepp", 64, (32, 4, 64)), ("satmaepp", 20, (16, 4, 32)),
+])  # fmt: skip
+def test_a_method_that_stores_more_than_it_sees_gets_it_in_the_same_proportion(slug: str, side: int, size: tuple[int, int, int]) -> None:
+    assert size_of(slug, side) == size
+
+
+@pytest.mark.parametrize("slug", ["mae", "droppos", "satmaepp", "croco"])
+@pytest.mark.parametrize("side", range(1, 300, 7))
+def test_any_side_gives_sizes_that_fit(slug: str, side: int) -> None:
+    size, patch, stored = size_of(slug, side)
+    assert size % patch == 0
+    assert stored >= size >= 16
+    assert 4 <= size // patch <= 8
+
+
+def test_the_papers_form_is_for_many_large_images_on_a_gpu() -> None:
+    assert chosen("droppos", MANY, 256, gpu=True) == ("small", {})
+    for images, side, gpu in ((MANY - 1, 256, True), (MANY, 255, True), (MANY, 256, False)):
+        preset, sizes = chosen("droppos", images, side, gpu=gpu)
+        assert (preset, sizes["method.image_size"]) == ("tiny", 128)
+
+
+def test_bands_get_the_preset_for_bands() -> None:
+    assert chosen("satmaepp", 5000, 120, channels=10) == ("tiny", {})
+    assert chosen("satmaepp", 5000, 120, channels=3)[0] == "tiny-optical"
+    assert chosen("mae", 5000, 120, channels=10)[1]["method.image_size"] == 112
+
+
+@pytest.mark.parametrize(("images", "batch"), [(5000, None), (128, None), (127, 64), (40, 32), (3, 8)])
+def test_an_update_has_no_more_images_than_there_are(images: int, batch: int | None) -> None:
+    assert chosen("mae", images, 640)[1].get("batch") == batch
+
+
+# --- in a command --------------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_folder(tmp_path_factory.mktemp("data") / "photos", classes=2, each=12, size=52)
+
+
+def parsed(photos: Path, *more: str) -> dict[str, Any]:
+    return flatten(parse(["droppos", "--data", str(photos), *more]).config)
+
+
+def test_a_command_that_names_nothing_takes_what_the_images_say(photos: Path) -> None:
+    args = parse(["droppos", "--data", str(photos), "--method.mask-ratio", "0.5"])
+    found = flatten(args.config)
+    assert [found[name] for name in ("method.image_size", "method.patch_size", "image.size", "batch")] == [48, 6, 48, 16]
+    assert found["method.mask_ratio"] == 0.5
+    assert {name for name, where in args.origin.items() if where == "data"} == {
+        "preset", "method.image_size", "method.patch_size", "image.size", "batch",
+    }  # fmt: skip
+    assert args.origin["method.mask_ratio"] == "flag"
+
+
+@pytest.mark.parametrize(
+    ("flags", "size"),
+    [
+        (("--preset", "tiny"), 32),
+        (("--method.image-size", "40"), 40),
+        (("--method.patch-size", "8"), 32),
+        (("--image.size", "64"), 32),
+        (("--image.tile", "32"), 32),
+        (("--batch", "4"), 48),
+    ],
+    ids=lambda value: value[0] if isinstance(value, tuple) else "",
+)
+def test_a_preset_or_a_size_of_ones_own_decides(photos: Path, flags: tuple[str, ...], size: int) -> None:
+    found = parsed(photos, *flags)
+    assert found["method.image_size"] == size
+    if size != 48:
+        assert found["batch"] == 128
+    else:
+        assert found["batch"] == 4
+
+
+def test_a_file_of_settings_decides_too(photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text(f"data: {photos}\nmethod:\n  image_size: 24\n")
+    assert flatten(parse(["mae", "--config", str(tmp_path / "run.yaml")]).config)["method.image_size"] == 24
+    (tmp_path / "run.yaml").write_text(f"data: {photos}\n")
+    assert flatten(parse(["mae", "--config", str(tmp_path / "run.yaml")]).config)["method.image_size"] == 48
+
+
+def test_texts_and_what_cannot_be_read_decide_nothing(photos: Path, tmp_path: Path) -> None:
+    assert "data" not in parse(["causal-lm", "--data", str(photos)]).origin.values()
+    (tmp_path / "a.png").write_bytes(b"no image")
+    args = parse(["mae", "--data", str(tmp_path)])
+    assert flatten(args.config)["method.image_size"] == 32
+    assert "data" not in args.origin.values()
+
+
+def test_a_run_says_what_the_images_chose_and_keeps_to_it(photos: Path, tmp_path: Path) -> None:
+    """Files that are added later would choose another size."""
+    data, said = tmp_path / "photos", []  # type: tuple[Path, list[str]]
+    write_folder(data, classes=2, each=12, size=52)
+    run = pretrain("droppos", data, out=tmp_path / "run", say=said.append, **SMALL)
+    wanted = "by 24 images, half of them at least 52 pixels high and wide: preset tiny, 48 x 48 pixels in patches of 6, 16 an update"
+    assert any(wanted in line for line in said)
+    info = json.loads((run.folder / "run.json").read_text())
+    assert (info["config"]["method"]["image_size"], info["origin"]["method.image_size"]) == (48, "data")
+    for number in range(30):
+        (data / f"larger-{number}.png").write_bytes(encoded(smooth(128, 128, seed=900 + number)))
+    said.clear()
+    again = pretrain("droppos", data, out=tmp_path / "run", say=said.append, **SMALL)
+    assert "Nothing to do" in "\n".join(said)
+    assert again.info["config"]["method"]["image_size"] == 48
+    fresh = parse(["droppos", "--data", str(data), "--out", str(tmp_path / "fresh")])
+    assert flatten(fresh.config)["method.image_size"] == 128
+
+
+def test_a_run_whose_preset_was_named_goes_on_without_the_name(photos: Path, tmp_path: Path) -> None:
+    """Tiny was the default, whatever the images: so are runs of earlier versions."""
+    settings = SMALL | {"image.held_out_share": 0.2}
+    pretrain("droppos", photos, preset="tiny", out=tmp_path / "run", say=lambda line: None, **settings, **{"batch": 8})
+    said: list[str] = []
+    pretrain("droppos", photos, out=tmp_path / "run", say=said.append, **settings, **{"batch": 8})
+    assert "Nothing to do" in "\n".join(said)
+
+
+def test_prepare_stores_what_the_network_will_see(photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert prepare_command.run(prepare_command.parse(["mae", "--data", str(photos), "--out", str(tmp_path / "store")])) == 0
+    printed = capsys.readouterr().out
+    assert "24 images of 3 x 48 x 48" in printed
+    assert f"Next: headstart pretrain mae --data {tmp_path / 'store'} --budget.minutes 10" in printed
+    found = flatten(parse(["mae", "--data", str(tmp_path / "store")]).config)
+    assert (found["method.image_size"], found["method.patch_size"]) == (48, 6)
+    assert prepare_command.run(prepare_command.parse(["mae", "--data", str(photos), "--out", str(tmp_path / "own"), "--image.size", "20"])) == 0
+    assert "24 images of 3 x 20 x 20" in capsys.readouterr().out
+
