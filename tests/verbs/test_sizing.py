@@ -41,7 +41,7 @@ def size_of(slug: str, side: int) -> tuple[int, int, int]:
     ],
 )  # fmt: skip
 def test_patches_grow_with_the_images_and_their_number_does_not(side: int, size: tuple[int, int, int]) -> None:
-    """As many as preset tiny has, so that a step costs nearly the same."""
+    """As many as preset tiny has, so that the network costs nearly the same."""
     assert size_of("droppos", side) == size_of("mae", side) == size
 
 

@@ -1,7 +1,7 @@
 """What the images decide of a run where a person names neither a preset nor a size: `headstart pretrain droppos --data my/photos`.
 
 - The network sees 8 x 8 patches, as in preset tiny, whatever the images: a patch is an eighth of what half of them reach on their shorter side, an
-  even number of pixels from 4 to 16. So photographs are seen at 128 x 128 pixels for nearly the cost of 32 x 32. Smaller ones: fewer patches of 4.
+  even number of pixels from 4 to 16. The network then costs nearly the same, cutting the crops more. Smaller images: fewer patches of 4.
 - On a GPU, 10,000 images or more of which half reach the size of the paper's crops get the small preset of the paper's form.
 - An update has no more images than there are.
 - A preset, a size or --init of your own turns this off; so does a run that was begun: it goes on with what it began with, however many files there
