@@ -176,6 +176,20 @@ def test_06_pruned_entries_and_their_moments_stay_exactly_zero() -> None:
         assert (tensor[~pruned] != 0).all()
 
 
+def test_06_a_phase_leaves_no_moments_of_before_on_pruned_entries() -> None:
+    """They are masked after its first update, with the weights that they have moved."""
+    method = sparse(START, PRUNED)
+    update = updater(method)
+    step(update, [[0.3, -0.7], [0.0, 0.2]])
+    for moment in moments(update):
+        moment.fill_(0.5)
+    update([{"gradient": torch.zeros(2, 2)}], [torch.arange(1)], 1, "another phase")
+    pruned = torch.tensor(PRUNED)
+    for tensor in (method.inner.weight.detach(), *moments(update)):
+        assert torch.equal(tensor[pruned].abs(), torch.zeros(2))
+        assert (tensor[~pruned] != 0).all()
+
+
 @pytest.mark.parametrize("left_out", ["nothing", "moments", "gradients"])
 def test_06_what_each_part_of_the_order_is_for(left_out: str) -> None:
     """Masks are put on a run that already has moments; a step later the optimiser must still see none on pruned entries."""
@@ -368,7 +382,7 @@ def test_16_an_export_holds_true_zeros(decoder_folder: Path) -> None:
 
 
 def test_16_the_zeros_are_there_for_whoever_loads_the_export(store: Path, tmp_path: Path) -> None:
-    """At 75 %, as transformers reads it: queries, keys and values each have their share, the optimiser that decays and remembers brought none back."""
+    """At 75 %, as transformers reads it: queries, keys, values each have their share, an optimiser that decays and remembers brought none back."""
     run = pretrain("causal-lm", store, out=tmp_path / "run", say=lambda line: None, **GPT2, **{"sparsity.level": 0.75, "optimizer.weight_decay": 0.5})
     model = GPT2LMHeadModel.from_pretrained(run.export)
     masks = read_masks(run.export)

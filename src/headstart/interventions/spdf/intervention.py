@@ -1,9 +1,9 @@
 """Sparse pre-training around any method (SPDF, Thangarasa et al. 2023, arXiv 2303.10464).
 
 - Some weights of every matrix of every layer are held at exactly zero while the run trains; which ones is drawn once (`masks`).
-- An update: forward and backward with the masked weights, gradients masked by selection, clipping, the optimiser's step, weights and moments masked
-  (modelzoo/common/pytorch/optim/sparse/base.py at release 1.8). So decay and momentum cannot bring a weight back, the clip norm does not see it, and
-  a NaN in its gradient cannot reach the others.
+- An update: forward and backward with the masked weights, gradients masked by selection, clipping, the optimiser's step, weights masked, and once a
+  phase the moments (modelzoo/common/pytorch/optim/sparse/base.py at release 1.8, there in every step). So decay and momentum cannot bring a weight
+  back, the clip norm does not see it, and a NaN in its gradient cannot reach the others.
 - Dense kernels multiply the zeros all the same: the run is no faster. FLOPs are counted without them, and the executed ones said beside.
 - A mask is one byte a weight, a buffer of this module: checkpointed, and under FSDP cut like its parameter.
 """
@@ -57,6 +57,7 @@ class Sparse(Around):
         self.pruned = nn.Module()
         for matrix, mask in zip(self.matrices, self.masks(config.first_level), strict=True):
             self.pruned.register_buffer(matrix.name.replace(".", "/"), mask)
+        self._moments_held_in = ""
         self.first_shares = [int(mask.sum()) / mask.numel() for mask in self.buffers_now()]
         if config.rescale_init:
             self._rescale()
@@ -182,7 +183,9 @@ class Sparse(Around):
         super().edit_update(optimizer, phase)
         if not self.dense_in(phase):
             self.hold()
-            hold_moments(optimizer, self.parameters_of, self.buffers_now())
+            if phase != self._moments_held_in:  # with masked gradients they stay zero from then on, in every optimiser that works entry by entry
+                hold_moments(optimizer, self.parameters_of, self.buffers_now())
+                self._moments_held_in = phase
 
     # --- what it costs, and what it leaves -------------------------------------------------------------------------------------------------------
 
