@@ -319,7 +319,7 @@ def test_the_preset_of_a_file_is_used_and_a_flag_replaces_it(tmp_path: Path) -> 
         ("optimizer: {learning_rte: 1}\n", "there is no setting 'learning_rte'"),
         ("optimizer: 3\n", "is a group of settings"),
         ("seed: three\n", "seed must be int, not 'three'"),
-        ("precision: fp64\n", "precision must be auto or fp32 or bf16"),
+        ("precision: fp64\n", "precision must be auto or fp32 or bf16 or fp8"),
         ("preset: 7\n", "no preset '7'"),
     ],
 )

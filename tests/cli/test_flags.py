@@ -37,7 +37,7 @@ PRETRAIN = ["pretrain", "mlm", "--data", "."]
         ([*PRETRAIN, "--seed", "three"], "--seed cannot be 'three'.", "It takes: whole number. Decides initialisation"),
         ([*PRETRAIN, "--seed=three"], "--seed cannot be 'three'.", "It takes: whole number. "),
         ([*PRETRAIN, "--batch", "1.5"], "--batch cannot be '1.5'.", "It takes: whole number. Global batch in rows"),
-        ([*PRETRAIN, "--precision", "bf61"], "--precision cannot be 'bf61'.", "Did you mean bf16? It takes: auto, fp32 or bf16. "),
+        ([*PRETRAIN, "--precision", "bf61"], "--precision cannot be 'bf61'.", "Did you mean bf16? It takes: auto, fp32, bf16 or fp8. "),
         ([*PRETRAIN, "--mixture.weights", "a", "b"], "--mixture.weights cannot be 'a b'.", "It takes: number, several. "),
         ([*PRETRAIN, "--budget.steps"], "--budget.steps needs a value.", "It takes: whole number. "),
         ([*PRETRAIN, "--smoke", "maybe"], "'maybe' belongs to no flag.", "`headstart pretrain mlm --help` explains the flags."),
