@@ -299,7 +299,9 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
     form = first_form(files, config)
     parts = [read_part(path) for path in _decode_all(files, form, config, work, config.workers or cores())]
     rows = {name: np.concatenate([arrays[name] for _, arrays in parts]) for name in parts[0][1]}
-    plain = ~rows["spread"].any(1) & (one_colour == "drop")  # exact: sums of equal values of at most 24 bits are, in float64
+    plain: np.ndarray = np.zeros(len(rows["spread"]), bool)
+    if one_colour == "drop":
+        plain = np.logical_not(rows["spread"].any(1))  # exact: sums of equal values of at most 24 bits are, in float64
     quarantined = _write_quarantine(out, files, [part for part, _ in parts], rows["places"][plain])
     bad, n = sum(len(part.faults) for part, _ in parts), len(rows["hashes"])
     if bad > config.max_bad_share * (n + bad):
@@ -431,7 +433,8 @@ def _write_quarantine(out: Path, files: list[InputFile], parts: list[Part], plai
         plain: int64 [n, 2], file and record of the images of one colour.
     """
     path = out / "quarantine.jsonl"
-    faults = [fault for part in parts for fault in part.faults] + [(*map(int, place), *ONE_COLOUR) for place in plain]
+    faults = [fault for part in parts for fault in part.faults]
+    faults += [(int(file), int(record), *ONE_COLOUR) for file, record in plain]
     lines = [
         json.dumps({"file": files[index].name, "record": number, "what": what, "mend": mend}, ensure_ascii=False) + "\n"
         for index, number, what, mend in faults
