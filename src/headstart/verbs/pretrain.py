@@ -10,7 +10,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
@@ -31,7 +31,7 @@ from headstart.engine.parallel import Parallel, checkpoint_activations
 from headstart.engine.plateau import Plateau
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import Decisions, Trial, decisions_from
-from headstart.engine.update import Precision
+from headstart.engine.update import AskedPrecision, Precision
 from headstart.interventions.base import wrap
 from headstart.verbs import _continue, _continuing, _plan, _rehearsal, _verdict, forgetting
 from headstart.verbs._adopt import adopt, refuse_other_preparation
@@ -307,12 +307,12 @@ class _Pretraining:
         config = self.config
         method = build_method(self.method_class, config, store, init)
         cut = config.trainer.parallel == "fsdp" and self.ranks.world > 1
-        gathered: Precision = "bf16" if self.precision == "bf16" else "fp32"
+        gathered: Precision = "bf16" if self.precision in ("bf16", "fp8") else "fp32"
         parallel = Parallel(method if cut else method.to(self.device), self.ranks, config.trainer.parallel, self.device, gathered)
         return method, parallel
 
     @property
-    def precision(self) -> Literal["auto", "fp32", "bf16"]:
+    def precision(self) -> AskedPrecision:
         """As asked for; cut parameters are gathered in the precision of the run, so it is known before a trial could find it."""
         if self.config.precision != "auto" or self.config.trainer.parallel != "fsdp" or self.ranks.world == 1:
             return self.config.precision
@@ -400,9 +400,32 @@ def build_method(method_class: type[Method], config: PretrainConfig, store: Any,
     torch.manual_seed(config.seed)
     method = wrap(method_class(config.method, store, init), config)
     use_fast_kernels(method)
+    if config.precision == "fp8":
+        multiply_in_8_bits(method, resolve_device(config.device))
     if config.trainer.activation_checkpointing:
         checkpoint_activations(method)
     return method
+
+
+def multiply_in_8_bits(method: Method, device: torch.device) -> None:
+    """Has the dense layers of a method multiply in 8-bit floating point.
+
+    Raises:
+        UsageError: this device cannot, or no layer has the sizes for it.
+    """
+    from headstart.backbones.kernels import use_float8  # transformers: only where a network is built
+    from headstart.core import float8
+
+    if not float8.supported(device):
+        raise UsageError(
+            f"{torch.cuda.get_device_name(device)} does not multiply in 8-bit floating point.",
+            "--precision fp8 needs compute capability 8.9 (Ada, Hopper, Blackwell); give --precision bf16.",
+        )
+    if not use_float8(method):
+        raise UsageError(
+            f"--precision fp8: no dense layer of this network has sizes that are multiples of {float8.MULTIPLE}, as 8-bit products need.",
+            "Give --precision bf16, or other widths.",
+        )
 
 
 def _nobody(line: str) -> None:
