@@ -72,7 +72,8 @@ def main() -> None:
         must=1.01,
         aim=1.002,
         higher_is_better=False,
-        command=f"python -m benchmarks.float8 --preset {arguments.preset} --steps {arguments.steps} --seeds {arguments.seeds} --device {arguments.device}",
+        command="python -m benchmarks.float8 "
+        f"--preset {arguments.preset} --steps {arguments.steps} --seeds {arguments.seeds} --device {arguments.device}",
         difference={"mean": difference, "ci95": None if interval is None else list(interval)},
     )
 

@@ -317,8 +317,8 @@ class Trial:
 
     def _choose_precision(self, wanted: AskedPrecision, micro_batch: int, phase: str) -> tuple[Precision, str]:
         if wanted == "fp8":
-            slow = ", which a CPU computes exactly but slowly" if self.device.type == "cpu" else ""
-            return "bf16", f"asked for, with products of dense layers in fp8{slow}"
+            limits = ", which a CPU computes exactly but slowly" if self.device.type == "cpu" else ""
+            return "bf16", f"asked for, with products of dense layers in fp8{limits}"
         if wanted != "auto":
             return wanted, "asked for"
         if self.device.type == "cuda":
