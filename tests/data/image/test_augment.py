@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from headstart.core.rng import Rng
-from headstart.data.image.augment import normalize, random_boxes, random_resized_crop_flip, resize
+from headstart.data.image.augment import _by_products, _by_sums, bicubic_taps, normalize, random_boxes, random_resized_crop_flip, resize
 
 SCALE, RATIO = (0.2, 1.0), (3 / 4, 4 / 3)
 
@@ -84,6 +84,14 @@ def test_pixels_are_those_of_pillow(size: int) -> None:
             whole = Image.fromarray(images[i, channel].numpy().astype(np.float32))
             expected = np.asarray(whole.crop(box).resize((size, size), Image.Resampling.BICUBIC))
             np.testing.assert_allclose(ours[i, channel], expected[:, ::-1] if mirrored[i] else expected, atol=0.01)
+
+
+@pytest.mark.parametrize(("stored", "size"), [((32, 48), 32), ((40, 40), 56), ((64, 64), 16)])
+def test_sums_on_a_cpu_are_the_products_of_a_gpu(stored: tuple[int, int], size: int) -> None:
+    images = pictures(6, 3, *stored)
+    boxes = random_boxes(rng(6), *stored, (0.2, 1.0), (3 / 4, 4 / 3))
+    taps = bicubic_taps(boxes[0], boxes[2], stored[0], size), bicubic_taps(boxes[1], boxes[3], stored[1], size)
+    torch.testing.assert_close(_by_sums(images, *taps), _by_products(images, *taps), atol=1e-3, rtol=0)
 
 
 def test_integers_stay_within_their_range() -> None:

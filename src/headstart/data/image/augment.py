@@ -2,7 +2,8 @@
 
 - The law of the crops is that of torchvision's `RandomResizedCrop`: ten tries, then the middle; drawn for all rows at once from `ctx.rng`, so a row's
   crop depends on (seed, step, global row) only.
-- Resampling is Pillow's bicubic with antialiasing, written as two matrix products: a crop, its resizing and its flip are one small matrix a side.
+- Resampling is Pillow's bicubic with antialiasing. A crop, its resizing and its flip are one small matrix a side: on a GPU two products of matrices; on a
+  CPU, where most of their numbers are zeros that take time, sums of the few pixels that count (`python -m benchmarks.augment`).
   `torch.nn.functional.grid_sample` has no antialiasing, `interpolate` no crop of its own for each row.
 """
 
@@ -12,6 +13,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from headstart.core.rng import Rng
 
@@ -95,33 +97,71 @@ def resample(images: Tensor, boxes: tuple[Tensor, ...], size: int, mirrored: Ten
         mirrored: bool [batch].
     """
     top, left, tall, wide = boxes
+    height, width = images.shape[-2:]
     with torch.autocast(images.device.type, enabled=False):  # bfloat16 has 8 bits: as many as a pixel, and none left for sums of them
-        rows = bicubic_weights(top, tall, images.shape[-2], size)  # [batch, size, height]
-        columns = bicubic_weights(left, wide, images.shape[-1], size)  # [batch, size, width]
+        rows = bicubic_taps(top, tall, height, size)
+        columns = bicubic_taps(left, wide, width, size)
         if mirrored is not None:
-            columns = torch.where(mirrored[:, None, None], columns.flip(1), columns)
-        result = rows[:, None] @ images.float() @ columns[:, None].mT
+            columns = tuple(torch.where(mirrored[:, None, None], part.flip(1), part) for part in columns)
+        result = _by_sums(images, rows, columns) if images.device.type == "cpu" else _by_products(images, rows, columns)
     if not images.dtype.is_floating_point:  # the filter overshoots at edges
-        result = result.clamp(0, torch.iinfo(images.dtype).max)
+        result = result.clamp_(0, torch.iinfo(images.dtype).max)
     return result
 
 
-def bicubic_weights(start: Tensor, length: Tensor, total: int, size: int) -> Tensor:
-    """float32 [batch, size, total]: what each of `total` pixels gives to each of `size`, which cover `length` pixels from `start` on.
+Taps = tuple[Tensor, ...]
+"""Of one side: the pixels that are looked at, int64 [batch, size, taps], and what each gives, float32 of the same shape."""
 
-    Pillow's antialiasing bicubic filter (a = -0.5): where it shrinks, the filter is as much wider.
+
+def bicubic_taps(start: Tensor, length: Tensor, total: int, size: int) -> Taps:
+    """What of `total` pixels makes each of `size`, which cover `length` pixels from `start` on.
+
+    Pillow's antialiasing bicubic filter (a = -0.5): where it shrinks, the filter is as much wider. Weights of a pixel sum to one; those of pixels
+    outside of the part are zero.
     """
     step = length.float() / size  # [batch]
     widened = step.clamp(min=1.0)
     centre = start[:, None] + (torch.arange(size, device=start.device) + 0.5) * step[:, None]  # [batch, size]
-    pixel = torch.arange(total, device=start.device)
-    distance = ((pixel + 0.5 - centre[..., None]) / widened[:, None, None]).abs()  # [batch, size, total]
+    first = torch.ceil(centre - 2 * widened[:, None] - 0.5).long()
+    taps = math.ceil(4 * max(1.0, total / size)) + 1  # of the largest part: a number that no device has to be asked for
+    pixel = first[..., None] + torch.arange(taps, device=start.device)
+    distance = ((pixel + 0.5 - centre[..., None]) / widened[:, None, None]).abs()
     near = (1.5 * distance - 2.5) * distance * distance + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     weights = torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
-    inside = (pixel >= start[:, None]) & (pixel < (start + length)[:, None])  # [batch, total]: what lies beside the part is not looked at
-    weights = weights * inside[:, None]
-    return weights / weights.sum(-1, keepdim=True)
+    inside = (pixel >= start[:, None, None]) & (pixel < (start + length)[:, None, None])  # what lies beside the part is not looked at
+    weights = weights * inside
+    return pixel.clamp(0, total - 1), weights / weights.sum(-1, keepdim=True)
+
+
+def _by_products(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """[batch, channels, size, size] by a matrix a side, [batch, size, pixels]."""
+    height, width = images.shape[-2:]
+    down, across = (_matrix(taps, total) for taps, total in ((rows, height), (columns, width)))
+    return down[:, None] @ images.float() @ across[:, None].mT
+
+
+def _matrix(taps: Taps, total: int) -> Tensor:
+    pixel, weights = taps
+    return weights.new_zeros(*pixel.shape[:2], total).scatter_add_(2, pixel, weights)
+
+
+def _by_sums(images: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """The same by weighted sums of rows, then of columns, each of which lies in one piece."""
+    batch, channels, _, width = images.shape
+    size = rows[0].shape[1]
+    tall = _weighted(images.transpose(1, 2).contiguous().float(), rows)  # [batch, size, channels, width]
+    turned = tall.view(batch, size * channels, width).mT.contiguous().view(batch, width, size, channels)
+    return _weighted(turned, columns).permute(0, 3, 2, 1).contiguous()  # from [batch, size of x, size of y, channels]
+
+
+def _weighted(lines: Tensor, taps: Taps) -> Tensor:
+    """[batch, size, ...]: weighted sums of lines [batch, pixels, ...]."""
+    pixel, weights = taps
+    batch, total, *shape = lines.shape
+    found = pixel + torch.arange(0, batch * total, total)[:, None, None]
+    summed = F.embedding_bag(found.flatten(0, 1), lines.flatten(2).flatten(0, 1), per_sample_weights=weights.flatten(0, 1), mode="sum")
+    return summed.view(batch, -1, *shape)
 
 
 def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
