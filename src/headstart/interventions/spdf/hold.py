@@ -21,7 +21,7 @@ def clear(numbers: Tensor, mask: Tensor) -> None:
     """Zeros where `mask` is true, in place, by their bits: a selection, as `masked_fill_` is, in a tenth of its time on a CPU: a random mask
     is a branch that it cannot foresee."""
     bits = INTEGERS[numbers.element_size()]
-    numbers.view(bits).bitwise_and_(mask.to(bits) - 1)
+    numbers.view(bits).bitwise_and_(mask.to(bits).sub_(1))
 
 
 @torch.no_grad()
