@@ -103,8 +103,6 @@ LINES = (
     Line("CPU: a student's step of self-distillation, MAE small, fp32, against the official loop", "self_distill-small-cpu", 1.2, 1.5, times),
     Line("CPU: a step with masked weights, GPT-2 124 M, 4 x 256, against torch's pruning", "sparse_step-cpu", 1.0, 1.05, times),
     Line("CPU: the same, over the dense step", "sparse_step-cpu", 1.05, 1.02, over, of_ours("over_dense"), higher_is_better=False),
-    Line("CPU: a step with masked weights, GPT-2 124 M, 4 x 256, against torch's pruning", "sparse_step-cpu", 1.0, 1.05, times),
-    Line("CPU: the same, over the dense step", "sparse_step-cpu", 1.05, 1.02, over, of_ours("over_dense"), higher_is_better=False),
     Line("GPU: ELECTRA-small, 256 x 128, bf16", "gpu", 3.0, 5.0, times, of_gpu("electra-small", "times_plain")),
     Line("GPU: ELECTRA-base, 256 x 128, bf16", "gpu", 2.2, 2.2, times, of_gpu("electra-base", "times_plain")),
     Line("GPU: ELECTRA-base, against the peer compiled", "gpu", 1.25, 1.25, times, of_gpu("electra-base", "times_compiled")),
