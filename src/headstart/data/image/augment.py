@@ -2,8 +2,8 @@
 
 - The law of the crops is that of torchvision's `RandomResizedCrop`: ten tries, then the middle; drawn for all rows at once from `ctx.rng`, so a row's
   crop depends on (seed, step, global row) only.
-- Resampling is Pillow's bicubic with antialiasing. A crop, its resizing and its flip are one small matrix a side: on a GPU two products of matrices; on
-  a CPU, where most of their numbers are zeros that take time, sums of the few pixels that count (`python -m benchmarks.augment`).
+- Resampling is Pillow's bicubic with antialiasing. A crop, its resizing and its flip are one small matrix a side: on a GPU two products of matrices,
+  on a CPU, where most of their numbers are zeros that take time, sums of the few pixels that count (`python -m benchmarks.augment`).
   `torch.nn.functional.grid_sample` has no antialiasing, `interpolate` no crop of its own for each row.
 """
 
