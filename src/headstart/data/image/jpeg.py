@@ -24,12 +24,13 @@ _MORE = _NOISE + b"".join(b"\xff" + bytes([0xD0 + number % 8]) + _NOISE for numb
 """Data of no meaning; where a file has restarts the decoder waits for the next one of eight."""
 
 
-def lacks_data(content: bytes, picture: Any) -> bool:
+def lacks_data(content: bytes, picture: Any, asked: tuple[int, int]) -> bool:
     """Whether a JPEG has less data than its header says.
 
     Args:
         content: the file.
         picture: what Pillow loaded of it, mode L or RGB, maybe at a fraction of its size.
+        asked: the (width, height) that `draft` was asked for, which decides the fraction.
     """
     last = picture.getpixel((picture.width - 1, picture.height - 1))
     if picture.mode not in ("L", "RGB") or any(value != MISSING for value in (last if isinstance(last, tuple) else (last,))):
@@ -38,7 +39,7 @@ def lacks_data(content: bytes, picture: Any) -> bool:
     if end is None:
         return False
     again = Image.open(io.BytesIO(content[:end] + _MORE + content[end:]), formats=("JPEG",))
-    again.draft(picture.mode, picture.size)
+    again.draft(picture.mode, asked)
     again.load()
     return again.size != picture.size or not np.array_equal(np.asarray(again), np.asarray(picture))
 

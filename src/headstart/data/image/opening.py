@@ -85,13 +85,14 @@ def _picture(content: bytes, form: Form) -> Any:
 
     picture = Image.open(io.BytesIO(content), formats=formats())
     width, height = picture.size
+    asked = (2 * form.size, 2 * form.size)
     refuse_size(height, width, 4, 1, form)
     if picture.format not in ("MPO", "TIFF") and getattr(picture, "is_animated", False):  # an MPO's other pictures are previews of its first
         _refuse_pages("several pictures (an animation)", form)
     if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
-        picture.draft(picture.mode, (2 * form.size, 2 * form.size))  # a large photograph is decoded at a half, quarter or eighth: still twice `size`
+        picture.draft(picture.mode, asked)  # a large photograph is decoded at a half, quarter or eighth: still twice `size`
     picture.load()
-    if picture.format == "JPEG" and lacks_data(content, picture):
+    if picture.format == "JPEG" and lacks_data(content, picture, asked):
         raise Unusable("has less data than its header says: its lower part is missing.", "Copy or export it again, or remove it.")
     turned = picture.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     ImageOps.exif_transpose(picture, in_place=True)
