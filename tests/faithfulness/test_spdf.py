@@ -190,6 +190,18 @@ def test_06_a_phase_leaves_no_moments_of_before_on_pruned_entries() -> None:
         assert (tensor[~pruned] != 0).all()
 
 
+def test_06_a_second_optimiser_of_the_same_phase_has_its_moments_masked_too() -> None:
+    """A trial updates with an optimiser of its own before the run does, with one that may have the moments of another run."""
+    method = sparse(START, PRUNED)
+    step(updater(method), [[0.3, -0.7], [0.0, 0.2]])
+    update = updater(method)
+    method.inner.weight.grad = torch.ones(2, 2)
+    update.optimizer.step()
+    assert all((moment != 0).all() for moment in moments(update))
+    step(update, [[0.3, -0.7], [0.0, 0.2]])
+    assert all(torch.equal(moment[torch.tensor(PRUNED)].abs(), torch.zeros(2)) for moment in moments(update))
+
+
 @pytest.mark.parametrize("left_out", ["nothing", "moments", "gradients"])
 def test_06_what_each_part_of_the_order_is_for(left_out: str) -> None:
     """Masks are put on a run that already has moments; a step later the optimiser must still see none on pruned entries."""

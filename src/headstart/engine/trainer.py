@@ -351,7 +351,7 @@ class Trainer:
             shown = "  ".join(f"{name.removeprefix('held_out/')} {value:.4g}" for name, value in results.items())
             self.say(f"  held out at step {self.step}: {shown}")
             self.show_samples(phase)
-        if self.step - self.evaluate_every < self.total_steps / 10 <= self.step:  # once, while most of the budget is left
+        if self.step - self.evaluate_every < self.total_steps / 10 <= self.step < self.total_steps:  # once, while budget is left
             for warning in self.method.early_warnings():
                 self.say(f"WARNING: {warning}")
         return results

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from headstart import __version__, interventions, methods
-from headstart.core import hardware
+from headstart.core import float8, hardware
 from headstart.core.config import plain
 from headstart.core.errors import BadInput, Interrupted, UsageError
 from headstart.core.run import RunFolder, now, read_run
@@ -122,6 +122,8 @@ class _Pretraining:
 
     def run(self) -> Run:
         check(self.config)
+        if self.config.precision == "fp8":
+            refuse_float8(self.device)
         interventions.refuse(self.method_class, self.config)
         refuse_places(self.config, self.out)
         with joined(self.device.type) as self.ranks:
@@ -407,6 +409,19 @@ def build_method(method_class: type[Method], config: PretrainConfig, store: Any,
     return method
 
 
+def refuse_float8(device: torch.device) -> None:
+    """Ends what asks for `--precision fp8` here in vain.
+
+    Raises:
+        UsageError: this device does not multiply in 8-bit floating point.
+    """
+    if not float8.supported(device):
+        raise UsageError(
+            f"{torch.cuda.get_device_name(device)} does not multiply in 8-bit floating point.",
+            "--precision fp8 needs compute capability 8.9 (Ada, Hopper, Blackwell); give --precision bf16.",
+        )
+
+
 def multiply_in_8_bits(method: Method, device: torch.device) -> None:
     """Has the dense layers of a method multiply in 8-bit floating point.
 
@@ -414,13 +429,8 @@ def multiply_in_8_bits(method: Method, device: torch.device) -> None:
         UsageError: this device cannot, or no layer has the sizes for it.
     """
     from headstart.backbones.kernels import use_float8  # transformers: only where a network is built
-    from headstart.core import float8
 
-    if not float8.supported(device):
-        raise UsageError(
-            f"{torch.cuda.get_device_name(device)} does not multiply in 8-bit floating point.",
-            "--precision fp8 needs compute capability 8.9 (Ada, Hopper, Blackwell); give --precision bf16.",
-        )
+    refuse_float8(device)
     if not use_float8(method):
         raise UsageError(
             f"--precision fp8: no dense layer of this network has sizes that are multiples of {float8.MULTIPLE}, as 8-bit products need.",

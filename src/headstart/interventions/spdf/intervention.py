@@ -57,7 +57,7 @@ class Sparse(Around):
         self.pruned = nn.Module()
         for matrix, mask in zip(self.matrices, self.masks(config.first_level), strict=True):
             self.pruned.register_buffer(matrix.name.replace(".", "/"), mask)
-        self._moments_held_in = ""
+        self._held_moments: tuple[torch.optim.Optimizer, str] | None = None  # of which optimiser, in which phase
         self.first_shares = [int(mask.sum()) / mask.numel() for mask in self.buffers_now()]
         if config.rescale_init:
             self._rescale()
@@ -183,9 +183,10 @@ class Sparse(Around):
         super().edit_update(optimizer, phase)
         if not self.dense_in(phase):
             self.hold()
-            if phase != self._moments_held_in:  # with masked gradients they stay zero from then on, in every optimiser that works entry by entry
+            held = self._held_moments
+            if held is None or held[0] is not optimizer or held[1] != phase:  # with masked gradients they stay zero from then on, as entries go alone
                 hold_moments(optimizer, self.parameters_of, self.buffers_now())
-                self._moments_held_in = phase
+                self._held_moments = optimizer, phase
 
     # --- what it costs, and what it leaves -------------------------------------------------------------------------------------------------------
 

@@ -70,7 +70,8 @@ def successors(environment: Environment, states: Tensor) -> tuple[Tensor, Tensor
 
 
 def exact_policy(environment: Environment, conditional: Conditional, reward: Reward, device: torch.device | str = "cpu") -> Policy:
-    """The converted policy from all objects: it asks for the whole table of rewards, so it is an upper bound, never an arm.
+    """The converted policy from all objects: it asks for the whole table of rewards, so it is an arm only where all objects may be
+    scored, and an upper bound elsewhere.
 
     Args:
         device: where the reward is asked.
