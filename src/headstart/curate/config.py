@@ -152,10 +152,10 @@ class ImagesConfig:
     https: bool = True
     """Only https addresses stay."""
     min_side: int = 32
-    """Images go of which the page (width and height) or their address (16x16, 20px-, ?w=) says that no side has so many pixels; 0 (the paper): only
+    """Images go of which the page (width and height) or their address (/16x16/, 20px-, ?w=) says that no side has so many pixels; 0 (the paper): only
     trackers of one pixel go."""
     ads: bool = True
-    """Images of advertisers and counters go, by host and path (the paper has no such rule)."""
+    """Images of advertisers and counters go, by host and folder (the paper has no such rule)."""
     galleries: Literal["thin", "keep"] = "thin"
     """Documents with more images than texts, which training refuses. thin: of images one after another the later ones leave, then the last, until
     there are no more than texts; keep (the paper): all stay."""

@@ -23,16 +23,20 @@ stats.wp.com taboola.com yieldmo.com zedo.com
 """
 ADVERTISERS = frozenset(_ADVERTISERS.split())
 """Hosts, with all below them, whose images are advertisements or count visits."""
-_AD = re.compile(r"(?:^|[/_.-])(?:ads|adserver|adservice|adverts?|advertis(?:ing|ements?)|sponsor(?:s|ed)?)(?=[/_.-]|$)", re.IGNORECASE)
+_AD_FOLDERS = frozenset(("ads", "adserver", "adservice", "advertisements", "adverts", "banners", "sponsored", "sponsors"))
+"""Folders of advertisements. File names say less: advertising.png may be a plot of the sales that advertising brings."""
 _BLANK = re.compile(r"(?:spacer|blank|transparent|(?:tracking[-_]?)?pixel|1x1)(?:\.\w+)?", re.IGNORECASE)
 """Names of images that show nothing."""
 _IN_PATH = (
-    re.compile(r"(?:^|[-_])(\d{2,5})x(\d{2,5})(?:\.\w+)?$"),  # figure-16x16.png, /24x24/; 3x3 may be a matrix
+    re.compile(r"^(\d{2,5})x(\d{2,5})$"),  # a folder /24x24/; a file sudoku-16x16.png says what it shows
     re.compile(r"^(\d{1,5})px-"),  # the thumbnails of MediaWiki
     re.compile(r"(?:^|,)w_(\d{1,5})(?:,|$)(?:.*?h_(\d{1,5})(?:,|$))?"),  # Cloudinary
     re.compile(r"=[swh](\d{1,5})(?:-[swh](\d{1,5}))?(?:-\w+)*$"),  # Google
 )
-_IN_QUERY = re.compile(r"(?:^|&)(?:w|h|s|sz|width|height|size)=(\d{1,5})(?:px|x(\d{1,5}))?(?=&|$)", re.IGNORECASE)
+_IN_QUERY = re.compile(
+    r"(?:^|&)(?:(?:w|h|width|height)=(\d{2,5})(?:px)?|(?:s|sz|size)=(?:(\d{2,5})px|(\d{2,5})x(\d{2,5})))(?=&|$)", re.IGNORECASE
+)
+"""A size alone, and a number of one digit, may be of fonts: latex.php?latex=x&s=2."""
 
 
 def frequent_images(documents: Any, more_than: int) -> pa.Table:
@@ -58,10 +62,11 @@ def address_reason(url: str, config: ImagesConfig) -> str | None:
         host = (parts.hostname or "").lower()
     except ValueError:
         return "not an address"
-    name = "/".join(parts.path.split("/")[-2:])
+    *folders, file = parts.path.split("/")
+    name = "/".join([*folders[-1:], file])
     if _KEYWORD.search(url if config.keywords == "paper" else name):
         return "keyword in its name"
-    if config.ads and (_of_advertiser(host) or _AD.search(name) or _BLANK.fullmatch(name.rpartition("/")[2])):
+    if config.ads and (_of_advertiser(host) or _AD_FOLDERS & {folder.lower() for folder in folders} or _BLANK.fullmatch(file)):
         return "advertisement or counter"
     if config.min_side and (sides := stated_sides(parts)) and max(sides) < config.min_side:
         return "small by its address"
