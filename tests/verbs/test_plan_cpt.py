@@ -255,12 +255,29 @@ def test_a_rate_that_nobody_knows_is_asked_for(place: Path) -> None:
     assert origin_of(place / "up", None, None, None).floor == pytest.approx(4e-4)
 
 
-def test_a_plan_that_was_refused_keeps_no_folder(place: Path) -> None:
-    """The mend is another budget, in the same folder."""
-    for steps, mend in ((200, "at least 1,200 steps"), (300, "at least 1,200 steps")):
+def test_the_folder_of_a_refused_plan_can_be_planned_in_again(place: Path) -> None:
+    """The mend is another budget, in the same folder. What was chosen or begun for the plan of before is of no use to another."""
+    for steps in (200, 300):
         with pytest.raises(UsageError, match=r"leaves \d+ for each of the 6 runs") as refused:
             plan(place, out=place / "short", **{"budget.tokens": steps * 64})
-        assert mend in refused.value.mend
+        assert "at least 1,200 steps" in refused.value.mend
+
+
+def test_another_reference_chooses_anew(place: Path) -> None:
+    """A plan that was killed after it had chosen its part of the new text, before it measured anything."""
+    short: dict[str, Any] = {"out": place / "chosen", "budget.tokens": 300 * 64}
+    for name in ("first", "second"):
+        (place / f"{name}.jsonl").write_text((place / "new.jsonl").read_text())
+        with pytest.raises(UsageError, match=r"leaves \d+ for each of the 6 runs"):
+            plan(place, reference=(str(place / f"{name}.jsonl"),), **short)
+        assert not (place / "chosen" / "subset").exists()
+        for folder in ("subset", "runs/annealed"):
+            (place / "chosen" / folder).mkdir(parents=True)
+        for file in ("selected.jsonl", "report.json"):
+            (place / "chosen" / "subset" / file).write_text("{}")
+    with pytest.raises(UsageError):
+        plan(place, reference=(str(place / "second.jsonl"),), **short)
+    assert (place / "chosen" / "subset" / "report.json").exists(), "the same plan goes on"
 
 
 def test_an_item_that_does_not_fit_the_network_is_refused_before_anything_runs(place: Path) -> None:

@@ -15,6 +15,7 @@ OUT/cpt.json is all of it; OUT/runs/ holds the runs, OUT/law/ the fit. The same 
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -182,6 +183,9 @@ class _Planning:
         defaults = {name: value for name, value in plain(CptSettings()).items() if name not in FREE}  # a setting that was added since had its default
         if changed := differences({**defaults, **before}, self.asked()):
             if not any((self.folder / "runs").glob("*/probes.jsonl")):  # it was refused before anything was measured
+                for name in ("subset", "runs"):  # chosen and begun for the plan of before
+                    if (self.folder / name).exists():
+                        shutil.rmtree(self.folder / name)
                 return {}
             listed = "; ".join(f"{name}: {old!r} -> {new!r}" for name, old, new in changed[:6])
             raise UsageError(f"{self.folder} holds another plan ({listed}).", "Repeat its settings to go on, or give another --out.")
