@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 
 from headstart.curate.config import CurateConfig, ImagesConfig, RulesConfig
-from headstart.curate.download import NotFetched, fetch_images, public, real_image
+from headstart.curate.download import NotFetched, carry_images, fetch_images, public, real_image
 from headstart.curate.pipeline import curate
 from headstart.data.interleaved.config import InterleavedConfig
 from headstart.data.interleaved.store import prepare_interleaved
+from tests.running import quiet
 
 OPEN = ImagesConfig(allow_private=True, delay_s=0, max_image_mb=1)
 DOWNLOAD = CurateConfig(images=replace(OPEN, https=False, download=True))
@@ -146,6 +147,40 @@ def test_a_picture_is_looked_at_before_its_pixels_are_made() -> None:
     for data, says in ((bytes(header), "too many pixels|no PNG"), (picture("PNG")[:40], "no PNG"), (b"", "no PNG"), (picture("BMP"), "no PNG")):
         with pytest.raises(NotFetched, match=says):
             real_image(data)
+
+
+GOOD = {"url": "u", "status": "fetched", "file": f"0a/{'0a' * 32}.png", "sha256": "0a" * 32, "width": 8, "height": 6}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"file": 7}, {"url": ["u"]}, {"file": "x" * 300}, {"file": "a\0b"}, {"file": "../answers.jsonl"}, {"file": "answers.jsonl"}, {"status": ["fetched"]},
+        {"status": "\ud800"}, {"width": "8"}, {"height": 2**40}, {"width": True}, {"sha256": None}, {"file": None}, {"more": 1},
+    ],
+    ids=lambda wrong: next(f"{name}-{ascii(value)[:12]}" for name, value in wrong.items()),
+)  # fmt: skip
+def test_of_another_log_of_answers_only_what_it_can_hold_is_carried(wrong: dict[str, Any], tmp_path: Path) -> None:
+    """The folder of a stranger stops no curation."""
+    images = tmp_path / "images"
+    (images / "0a").mkdir(parents=True)
+    (images / GOOD["file"]).write_bytes(picture("PNG"))
+    (images / "answers.jsonl").write_text(json.dumps(GOOD | wrong) + "\n" + json.dumps(GOOD | {"url": "v"}) + "\n")
+    carry_images([images], tmp_path / "to", {"u", "v"}, quiet)
+    assert [json.loads(line)["url"] for line in (tmp_path / "to" / "answers.jsonl").read_text().splitlines()] == ["v"]
+    assert fetch_images(["v"], tmp_path / "to", OPEN, quiet)["width"].to_pylist() == [8]
+
+
+def test_images_behind_a_link_are_left_and_counted(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / Path(GOOD["file"]).name).write_bytes(picture("PNG"))
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "0a").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "images" / "answers.jsonl").write_text(json.dumps(GOOD) + "\n")
+    said: list[str] = []
+    carry_images([tmp_path / "images"], tmp_path / "to", {"u"}, said.append)
+    assert said == ["images: 1 of the input lie outside of their folder (behind a link) and are left"]
+    assert (tmp_path / "to" / "answers.jsonl").read_text() == ""
 
 
 def with_images(server: Server, folder: Path) -> Path:

@@ -12,6 +12,7 @@ import hashlib
 import io
 import ipaddress
 import os
+import re
 import shutil
 import socket
 import threading
@@ -28,7 +29,7 @@ from urllib.robotparser import RobotFileParser
 import pyarrow as pa
 
 from headstart.core.curation import ANSWERS
-from headstart.core.errors import MissingDependency
+from headstart.core.errors import BadInput, MissingDependency
 from headstart.core.files import atomic_write, inside
 from headstart.core.machine import writing
 from headstart.core.progress import Reporter
@@ -45,6 +46,8 @@ PARALLEL = 64
 TRANSIENT = ("timeout", "no connection", "cut off")
 """Asked for again by a download that goes on."""
 ENDINGS = {"PNG": ".png", "JPEG": ".jpg"}
+_HASH = re.compile(r"[0-9a-f]{64}")
+_FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}\.(?:png|jpg)")
 
 
 @dataclass(frozen=True)
@@ -94,22 +97,30 @@ def fetch_images(urls: Iterable[str], folder: Path, config: ImagesConfig, say: C
     return pa.Table.from_pylist([asdict(answer) for answer in answers], schema=schema)
 
 
-def carry_images(fetched_into: Iterable[Path], folder: Path, wanted: AbstractSet[str]) -> None:
+def carry_images(fetched_into: Iterable[Path], folder: Path, wanted: AbstractSet[str], say: Callable[[str], None] = print) -> None:
     """Takes along the images of some addresses that earlier curations fetched, as links where the disk allows and else as copies, with their answers:
-    documents that are curated again keep their images, and a download asks only for the others.
+    documents that are curated again keep their images, and a download asks only for the others. A file outside of its folder stays where it is.
 
     Args:
         fetched_into: folders of images of those curations.
     """
     log = folder / ANSWERS
     known = _read_log(log, folder)
+    outside = 0
     with Journal(log) as journal, writing(folder):
         for images in fetched_into:
             for answer in _read_log(images / ANSWERS, images).values():
                 if answer.file is not None and answer.url in wanted and answer.url not in known:
-                    _link(inside(images, answer.file), inside(folder, answer.file))
+                    try:
+                        file, to = inside(images, answer.file), inside(folder, answer.file)
+                    except BadInput:
+                        outside += 1
+                        continue
+                    _link(file, to)
                     journal.add(asdict(answer))
                     known[answer.url] = answer
+    if outside:
+        say(f"images: {outside:,} of the input lie outside of their folder (behind a link) and are left")
 
 
 def _link(file: Path, to: Path) -> None:
@@ -125,16 +136,29 @@ def _link(file: Path, to: Path) -> None:
 
 
 def _read_log(log: Path, folder: Path) -> dict[str, Answer]:
-    """Answers of an earlier download; one whose image is not there is none."""
+    """Answers of an earlier download; one whose image is not there is none. The log may come from someone else."""
     known = {}
     for record in read_journal(log):
         try:
             answer = Answer(**record)
-        except TypeError:
+            ours = _is_answer(answer) and answer.status not in TRANSIENT and (answer.file is None or (folder / answer.file).is_file())
+        except (TypeError, OSError):  # other fields; a folder that is not ours to read
             continue
-        if answer.status not in TRANSIENT and (answer.file is None or (folder / answer.file).is_file()):
+        if ours:
             known[answer.url] = answer
     return known
+
+
+def _is_answer(answer: Answer) -> bool:
+    """Whether the fields hold what this module writes."""
+    if not (isinstance(answer.url, str) and isinstance(answer.status, str) and answer.status.isascii()):
+        return False
+    if answer.file is None:
+        return answer.sha256 is answer.width is answer.height is None
+    if not all(type(side) is int and 0 < side <= MAX_PIXELS for side in (answer.width, answer.height)):
+        return False
+    names = ((_FILE, answer.file), (_HASH, answer.sha256))
+    return all(isinstance(name, str) and pattern.fullmatch(name) for pattern, name in names)
 
 
 async def _fetch_all(urls: list[str], folder: Path, log: Path, config: ImagesConfig) -> dict[str, Answer]:

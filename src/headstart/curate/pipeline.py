@@ -118,7 +118,7 @@ def curate(
             counts = _through(names, sources, out, config, run_on, workers, say, seconds)
             if not config.images.download and (fetched_into := _fetched_into(sources)):
                 with timed(seconds, "images of the input"):
-                    _carry(fetched_into, out, len(sources), config.form)
+                    _carry(fetched_into, out, len(sources), config.form, say)
             write_json(out / COUNTS, {"recipe": recipe, "version": __version__, "stages": to_json(counts)})
             if not keep_work:
                 shutil.rmtree(out / "work", ignore_errors=True)
@@ -336,7 +336,7 @@ def _ask_images(documents: Any, before: Pass, say: Callable[[str], None]) -> Non
         wanted = wanted_images(documents, config.images, frozenset(frequent["url"].to_pylist()))
         folder = answers.folder.parent / IMAGES
         if fetched_into := _fetched_into(before.sources):
-            carry_images(fetched_into, folder, frozenset(wanted))
+            carry_images(fetched_into, folder, frozenset(wanted), say)
         _write(fetch_images(wanted, folder, config.images, say), answers.fetched)
     _write(frequent, answers.of("images"))
 
@@ -347,7 +347,7 @@ def _fetched_into(sources: Sequence[Source]) -> list[Path]:
     return list(dict.fromkeys(folder for folder in found if folder is not None))
 
 
-def _carry(fetched_into: Sequence[Path], out: Path, n_shards: int, form: str) -> None:
+def _carry(fetched_into: Sequence[Path], out: Path, n_shards: int, form: str, say: Callable[[str], None]) -> None:
     """The images of the documents that are left, of those that the input came with."""
     from headstart.curate.download import carry_images
 
@@ -356,7 +356,7 @@ def _carry(fetched_into: Sequence[Path], out: Path, n_shards: int, form: str) ->
     for table in (table for file in files if file.is_file() for table in read_source(str(file), 0, ReadConfig())):
         if "image_list" in table.column_names:
             wanted.update(url for images in table["image_list"].to_pylist() for url in images or () if url is not None)
-    carry_images(fetched_into, out / IMAGES, wanted)
+    carry_images(fetched_into, out / IMAGES, wanted, say)
 
 
 def _write(table: pa.Table, path: Path) -> None:
