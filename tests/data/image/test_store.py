@@ -17,7 +17,7 @@ from headstart.data.image.rows import ImageRows
 from headstart.data.image.store import open_image_store, prepare_images
 from headstart.data.loader import Loader
 from headstart.data.mixture import Mixture
-from tests.data.image.pictures import npy, write_folder
+from tests.data.image.pictures import encoded, npy, smooth, write_folder
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,21 @@ def test_a_damaged_encoded_image_is_bad_input(made: Path, tmp_path: Path) -> Non
         file.write(bytes(100))
     with pytest.raises(BadInput, match="image 19"):
         open_image_store(folder).read(np.arange(20))
+
+
+def test_an_encoded_image_that_was_prepared_is_not_checked_again(tmp_path: Path) -> None:
+    """Stores of versions that took a JPEG with less data than its header says go on serving it: a run that was begun on one is not ended by it."""
+    for number in range(2):
+        (tmp_path / f"{number}.jpg").write_bytes(encoded(smooth(64, 64, seed=number), "JPEG", quality=90))
+    folder = prepare_images([tmp_path / "0.jpg", tmp_path / "1.jpg"], tmp_path / "store", ImageConfig(size=64, storage="encoded")).folder
+    stored = np.load(folder / "encoded.npy", mmap_mode="r+")
+    frame = stored.tobytes().index(b"\xff\xc0")
+    stored[frame + 5 : frame + 7] = (0, 200)  # the height that the header of the first says
+    stored.flush()
+    (tmp_path / "taller.jpg").write_bytes(stored[: np.load(folder / "offsets.npy")[1]].tobytes())
+    with pytest.raises(BadInput, match="less data than its header says"):
+        prepare_images([tmp_path / "taller.jpg"], tmp_path / "new", ImageConfig(size=64))
+    assert open_image_store(folder).read([0, 1]).shape == (2, 3, 64, 64)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------------------------------------

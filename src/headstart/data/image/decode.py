@@ -71,17 +71,18 @@ def _of_config(config: ImageConfig) -> Form:
     )
 
 
-def decode(content: Content, form: Form) -> Decoded:
+def decode(content: Content, form: Form, prepared: bool = False) -> Decoded:
     """An image in the form of its store.
 
     Args:
         content: the bytes of a file, or an array [height, width] or of three axes, one of them the channels.
+        prepared: it comes from the store itself, and is not looked at again for what its preparation judged.
 
     Raises:
         Unusable: it cannot be read, or does not fit the form.
         MachineError: this process has no memory or no file descriptors left.
     """
-    opened = open_content(content, form)
+    opened = open_content(content, form, prepared)
     if isinstance(opened, np.ndarray):
         height, width = opened.shape[1:]
     else:

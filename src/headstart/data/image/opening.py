@@ -47,8 +47,11 @@ def require_libraries() -> None:
         raise MissingDependency("pillow", "image", "Reading images")
 
 
-def open_content(content: Content, form: Form) -> Any:
+def open_content(content: Content, form: Form, prepared: bool = False) -> Any:
     """A picture of Pillow of mode L, RGB, I;16 or F, upright; or an array [channels, height, width].
+
+    Args:
+        prepared: it comes from a store, whose preparation looked whether its data ends too early.
 
     Raises Unusable.
     """
@@ -61,7 +64,7 @@ def open_content(content: Content, form: Form) -> Any:
             return _channels_first(_npy(content), form)
         if content[:4] in TIFF_MAGIC and (planes := _tiff(content, form)) is not None:
             return planes
-        return _picture(content, form)
+        return _picture(content, form, prepared)
     except (Unusable, MissingDependency):
         raise
     except Image.DecompressionBombError as error:  # Pillow's own limit, twice ours
@@ -80,7 +83,7 @@ def formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _picture(content: bytes, form: Form) -> Any:
+def _picture(content: bytes, form: Form, prepared: bool) -> Any:
     from headstart.data.image.jpeg import lacks_data  # needs Pillow
 
     picture = Image.open(io.BytesIO(content), formats=formats())
@@ -92,7 +95,7 @@ def _picture(content: bytes, form: Form) -> Any:
     if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
         picture.draft(picture.mode, asked)  # a large photograph is decoded at a half, quarter or eighth: still twice `size`
     picture.load()
-    if picture.format == "JPEG" and lacks_data(content, picture, asked):
+    if picture.format == "JPEG" and not prepared and lacks_data(content, picture, asked):
         raise Unusable("has less data than its header says: its lower part is missing.", "Copy or export it again, or remove it.")
     turned = picture.getexif().get(ORIENTATION) in (5, 6, 7, 8)
     ImageOps.exif_transpose(picture, in_place=True)

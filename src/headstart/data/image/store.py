@@ -172,7 +172,7 @@ class ImageStore:
     def _decoded(self, index: int) -> np.ndarray:
         content = self._encoded[self._offsets[index] : self._offsets[index + 1]].tobytes()
         try:
-            return decode(content, self.form).pixels
+            return decode(content, self.form, prepared=True).pixels
         except Unusable as error:
             raise BadInput(f"image {index} {error.what}", REBUILD, file=self.folder / "encoded.npy") from error
 
