@@ -15,6 +15,8 @@ from headstart.core.config import read_yaml
 from headstart.core.errors import HeadstartError
 from headstart.core.files import read_json
 from headstart.core.run import read_run
+from headstart.data.image.config import ImageConfig
+from headstart.data.image.survey import survey
 from headstart.data.text.config import TextConfig
 from headstart.data.text.read import Fault
 from headstart.data.text.rows import packed_rows
@@ -63,6 +65,17 @@ def test_pipes_and_devices(theirs: Path, model: Path, trained: Path, tmp_path: P
     (item,) = read_all(put(tmp_path / "text.jsonl"))
     assert isinstance(item, Fault)
     assert what_lies_here(tmp_path).n_files
+
+
+@never_waits
+@pytest.mark.parametrize("name", ["x.parquet", "x.npz", "x.tar", "x.png", "x.npy", "x.tif", "store/manifest.json"])
+def test_pipes_among_images_that_are_looked_at(tmp_path: Path, name: str) -> None:
+    """A command that names no preset looks at its images while it reads its flags."""
+    place = tmp_path / name
+    place.parent.mkdir(exist_ok=True)
+    os.mkfifo(place)
+    assert survey([place, tmp_path], ImageConfig()) is None
+    assert survey([place.parent], ImageConfig()) is None
 
 
 def test_a_link_to_nowhere_or_to_itself_in_a_folder_that_is_judged(tmp_path: Path) -> None:

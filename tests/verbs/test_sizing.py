@@ -80,6 +80,12 @@ def test_an_update_has_no_more_images_than_there_are(images: int, batch: int | N
     assert chosen("mae", images, 640)[1].get("batch") == batch
 
 
+@pytest.mark.parametrize(("pairs", "batch"), [(20, 16), (64, None), (3, 8), (0, 8)])
+def test_an_update_has_no_more_pairs_than_there_are(pairs: int, batch: int | None) -> None:
+    _, found = choose(Survey(2 * pairs, 640, 3, pairs=pairs), methods.settings("croco"), lambda: False)
+    assert found.get("batch") == batch
+
+
 # --- in a command --------------------------------------------------------------------------------------------------------------------------------
 
 

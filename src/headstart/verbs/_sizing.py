@@ -3,7 +3,7 @@
 - The network sees 8 x 8 patches, as in preset tiny, whatever the images: a patch is an eighth of what half of them reach on their shorter side, an
   even number of pixels from 4 to 16. The network then costs nearly the same, cutting the crops more. Smaller images: fewer patches of 4.
 - On a GPU, 10,000 images or more of which half reach the size of the paper's crops get the small preset of the paper's form.
-- An update has no more images than there are.
+- An update has no more images, or pairs of them, than there are.
 - A preset, a size or --init of your own turns this off; so does a run that was begun: it goes on with what it began with, however many files there
   are by now. Each setting that is chosen so has the origin "data" in the plan and in run.json.
 
@@ -101,7 +101,7 @@ def choose(seen: Survey, method: Settings | type[Method], has_gpu: Callable[[], 
     if sizing.large is not None and seen.images >= MANY and seen.side >= method.presets[sizing.large].data["size"] and has_gpu():
         return sizing.large, {}
     preset = method.presets[sizing.usual]
-    return sizing.usual, sizes(preset, seen.side) | _rows(preset, seen.images)
+    return sizing.usual, sizes(preset, seen.side) | _rows(preset, seen.rows)
 
 
 def sizes(preset: Preset, side: int) -> dict[str, int]:
@@ -113,9 +113,9 @@ def sizes(preset: Preset, side: int) -> dict[str, int]:
     return {"method.image_size": size, "method.patch_size": patch, "image.size": size * preset.data["size"] // seen}
 
 
-def _rows(preset: Preset, images: int) -> dict[str, int]:
-    """The largest power of two that is no more than there are images, where the preset's batch is larger."""
-    return {"batch": max(FEWEST_ROWS, 1 << images.bit_length() - 1)} if images < preset.batch else {}
+def _rows(preset: Preset, rows: int) -> dict[str, int]:
+    """The largest power of two that is no more than there are rows (images, or pairs of them), where the preset's batch is larger."""
+    return {"batch": max(FEWEST_ROWS, 1 << max(rows, 1).bit_length() - 1)} if rows < preset.batch else {}
 
 
 def _look(sources: Sequence[str], data: Any) -> Survey | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ from PIL import Image
 
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.pair_config import PairConfig
+from headstart.data.image.pairs import prepare_pairs
 from headstart.data.image.store import prepare_images
 from headstart.data.image.survey import FILES, Survey, survey
 from tests.data.image.pictures import encoded, npy, smooth, tiff
@@ -126,8 +128,38 @@ def test_a_store_is_looked_at_by_its_manifest(tmp_path: Path) -> None:
     assert survey([store.folder], ImageConfig()) is None
 
 
+@pytest.mark.parametrize("value", ["x", None, 0, -1, 5.0, True, [], 1e400], ids=repr)
+@pytest.mark.parametrize("name", ["counts.images", "form.size", "form.channels"])
+def test_a_damaged_manifest_decides_nothing(name: str, value: object, tmp_path: Path) -> None:
+    manifest: dict[str, dict[str, object]] = {"counts": {"images": 5}, "form": {"size": 24, "channels": 3}}
+    path = tmp_path / "manifest.json"
+    path.write_text(json.dumps(manifest))
+    assert survey([tmp_path], ImageConfig()) == Survey(5, 24, 3)
+    group, field = name.split(".")
+    manifest[group][field] = value
+    path.write_text(json.dumps(manifest))
+    assert survey([tmp_path], ImageConfig()) is None
+
+
+def test_a_name_that_is_too_long_for_a_file_is_passed_over() -> None:
+    assert survey(["x" * 300], ImageConfig()) is None
+
+
 def test_pairs_are_looked_at_as_they_are_listed(tmp_path: Path) -> None:
     for name in ("a_1", "a_2"):
         (tmp_path / f"{name}.png").write_bytes(encoded(smooth(40, 44)))
     (tmp_path / "pairs.txt").write_text("a_1.png a_2.png\n")
-    assert survey([tmp_path / "pairs.txt"], PairConfig()) == survey([tmp_path], PairConfig()) == Survey(2, 40, 3)
+    assert survey([tmp_path / "pairs.txt"], PairConfig()) == survey([tmp_path], PairConfig()) == Survey(2, 40, 3, pairs=1)
+    assert survey([tmp_path], PairConfig(pairing="twos")) == Survey(2, 40, 3, pairs=1)
+    assert survey([tmp_path], PairConfig(pairing="crops")) == Survey(2, 40, 3, pairs=2)
+
+
+def test_a_store_of_pairs_says_how_many_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for number in range(6):
+        (tmp_path / "data" / f"{number // 2}_{number % 2 + 1}.png").write_bytes(encoded(smooth(40, 44, seed=number)))
+    store = prepare_pairs([tmp_path / "data"], tmp_path / "store", PairConfig(size=24))
+    assert survey([store.folder], PairConfig()) == Survey(6, 24, 3, pairs=3)
+    assert survey([store.folder], ImageConfig()) == Survey(6, 24, 3)
+    (store.folder / "pairs.json").write_text('{"counts": {"pairs": "x"}}')
+    assert survey([store.folder], PairConfig()) is None

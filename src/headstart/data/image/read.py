@@ -156,16 +156,19 @@ def _images(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
 
 
 def stated_count(file: InputFile, config: ImageConfig) -> int | None:
-    """How many images a file of many says that it holds; None where its reading alone tells (.tar), or it is damaged."""
+    """How many images a file of many says that it holds; None where its reading alone tells (.tar), or it is damaged or no file."""
     try:
+        with open_regular(file.path):  # nothing waits for a pipe
+            pass
         if file.kind == "parquet":
-            return int(pq.ParquetFile(file.path).metadata.num_rows)
+            with pq.ParquetFile(file.path) as table:
+                return int(table.metadata.num_rows)
         if file.kind == "npz":
             with zipfile.ZipFile(file.path) as archive:
                 shapes = {name.removesuffix(".npy"): _shape(archive, name) for name in archive.namelist() if name.endswith(".npy")}
             name = _chosen(shapes, config)
             return None if isinstance(name, Fault) else shapes[name][0]
-    except (*ZIP_ERRORS, *HEADER_ERRORS, *parquet.ERRORS):
+    except (BadInput, *ZIP_ERRORS, *HEADER_ERRORS, *parquet.ERRORS):
         pass
     return None
 

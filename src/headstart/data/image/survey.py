@@ -6,6 +6,7 @@ The defaults of a run are chosen by it (`verbs._sizing`). What cannot be read is
 from __future__ import annotations
 
 import io
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from headstart.core.files import open_regular, read_json
 from headstart.data.image.config import ImageConfig, Layout
 from headstart.data.image.opening import NPY_MAGIC, TIFF_MAGIC, Image, formats, pages_of, read_header
 from headstart.data.image.pair_config import PairConfig
-from headstart.data.image.pair_sources import find_pairs
+from headstart.data.image.pair_sources import Pairs, find_pairs
 from headstart.data.image.read import Record, records, stated_count
 from headstart.data.image.sources import InputFile, find_images
 
@@ -42,21 +43,29 @@ class Survey:
         images: how many there are; of .tar files an estimate by their size.
         side: median of their shorter sides, in pixels.
         channels: of the first image, without transparency.
+        pairs: how many of these they make, where pairs are asked for; None: the images are rows themselves.
     """
 
     images: int
     side: int
     channels: int
+    pairs: int | None = None
+
+    @property
+    def rows(self) -> int:
+        """What an update is made of: images, or pairs of them."""
+        return self.images if self.pairs is None else self.pairs
 
 
 def survey(sources: Sequence[str | Path], config: ImageConfig) -> Survey | None:
     """Looks at raw images, or at stores of them; None where nothing can be read, or stores and files are mixed."""
-    stores = [Path(source) / "manifest.json" for source in sources if (Path(source) / "manifest.json").is_file()]
+    stores = [Path(source) for source in sources if os.path.isfile(os.path.join(source, "manifest.json"))]  # noqa: PTH113, PTH118 (names that are too long)
     if stores:
-        return _of_stores(stores) if len(stores) == len(sources) else None
+        return _of_stores(stores, isinstance(config, PairConfig)) if len(stores) == len(sources) else None
     try:
-        files = find_pairs(sources, config).inputs.files if isinstance(config, PairConfig) else find_images(sources, config).files
-    except HeadstartError:
+        in_pairs = find_pairs(sources, config) if isinstance(config, PairConfig) else None
+        files = find_images(sources, config).files if in_pairs is None else in_pairs.inputs.files
+    except (HeadstartError, OSError):
         return None
     pictures, of_many = ([file for file in files if (file.kind == "picture") is alone] for alone in (True, False))
     headers = [header for file in _evenly(pictures, FILES) if (header := _of_file(file, config.layout)) is not None]
@@ -68,15 +77,34 @@ def survey(sources: Sequence[str | Path], config: ImageConfig) -> Survey | None:
         images += round(per_byte * sum(max(0, file.size) for file in of_many))
     if not headers:
         return None
-    return Survey(images, int(np.median([side for side, _ in headers])), _stated_channels(config) or headers[0][1])
+    side = int(np.median([side for side, _ in headers]))
+    return Survey(images, side, _stated_channels(config) or headers[0][1], None if in_pairs is None else _pairs(in_pairs, images))
 
 
-def _of_stores(manifests: Sequence[Path]) -> Survey | None:
+def _pairs(found: Pairs, images: int) -> int:
+    """How many there are; where their reading alone tells, what so many images make."""
+    if found.pairs is not None:
+        return len(found.pairs)
+    return images // 2 if found.pairing == "twos" else images
+
+
+def _of_stores(folders: Sequence[Path], in_pairs: bool) -> Survey | None:
     try:
-        found = [(read_json(path)["counts"]["images"], read_json(path)["form"]) for path in manifests]
-        return Survey(sum(images for images, _ in found), found[0][1]["size"], found[0][1]["channels"])
+        found = [_of_store(folder, in_pairs) for folder in folders]
     except (BadInput, KeyError, TypeError):  # of another kind, or damaged: its own opening says so
         return None
+    if not all(type(value) is int and value >= 1 for numbers in found for value in numbers):
+        return None
+    images, sides, channels, rows = zip(*found, strict=True)
+    return Survey(sum(images), sides[0], channels[0], sum(rows) if in_pairs else None)
+
+
+def _of_store(folder: Path, in_pairs: bool) -> tuple[Any, Any, Any, Any]:
+    """What a store states: images, pixels a side, channels, rows; of any type. Raises BadInput, KeyError or TypeError where it states none."""
+    manifest = read_json(folder / "manifest.json")
+    counts, form = manifest["counts"], manifest["form"]
+    rows = read_json(folder / "pairs.json")["counts"]["pairs"] if in_pairs else counts["images"]
+    return counts["images"], form["size"], form["channels"], rows
 
 
 def _stated_channels(config: ImageConfig) -> int | None:
