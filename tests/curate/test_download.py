@@ -155,8 +155,9 @@ GOOD = {"url": "u", "status": "fetched", "file": f"0a/{'0a' * 32}.png", "sha256"
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"file": 7}, {"url": ["u"]}, {"file": "x" * 300}, {"file": "a\0b"}, {"file": "../answers.jsonl"}, {"file": "answers.jsonl"}, {"status": ["fetched"]},
-        {"status": "\ud800"}, {"width": "8"}, {"height": 2**40}, {"width": True}, {"sha256": None}, {"file": None}, {"more": 1},
+        {"file": 7}, {"url": ["u"]}, {"file": "x" * 300}, {"file": "a\0b"}, {"file": "../answers.jsonl"}, {"file": "answers.jsonl"},
+        {"status": ["fetched"]}, {"status": "\ud800"}, {"width": "8"}, {"height": 2**40}, {"width": True},
+        {"sha256": None}, {"file": None}, {"more": 1},
     ],
     ids=lambda wrong: next(f"{name}-{ascii(value)[:12]}" for name, value in wrong.items()),
 )  # fmt: skip

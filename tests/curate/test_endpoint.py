@@ -18,18 +18,17 @@ from typing import Any
 import pytest
 
 from headstart.core.errors import BadInput, UsageError
+from headstart.curate import training
 from headstart.curate.config import CurateConfig, PrecisionConfig
 from headstart.curate.endpoint import from_endpoint, read_reply
 from headstart.curate.journal import Journal, read_journal
 from headstart.curate.labels import from_file
 from headstart.curate.pipeline import curate
-from tests.curate.crawl import page
+from tests.curate.crawl import MATHS, page
+from tests.curate.test_learning_rounds import CORPUS, frame
+from tests.running import quiet
 
 SRC = str(Path(__file__).parents[2] / "src")
-
-
-def quiet(line: str) -> None:
-    pass
 
 
 class Model(http.server.ThreadingHTTPServer):
@@ -37,15 +36,17 @@ class Model(http.server.ThreadingHTTPServer):
 
     Attributes:
         good: which documents are; unless it is told otherwise those with the word lemma.
+        reply: what it says of a text, with its score.
         asked: the requests' bodies, in the order they came.
         answer: what it does instead of answering (an HTTP status, or True where it did all itself), given the number of the request and the text.
     """
 
     def __init__(self, answer: Callable[[int, str], int | None] = lambda number, text: None, port: int = 0) -> None:
         self.asked: list[dict[str, Any]] = []
-        self.paths: list[str] = []
         self.answer = answer
         self.good: Callable[[str], bool] = lambda text: "lemma" in text
+        self.reply: Callable[[str], str] = lambda text: f"Because.\nmathematical score: {8 if self.good(text) else 0}"
+        self.counting = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
         threading.Thread(target=self.serve_forever, args=(0.01,), daemon=True).start()
 
@@ -66,15 +67,15 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         server: Any = self.server
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        server.asked.append(body)
-        server.paths.append(self.path)
+        with server.counting:
+            server.asked.append(body)
+            number = len(server.asked)
         text = body["messages"][0]["content"].split("---\n")[1]
-        status = 404 if self.path != "/v1/chat/completions" else server.answer(len(server.asked), text)
+        status = 404 if self.path != "/v1/chat/completions" else server.answer(number, text)
         if status is not None:
             self.send_error(status)
             return
-        reply = f"Because.\nmathematical score: {8 if server.good(text) else 0}"
-        data = json.dumps({"choices": [{"message": {"content": reply}}]}).encode()
+        data = json.dumps({"choices": [{"message": {"content": server.reply(text)}}]}).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -86,6 +87,14 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def model() -> Iterator[Model]:
+    server = Model()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def other() -> Iterator[Model]:
+    """The same model at another address."""
     server = Model()
     yield server
     server.close()
@@ -111,7 +120,7 @@ def test_a_server_is_asked_as_the_chat_api_wants_and_again_when_it_is_busy(model
         from_endpoint(f"{model.address}/wrong", "some-model")([("u", "x")])
 
 
-def test_what_a_server_answered_before_it_died_is_not_asked_again(model: Model, tmp_path: Path) -> None:
+def test_what_a_server_answered_before_it_died_is_not_asked_again(model: Model, other: Model, tmp_path: Path) -> None:
     """It dies for good in the middle; another one at another address goes on, and the scores are those of one that lives."""
     kept = tmp_path / "scores.jsonl"
     model.answer = lambda number, text: 500 if number > 12 else None
@@ -121,7 +130,6 @@ def test_what_a_server_answered_before_it_died_is_not_asked_again(model: Model, 
     assert len(answered) == 12
     with kept.open("ab") as file:
         file.write(b'{"asked": "cut off in the mid')
-    other = Model()
     assert from_endpoint(other.address, "m", kept, parallel=3)(DOCUMENTS) == SCORES
     assert sorted(other.texts()) == sorted(text for url, text in DOCUMENTS if url not in answered)
     assert from_endpoint(other.address, "m", kept)(DOCUMENTS) == SCORES
@@ -129,7 +137,6 @@ def test_what_a_server_answered_before_it_died_is_not_asked_again(model: Model, 
     assert from_file(kept)(DOCUMENTS) == SCORES, "another curation may take the file as it is"
     assert from_endpoint(other.address, "another-model", kept)(DOCUMENTS[:2]) == SCORES[:2]
     assert len(other.asked) == 20, "an answer is that of its model"
-    other.close()
 
 
 def test_a_document_that_no_answer_comes_to_has_no_score_and_is_not_asked_again(model: Model, tmp_path: Path) -> None:
@@ -145,6 +152,31 @@ def test_a_document_that_no_answer_comes_to_has_no_score_and_is_not_asked_again(
     with pytest.raises(BadInput, match="answers 400"):
         from_endpoint(model.address, "m", tmp_path / "none.jsonl", parallel=1)(documents)
     assert len(model.asked) == 7 + 3
+
+
+@pytest.mark.parametrize("fails", ["status", "reply"])
+def test_a_server_that_gives_no_score_any_more_is_left(model: Model, fails: str, tmp_path: Path) -> None:
+    """Its answers would be kept for ever: after 20 in a row it is an error; a score between them begins the count anew."""
+    kept = tmp_path / "scores.jsonl"
+    documents = [(f"https://x.org/{n}", f"{'lemma' if n in (0, 15) else 'nothing'} {n}") for n in range(60)]
+    if fails == "status":
+        model.answer = lambda number, text: None if "lemma" in text else 413
+    else:
+        model.reply = lambda text: "mathematical score: 8" if "lemma" in text else "I cannot say."
+    says = "it answers 413" if fails == "status" else "its reply ends with 'I cannot say.'"
+    with pytest.raises(BadInput, match=rf"(?s)gave no score 20 times in a row \(the last: {says}.*delete .*scores\.jsonl, or its lines with null"):
+        from_endpoint(model.address, "m", kept, parallel=1)(documents)
+    assert [record["url"] for record in read_journal(kept)] == [url for url, _ in documents[:35]]
+
+
+def test_what_to_delete_is_told_where_documents_have_no_score(model: Model, tmp_path: Path) -> None:
+    model.good = lambda text: sum(word in MATHS for word in text.split()) > 8
+    model.answer = lambda number, text: 413 if number % 5 == 0 else None
+    config = CurateConfig(precision=PrecisionConfig(endpoint=model.address, endpoint_model="m", sample=20))
+    said: list[str] = []
+    training.precision(frame(), CORPUS, config, said.append, kept=tmp_path / "scores.jsonl")
+    assert " (4 have no score: https://x.org/" in said[0]
+    assert f"; to ask for them again delete {tmp_path / 'scores.jsonl'}, or its lines with null)" in said[0]
 
 
 def test_a_journal_loses_no_whole_line(tmp_path: Path) -> None:
@@ -173,26 +205,30 @@ def write_documents(path: Path) -> Path:
 
 
 @pytest.mark.slow
-def test_killed_while_a_model_scores_it_asks_only_for_what_is_missing(model: Model, tmp_path: Path) -> None:
+def test_killed_while_a_model_scores_it_asks_only_for_what_is_missing(model: Model, other: Model, tmp_path: Path) -> None:
     """SIGKILL in the middle of the scores; in the end each document was asked for once, but for those that were under way."""
     model.answer = lambda number, text: time.sleep(0.05)
     data, out = write_documents(tmp_path / "texts.jsonl"), tmp_path / "out"
     words = [sys.executable, "-m", "headstart", "curate", "precision", str(data), "--out", str(out), "--workers", "1"]
-    words += ["--precision.endpoint", model.address, "--precision.endpoint-model", "m"]
+    words += ["--precision.endpoint-model", "m", "--precision.endpoint"]
     environment = os.environ | {"PYTHONPATH": SRC, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    process = subprocess.Popen(
+        [*words, model.address], env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
     journal = out / "answers" / "scores.jsonl"
-    while process.poll() is None and not (journal.is_file() and journal.read_bytes().count(b"\n") >= 20):
+    deadline = time.monotonic() + 240
+    while process.poll() is None and time.monotonic() < deadline and not (journal.is_file() and journal.read_bytes().count(b"\n") >= 20):
         time.sleep(0.005)
-    assert process.poll() is None, "it was not killed in its work"
+    ended = process.poll()
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
-    known, before = len(list(read_journal(journal))), len(model.asked)
+    assert ended is None, "it was not killed in its work"
+    known = len(list(read_journal(journal)))
     assert 20 <= known < 60
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    done = subprocess.run([*words, other.address], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert len(model.asked) - before == 60 - known
-    assert len(set(model.texts())) == 60
+    assert len(other.asked) == 60 - known
+    assert len({*model.texts(), *other.texts()}) == 60
     config = CurateConfig(precision=PrecisionConfig(endpoint=model.address, endpoint_model="m"))
     undisturbed = curate("precision", [str(data)], tmp_path / "whole", config, say=quiet)
     assert (out / "answers" / "precision.safetensors").read_bytes() == (tmp_path / "whole" / "answers" / "precision.safetensors").read_bytes()
@@ -200,7 +236,7 @@ def test_killed_while_a_model_scores_it_asks_only_for_what_is_missing(model: Mod
 
 
 @pytest.mark.slow
-def test_a_curation_goes_on_with_the_model_at_another_address_and_with_no_other_model(model: Model, tmp_path: Path) -> None:
+def test_a_curation_goes_on_with_the_model_at_another_address_and_with_no_other_model(model: Model, other: Model, tmp_path: Path) -> None:
     data, out = str(write_documents(tmp_path / "texts.jsonl")), tmp_path / "out"
     model.answer = lambda number, text: 404 if number > 10 else None
 
@@ -209,10 +245,8 @@ def test_a_curation_goes_on_with_the_model_at_another_address_and_with_no_other_
 
     with pytest.raises(BadInput, match="answers 404"):
         curate("precision", [data], out, config(model.address), say=quiet)
-    other = Model()
     for wrong in (config(other.address, "n"), config(None)):
         with pytest.raises(UsageError, match="another precision"):
             curate("precision", [data], out, wrong, say=quiet)
     assert curate("precision", [data], out, config(other.address), say=quiet).stages[-1].kept == 30
     assert len(other.asked) == 60 - len(set(model.texts()[:10]))
-    other.close()

@@ -439,7 +439,12 @@ def test_scores_come_from_rules_a_file_or_a_server(tmp_path: Path) -> None:
     (tmp_path / "s.jsonl").write_text('{"url": "u", "score": 7.5}\n')
     assert labels.from_file(tmp_path / "s.jsonl")([("u", ""), ("v", "")]) == [7.5, None]
     twice = '{"url": "u", "score": 1}\n{"url": "u", "score": 2}'
-    for line, says in (('{"url": "u"}', "no url and score"), ('{"url": "u", "score": 11}', "score 11"), (twice, "again")):
+    lines = [{"url": url, "score": score} for url, score in (("", 1), (None, 1), ("twice", 1), ("twice", 9), ("same", 3), ("same", 3), ("u", 2))]
+    (tmp_path / "scores.jsonl").write_text("".join(json.dumps(line | {"asked": str(n)}) + "\n" for n, line in enumerate(lines)))
+    of_endpoint = labels.from_file(tmp_path / "scores.jsonl")([(url, "") for url in ("", "twice", "same", "u")])
+    assert of_endpoint == [None, None, 3.0, 2.0], "an endpoint scores texts: an address may have none, or several"
+    lacks = [(line, "no url and score") for line in ('{"url": "u"}', '{"url": "", "score": 1}', '{"url": ["u"], "score": 1}')]
+    for line, says in (*lacks, ('{"url": "u", "score": 11}', "score 11"), (twice, "again")):
         (tmp_path / "bad.jsonl").write_text(line)
         with pytest.raises(BadInput, match=says):
             labels.from_file(tmp_path / "bad.jsonl")

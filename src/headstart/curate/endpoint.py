@@ -48,6 +48,8 @@ UNFIT = (400, 413, 422)
 """Answers to a question that the server cannot take: one document may be too long for its model."""
 MAX_UNFIT = 3
 """So many of these before the first score mean that the server takes no question of ours."""
+MAX_UNSCORED = 20
+"""So many documents in a row without a score mean that the server or its model has changed: none of them is asked for again."""
 MAX_WAIT_S = 60.0
 """A server that asks to be left alone for a while is, up to this."""
 _LAST_LINE = re.compile(r"mathematical score:\s*\**\s*(\d+(?:\.\d+)?)", re.IGNORECASE)
@@ -69,7 +71,7 @@ def from_endpoint(
     base_url: str, model: str, kept: Path | None = None, *, parallel: int = 8, retries: int = 4, timeout_s: float = 120.0
 ) -> Score:
     """Scores by a language model (`POST base_url/chat/completions`). The key, if the server needs one, is taken from the environment variable
-    OPENAI_API_KEY. A reply without a score, and a document that the server cannot take, give None.
+    OPENAI_API_KEY. A reply without a score, and a document that the server cannot take, give None; 20 in a row are an error.
 
     Args:
         kept: a file of {"url", "score", "asked"} lines to which each answer is added as it comes, and whose answers are not asked for again. It
@@ -77,14 +79,14 @@ def from_endpoint(
         parallel: requests at a time; retries: of one request, after 1, 2, 4 ... seconds; timeout_s: of one try.
 
     Raises (when it is called):
-        BadInput: the server refuses, or does not answer in any try.
+        BadInput: the server refuses, does not answer in any try, or gives no score 20 times in a row.
     """
 
     def score(documents: Sequence[tuple[str, str]]) -> list[float | None]:
         keys = [_key(model, text) for _, text in documents]
         scores = {} if kept is None else dict(_kept(kept))
         missing = {key: document for key, document in zip(keys, documents, strict=True) if key not in scores}
-        server = _Server(base_url, model, retries, timeout_s)
+        server = _Server(base_url, model, kept, retries, timeout_s)
         with ExitStack() as stack:
             journal = None if kept is None or not missing else stack.enter_context(Journal(kept))
 
@@ -136,20 +138,20 @@ class _Stopped(Exception):
 class _Server:
     """A server that is asked from several threads, until `stop` is set. What failed for good in one of them fails in all."""
 
-    def __init__(self, base_url: str, model: str, retries: int, timeout_s: float) -> None:
+    def __init__(self, base_url: str, model: str, kept: Path | None, retries: int, timeout_s: float) -> None:
         self.address = base_url.rstrip("/") + "/chat/completions"
         self.stop = threading.Event()
-        self._model, self._timeout_s = model, timeout_s
+        self._model, self._kept, self._timeout_s = model, kept, timeout_s
         self._pauses = (0.0, *(2.0**number for number in range(retries)))
         self._lock = threading.Lock()
-        self._answered = self._unfit = 0
+        self._answered = self._unfit = self._unscored = 0
         self._error: BadInput | None = None
 
     def ask(self, text: str) -> float | None:
         """The score of one document.
 
         Raises:
-            BadInput: the server refuses, or does not answer in any try.
+            BadInput: the server refuses, does not answer in any try, or gives no score too often.
         """
         last: Any = None
         asked_for = 0.0
@@ -163,15 +165,28 @@ class _Server:
                     mend = "Check the address, the model's name and OPENAI_API_KEY."
                     raise self._failed(f"answers {error.code} {error.reason}.", mend) from error
                 if error.code in UNFIT:
-                    return None
+                    return self._counted(None, f"it answers {error.code} {error.reason}")
                 last, asked_for = error, _asked_for(error)
             except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
                 last, asked_for = error, 0.0
             else:
                 with self._lock:
                     self._answered += 1
-                return read_reply(reply)
+                return self._counted(read_reply(reply), f"its reply ends with {reply[-60:]!r}")
         raise self._failed(f"does not answer ({last}).", "Check the server, then give the same command: it asks for what is missing.")
+
+    def _counted(self, score: float | None, why: str) -> float | None:
+        """The score.
+
+        Raises:
+            BadInput: it is the last of too many in a row that are none.
+        """
+        with self._lock:
+            self._unscored = 0 if score is not None else self._unscored + 1
+            if self._unscored < MAX_UNSCORED:
+                return score
+        again = "" if self._kept is None else f" Those without a score are not asked for again: delete {self._kept}, or its lines with null, to ask."
+        raise self._failed(f"gave no score {MAX_UNSCORED} times in a row (the last: {why}).", f"Check the server and its model.{again}")
 
     def _failed(self, what: str, mend: str) -> BadInput:
         self._error = BadInput(f"{self.address} {what}", mend)

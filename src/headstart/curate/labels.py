@@ -40,19 +40,23 @@ def by_rules(documents: Sequence[tuple[str, str]]) -> list[float | None]:
 
 def from_file(path: Path) -> Score:
     """Scores of a .jsonl file of {"url": ..., "score": ...}, such as an endpoint's answers of an earlier curation. Documents that it lacks, or whose
-    score is null, have None.
+    score is null, have None. An endpoint scores texts (its lines have `asked`), so of its answers those without an address, and addresses that two
+    texts of other scores had, are left out.
 
     Raises:
         BadInput: a line has no URL or no score from 0 to 10, or a URL has two scores.
     """
     scores: dict[str, float] = {}
+    doubtful: set[str] = set()
     with open_regular(path) as file:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
-                url = record["url"]
+                url, asked = record["url"] or "", "asked" in record
+                if not isinstance(url, str) or not (url or asked):
+                    raise TypeError
                 if record["score"] is None:  # the model was asked, and gave none
                     continue
                 score = float(record["score"])
@@ -60,8 +64,12 @@ def from_file(path: Path) -> Score:
                 raise BadInput("has no url and score.", 'Write {"url": "https://...", "score": 7}.', file=path, record=number) from None
             if not 0 <= score <= 10:
                 raise BadInput(f"has the score {score:g}.", "Scores go from 0 to 10.", file=path, record=number)
-            if scores.setdefault(url, score) != score:
-                raise BadInput(f"scores {url} again, and otherwise.", "Leave one score.", file=path, record=number)
+            if scores.setdefault(url, score) != score or not url:
+                if not asked:
+                    raise BadInput(f"scores {url} again, and otherwise.", "Leave one score.", file=path, record=number)
+                doubtful.add(url)
+    for url in doubtful:
+        del scores[url]
     return lambda documents: [scores.get(url) for url, _ in documents]
 
 

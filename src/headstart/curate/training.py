@@ -84,7 +84,7 @@ def precision(
         drawn = [one for one in sample(documents, settings.sample, settings.seed + number) if one not in labelled]
         chosen = drawn[:share] if model is None else _doubtful(drawn, model, view, share)
         labelled |= dict(zip(chosen, ask(chosen), strict=True))
-        model = _learn_from(labelled, random, settings, source, say)
+        model = _learn_from(labelled, random, settings, source, kept, say)
     assert model is not None
     return model
 
@@ -94,6 +94,7 @@ def _learn_from(
     random: Sequence[tuple[str, str]],
     settings: PrecisionConfig,
     source: str,
+    kept: Path | None,
     say: Callable[[str], None],
 ) -> Classifier:
     good = {url or text for (url, text), score in labelled.items() if score is not None and score >= settings.positive_from}
@@ -103,7 +104,8 @@ def _learn_from(
         negative = negative[: len(positive)]
     missing = [url for (url, _), score in labelled.items() if score is None]
     told = f"second classifier: {len(positive):,} of {len(labelled):,} documents scored {settings.positive_from:g} or more by {source}"
-    lacking = f" ({len(missing):,} have no score: {', '.join(missing[:3])}{' ...' if missing[3:] else ''})" if missing else ""
+    again = f"; to ask for them again delete {kept}, or its lines with null" if kept is not None and kept.is_file() else ""
+    lacking = f" ({len(missing):,} have no score: {', '.join(missing[:3])}{' ...' if missing[3:] else ''}{again})" if missing else ""
     say(f"{told}{lacking}, against {len(negative):,} random ones")
     _refuse_few("second", positive, negative, "Give scores with --precision.scores, a server with --precision.endpoint, or --precision.model.")
     return learn(positive, negative, VIEWS[settings.view], None, settings.seed, say)
