@@ -293,6 +293,27 @@ def test_a_folder_keeps_what_it_began_with(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_curation_of_an_earlier_version_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
+    """Settings that its version did not know had one value: the flags for it continue. What a kill left half written goes."""
+    from headstart.cli.main import main
+
+    (tmp_path / "t.jsonl").write_text('{"text": "a b c", "url": "https://x.org"}\n')
+    words = ["curate", "urls", str(tmp_path / "t.jsonl"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    before = ("--images.min-side", "0", "--images.no-ads")
+    assert main([*words, *before]) == 0
+    about = json.loads((tmp_path / "out" / "curate.json").read_text())
+    for name in ("min_side", "ads"):
+        del about["settings"]["images"][name]
+    (tmp_path / "out" / "curate.json").write_text(json.dumps(about))
+    (tmp_path / "out" / "counts.json").unlink()
+    half = tmp_path / "out" / "images" / "0a" / ".0a.png.1.tmp"
+    half.parent.mkdir(parents=True)
+    half.write_bytes(b"half of an image")
+    assert main(words) == 2
+    assert main([*words, *before]) == 0
+    assert not half.exists()
+
+
 def test_wrong_flags_are_refused_before_anything_is_read(tmp_path: Path) -> None:
     from headstart.cli.main import main
 

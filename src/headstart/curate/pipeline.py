@@ -43,6 +43,8 @@ MAX_DRAWN = 20_000
 """Random documents of one shard, at most: they are held in memory."""
 HOW_LONG = ("max_bad_share", "timeout_s", "tries")
 """Settings of reading that say when to stop, not what comes out."""
+BEFORE = {"images": {"min_side": 0, "ads": False}}
+"""Settings that were added since, each with the value under which a curation without it began."""
 LEAVES_NOTHING = {
     "read": "Give files of Common Crawl (WARC with responses), or JSON lines or Parquet with html or text.",
     "prefilter": "Look at the addresses and sizes of the pages: --prefilter.min-bytes, --prefilter.max-bytes.",
@@ -142,7 +144,7 @@ def _through(
     """
     answers = stages.Answers(out / "answers")
     answers.folder.mkdir(parents=True, exist_ok=True)
-    for folder in (answers.folder, out / "work", out / DOCUMENTS):
+    for folder in (answers.folder, out / "work", out / DOCUMENTS, out / IMAGES):
         for left in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
             left.unlink(missing_ok=True)
     counts: list[StageCounts] = []
@@ -215,7 +217,8 @@ def _claim(out: Path, recipe: str, names: Sequence[str], config: CurateConfig, s
         write_json(file, about)
         return
     before = read_json(file)
-    known = _comparable(before.get("settings", {}))
+    known = before.get("settings", {})
+    known = _comparable(known | {group: added | known.get(group, {}) for group, added in BEFORE.items()})
     changed = [name for name in about if before.get(name) != about[name] and name != "settings"]
     changed += [group for group, values in _comparable(settings).items() if known.get(group) != values]
     if changed:

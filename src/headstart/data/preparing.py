@@ -67,7 +67,7 @@ def begin_work(work: Path, plan: Mapping[str, Any], beside: Sequence[Path] = ())
         beside: folders that are of no use without it.
     """
     if work.exists() and not ((work / "plan.json").exists() and read_json(work / "plan.json") == plan):
-        for folder in (work, *beside):
+        for folder in (*beside, work):  # the plan last: a kill in between leaves nothing that it would not find
             shutil.rmtree(folder, ignore_errors=folder != work)
     work.mkdir(exist_ok=True)
     write_json(work / "plan.json", plan)
