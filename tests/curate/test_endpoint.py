@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,10 @@ from typing import Any
 import pytest
 
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.journal import read_journal
 from headstart.curate import training
 from headstart.curate.config import CurateConfig, PrecisionConfig
 from headstart.curate.endpoint import from_endpoint, read_reply
-from headstart.curate.journal import Journal, read_journal
 from headstart.curate.labels import from_file
 from headstart.curate.pipeline import curate
 from tests.curate.crawl import MATHS, page
@@ -177,25 +176,6 @@ def test_what_to_delete_is_told_where_documents_have_no_score(model: Model, tmp_
     training.precision(frame(), CORPUS, config, said.append, kept=tmp_path / "scores.jsonl")
     assert " (4 have no score: https://x.org/" in said[0]
     assert f"; to ask for them again delete {tmp_path / 'scores.jsonl'}, or its lines with null)" in said[0]
-
-
-def test_a_journal_loses_no_whole_line(tmp_path: Path) -> None:
-    """A line that was cut off, longer than a block too; zeros that a power cut left; threads."""
-    path = tmp_path / "journal.jsonl"
-    assert list(read_journal(path)) == []
-    for round_, torn in enumerate((b'{"n": 1', b'{"n": "' + b"x" * 200_000, b"")):
-        with Journal(path) as journal:
-            threads = [threading.Thread(target=journal.add, args=({"n": n, "round": round_},)) for n in range(20)]
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                thread.join()
-        with path.open("ab") as file:
-            file.write(torn)
-    assert Counter(record["round"] for record in read_journal(path)) == {0: 20, 1: 20, 2: 20}
-    assert all(json.loads(line) for line in path.read_text().splitlines())
-    path.write_bytes(b"\0" * 5000 + b'\n{"n": 1}\n[1]\n{"n": 2}')
-    assert [record["n"] for record in read_journal(path)] == [1, 2]
 
 
 def write_documents(path: Path) -> Path:

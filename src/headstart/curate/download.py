@@ -31,10 +31,10 @@ import pyarrow as pa
 from headstart.core.curation import ANSWERS
 from headstart.core.errors import BadInput, MissingDependency
 from headstart.core.files import atomic_write, inside
+from headstart.core.journal import Journal, read_journal
 from headstart.core.machine import writing
 from headstart.core.progress import Reporter
 from headstart.curate.config import ImagesConfig
-from headstart.curate.journal import Journal, read_journal
 
 AGENT = "headstart-curate"
 TIMEOUT_S = 30.0

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from headstart.core.errors import BadInput
+from headstart.core.journal import Journal, read_journal
 from headstart.core.progress import Reporter
-from headstart.curate.journal import Journal, read_journal
 from headstart.curate.labels import Score
 
 T = TypeVar("T")

@@ -104,7 +104,8 @@ def test_images_that_are_not_there_are_left_out_and_counted(tmp_path: Path) -> N
     (folder / "1.png").rename(folder / f"{hashlib.sha256(addresses[1].encode()).hexdigest()}.png")
     answers = [{"url": addresses[0], "status": "timeout", "file": None}, {"url": addresses[2], "status": "no image", "file": None}]
     log = write_lines(folder / "answers.jsonl", [*answers, {"url": addresses[0], "status": "fetched", "file": "0.png"}])
-    log.write_text(log.read_text() + '{"url": "https://exam')
+    strange = ["[1]", '{"url": 7}', '{"url": ["u"], "file": "0.png"}', json.dumps({"url": addresses[2], "file": "x" * 300})]
+    log.write_text(log.read_text() + "\0" * 4096 + "\n" + "\n".join(strange) + '\n{"url": "https://exam')  # as a power cut and a kill leave it
     pages = [page(n, address) for n, address in enumerate(addresses)] + [page(3, names[0]), page(4, None)]
     source = write_lines(tmp_path / "data" / "pages.jsonl", pages)
     store = prepared(source, tmp_path / "store", images=str(folder))

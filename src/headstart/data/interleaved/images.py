@@ -9,15 +9,17 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from headstart.core.curation import images_beside
+from headstart.core.curation import ANSWERS, images_beside
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, inside, open_regular
+from headstart.core.journal import read_journal
 from headstart.data import parquet
 from headstart.data.image.sources import KINDS
 from headstart.data.interleaved.documents import Image, Refused
 
-INDEXES = ("images.jsonl", "images.parquet", "answers.jsonl")
-"""Lists of addresses and files. The last is the log of `headstart curate`'s download, whose end a kill may have cut off."""
+INDEXES = ("images.jsonl", "images.parquet", ANSWERS)
+"""Lists of addresses and files. The last is the log of `headstart curate`'s download: what a kill or a power cut left of it is read as the download
+reads it."""
 SUFFIXES = tuple(suffix for suffix, kind in KINDS.items() if kind == "picture")
 
 
@@ -64,11 +66,13 @@ class ImageFinder:
         for candidate in candidates:
             try:
                 path = inside(root, candidate)
+                if path.is_file():
+                    return path
             except BadInput:
                 mend = "Give the folder that the images lie in as --interleaved.images, and paths in it."
                 raise Refused(f"names an image {name!r} outside of {root}.", mend) from None
-            if path.is_file():
-                return path
+            except OSError:  # no file has so long a name
+                continue
         return None
 
 
@@ -111,6 +115,8 @@ def _read_index(path: Path) -> Iterator[tuple[str, str]]:
     for number, entry in enumerate(_entries(path), 1):
         address, file = (entry.get("url"), entry.get("file")) if isinstance(entry, dict) else (None, None)
         if not isinstance(address, str):
+            if path.name == ANSWERS:
+                continue
             raise BadInput("names no url.", 'Write {"url": "https://..", "file": "a.png"} in each line.', file=path, record=number)
         if isinstance(file, str) and file:  # without a file it was not fetched
             yield address, file
@@ -123,11 +129,12 @@ def _entries(path: Path) -> Iterator[Any]:
         except parquet.ERRORS as error:
             raise BadInput("is no parquet file with the columns url and file.", "Build it again.", file=path) from error
         return
+    if path.name == ANSWERS:
+        yield from read_journal(path)
+        return
     with open_regular(path) as lines:
         for number, line in enumerate(lines, 1):
             try:
                 yield json.loads(line)
             except (ValueError, RecursionError) as error:
-                if path.name == "answers.jsonl" and not line.endswith(b"\n"):
-                    return
                 raise BadInput(f"is not valid JSON ({error}).", "Build it again.", file=path, record=number) from None
