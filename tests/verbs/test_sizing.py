@@ -12,8 +12,10 @@ from headstart import methods
 from headstart.cli import prepare as prepare_command
 from headstart.cli.pretrain import parse
 from headstart.core.config import flatten
+from headstart.core.errors import BadInput
 from headstart.data.image.survey import Survey
-from headstart.verbs._sizing import MANY, choose
+from headstart.verbs._sizing import MANY, by_data_of_store, choose
+from headstart.verbs.prepare import prepare
 from headstart.verbs.pretrain import pretrain
 from tests.data.image.pictures import encoded, smooth, write_folder
 
@@ -180,6 +182,48 @@ def test_prepare_stores_what_the_network_will_see(photos: Path, tmp_path: Path, 
     assert f"Next: headstart pretrain mae --data {tmp_path / 'store'} --budget.minutes 10" in printed
     found = flatten(parse(["mae", "--data", str(tmp_path / "store")]).config)
     assert (found["method.image_size"], found["method.patch_size"]) == (48, 6)
-    assert prepare_command.run(prepare_command.parse(["mae", "--data", str(photos), "--out", str(tmp_path / "own"), "--image.size", "20"])) == 0
+    own = ["mae", "--data", str(photos), "--out", str(tmp_path / "own")]
+    assert prepare_command.run(prepare_command.parse([*own, "--image.size", "20"])) == 0
     assert "24 images of 3 x 20 x 20" in capsys.readouterr().out
+    assert prepare_command.run(prepare_command.parse(own)) == 0
+    assert "24 images of 3 x 20 x 20" in capsys.readouterr().out, "what is there already is not chosen anew"
+
+
+def test_colours_are_prepared_as_colours_also_where_the_usual_preset_is_for_bands(photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    assert prepare_command.run(prepare_command.parse(["satmaepp", "--data", str(photos), "--out", str(out), "--image.held-out-share", "0.25"])) == 0
+    form, preparation = (json.loads((out / "manifest.json").read_text())[name] for name in ("form", "preparation"))
+    assert (form["colour"], form["size"], preparation["held_out_share"]) == ("rgb", 48, 0.25)
+
+
+def test_a_preparation_goes_on_with_the_size_that_it_began_with(photos: Path, tmp_path: Path) -> None:
+    """Another machine or version may choose another, which would throw away what is done."""
+    data, out = tmp_path / "photos", tmp_path / "store"
+    write_folder(data, classes=2, each=12, size=52)
+    (data / "z.png").write_bytes(b"no image")  # which ends the preparation
+    with pytest.raises(BadInput, match=r"z\.png"):
+        prepare("mae", data, out, **{"image.size": 20})
+    (out / ".work" / "of the first").touch()
+    with pytest.raises(BadInput, match=r"z\.png"):
+        prepare("mae", data, out)
+    assert (out / ".work" / "of the first").exists()
+    assert json.loads((out / ".work" / "plan.json").read_text())["preparation"]["size"] == 20
+
+
+@pytest.mark.parametrize("stated", [None, "x", 0, -1, 5.0, True, [], 2**40], ids=repr)
+@pytest.mark.parametrize("name", ["manifest.json", ".work/plan.json"])
+def test_a_damaged_preparation_decides_nothing(photos: Path, tmp_path: Path, name: str, stated: object) -> None:
+    method = methods.settings("mae")
+    (tmp_path / ".work").mkdir()
+
+    def size(text: str) -> Any:
+        (tmp_path / name).write_text(text)
+        found = by_data_of_store(method, [str(photos)], method.DataConfig(), tmp_path, ())
+        assert found is not None
+        return found[0], found[1]["image.size"]
+
+    assert size('{"preparation": {"size": 20}}') == ("tiny", 20)
+    assert size('{"preparation": {"size": 256}}') == ("small", 256)
+    for text in (json.dumps({"preparation": {"size": stated}}), json.dumps({"preparation": stated}), json.dumps(stated), "{"):
+        assert size(text) == ("tiny", 48)
 

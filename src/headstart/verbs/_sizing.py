@@ -4,8 +4,8 @@
   even number of pixels from 4 to 16. The network then costs nearly the same, cutting the crops more. Smaller images: fewer patches of 4.
 - On a GPU, 10,000 images or more of which half reach the size of the paper's crops get the small preset of the paper's form.
 - An update has no more images, or pairs of them, than there are.
-- A preset, a size or --init of your own turns this off; so does a run that was begun: it goes on with what it began with, however many files there
-  are by now. Each setting that is chosen so has the origin "data" in the plan and in run.json.
+- A preset, a size or --init of your own turns this off; so does a run or a preparation that was begun: it goes on with what it began with, however
+  many files there are by now. Each setting that is chosen so has the origin "data" in the plan and in run.json.
 
 No torch, unless a GPU decides. What cannot be read decides nothing: the preparation names it.
 """
@@ -13,11 +13,13 @@ No torch, unless a GPU decides. What cannot be read decides nothing: the prepara
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.core import hardware
 from headstart.core.config import dotted, flatten, plain, provenance, replace_nested
-from headstart.core.errors import BadInput
+from headstart.core.errors import BadInput, HeadstartError
+from headstart.core.files import read_json
 from headstart.core.run import read_run
 from headstart.engine.config import Preset, Settings
 from headstart.verbs._parts import path_of
@@ -70,22 +72,47 @@ def by_data(
 
 
 def by_data_of_store(
-    method: Settings | type[Method], sources: Sequence[str], data: Any, named: Collection[str]
+    method: Settings | type[Method], sources: Sequence[str], data: Any, out: Path, named: Collection[str]
 ) -> tuple[str, dict[str, Any]] | None:
     """(preset, dotted settings of the store) for images that are only prepared; None where they decide nothing.
 
     Args:
+        out: the store. What was begun there goes on as it was chosen then, maybe on another machine or by another version.
         named: the settings that the person set.
     """
     if method.sizing is None or not {*OWN}.isdisjoint(named):
         return None
-    seen = _look(sources, data)
-    if seen is None:
-        return None
-    preset, chosen = choose(seen, method, lambda: _has_gpu("auto"))
-    settings = {f"{method.data_group}.{name}": value for name, value in method.presets[preset].data.items()}
-    settings |= {name: value for name, value in chosen.items() if name.startswith(f"{method.data_group}.")}
+    found = _prepared_then(method, out)
+    if found is None:
+        seen = _look(sources, data)
+        if seen is None:
+            return None
+        found = choose(seen, method, lambda: _has_gpu("auto"))
+    preset, chosen = found
+    group = f"{method.data_group}."
+    settings = flatten(preset_config(method, preset)[1].data_config, group)
+    settings |= {name: value for name, value in chosen.items() if name.startswith(group)}
     return preset, {name: value for name, value in settings.items() if name not in named}
+
+
+def _prepared_then(method: Settings | type[Method], out: Path) -> tuple[str, dict[str, Any]] | None:
+    """(preset, size) of the preparation that was finished or begun in `out`; None where there is none, or its file is damaged."""
+    sizing = method.sizing
+    assert sizing is not None
+    for place in (out / "manifest.json", out / ".work" / "plan.json"):
+        try:
+            recorded = read_json(place)["preparation"]
+            alike = (
+                name
+                for name in (sizing.bands, sizing.large)
+                if name is not None and all(recorded[setting] == value for setting, value in method.presets[name].data.items())
+            )
+            preset = next(alike, sizing.usual)
+            replace_nested(preset_config(method, preset)[1].data_config, {"size": recorded["size"]})  # refuses what is no size
+        except (HeadstartError, KeyError, TypeError):
+            continue
+        return preset, {f"{method.data_group}.size": recorded["size"]}
+    return None
 
 
 def choose(seen: Survey, method: Settings | type[Method], has_gpu: Callable[[], bool]) -> tuple[str, dict[str, Any]]:

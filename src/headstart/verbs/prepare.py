@@ -74,7 +74,7 @@ def prepare_with(slug: str, config: Any, say: Callable[[str], None] = print, nam
         raise UsageError("--data and --out are needed.", f"example: headstart prepare {slug} --data my/texts --out stores/mine")
     refuse_absent_data(config.data)
     method = methods.load(slug)
-    chosen = by_data_of_store(method, config.data, getattr(config, method.data_group), named)
+    chosen = by_data_of_store(method, config.data, getattr(config, method.data_group), config.out, named)
     if chosen is not None:
         config = replace_nested(config, {"preset": chosen[0], **chosen[1]})
     store = method.prepare(list(config.data), config.out, getattr(config, method.data_group))
