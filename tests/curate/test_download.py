@@ -219,6 +219,9 @@ def test_a_corpus_that_is_curated_again_keeps_its_images(form: Any, server: Serv
     assert prepared(tmp_path / "again", tmp_path / "store") == {"documents": 9, "images": 2, "placed_images": 6, "missing_images": 0}
     assert sorted(path.stat().st_nlink for path in (tmp_path / "again" / "images").glob("*/*")) == [2, 2], "links, where the disk has them"
 
+    curate("urls", [str(corpus)], tmp_path / "obelics", CurateConfig(form=form, layout="obelics"), say=quiet)
+    assert len(list((tmp_path / "obelics" / "images").glob("*/*"))) == 2
+
     numbers = [row["URL"][-1] for row in before if row["image_list"][-1] == f"{server.root}/b.jpg"]  # which stand in the texts
     (tmp_path / "words.txt").write_text("\n".join(numbers) + "\n")
     without = CurateConfig(rules=RulesConfig(nsfw_words=tmp_path / "words.txt"), form=form)

@@ -111,9 +111,7 @@ class Classifier:
 
     def ids(self, text: str) -> np.ndarray:
         """Rows of `vectors` that a text is the mean of: int64 [n]."""
-        return self._ids(split(text))
-
-    def _ids(self, words: Sequence[str]) -> np.ndarray:
+        words = split(text)
         known = [row for word in words if (row := self.words.get(word)) is not None]
         if self.config.word_ngrams < 2:
             return np.array(known, dtype=np.int64)

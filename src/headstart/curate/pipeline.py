@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headstart import __version__
@@ -346,7 +347,8 @@ def _ask_images(documents: Any, before: Pass, say: Callable[[str], None]) -> Non
 
 def _fetched_into(sources: Sequence[Source]) -> list[Path]:
     """Where the curations that the input comes from have their images."""
-    found = (images_beside(Path(source.address)) for source in sources if "://" not in source.address)
+    one_of_each = {Path(source.address).parent: Path(source.address) for source in sources if "://" not in source.address}
+    found = map(images_beside, one_of_each.values())
     return list(dict.fromkeys(folder for folder in found if folder is not None))
 
 
@@ -356,10 +358,19 @@ def _carry(fetched_into: Sequence[Path], out: Path, n_shards: int, form: str, sa
 
     files = [out / DOCUMENTS / shard_name(shard, form) for shard in range(n_shards)]
     wanted: set[str] = set()
-    for table in (table for file in files if file.is_file() for table in read_source(str(file), 0, ReadConfig())):
-        if "image_list" in table.column_names:
-            wanted.update(url for images in table["image_list"].to_pylist() for url in images or () if url is not None)
+    for lists in (lists for file in files if file.is_file() for lists in _image_lists(file)):
+        wanted.update(pc.unique(pc.list_flatten(lists)).drop_null().to_pylist())
     carry_images(fetched_into, out / IMAGES, wanted, say)
+
+
+def _image_lists(file: Path) -> Iterator[pa.Array]:
+    """The addresses of a file's documents, in batches of lists: of Parquet that column alone is read. None where it holds pages."""
+    if file.suffix != ".parquet":
+        yield from (table["image_list"] for table in read_source(str(file), 0, ReadConfig()) if "image_list" in table.column_names)
+        return
+    with pq.ParquetFile(file) as parquet:
+        for name in {"image_list", "images"}.intersection(parquet.schema_arrow.names):  # of the layouts
+            yield from (batch[name] for batch in parquet.iter_batches(columns=[name]))
 
 
 def _write(table: pa.Table, path: Path) -> None:

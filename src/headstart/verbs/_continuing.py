@@ -264,7 +264,7 @@ def _twice(corpus: Corpus) -> Iterator[str]:
     from headstart.data.text.overlap import same_documents
 
     for (first, store), (second, other) in combinations(corpus.measured.items(), 2):
-        if (share := max(same_documents(store, other), same_documents(other, store))) > CONTAMINATED:
+        if (share := same_documents(store, other)) > CONTAMINATED:
             yield (
                 f"'{first}' and '{second}' are the same text for {share:.0%} of their held-out documents: --mix gives it both shares, and the two"
                 " losses do not tell old from new."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 
 import numpy as np
 
@@ -58,11 +59,15 @@ def seen_documents(held_out: TextStore, trained: TextStore) -> np.ndarray:
 
 
 def same_documents(store: TextStore, other: TextStore) -> float:
-    """The share of a store's held-out documents that are held out in another one, of the same tokenizer, too, token for token. A document is held out
-    by its hash, so of two texts it is the share of the one that stands in the other, without either being read."""
-    of_other = {_key(other, int(number)) for number in other.documents("held_out")}
-    keys = [_key(store, int(number)) for number in store.documents("held_out")]
-    return sum(key in of_other for key in keys) / len(keys) if keys else 0.0
+    """The share of the held-out documents of one of two stores of the same tokenizer that the other holds out too, token for token; the larger of the
+    two shares. A document is held out by its hash, so of two texts it is the share of the one that stands in the other, without either being
+    read."""
+    keys, of_other = ([_key(one, int(number)) for number in one.documents("held_out")] for one in (store, other))
+    return max(_share(keys, set(of_other)), _share(of_other, set(keys)))
+
+
+def _share(keys: Sequence[bytes], others: AbstractSet[bytes]) -> float:
+    return sum(key in others for key in keys) / len(keys) if keys else 0.0
 
 
 def _key(store: TextStore, number: int) -> bytes:
