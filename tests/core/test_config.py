@@ -8,7 +8,7 @@ from typing import Literal
 
 import pytest
 
-from headstart.core.config import differences, field_docs, flatten, plain, provenance, read_yaml, replace_nested, to_yaml
+from headstart.core.config import differences, dotted, field_docs, flatten, leaves, plain, provenance, read_yaml, replace_nested, to_yaml
 from headstart.core.errors import BadInput, UsageError
 
 
@@ -83,6 +83,13 @@ def test_provenance_names_the_last_layer_that_changed_a_value() -> None:
     assert provenance([("default", Outer()), ("preset", preset), ("flag", final)]) == {
         "inner.rate": "preset", "inner.kind": "default", "steps": "flag", "where": "default", "names": "default",
     }  # fmt: skip
+
+
+def test_leaves_are_the_values_of_nested_and_dotted_settings() -> None:
+    nested = {"method": {"hidden_size": 16, "no": {}, "deep": {"a": [1, {"b": 2}]}}, "batch.size": None}
+    assert list(leaves(nested)) == [("method.hidden_size", 16), ("method.deep.a", [1, {"b": 2}]), ("batch.size", None)]
+    assert list(dotted(nested)) == ["method.hidden_size", "method.deep.a", "batch.size"]
+    assert list(leaves({})) == []
 
 
 def test_differences_list_old_and_new() -> None:

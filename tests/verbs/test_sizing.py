@@ -11,9 +11,11 @@ import pytest
 from headstart import methods
 from headstart.cli import prepare as prepare_command
 from headstart.cli.pretrain import parse
-from headstart.core.config import flatten
+from headstart.core.config import flatten, plain
 from headstart.core.errors import BadInput
+from headstart.core.run import FORMAT_VERSION
 from headstart.data.image.survey import Survey
+from headstart.verbs._mixture_file import with_mixture
 from headstart.verbs._sizing import MANY, by_data_of_store, choose
 from headstart.verbs.prepare import prepare
 from headstart.verbs.pretrain import pretrain
@@ -164,6 +166,24 @@ def test_a_run_says_what_the_images_chose_and_keeps_to_it(photos: Path, tmp_path
     assert again.info["config"]["method"]["image_size"] == 48
     fresh = parse(["droppos", "--data", str(data), "--out", str(tmp_path / "fresh")])
     assert flatten(fresh.config)["method.image_size"] == 128
+
+
+def test_a_run_on_a_mixture_file_keeps_to_what_it_began_with(tmp_path: Path) -> None:
+    """run.json records the parts that the file stands for."""
+    new, old, mixture = tmp_path / "new", tmp_path / "old", tmp_path / "mixture.yaml"
+    write_folder(new, classes=2, each=12, size=52)
+    write_folder(old, classes=1, each=12, size=52)
+    mixture.write_text(f"- {{store: {old}, share: 0.25}}\n- {{store: pool, share: 0.75, replace: true}}\n")
+    command = ["mae", "--data", str(new), "--mix", str(mixture), "--out"]
+    begun = parse([*command, str(tmp_path / "run")])
+    assert [flatten(begun.config)[name] for name in ("method.image_size", "batch")] == [48, 32], "by the images of all parts"
+    info = {"format_version": FORMAT_VERSION, "method": "mae", "config": plain(with_mixture(begun.config)), "origin": begun.origin}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text(json.dumps(info))
+    for number in range(60):
+        (new / f"larger-{number}.png").write_bytes(encoded(smooth(128, 128, seed=900 + number)))
+    assert flatten(parse([*command, str(tmp_path / "run")]).config)["method.image_size"] == 48
+    assert flatten(parse([*command, str(tmp_path / "fresh")]).config)["method.image_size"] == 128
 
 
 def test_a_run_whose_preset_was_named_goes_on_without_the_name(photos: Path, tmp_path: Path) -> None:

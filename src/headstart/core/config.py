@@ -245,13 +245,18 @@ def provenance(layers: list[tuple[str, Any]], given: Mapping[str, Iterable[str]]
     return origin
 
 
-def dotted(nested: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """The dotted names of the leaves of a nested (or dotted) dictionary of settings."""
+def leaves(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, value) of the leaves of a nested (or dotted) dictionary of settings."""
     for key, value in nested.items():
         if isinstance(value, Mapping):
-            yield from dotted(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
-            yield f"{prefix}{key}"
+            yield f"{prefix}{key}", value
+
+
+def dotted(nested: Mapping[str, Any]) -> Iterator[str]:
+    """The names of these."""
+    return (name for name, _ in leaves(nested))
 
 
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any, Any]]:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Literal, Protocol
 
+from headstart.core.config import leaves
 from headstart.core.errors import MissingDependency
 from headstart.core.run import RunFolder
 
@@ -104,7 +105,7 @@ class _MLflow:
         begins = "mlflow" not in run.info.get("trackers", {})
         self._id = _identity(run, "mlflow", lambda: self._client.create_run(self._experiment(), run_name=run.folder.name).info.run_id)
         if begins:
-            settings = [Param(name, str(value)[:MAX_PARAMETER]) for name, value in _dotted(run.info.get("config", {}))]
+            settings = [Param(name, str(value)[:MAX_PARAMETER]) for name, value in leaves(run.info.get("config", {}))]
             self._client.log_batch(self._id, params=settings)
         else:
             self._client.update_run(self._id, status="RUNNING")
@@ -135,12 +136,3 @@ def _identity(run: RunFolder, service: str, make: Callable[[], str]) -> str:
         known[service] = make()
         run.update(trackers=known)
     return known[service]
-
-
-def _dotted(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """(dotted name, value) of nested settings."""
-    for name, value in settings.items():
-        if isinstance(value, Mapping):
-            yield from _dotted(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.core import hardware
-from headstart.core.config import dotted, flatten, plain, provenance, replace_nested
+from headstart.core.config import flatten, leaves, plain, provenance, replace_nested
 from headstart.core.errors import BadInput, HeadstartError
 from headstart.core.files import read_json
 from headstart.core.run import read_run
 from headstart.engine.config import Preset, Settings
+from headstart.verbs._mixture_file import with_mixture
 from headstart.verbs._parts import path_of
 from headstart.verbs._same_run import GIVEN, places
 from headstart.verbs.config import PretrainConfig, preset_config, run_folder
@@ -54,11 +55,12 @@ def by_data(
     """
     if method.sizing is None or not config.data or config.init is not None or any(origin.get(name) in GIVEN for name in OWN):
         return config, origin
-    begun = _begun(slug, method, config)
+    whole = with_mixture(config)  # as run.json records it
+    begun = _begun(slug, method, whole)
     if begun is not None:
         found = _chosen_then(begun)
     else:
-        seen = _look([path_of(entry) for entry in config.data], config.data_config)
+        seen = _look([path_of(entry) for entry in whole.data], config.data_config)
         found = None if seen is None else choose(seen, method, lambda: _has_gpu(config.device))
     if found is None:
         return config, origin
@@ -175,20 +177,8 @@ def _chosen_then(info: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     origin = info.get("origin")
     if not isinstance(origin, dict) or origin.get("preset") != BY_DATA:
         return None
-    recorded = flat(info["config"])
+    recorded = dict(leaves(info["config"]))
     return recorded["preset"], {name: recorded[name] for name, where in origin.items() if where == BY_DATA and name != "preset" and name in recorded}
-
-
-def flat(nested: Mapping[str, Any]) -> dict[str, Any]:
-    """Dotted name -> value of every leaf of a nested dictionary of settings."""
-
-    def value(name: str) -> Any:
-        found: Any = nested
-        for part in name.split("."):
-            found = found[part]
-        return found
-
-    return {name: value(name) for name in dotted(nested)}
 
 
 def plan_lines(config: PretrainConfig, origin: Mapping[str, str], stores: Sequence[Any]) -> list[str]:
