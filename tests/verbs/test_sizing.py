@@ -186,6 +186,12 @@ def test_a_run_on_a_mixture_file_keeps_to_what_it_began_with(tmp_path: Path) -> 
     assert flatten(parse([*command, str(tmp_path / "fresh")]).config)["method.image_size"] == 128
 
 
+def test_a_run_json_without_its_preset_decides_nothing(photos: Path, tmp_path: Path) -> None:
+    info = {"format_version": FORMAT_VERSION, "method": "mae", "config": {"data": [str(photos)]}, "origin": {"preset": "data"}}
+    (tmp_path / "run.json").write_text(json.dumps(info))
+    assert "data" not in parse(["mae", "--data", str(photos), "--out", str(tmp_path)]).origin.values()
+
+
 def test_a_run_whose_preset_was_named_goes_on_without_the_name(photos: Path, tmp_path: Path) -> None:
     """Tiny was the default, whatever the images: so are runs of earlier versions."""
     settings = SMALL | {"image.held_out_share": 0.2}

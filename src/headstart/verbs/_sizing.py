@@ -178,6 +178,8 @@ def _chosen_then(info: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
     if not isinstance(origin, dict) or origin.get("preset") != BY_DATA:
         return None
     recorded = dict(leaves(info["config"]))
+    if "preset" not in recorded:
+        return None
     return recorded["preset"], {name: recorded[name] for name, where in origin.items() if where == BY_DATA and name != "preset" and name in recorded}
 
 
