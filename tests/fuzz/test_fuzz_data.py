@@ -15,6 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.catalog.folder import what_lies_here
+from headstart.data.image.config import ImageConfig
+from headstart.data.image.survey import survey
 from headstart.data.text import describe
 from headstart.data.text.config import TextConfig
 from headstart.data.text.encode import encode_parts, read_part
@@ -22,7 +24,9 @@ from headstart.data.text.read import Reading
 from headstart.data.text.sources import find_inputs
 from headstart.data.text.store import TextStore, open_text_store
 from headstart.data.text.tokenizer import check_tokenizer, load_tokenizer, sentence_encoder, train_tokenizer
+from headstart.methods import settings
 from headstart.tasks.data import read_classification, read_questions, read_regression, read_tags
+from headstart.verbs._sizing import choose
 from headstart.verbs.peek import lines
 from tests.corpus import documents, labelled
 from tests.fuzz.fuzzing import LONGER, budget, bytes_or_json, spoilt, tried
@@ -55,6 +59,24 @@ def spoil(store: TextStore, path: Path, examples: int, contents: st.SearchStrate
 def test_manifests(sound_store: TextStore) -> None:
     path = sound_store.folder / "manifest.json"
     spoil(sound_store, path, 200, bytes_or_json(path))
+
+
+@promise
+def test_manifests_of_images_that_choose_a_size(tmp_path: Path) -> None:
+    """A command looks at them while it reads its flags."""
+    method = settings("mae")
+
+    def choose_by_it() -> None:
+        if (seen := survey([tmp_path], ImageConfig())) is not None:
+            assert choose(seen, method, lambda: True)[0] in method.presets
+
+    @budget(200)
+    @given(damaged_json({"counts": {"images": 16}, "form": {"size": 20, "channels": 3}}))
+    def fuzz(data: bytes) -> None:
+        (tmp_path / "manifest.json").write_bytes(data)
+        tried(choose_by_it)
+
+    fuzz()
 
 
 @promise
