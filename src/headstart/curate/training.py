@@ -84,7 +84,7 @@ def precision(
         drawn = [one for one in sample(documents, settings.sample, settings.seed + number) if one not in labelled]
         chosen = drawn[:share] if model is None else _doubtful(drawn, model, view, share)
         labelled |= dict(zip(chosen, ask(chosen), strict=True))
-        model = _learn_from(labelled, random, settings, source, kept, say)
+        model = _learn_from(labelled, random, settings, source, say, kept)
     assert model is not None
     return model
 
@@ -94,8 +94,8 @@ def _learn_from(
     random: Sequence[tuple[str, str]],
     settings: PrecisionConfig,
     source: str,
-    kept: Path | None,
     say: Callable[[str], None],
+    kept: Path | None = None,
 ) -> Classifier:
     good = {url or text for (url, text), score in labelled.items() if score is not None and score >= settings.positive_from}
     positive = [text for url, text in labelled if (url or text) in good]
