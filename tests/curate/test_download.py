@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.server
 import io
 import json
@@ -12,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -112,6 +114,15 @@ def test_what_keeps_an_image_away_has_its_own_name(server: Server, tmp_path: Pat
     asked = server.asked.count("/cut")
     statuses([*expected], tmp_path)
     assert server.asked.count("/cut") > asked, "what may come the next time is asked for again"
+
+
+def test_where_an_event_loop_runs_already_images_are_fetched_too(server: Server, tmp_path: Path) -> None:
+    """As in a notebook."""
+
+    async def cell() -> pa.Table:
+        return fetch_images([server.root + "/a.png"], tmp_path, OPEN, quiet)
+
+    assert asyncio.run(cell()).column("status").to_pylist() == ["fetched"]
 
 
 def test_a_killed_download_goes_on(server: Server, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import subprocess
@@ -43,6 +44,8 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     "electra": {"method.causal_start": 4, "method.generator_start": 6},
 }
 STEPS = 240
+ALONE = "(Process . of 2 lost another process of this run|stopped)"
+"""What a process says whose neighbour died: it saw that first, or torchrun's signal, which follows at once, did."""
 LONG: dict[str, Any] = {
     **TINY,
     "budget.steps": STEPS,
@@ -166,7 +169,7 @@ def test_a_dead_process_and_a_signal_cost_nothing(store: Path, tmp_path: Path) -
     wait_until(lambda: last_step(run) >= 50, process, log)
     process_of_rank(process, 1).kill()
     wait_until(lambda: "Continuing from step" in log.read_text() and last_step(run) >= 90, process, log)  # by itself
-    assert "lost another process of this run" in log.read_text()
+    assert re.search(ALONE, log.read_text())
     process.send_signal(signal.SIGTERM)
     ended(process, log)
     assert run_info(run)["status"] == "stopped"
@@ -177,7 +180,7 @@ def test_a_dead_process_and_a_signal_cost_nothing(store: Path, tmp_path: Path) -
     wait_until(lambda: last_step(run) >= 150, process, log)
     process_of_rank(process, 0).kill()
     ended(process, log)
-    assert "[process 1] headstart pretrain: Process 1 of 2 lost another process of this run" in log.read_text()
+    assert re.search(rf"\[process 1\] headstart pretrain: {ALONE}", log.read_text())
 
     process = start_torchrun(2, *command(store, run), log=log)
     assert process.wait(timeout=240) == 0, log.read_text()

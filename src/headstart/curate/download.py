@@ -18,11 +18,12 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from collections.abc import Set as AbstractSet
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
 
@@ -36,6 +37,7 @@ from headstart.core.machine import writing
 from headstart.core.progress import Reporter
 from headstart.curate.config import ImagesConfig
 
+T = TypeVar("T")
 AGENT = "headstart-curate"
 TIMEOUT_S = 30.0
 MAX_REDIRECTS = 5
@@ -88,13 +90,23 @@ def fetch_images(urls: Iterable[str], folder: Path, config: ImagesConfig, say: C
     wanted = sorted(set(urls))
     todo = [url for url in wanted if url not in known]
     if todo:
-        known |= asyncio.run(_fetch_all(todo, folder, log, config))
+        known |= finished(_fetch_all(todo, folder, log, config))
     answers = [known[url] for url in wanted]
     say(f"images: {sum(answer.status == 'fetched' for answer in answers):,} of {len(answers):,} fetched")
     schema = pa.schema(
         [("url", pa.string()), ("status", pa.string()), ("file", pa.string()), ("sha256", pa.string()), ("width", pa.int32()), ("height", pa.int32())]
     )
     return pa.Table.from_pylist([asdict(answer) for answer in answers], schema=schema)
+
+
+def finished(work: Coroutine[Any, Any, T]) -> T:
+    """What the work gives in the end, also where an event loop runs already (a notebook has one): there it is done in a thread of its own."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def carry_images(fetched_into: Iterable[Path], folder: Path, wanted: AbstractSet[str], say: Callable[[str], None] = print) -> None:

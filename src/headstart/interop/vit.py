@@ -169,20 +169,22 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a weight file, float32, wrappers' prefixes gone. No code of a file is run.
 
     Raises:
-        BadInput: no such file, one of another kind, one that would take more memory than it explains.
+        BadInput: no such file, one of another kind, one that would take more memory than it explains, or a weight is no finite number.
     """
     if not path.is_file():
         raise BadInput("there is no such file or folder", "Give a checkpoint file, or a folder with config.json and weights.", file=path)
     if path.suffix not in (".safetensors", *_TORCH_SUFFIXES):
         raise BadInput(f"is no weight file ({path.suffix or 'no suffix'})", "Give a .safetensors or .pth file.", file=path)
-    return {_unwrapped(name): value.float() for name, value in read_state(path).items() if value.is_floating_point()}
+    state = read_state(path)
+    refuse_not_finite(state.items(), path)
+    return {_unwrapped(name): value.float() for name, value in state.items() if value.is_floating_point()}
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
     """The tensors of a file of torch.save or safetensors, as they are. No code of it is run.
 
     Raises:
-        BadInput: as `read_tensors`, or a weight is no finite number.
+        BadInput: as `read_tensors`, but for weights that are no finite number: some formats mark what is pruned so.
     """
     size = path.stat().st_size
     if size > (memory_total() or 2**40):
@@ -198,7 +200,6 @@ def read_state(path: Path) -> dict[str, Tensor]:
     needed = sum(4 * value.numel() for value in tensors.values())
     if needed > FREE_BYTES + MAX_GROWTH * size:
         raise BadInput(f"describes tensors of {needed / 2**20:,.0f} MiB, it has {size / 2**20:,.0f} MiB", "Use another file.", file=path)
-    refuse_not_finite(tensors.items(), path)
     return tensors
 
 

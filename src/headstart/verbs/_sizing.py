@@ -1,4 +1,4 @@
-"""What the images decide of a run where a person names neither a preset nor a size: `headstart pretrain droppos --data my/photos`.
+"""What the images decide of a run where a person names neither a preset nor a size: `headstart pretrain droppos --data my/images`.
 
 - The network sees 8 x 8 patches, as in preset tiny, whatever the images: a patch is an eighth of what half of them reach on their shorter side, an
   even number of pixels from 4 to 16. The network then costs nearly the same, cutting the crops more. Smaller images: fewer patches of 4.
