@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.run import PART_LOSS
 from headstart.verbs.peek import lines, peek
 from headstart.verbs.prepare import prepare
 from headstart.verbs.pretrain import pretrain
@@ -124,6 +125,16 @@ def test_stores_of_other_sizes_are_not_mixed(photos: Path, tmp_path: Path) -> No
     settings = {"budget.steps": 1, "method.image_size": 16}
     with pytest.raises(UsageError, match=r"3 x 20 x 20 uint8, rgb and of 3 x 24 x 24"):
         pretrain("mae", [tmp_path / "20", tmp_path / "24"], out=tmp_path / "run", say=lambda line: None, **settings)
+
+
+@pytest.mark.parametrize(("slug", "line"), [("mae", "pixel_loss"), ("droppos", "position_loss")])
+def test_named_parts_of_images_are_measured_by_what_the_method_evaluates(photos: Path, tmp_path: Path, slug: str, line: str) -> None:
+    data = [f"old={photos / 'class0'}", f"new={photos / 'class1'}"]
+    settings = {name: value for name, value in TINY.items() if slug == "mae" or "decoder" not in name}
+    run = pretrain(slug, data, say=lambda line: None, out=tmp_path / "run", mix="old=0.5,new=0.5", **settings, **{"budget.steps": 6})
+    found = {record["probe"] for record in records(run.folder, "probes")}
+    assert {PART_LOSS + "old", PART_LOSS + "new"} <= found
+    assert f"held_out/{line}" in found
 
 
 def test_prepare_says_what_is_in_the_store_and_peek_shows_it(photos: Path, tmp_path: Path) -> None:

@@ -79,6 +79,7 @@ class ImageMethod(Method):
 
     DataConfig = ImageConfig
     data_group = "image"
+    part_metric = "pixel_loss"
     encoder: ViT
     crop_scale: tuple[float, float] = (0.2, 1.0)
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)

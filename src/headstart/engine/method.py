@@ -113,6 +113,7 @@ class Method(nn.Module):
     predicts_tokens: ClassVar[bool] = False  # its loss starts at the unigram entropy of the corpus: the run draws the plateau line
     likelihood: ClassVar[bool] = False  # its loss is -log p of the tokens of a row, each once: it says how many bits a byte of text takes
     plateau_metric: ClassVar[str] = "loss"  # which returned metric is the token-prediction loss in nats
+    part_metric: ClassVar[str] = "loss"  # which scalar of `evaluate` is measured of each named part of the data
 
     config: Any
 

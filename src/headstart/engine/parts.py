@@ -46,8 +46,8 @@ def measuring_steps(total_steps: int, every: int, also: Sequence[int] = ()) -> f
 def mean_losses(
     method: Method, rows: Any, counts: Sequence[int], batch: int, phase: str, precision: Precision, device: torch.device, seed: int, total_steps: int
 ) -> list[float]:
-    """For each of the ascending `counts` the mean of `method.evaluate`'s loss over what it counts (tokens: "weight") in so many first rows; over rows
-    where it counts nothing. One pass.
+    """For each of the ascending `counts` the mean of `method.part_metric` over what `evaluate` counts (tokens: "weight") in so many first rows; over
+    rows where it counts nothing. One pass.
 
     Dropout is off and every draw is fixed by the seed, so neither the weights nor what is drawn in training is touched.
 
@@ -65,7 +65,7 @@ def mean_losses(
                 values = {name: torch.as_tensor(value).to(device) for name, value in rows.batch(numbers).items()}
                 scalars = method.evaluate(values, Context(0, total_steps, phase, Rng.at(seed, 0, torch.as_tensor(numbers, device=device)), device))
                 weight = scalars.get("weight", torch.tensor(float(len(numbers)), device=device)).double()
-                total = total + torch.stack([scalars["loss"].double() * weight, weight])
+                total = total + torch.stack([scalars[method.part_metric].double() * weight, weight])
             found.append(total[0] / total[1])
     method.train(was_training)
     return [float(mean) for mean in found]

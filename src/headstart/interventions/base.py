@@ -63,6 +63,10 @@ class Around(Method):
     def plateau_metric(self) -> str:  # type: ignore[override]
         return self.inner.plateau_metric
 
+    @property
+    def part_metric(self) -> str:  # type: ignore[override]
+        return self.inner.part_metric
+
     def reload(self, folder: Path) -> Method:
         return self.inner.reload(folder)
 

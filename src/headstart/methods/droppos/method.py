@@ -68,6 +68,7 @@ class DropPos(ImageMethod):
     """An encoder that sees patches without places, and a decoder that names them."""
 
     card = SETTINGS.card
+    part_metric = "position_loss"
     Config = DropPosConfig
     presets = SETTINGS.presets
     sizing = SETTINGS.sizing
