@@ -49,6 +49,13 @@ def write_corpus(folder: Path, count: int = 320, seed: int = 0) -> Path:
     return folder
 
 
+def write_old_and_new(folder: Path, count: int = 60) -> Path:
+    """old.jsonl and new.jsonl in the folder, of `count` documents each: what is continued, and on what."""
+    for seed, name in enumerate(("old", "new")):
+        write_jsonl(folder / f"{name}.jsonl", [{"text": text} for text in documents(count, seed)])
+    return folder
+
+
 def labelled(count: int, seed: int) -> list[dict[str, str]]:
     """`count` sentences with their topic, topics in turn."""
     rng = random.Random(seed)

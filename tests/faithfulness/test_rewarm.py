@@ -35,7 +35,7 @@ from headstart.verbs._corpus import open_corpus
 from headstart.verbs.config import preset_config
 from headstart.verbs.forgetting import curves, transient
 from headstart.verbs.pretrain import Run, build_method, pretrain
-from tests.corpus import documents, write_jsonl
+from tests.corpus import write_old_and_new
 from tests.running import TINY, records, untimed, weight_files
 
 CPU = torch.device("cpu")
@@ -61,10 +61,7 @@ def train(data: Path | list[str], out: Path, **settings: Any) -> Run:
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """old.jsonl and new.jsonl."""
-    folder = tmp_path_factory.mktemp("rewarm")
-    for seed, name in enumerate(("old", "new")):
-        write_jsonl(folder / f"{name}.jsonl", [{"text": text} for text in documents(60, seed)])
-    return folder
+    return write_old_and_new(tmp_path_factory.mktemp("rewarm"))
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tokenizers import ByteLevelBPETokenizer
 from headstart.data.text.store import open_text_store
 from headstart.data.text.windows import windows
 from headstart.verbs.pretrain import pretrain
-from tests.corpus import documents, write_jsonl
+from tests.corpus import documents, write_old_and_new
 from tests.running import records
 
 END = "<|endoftext|>"
@@ -40,10 +40,7 @@ FAMILIES: dict[str, Callable[[], Any]] = {
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("families")
-    for seed, name in enumerate(("old", "new")):
-        write_jsonl(folder / f"{name}.jsonl", [{"text": text} for text in documents(20, seed)])
-    return folder
+    return write_old_and_new(tmp_path_factory.mktemp("families"), count=20)
 
 
 def their_loss(folder: Path, store: Path) -> float:

@@ -15,7 +15,7 @@ from headstart.core.files import sha256_file
 from headstart.interventions.rewarm.config import RewarmConfig
 from headstart.verbs._continuing import began_with, has_chat_template
 from headstart.verbs.pretrain import Run, pretrain
-from tests.corpus import documents, write_jsonl
+from tests.corpus import documents, write_jsonl, write_old_and_new
 from tests.running import TINY, records
 
 SETTINGS: dict[str, Any] = TINY | {
@@ -33,10 +33,7 @@ RELATIVE = {"rewarm.preset": "relative"}
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("continuing")
-    for seed, name in enumerate(("old", "new")):
-        write_jsonl(folder / f"{name}.jsonl", [{"text": text} for text in documents(60, seed)])
-    return folder
+    return write_old_and_new(tmp_path_factory.mktemp("continuing"))
 
 
 @pytest.fixture(scope="module")

@@ -71,3 +71,8 @@ def refuse_twice(header: Sequence[str], used: Iterable[str], file: str | Path) -
 def readable(path: str | bytes | Path) -> str:
     """The path as valid text: bytes that are not UTF-8 become \\xNN, so that it can stand in JSON and on a terminal."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def is_store(source: str | Path) -> bool:
+    """Whether a folder holds a prepared store. A name that is too long for a file is none."""
+    return os.path.isfile(os.path.join(source, "manifest.json"))  # noqa: PTH113, PTH118 (pathlib raises for such a name)

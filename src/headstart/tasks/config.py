@@ -13,6 +13,18 @@ TEXT_TASKS = ("classification", "regression")
 """Tasks with one label a text, which label curves and comparisons can draw from."""
 
 
+class Rates:
+    """Settings of a fine-tuning with one peak rate, or several to choose from."""
+
+    learning_rate: float
+    learning_rates: tuple[float, ...]
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The peak rates to try, at least one."""
+        return self.learning_rates or (self.learning_rate,)
+
+
 @dataclass
 class QuestionAnsweringConfig:
     """Extractive question answering."""
@@ -60,7 +72,7 @@ class RegulariserConfig:
 
 
 @dataclass
-class FinetuneConfig:
+class FinetuneConfig(Rates):
     """Fine-tuning of a whole network. The defaults are those of the official ELECTRA code at base size."""
 
     learning_rate: float = 1e-4
@@ -116,8 +128,3 @@ class FinetuneConfig:
     """Staying near the pre-trained weights."""
     qa: QuestionAnsweringConfig = field(default_factory=QuestionAnsweringConfig)
     """Question answering only."""
-
-    @property
-    def rates(self) -> tuple[float, ...]:
-        """The peak rates to try, at least one."""
-        return self.learning_rates or (self.learning_rate,)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from headstart.tasks.config import Rates
 from headstart.tasks.image_config import require
 
 SegmentationMetric = Literal["miou", "pixel_accuracy", "mean_accuracy"]
@@ -16,7 +17,7 @@ MatchingLoss = Literal["l1", "laplacian", "bounded", "bounded2"]
 
 
 @dataclass
-class DenseConfig:
+class DenseConfig(Rates):
     """What every dense task takes."""
 
     learning_rate: float = 1e-3
@@ -66,11 +67,6 @@ class DenseConfig:
         require(0 <= self.overlap < 1, "overlap", self.overlap, "Give a share from 0 up to, but not, 1.")
         require(len(self.hooks) in (0, 4), "hooks", self.hooks, "Give four numbers.")
         require(len(self.crop) in (0, 2) and all(side > 0 for side in self.crop), "crop", self.crop, "Give height and width in pixels.")
-
-    @property
-    def rates(self) -> tuple[float, ...]:
-        """The peak rates to try, at least one."""
-        return self.learning_rates or (self.learning_rate,)
 
 
 @dataclass

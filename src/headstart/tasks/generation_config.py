@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart.core.errors import UsageError
+from headstart.tasks.config import Rates
 
 
 @dataclass
-class GenerationConfig:
+class GenerationConfig(Rates):
     """Fine-tuning of a decoder on pairs of a source and its targets, and how it then writes. The defaults suit small networks and some thousand
     pairs."""
 
@@ -63,11 +64,6 @@ class GenerationConfig:
     """auto: bf16 autocast on a GPU that has it, fp32 on a CPU."""
     device: str = "auto"
     """auto: a GPU if there is one."""
-
-    @property
-    def rates(self) -> tuple[float, ...]:
-        """The peak rates to try, at least one."""
-        return self.learning_rates or (self.learning_rate,)
 
 
 def check_generation(config: GenerationConfig) -> None:

@@ -18,11 +18,11 @@ from headstart.catalog.card import DATA_KINDS
 from headstart.catalog.folder import FolderContents, what_lies_here
 from headstart.core.files import read_json
 from headstart.core.progress import progress
+from headstart.data.listing import is_store
 from headstart.data.text.builtin import PREFIX
 from headstart.data.text.config import TextConfig
 from headstart.data.text.read import Fault, Reading
 from headstart.data.text.sources import find_inputs
-from headstart.verbs._corpus import is_store
 
 MAX_LOOKED_AT = 50_000_000  # characters of text, and bytes of images, that are read for duplicates
 SHINGLE = 5  # words

@@ -16,12 +16,13 @@ from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json, sha256_file
 from headstart.core.run import read_lines
+from headstart.data.listing import is_store
 from headstart.engine.checkpoint import load_checkpoint
 from headstart.engine.method import Method
 from headstart.interventions.rewarm import schedule
 from headstart.interventions.rewarm.config import PAPER_PEAKS, RewarmConfig
 from headstart.tasks.leaks import runs_behind
-from headstart.verbs._corpus import Corpus, is_store, trained_stores
+from headstart.verbs._corpus import Corpus, trained_stores
 from headstart.verbs._exports import run_of
 from headstart.verbs._parts import OLD, mix_of
 from headstart.verbs._same_run import GIVEN

@@ -15,6 +15,7 @@ import torch
 
 from headstart.core.config import plain, replace_nested
 from headstart.core.errors import BadInput, OtherStore, UsageError
+from headstart.data.listing import is_store
 from headstart.data.mixture import Mixture
 from headstart.engine.method import Batch, Method
 from headstart.engine.parts import HeldOutPart
@@ -251,10 +252,6 @@ def corpus_of(method: type[Method], config: PretrainConfig, stores: list[Any]) -
     if (config.batch or 0) > max(64 * n_rows, 4096):
         raise UsageError(f"A batch of {config.batch:,} rows is far more than the {n_rows:,} rows of the corpus.", "Lower --batch.")
     return Corpus(stores, train, [part for part in held_out if len(part)])
-
-
-def is_store(entry: str) -> bool:
-    return (Path(entry) / "manifest.json").is_file()
 
 
 def prepared(method: type[Method], entries: list[str], data: Any, out: Path) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import atomic_write, read_json
 from headstart.core.words import counted, share
+from headstart.data.listing import is_store
 from headstart.data.text.config import TextConfig
 from headstart.data.text.head import documents
 from headstart.data.text.store import open_text_store
@@ -32,7 +33,7 @@ def best_part(settings: CptSettings, store: Path, tokenizer: Path, quota: int, f
     folder.mkdir(parents=True, exist_ok=True)
     pool, chosen = folder / "pool.jsonl", folder / "selected.jsonl"
     if not chosen.is_file() or not (folder / "report.json").is_file():
-        if any((Path(entry) / "manifest.json").is_file() for entry in settings.domain):
+        if any(map(is_store, settings.domain)):
             raise UsageError("--reference chooses among texts, and --domain is a prepared store.", "Give the raw texts as --domain.")
         write_trained_documents(settings, store, pool)
         select(pool, reference=list(settings.reference), quota=float(quota), tokenizer=tokenizer, out=folder, say=lambda line: None)

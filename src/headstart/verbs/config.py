@@ -16,7 +16,7 @@ from headstart import interventions
 from headstart.core.config import flatten, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.words import did_you_mean
-from headstart.data.listing import readable
+from headstart.data.listing import is_store, readable
 from headstart.data.text.epoch_config import EpochsConfig
 from headstart.engine.budget import MAX_STEPS, Budget
 from headstart.engine.config import OptimizerConfig, Settings, TrainerConfig
@@ -226,7 +226,7 @@ def check(config: PretrainConfig) -> None:
         raise UsageError(f"--trainer.ema-decay is {config.trainer.ema_decay}.", "Give a number from 0 up to, but not, 1.")
     multiplier(0, 10, config.schedule)
     if config.init is None and (check_method := getattr(config.method, "check", None)) is not None:  # a model of --init brings sizes of its own
-        prepared = any(os.path.isfile(os.path.join(path_of(entry), "manifest.json")) for entry in config.data)  # noqa: PTH113, PTH118 (names that are too long)
+        prepared = any(is_store(path_of(entry)) for entry in config.data)
         check_method(None if prepared else config.data_config)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from headstart.core.errors import UsageError
 from headstart.core.run import read_run
+from headstart.data.listing import is_store
 from headstart.verbs._kinds import KINDS, kind_of_store
 
 
@@ -37,7 +38,7 @@ def peek(store: str | Path, *, count: int = 3, seed: int = 0, sheet: str | Path 
 def store_folder(folder: Path) -> Path:
     """The folder itself, or the store of the run that it is."""
     if not (folder / "run.json").is_file():
-        if folder.exists() and not (folder / "manifest.json").is_file():
+        if folder.exists() and not is_store(folder):
             raise UsageError(f"{folder} is no prepared store.", f"Make one: headstart prepare METHOD --data {folder} --out STORE")
         return folder
     stores = [entry["store"] for entry in read_run(folder).get("data", [])]

@@ -19,6 +19,7 @@ from headstart.core import float8, hardware
 from headstart.core.config import plain
 from headstart.core.errors import BadInput, Interrupted, UsageError
 from headstart.core.run import RunFolder, now, read_run
+from headstart.data.listing import is_store
 from headstart.data.loader import Loader
 from headstart.engine import memory
 from headstart.engine.budget import Budget
@@ -36,7 +37,7 @@ from headstart.interventions.base import wrap
 from headstart.verbs import _continue, _continuing, _plan, _rehearsal, _verdict, forgetting
 from headstart.verbs._adopt import adopt, refuse_other_preparation
 from headstart.verbs._card import write_cards
-from headstart.verbs._corpus import Corpus, is_same_data, is_store, manifests, open_corpus, reopen_corpus
+from headstart.verbs._corpus import Corpus, is_same_data, manifests, open_corpus, reopen_corpus
 from headstart.verbs._exports import checkpoint_export, resolve_init
 from headstart.verbs._mixture_file import with_mixture
 from headstart.verbs._same_run import changes, refuse_places

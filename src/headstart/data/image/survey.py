@@ -6,7 +6,6 @@ The defaults of a run are chosen by it (`verbs._sizing`). What cannot be read is
 from __future__ import annotations
 
 import io
-import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from headstart.data.image.pair_config import PairConfig
 from headstart.data.image.pair_sources import Pairs, find_pairs
 from headstart.data.image.read import Record, records, stated_count
 from headstart.data.image.sources import InputFile, find_images
+from headstart.data.listing import is_store
 
 FILES, RECORDS = 256, 64
 """How many files are looked at, evenly over all of them, and how many images of each file of many."""
@@ -59,7 +59,7 @@ class Survey:
 
 def survey(sources: Sequence[str | Path], config: ImageConfig) -> Survey | None:
     """Looks at raw images, or at stores of them; None where nothing can be read, or stores and files are mixed."""
-    stores = [Path(source) for source in sources if os.path.isfile(os.path.join(source, "manifest.json"))]  # noqa: PTH113, PTH118 (names that are too long)
+    stores = [Path(source) for source in sources if is_store(source)]
     if stores:
         return _of_stores(stores, isinstance(config, PairConfig)) if len(stores) == len(sources) else None
     try:
