@@ -45,13 +45,13 @@ def curation_block() -> str:
     """Pages a second of each stage and beside datatrove, peaks of memory, and what a month of Common Crawl would take."""
     result = read("curate")
     a_page = result["megabytes"] / result["pages"]
-    stages = result.get("stages", {})
+    stages = result["stages"]
     whole = sum(stage["seconds"] for stage in stages.values())
-    rows = ["| stage, one core | pages/s | MB/s of HTML | of the time |", "| --- | --- | --- | --- |"] if stages else []
+    rows = ["| stage, one core | pages/s | MB/s of HTML | of the time |", "| --- | --- | --- | --- |"]
     for name, stage in stages.items():
         rate = stage["pages"] / max(stage["seconds"], 1e-9)
         rows.append(f"| `{name}` | {rate:,.0f} | {rate * a_page:,.1f} | {100 * stage['seconds'] / whole:.1f} % |")
-    return "\n".join([*rows, *([""] if rows else []), *_beside_datatrove(result), "", _memory_and_month(result)])
+    return "\n".join([*rows, "", *_beside_datatrove(result), "", _memory_and_month(result)])
 
 
 def _beside_datatrove(result: Mapping[str, Any]) -> list[str]:
@@ -69,21 +69,12 @@ def _memory_and_month(result: Mapping[str, Any]) -> str:
     month = result["a_monthly_crawl"]
     crawl = month["crawl"]
     sizes = [1000 * one["megabytes"] / one["pages"] for one in (crawl, result)]
-    by_pages, by_bytes = month["core_hours_by_pages"], month["core_hours_by_bytes"]
-    if isinstance(by_pages, dict):
-        every, paper = ((by_pages[name], by_bytes[name]) for name in ("every_page", "as_in_the_paper"))
-        what = (
-            f"A month of Common Crawl ({crawl['name']}, {crawl['pages'] / 1e9:.2f} billion pages) would take {every[0]:,.0f} core hours at these"
-            f" rates if every page went through every stage, {paper[0]:,.0f} if the stages kept what they keep in the paper:"
-            f" {paper[0] / 24 / 96:,.1f} days on a machine of 96 cores. If bytes cost alike, not pages, {every[1]:,.0f} and {paper[1]:,.0f}"
-        )
-    else:
-        what = (
-            f"Reading, extraction and MinHash of a month of Common Crawl ({crawl['name']}), without language identification and classifiers, would"
-            f" take {by_pages:,} core hours if pages cost alike, {by_bytes:,} if bytes do"
-        )
+    every, paper = ((month["core_hours_by_pages"][name], month["core_hours_by_bytes"][name]) for name in ("every_page", "as_in_the_paper"))
     return (
-        f"The largest process of a curation had {peaks} the input. {what}: its pages have {sizes[0]:.0f} kB on average, these {sizes[1]:.0f}."
+        f"The largest process of a curation had {peaks} the input. A month of Common Crawl ({crawl['name']}, {crawl['pages'] / 1e9:.2f} billion"
+        f" pages) would take {every[0]:,.0f} core hours at these rates if every page went through every stage, {paper[0]:,.0f} if the stages kept"
+        f" what they keep in the paper: {paper[0] / 24 / 96:,.1f} days on a machine of 96 cores. If bytes cost alike, not pages, {every[1]:,.0f}"
+        f" and {paper[1]:,.0f}: its pages have {sizes[0]:.0f} kB on average, these {sizes[1]:.0f}."
         f"\n\n({where(result)}; `{result['command']}`.)"
     )
 
