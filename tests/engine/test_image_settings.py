@@ -47,6 +47,15 @@ ODD: list[tuple[tuple[str, ...], dict[str, Any], str]] = [
     (("satmaepp",), {"crop_factor": 3}, "A crop of 3 times the input"),
     (("satmaepp",), {"proj_ratio": 0}, "--method.proj-ratio is 0."),
     (("croco",), {"colour_jitter": 2.0}, "--method.colour-jitter is 2.0."),
+    (("mae",), {"image_size": 16, "patch_size": 16}, "A mask ratio of 0.75 shows 0 of 1 patches."),
+    (("mae",), {"mask_ratio": 1e-9}, "A mask ratio of 1e-09 shows 64 of 64 patches."),
+    (("droppos",), {"image_size": 16, "patch_size": 16}, "Of 1 patches 0 are seen"),
+    (("droppos",), {"drop_ratio": 0.0}, "Of 64 patches 16 are seen, 16 of these with their position"),
+    (("droppos",), {"mask_ratio": 0.0, "multi_task": True}, "With multi_task some patches must be hidden"),
+    (("croco",), {"mask_ratio": 0.01}, "A mask ratio of 0.01 shows 64 of 64 patches of the first view."),
+    (("satmaepp",), {"mask_ratio": 0.99, "groups": ("1,2", "3,4")}, "A mask ratio of 0.99 shows 0 of 32 tokens."),
+    (("satmaepp",), {"mask_ratio": 0.98, "band_names": tuple("abcdefg")}, "A mask ratio of 0.98 shows 0 of 32 tokens."),
+    (("satmaepp",), {"mask_ratio": 0.99, "spatial_mask": True}, "A mask ratio of 0.99 shows 0 of 16 tokens."),
 ]
 EDGES: list[tuple[tuple[str, ...], dict[str, Any]]] = [
     (("droppos",), {"mask_ratio": 0.0}),
@@ -74,6 +83,17 @@ def test_the_edge_of_what_is_sensible_is_taken(slug: str, edge: dict[str, Any]) 
     replace_nested(methods.settings(slug).Config(), edge).check()
 
 
+def test_bands_that_the_settings_of_the_images_name_decide_how_many_tokens_there_are() -> None:
+    """Of ten bands a place has three tokens, of three one; where only the first image tells, its store does."""
+    settings = methods.settings("satmaepp")
+    config = replace_nested(settings.Config(), {"mask_ratio": 0.96})  # of 16 places: of 48 tokens one is seen, of 16 none
+    config.check(replace_nested(settings.DataConfig(), {"bands": tuple(range(1, 11))}))
+    config.check(settings.DataConfig())
+    for few in ({"bands": (1, 2, 3)}, {"mode": "rgb"}, {"mode": "grey"}):
+        with pytest.raises(UsageError, match="shows 0 of 16 tokens"):
+            config.check(replace_nested(settings.DataConfig(), few))
+
+
 @pytest.mark.parametrize("slug", METHODS)
 def test_every_preset_passes(slug: str) -> None:
     settings = methods.settings(slug)
@@ -88,6 +108,7 @@ def test_a_command_is_refused_before_its_images_are_read(tmp_path: Path) -> None
     for flags, words in (
         (("--method.crop-smallest", "0"), "--method.crop-smallest is 0.0."),
         (("--image.size", "64", "--method.image-size", "128"), "the images would be stored at 64 x 64"),
+        (("--image.size", "16", "--method.image-size", "16", "--method.patch-size", "16"), "shows 0 of 1 patches"),
     ):
         with pytest.raises(UsageError) as caught:
             refuse(parse(["mae", "--data", str(tmp_path / "photos"), "--out", str(tmp_path / "run"), "--budget.steps", "1", *flags]))

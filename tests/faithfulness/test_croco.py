@@ -25,8 +25,8 @@ from headstart.engine.method import Context
 from headstart.engine.optim import build_optimizer
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.interop.croco import DEFAULTS, find_croco, from_official, parse_call, to_official
-from headstart.methods.croco.config import PRESETS, V1_EPOCH, CroCoConfig
-from headstart.methods.croco.method import CroCo, kept_patches
+from headstart.methods.croco.config import PRESETS, V1_EPOCH, CroCoConfig, kept_patches
+from headstart.methods.croco.method import CroCo
 from headstart.objectives.patches import Split, normalise_patches, patch_errors
 
 SPLIT = Split(

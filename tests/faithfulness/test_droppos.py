@@ -17,8 +17,8 @@ from headstart.core.rng import Rng
 from headstart.engine.config import OptimizerConfig
 from headstart.engine.optim import build_optimizer
 from headstart.engine.update import Update
-from headstart.methods.droppos.config import PRESETS, DropPosConfig
-from headstart.methods.droppos.method import Draw, DropPos, check
+from headstart.methods.droppos.config import PRESETS, DropPosConfig, seen_and_placed
+from headstart.methods.droppos.method import Draw, DropPos
 from headstart.methods.mae.config import MAEConfig
 from headstart.methods.mae.method import MAE
 from headstart.objectives.patches import Split
@@ -46,7 +46,7 @@ def updates(model: DropPos, batch: dict[str, Tensor], steps: int, rate: float = 
 
 @pytest.mark.parametrize(("side", "patch", "counts"), [(224, 16, (49, 12)), (28, 4, (12, 3)), (16, 4, (4, 1))])
 def test_01_counts(side: int, patch: int, counts: tuple[int, int]) -> None:
-    assert check(DropPosConfig(), (side // patch) ** 2) == counts
+    assert seen_and_placed(DropPosConfig(), (side // patch) ** 2) == counts
     draw = method(image_size=side, patch_size=patch).draw(context().rng)
     seen, placed = counts
     assert draw.keep.shape == (6, seen)

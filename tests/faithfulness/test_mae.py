@@ -29,7 +29,8 @@ from headstart.interop.vit import read_vit
 from headstart.interop.vit_names import to_transformers
 from headstart.methods.mae.config import IMAGENET_EPOCH, PRESETS, MAEConfig
 from headstart.methods.mae.method import MAE
-from headstart.objectives.patches import Split, kept_count, normalise_patches, patch_errors, random_split
+from headstart.objectives.patches import Split, normalise_patches, patch_errors, random_split
+from headstart.objectives.seen import kept_count
 from tests.faithfulness import official_vit
 from tests.no_waiting import NoWaiting
 

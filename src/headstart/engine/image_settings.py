@@ -49,6 +49,11 @@ def check_images(config: Any, data: ImageConfig | None = None) -> None:
         )
 
 
+def patches_of(config: Any) -> int:
+    """Patches of an image as the network sees it; of settings that `check_images` let pass."""
+    return int(config.image_size // config.patch_size) ** 2
+
+
 def _refuse(wrong: bool, name: str, value: Any, mend: str) -> None:
     if wrong:
         raise UsageError(f"--method.{_flag(name)} is {value}.", mend)

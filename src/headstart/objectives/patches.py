@@ -1,19 +1,12 @@
-"""Masked image modelling: which patches are seen, and how far predicted pixels are from the true ones (facebookresearch/mae models_mae.py)."""
+"""Masked image modelling: which patches are seen (how many: `seen.py`), and how far predicted pixels are from the true ones (facebookresearch/mae
+models_mae.py)."""
 
 from __future__ import annotations
 
-import logging
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-from headstart.core.errors import UsageError
-
-logger = logging.getLogger(__name__)
-
-FEW = 4
-"""Fewer seen patches than these say next to nothing about an image."""
 
 
 class Split(NamedTuple):
@@ -21,29 +14,6 @@ class Split(NamedTuple):
 
     keep: Tensor
     rest: Tensor
-
-
-def kept_count(total: int, ratio: float) -> int:
-    """How many of `total` stay when a share `ratio` goes: int(total * (1 - ratio)); the small number guards against rounding (10 of .9: 1, not 0)."""
-    return int(total * (1 - ratio) + 1e-6)
-
-
-def check_seen(seen: int, total: int, ratio: float, what: str = "patches") -> None:
-    """Refuses a masking that shows nothing, or all; warns of one that shows next to nothing.
-
-    Raises:
-        UsageError: nothing is seen, or nothing hidden.
-    """
-    if not 0 < seen < total:
-        raise UsageError(
-            f"A mask ratio of {ratio} shows {seen} of {total} {what}.", "Choose smaller patches, larger images or another --method.mask-ratio."
-        )
-    warn_if_few(seen, total, what)
-
-
-def warn_if_few(seen: int, total: int, what: str = "patches") -> None:
-    if seen < FEW:
-        logger.warning("the encoder sees %d of %d %s: it is nearly blind. Smaller patches or larger images would help", seen, total, what)
 
 
 def random_split(noise: Tensor, kept: int) -> Split:

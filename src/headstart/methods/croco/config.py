@@ -9,7 +9,10 @@ from headstart import catalog
 from headstart.core.errors import UsageError
 from headstart.data.image.pair_config import PairConfig
 from headstart.engine.config import Preset, Settings, Sizing
-from headstart.engine.image_settings import check_images
+from headstart.engine.image_settings import check_images, patches_of
+from headstart.objectives.seen import refuse_unseen
+
+FIRST_VIEW = "patches of the first view"
 
 
 @dataclass
@@ -56,6 +59,13 @@ class CroCoConfig:
             raise UsageError(f"--method.mask-ratio is {self.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.9.")
         if not 0 <= self.colour_jitter <= 1:
             raise UsageError(f"--method.colour-jitter is {self.colour_jitter}.", "Give a number from 0 to 1; the paper: 0.4.")
+        places = patches_of(self)
+        refuse_unseen(kept_patches(places, self.mask_ratio), places, self.mask_ratio, FIRST_VIEW)
+
+
+def kept_patches(total: int, ratio: float) -> int:
+    """How many patches are seen: all but int(ratio * total), as models/masking.py counts (196 at .9: 20)."""
+    return total - int(ratio * total)
 
 
 V1_EPOCH = 1_800_000 // 256

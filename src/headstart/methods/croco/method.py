@@ -32,8 +32,9 @@ from headstart.engine.image_method import ImageMethod, encoder_shape
 from headstart.engine.method import Batch, Context
 from headstart.interop.croco import find_croco, save_croco, start_encoder
 from headstart.interop.vit import read_vit, save_vit
-from headstart.methods.croco.config import SETTINGS, CroCoConfig
-from headstart.objectives.patches import Split, check_seen, normalise_patches, nothing_learnt, patch_errors, seen_and_drawn
+from headstart.methods.croco.config import FIRST_VIEW, SETTINGS, CroCoConfig, kept_patches
+from headstart.objectives.patches import Split, normalise_patches, nothing_learnt, patch_errors, seen_and_drawn
+from headstart.objectives.seen import warn_if_few
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,7 @@ class CroCo(ImageMethod):
         self.network = CroCoNet(encoder_config(config, store.channels), decoder_config(config))
         self.total = self.network.encoder.config.num_tokens
         self.kept = kept_patches(self.total, config.mask_ratio)
-        check_seen(self.kept, self.total, config.mask_ratio, "patches of the first view")
+        warn_if_few(self.kept, self.total, FIRST_VIEW)
         self.register_buffer("last", torch.zeros(2))  # loss and grey loss of the last update
         self.register_buffer("gains", torch.full((2,), float("nan")), persistent=False)  # of the last evaluation
         if init is not None:
@@ -259,11 +260,6 @@ def decoder_config(config: CroCoConfig) -> DecoderConfig:
         normalise_memory=config.normalise_memory,
         cross=config.second_view != "none",
     )
-
-
-def kept_patches(total: int, ratio: float) -> int:
-    """How many patches are seen: all but int(ratio * total), as models/masking.py counts (196 at .9: 20)."""
-    return total - int(ratio * total)
 
 
 def _check(config: CroCoConfig, store: PairStore) -> None:

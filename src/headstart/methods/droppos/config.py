@@ -10,7 +10,8 @@ from headstart import catalog
 from headstart.core.errors import UsageError
 from headstart.data.image.config import ImageConfig
 from headstart.engine.config import Preset, Settings, Sizing
-from headstart.engine.image_settings import check_images
+from headstart.engine.image_settings import check_images, patches_of
+from headstart.objectives.seen import kept_count
 
 
 @dataclass
@@ -78,6 +79,25 @@ class DropPosConfig:
             )
         if self.pos_weight < 0:
             raise UsageError(f"--method.pos-weight is {self.pos_weight}.", "Give 0 or more; the scripts: 0.05 and 0.1.")
+        seen_and_placed(self, patches_of(self))
+
+
+def seen_and_placed(config: DropPosConfig, places: int) -> tuple[int, int]:
+    """How many of the patches are seen, and how many of these keep their position.
+
+    Raises:
+        UsageError: nothing would be seen, or no position dropped; or, where pixels are drawn too, nothing hidden.
+    """
+    kept = kept_count(places, config.mask_ratio)
+    placed = kept_count(kept, config.drop_ratio)
+    if kept == 0 or kept == placed:
+        raise UsageError(
+            f"Of {places} patches {kept} are seen, {placed} of these with their position: there is none to name.",
+            "Choose smaller patches, larger images, a lower --method.mask-ratio or a higher --method.drop-ratio.",
+        )
+    if config.multi_task and kept == places:
+        raise UsageError("With multi_task some patches must be hidden: their pixels are its target.", "Give a --method.mask-ratio above 0.")
+    return kept, placed
 
 
 IMAGENET_EPOCH = 312

@@ -23,14 +23,13 @@ from torch.nn import functional as F
 from headstart.backbones.vit import ViT
 from headstart.backbones.vit_blocks import patchify, take, unpatchify
 from headstart.backbones.vit_decoder import Decoder
-from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.data.image.store import ImageStore
 from headstart.engine.image_method import ImageMethod, encoder_shape, sizes_for
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, load_encoder, read_vit, save_vit
-from headstart.methods.droppos.config import SETTINGS, DropPosConfig
-from headstart.objectives.patches import kept_count, normalise_patches, patch_errors, random_split, warn_if_few
+from headstart.methods.droppos.config import SETTINGS, DropPosConfig, seen_and_placed
+from headstart.objectives.patches import normalise_patches, patch_errors, random_split
 from headstart.objectives.positions import (
     affinities,
     official_distances,
@@ -40,6 +39,7 @@ from headstart.objectives.positions import (
     squared_distances,
     unsure,
 )
+from headstart.objectives.seen import warn_if_few
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +86,8 @@ class DropPos(ImageMethod):
         self.encoder = ViT(encoder_shape(config, store.channels))
         self.grid = self.encoder.config.grid
         self.places = self.encoder.config.num_tokens
-        self.kept, self.placed = check(config, self.places)
+        self.kept, self.placed = seen_and_placed(config, self.places)
+        warn_if_few(self.kept, self.places)
         sizes = (config.hidden_size, config.decoder_hidden_size, config.decoder_layers, config.decoder_heads)
         self.decoder = Decoder(*sizes, outputs=self.places)
         if config.mask_token_type == "param":
@@ -274,25 +275,6 @@ class DropPos(ImageMethod):
         if self.config.multi_task:
             beside |= {name if name == "mask_token" else f"aux_{name}": value for name, value in self.pixel_decoder.state_dict().items()}
         save_vit(self.encoder, folder, self.preprocessor(), beside)
-
-
-def check(config: DropPosConfig, places: int) -> tuple[int, int]:
-    """How many patches are seen, and how many of these keep their position.
-
-    Raises:
-        UsageError: nothing would be seen, or no position dropped.
-    """
-    kept = kept_count(places, config.mask_ratio)
-    placed = kept_count(kept, config.drop_ratio)
-    if kept == 0 or kept == placed:
-        raise UsageError(
-            f"Of {places} patches {kept} are seen, {placed} of these with their position: there is none to name.",
-            "Choose smaller patches, larger images, a lower --method.mask-ratio or a higher --method.drop-ratio.",
-        )
-    if config.multi_task and kept == places:
-        raise UsageError("With multi_task some patches must be hidden: their pixels are its target.", "Give a --method.mask-ratio above 0.")
-    warn_if_few(kept, places)
-    return kept, placed
 
 
 def seen_and_put(patches: Tensor, true: Tensor, put: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:

@@ -8,7 +8,8 @@ from headstart import catalog
 from headstart.core.errors import UsageError
 from headstart.data.image.config import ImageConfig
 from headstart.engine.config import Preset, Settings, Sizing
-from headstart.engine.image_settings import check_images
+from headstart.engine.image_settings import check_images, patches_of
+from headstart.objectives.seen import kept_count, refuse_unseen
 
 
 @dataclass
@@ -45,6 +46,8 @@ class MAEConfig:
         check_images(self, data)
         if not 0 < self.mask_ratio < 1:
             raise UsageError(f"--method.mask-ratio is {self.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.75.")
+        places = patches_of(self)
+        refuse_unseen(kept_count(places, self.mask_ratio), places, self.mask_ratio)
 
 
 IMAGENET_EPOCH = 312

@@ -25,16 +25,8 @@ from headstart.engine.image_method import ImageMethod, encoder_shape, sizes_for
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, load_encoder, read_vit, save_vit
 from headstart.methods.mae.config import SETTINGS, MAEConfig
-from headstart.objectives.patches import (
-    Split,
-    check_seen,
-    kept_count,
-    normalise_patches,
-    nothing_learnt,
-    patch_errors,
-    random_split,
-    seen_and_drawn,
-)
+from headstart.objectives.patches import Split, normalise_patches, nothing_learnt, patch_errors, random_split, seen_and_drawn
+from headstart.objectives.seen import kept_count, warn_if_few
 
 logger = logging.getLogger(__name__)
 
@@ -58,7 +50,7 @@ class MAE(ImageMethod):
         self.encoder = ViT(encoder_shape(config, store.channels))
         self.total = self.encoder.config.num_tokens
         self.kept = kept_count(self.total, config.mask_ratio)
-        check_seen(self.kept, self.total, config.mask_ratio)
+        warn_if_few(self.kept, self.total)
         self.decoder = Decoder(
             config.hidden_size,
             config.decoder_hidden_size,

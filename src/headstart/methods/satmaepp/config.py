@@ -12,7 +12,8 @@ from headstart import catalog
 from headstart.core.errors import UsageError
 from headstart.data.image.config import ImageConfig
 from headstart.engine.config import Preset, Settings, Sizing
-from headstart.engine.image_settings import check_images
+from headstart.engine.image_settings import check_images, patches_of
+from headstart.objectives.seen import kept_count, refuse_unseen
 
 logger = logging.getLogger(__name__)
 
@@ -95,6 +96,8 @@ class SatMAEPPConfig:
         """Refuses what no run can have, before an image is read. Raises UsageError."""
         check_images(self, data)
         check(self)
+        if (groups := _known_groups(self, data)) is not None:
+            seen_tokens(self, patches_of(self), groups)
 
     @property
     def factor(self) -> int:
@@ -141,7 +144,7 @@ def _usual_groups(channels: int) -> Groups:
     if channels == len(SENTINEL_BANDS):
         logger.info("ten bands are taken for Sentinel-2's %s, in the paper's groups; --method.groups says otherwise", " ".join(SENTINEL_BANDS))
         return tuple(tuple(SENTINEL_BANDS.index(name) for name in group.split(",")) for group in SENTINEL_GROUPS)
-    count = -(-channels // WIDEST_GROUP)
+    count = _usual_count(channels)
     edges = [channels * i // count for i in range(count + 1)]
     groups = tuple(tuple(range(low, high)) for low, high in pairwise(edges))
     logger.warning(
@@ -149,6 +152,37 @@ def _usual_groups(channels: int) -> Groups:
         " ".join(",".join(str(band + 1) for band in group) for group in groups),
     )
     return groups
+
+
+def _usual_count(channels: int) -> int:
+    """Groups that so many bands are cut into where nobody says which; 1 in the optical form."""
+    if channels <= OPTICAL_BANDS:
+        return 1
+    return len(SENTINEL_GROUPS) if channels == len(SENTINEL_BANDS) else -(-channels // WIDEST_GROUP)
+
+
+def _known_groups(config: SatMAEPPConfig, data: ImageConfig | None) -> int | None:
+    """How many groups there will be, as far as the settings tell; None: the first image does."""
+    if config.groups:
+        return len(config.groups)
+    bands = len(config.band_names)
+    if not bands and data is not None:
+        bands = len(data.bands or data.band_files) or {"grey": 1, "rgb": 3}.get(data.mode, 0)
+    if bands:
+        return _usual_count(bands)
+    return 1 if config.spatial_mask else None  # places are hidden whole, however many groups they have
+
+
+def seen_tokens(config: SatMAEPPConfig, cells: int, groups: int) -> int:
+    """How many tokens of an image are seen.
+
+    Raises:
+        UsageError: none, or all.
+    """
+    ratio = config.mask_ratio
+    seen = kept_count(cells, ratio) * groups if config.spatial_mask else kept_count(cells * groups, ratio)
+    refuse_unseen(seen, cells * groups, ratio, "tokens")
+    return seen
 
 
 def check(config: SatMAEPPConfig) -> None:

@@ -31,7 +31,7 @@ from headstart.data.image.store import ImageStore
 from headstart.engine.image_method import ImageMethod, encoder_shape, sizes_for
 from headstart.engine.method import Batch, Context
 from headstart.interop.vit import Weights, load_beside, save_vit
-from headstart.methods.satmaepp.config import SETTINGS, Groups, SatMAEPPConfig, group_width, resolve_groups
+from headstart.methods.satmaepp.config import SETTINGS, Groups, SatMAEPPConfig, group_width, resolve_groups, seen_tokens
 from headstart.methods.satmaepp.network import (
     BilinearHead,
     GroupDecoder,
@@ -44,7 +44,8 @@ from headstart.methods.satmaepp.network import (
     join_cells,
 )
 from headstart.methods.satmaepp.weights import BANDS_FILE, is_grouped, load_head, load_into, plain_network, read_bands, read_weights, settings_of
-from headstart.objectives.patches import check_seen, kept_count, normalise_patches, random_split
+from headstart.objectives.patches import normalise_patches, random_split
+from headstart.objectives.seen import warn_if_few
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +85,8 @@ class SatMAEPP(ImageMethod):
         self.grid = self.encoder.config.grid
         self.cells = self.grid[0] * self.grid[1]
         self.tokens = self.encoder.config.num_tokens
-        self.seen = self._seen()
+        self.seen = seen_tokens(config, self.cells, self.n_groups)
+        warn_if_few(self.seen, self.tokens, "tokens")
         self.decoder: Decoder | GroupDecoder = self._make_decoder()
         self.head: MultiScaleHead | BilinearHead = self._make_head()
         self._make_bands()
@@ -127,17 +129,6 @@ class SatMAEPP(ImageMethod):
                 "Leave out --method.scaling: clip and standard take values of any range.",
                 file=getattr(self.store, "folder", None),
             )
-
-    def _seen(self) -> int:
-        """How many tokens of each image are seen.
-
-        Raises:
-            UsageError: none, or all.
-        """
-        config = self.config
-        tokens = kept_count(self.cells, config.mask_ratio) * self.n_groups if config.spatial_mask else kept_count(self.tokens, config.mask_ratio)
-        check_seen(tokens, self.tokens, config.mask_ratio, "tokens")
-        return tokens
 
     def _make_decoder(self) -> Decoder | GroupDecoder:
         c = self.config
