@@ -3,6 +3,7 @@ killed preparation goes on with, and how the store is put in place at the end.""
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,8 @@ import numpy as np
 
 from headstart.core.errors import BadInput, OtherStore, UsageError
 from headstart.core.files import atomic_write, locked, read_json, sha256_file, sync_folder, write_json
+
+logger = logging.getLogger(__name__)
 
 Store = TypeVar("Store")
 
@@ -59,18 +62,29 @@ def opened_or_built(
 
 
 def begin_work(work: Path, plan: Mapping[str, Any], beside: Sequence[Path] = ()) -> None:
-    """The folder of a preparation: that of an earlier one with the same plan, otherwise a new one.
+    """The folder of a preparation: that of an earlier one with the same plan, otherwise a new one, and that is said.
 
     Args:
         work: the folder.
         plan: what decides the bytes of the parts, as JSON has it.
         beside: folders that are of no use without it.
     """
-    if work.exists() and not ((work / "plan.json").exists() and read_json(work / "plan.json") == plan):
+    before = read_json(work / "plan.json") if (work / "plan.json").exists() else None
+    if work.exists() and before != plan:
+        if isinstance(before, dict):
+            logger.warning("what was begun in %s is of another preparation (%s): it begins anew", work.parent, "; ".join(_other(before, plan)))
         for folder in (*beside, work):  # the plan last: a kill in between leaves nothing that it would not find
             shutil.rmtree(folder, ignore_errors=folder != work)
     work.mkdir(exist_ok=True)
     write_json(work / "plan.json", plan)
+
+
+def _other(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What of two plans differs, in words: a setting with its values, of anything else (lists of files, hashes) the name."""
+    found = []
+    for name, (old, new) in changed_settings(before, now).items():
+        found += in_words(changed_settings(old, new)) if isinstance(old, dict) and isinstance(new, dict) else [f"other {name.replace('_', ' ')}"]
+    return found
 
 
 def write_arrays(work: Path, arrays: Mapping[str, np.ndarray], names: Iterable[str]) -> dict[str, dict[str, Any]]:

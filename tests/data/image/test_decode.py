@@ -133,6 +133,58 @@ def test_sixteen_bit_grey_keeps_its_values() -> None:
         np.testing.assert_array_equal(found[0], pixels)
 
 
+WHITE = 65535
+DEEP = (smooth(12, 12, seed=4).astype(np.uint16) * 257) ^ np.arange(12, dtype=np.uint16)[:, None]  # no multiples of 257
+OPAQUE = np.full((12, 12, 1), WHITE, np.uint16)
+OPAQUE[:4], OPAQUE[4:6] = 0, 0x4000
+
+
+def over_white(colours: np.ndarray) -> np.ndarray:
+    opaque = OPAQUE / WHITE
+    return np.rint(colours * opaque + WHITE * (1 - opaque)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("colours", [DEEP, DEEP[..., :1]], ids=["colours", "grey"])
+def test_transparency_of_sixteen_bits_in_a_tiff_is_laid_over_white(colours: np.ndarray) -> None:
+    kind = {"photometric": "rgb" if colours.shape[-1] == 3 else "minisblack", "planarconfig": "contig"}
+    straight = tiff(np.concatenate([colours, OPAQUE], -1), extrasamples=["unassalpha"], **kind)
+    wanted = planes(over_white(colours))
+    np.testing.assert_array_equal(decoded(straight, size=12).pixels, wanted)
+    assert (wanted[:, :4] == WHITE).all()
+    multiplied = np.rint(colours * (OPAQUE / WHITE)).astype(np.uint16)
+    found = decoded(tiff(np.concatenate([multiplied, OPAQUE], -1), extrasamples=["assocalpha"], **kind), size=12).pixels
+    np.testing.assert_array_equal(found, wanted)
+    for asked in ({"mode": "bands"}, {"bands": tuple(range(1, colours.shape[-1] + 2))}):
+        found = decoded(straight, size=12, **asked).pixels
+        np.testing.assert_array_equal(found, planes(np.concatenate([colours, OPAQUE], -1)))
+    unsaid = decoded(tiff(np.concatenate([colours, OPAQUE], -1), extrasamples=["unspecified"], **kind), size=12).pixels
+    assert len(unsaid) == colours.shape[-1] + 1, "a band of which the file says nothing stays one"
+
+
+def test_with_transparency_or_without_colours_of_sixteen_bits_are_in_one_store() -> None:
+    plain = tiff(DEEP, photometric="rgb")
+    transparent = tiff(np.concatenate([DEEP, OPAQUE], -1), photometric="rgb", extrasamples=["unassalpha"])
+    np.testing.assert_array_equal(decoded(transparent, first=plain, size=12).pixels, planes(over_white(DEEP)))
+    np.testing.assert_array_equal(decoded(plain, first=transparent, size=12).pixels, planes(DEEP))
+
+
+@pytest.mark.parametrize("greys", [DEEP[..., 0], smooth(12, 12)[..., 0]], ids=["16 bits", "8 bits"])
+def test_greys_that_are_dark_where_their_numbers_are_high_are_turned_round(greys: np.ndarray) -> None:
+    """X-rays are kept so. Of 8 bits Pillow does it."""
+    found = decoded(tiff(greys, photometric="miniswhite"), size=12).pixels
+    assert found.dtype == greys.dtype
+    np.testing.assert_array_equal(found[0], np.iinfo(greys.dtype).max - greys)
+    np.testing.assert_array_equal(decoded(tiff(greys, photometric="miniswhite"), size=12, mode="bands").pixels[0], greys)
+
+
+def test_a_store_of_an_earlier_version_reads_sixteen_bits_as_it_did() -> None:
+    form = form_of(tiff(DEEP[..., 0]), ImageConfig(size=12)).as_json()
+    content = tiff(DEEP[..., 0], photometric="miniswhite")
+    np.testing.assert_array_equal(decode(content, Form.from_json(form)).pixels[0], WHITE - DEEP[..., 0])
+    del form["as_bands"]
+    np.testing.assert_array_equal(decode(content, Form.from_json(form)).pixels[0], DEEP[..., 0])
+
+
 def test_a_grey_image_in_a_colour_store_has_three_equal_channels() -> None:
     found = decoded(encoded(RGB[..., 0]), first=encoded(RGB), size=12).pixels
     assert found.shape == (3, 12, 12)

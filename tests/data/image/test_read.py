@@ -15,7 +15,7 @@ import pytest
 
 from headstart.core.errors import BadInput
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.read import Fault, Record, read_picture, records
+from headstart.data.image.read import Fault, Record, read_picture, records, stated_count
 from headstart.data.image.sources import find_images
 from tests.data.image.pictures import encoded, smooth
 
@@ -82,6 +82,20 @@ def test_npz_holds_images_and_classes(tmp_path: Path) -> None:
     found = read(tmp_path / "y.npz")
     np.testing.assert_array_equal(np.stack([record.content for record in found]), IMAGES)
     assert [record.label for record in found] == list("abcde")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_bands_of_three_axes_are_one_tile(order: str, tmp_path: Path) -> None:
+    """As satellite tiles are kept, a file each; of four axes they are many."""
+    tile = np.random.default_rng(0).integers(0, 4000, (10, 6, 7)).astype(np.uint16)
+    np.savez(tmp_path / "tile.npz", bands=np.array(tile, order=order), label=np.array(["wet"]), cloud=np.zeros((6, 7)))
+    (record,) = read(tmp_path / "tile.npz")
+    np.testing.assert_array_equal(record.content, tile)
+    assert (record.number, record.label) == (1, "wet")
+    (file,) = find_images([tmp_path / "tile.npz"]).files
+    assert stated_count(file, ImageConfig()) == 1
+    np.savez(tmp_path / "tiles.npz", bands=np.stack([tile, tile]))
+    assert [record.content.shape for record in read(tmp_path / "tiles.npz")] == [(10, 6, 7)] * 2
 
 
 def test_npz_of_several_sets_wants_a_name(tmp_path: Path) -> None:

@@ -146,11 +146,13 @@ def test_what_must_be_decoded_whole_is_refused_by_its_size_before_it_is_read(tmp
     assert peak < 2e6
 
 
-def test_what_pillow_reads_is_read_by_pillow(tmp_path: Path) -> None:
-    """Transparency, white as 0, another orientation: nothing of that is guessed."""
+def test_what_is_shown_otherwise_than_stored_is_decoded_whole(tmp_path: Path) -> None:
+    """Transparency, white as 0, another orientation: nothing of that is guessed. Of bands asked for, numbers stay as they are stored."""
     rgba = (np.arange(40 * 40 * 4) % 251).reshape(40, 40, 4).astype(np.uint8)
     for name, image, more in (
         ("alpha", rgba, {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+        ("deep alpha", rgba.astype(np.uint16) * 261, {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+        ("deep white", rgba[..., 0].astype(np.uint16) * 261, {"photometric": "miniswhite"}),
         ("white", rgba[..., 0], {"photometric": "miniswhite"}),
         ("turned", rgba[..., :3], {"photometric": "rgb", "extratags": [(274, "H", 1, 3, True)]}),
     ):
@@ -159,6 +161,10 @@ def test_what_pillow_reads_is_read_by_pillow(tmp_path: Path) -> None:
         config = ImageConfig(size=16, tile=16)
         with file.open("rb") as opened:
             assert tiff_rows(opened, file.stat().st_size, as_bands=False, rows=16) is None
+        if name == "deep alpha":
+            assert {len(window) for window in windows(file, config)} == {3}
+            bands = windows(file, ImageConfig(size=16, tile=16, mode="bands"))
+            assert np.array_equal(bands[0], image[:16, :16].transpose(2, 0, 1))
         assert all(np.array_equal(ours, theirs) for ours, theirs in zip(windows(file, config), of_the_whole(file, config), strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -133,6 +134,11 @@ def test_windows_with_too_many_gaps_are_left_out_and_counted(tmp_path: Path) -> 
     store = prepare_images([tmp_path / "scene.npy"], tmp_path / "store", ImageConfig(**settings))
     assert len(store) == 4
     assert store.manifest["counts"]["images_without_data"] == 4
+    named = [json.loads(line) for line in (tmp_path / "store" / "quarantine.jsonl").read_text().splitlines()]
+    assert [(line["record"], line["what"]) for line in named] == [
+        (record, f"has no data in {share} of its pixels.") for record, share in ((1, "100.0%"), (2, "25.0%"), (5, "100.0%"), (6, "25.0%"))
+    ]
+    assert any("4 images left out" in line and "quarantine.jsonl names each" in line for line in store.report())
     assert np.isfinite(store.read(range(4))).all()
     assert np.isfinite(store.std).all()
     most = prepare_images([tmp_path / "scene.npy"], tmp_path / "most", ImageConfig(**settings, max_nodata_share=0.3))

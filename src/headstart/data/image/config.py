@@ -17,7 +17,7 @@ MAX_MEGAPIXELS = 178.0
 """Pillow itself refuses larger pictures."""
 HOW_ONLY = ("workers", "max_megapixels", "on_bad_input", "max_bad_share")
 """Settings that say how a store is made, not what it holds."""
-NEWER = {"tile": None, "nodata": None, "max_nodata_share": 0.1}
+NEWER = {"tile": None, "nodata": None, "max_nodata_share": 0.1, "band_files": [], "resample_bands": False}
 """Settings that stores of an earlier version do not state."""
 
 
@@ -38,6 +38,13 @@ class ImageConfig:
 
     bands: tuple[int, ...] = ()
     """Which bands of files with many are kept, counted from 1, in this order. None: all."""
+
+    band_files: tuple[str, ...] = ()
+    """Where a tile has a file for each band (Sentinel-2, Landsat, BigEarthNet): what their names end in, in the order of the bands. B02 B03 B8A makes
+    one image of t_B02.tif, t_B03.tif and t_B8A.tif. None: a file is an image."""
+
+    resample_bands: bool = False
+    """With band_files: enlarge bands of fewer pixels to the size of the largest (bicubic). Otherwise bands of different sizes are bad input."""
 
     layout: Layout = "auto"
     """Where arrays (.npy, .npz, TIFF) of three axes have their channels. auto: on the one of the first and the last axis that is shorter."""
@@ -89,6 +96,12 @@ class ImageConfig:
         require(all(band >= 1 for band in self.bands), f"bands are {self.bands}.", "They are counted from 1.")
         require(len(set(self.bands)) == len(self.bands), f"bands are {self.bands}.", "Give each once.")
         require(not (self.bands and self.mode in ("rgb", "grey")), f"bands are given, and mode {self.mode}.", "Give --image.mode bands.")
+        files = self.band_files
+        require(all(files) and len(set(files)) == len(files), f"band_files are {files}.", "Give what the names of a band's files end in, each once.")
+        require(not (files and self.bands), "both bands and band_files are given.", "Name the files of the bands that you want.")
+        require(not files or self.layout == "auto", f"layout is {self.layout}.", "Of files of single bands there is none: leave it out.")
+        require(not (files and self.storage == "encoded"), "tiles of several files have no encoded form.", "Leave out --image.storage encoded.")
+        require(bool(files) or not self.resample_bands, "resample_bands is for band_files.", "Leave it out.")
         require(self.tile is None or 1 <= self.tile <= MAX_SIZE, f"tile is {self.tile}.", f"Give 1 to {MAX_SIZE:,} pixels.")
         require(self.tile is None or self.storage == "decoded", "windows have no encoded form.", "Leave out --image.storage encoded.")
         require(self.nodata is None or _is_number(self.nodata), f"nodata is {self.nodata!r}.", "Give a number, or nan.")
@@ -102,7 +115,7 @@ class ImageConfig:
     def preparation(self) -> dict[str, Any]:
         """The fields that decide the bytes of the store. What only decides how it is made (workers, limits) is left out, and what is newer than some
         stores where it is at its default."""
-        fields = asdict(self) | {"bands": list(self.bands)}
+        fields = asdict(self) | {"bands": list(self.bands), "band_files": list(self.band_files)}
         for name in HOW_ONLY:
             del fields[name]
         for name, default in NEWER.items():

@@ -1,8 +1,8 @@
 """One image: bytes or an array -> [channels, size, size], the same for every image of a store. `opening` reads the bytes.
 
 What is done without a word, because it loses nothing that can be seen: EXIF orientation is applied, palettes and CMYK become colours, transparency is
-laid over white, a grey image in a colour store gets three equal channels. Colour profiles are not applied. 16-bit greys stay 16-bit; Pillow reads
-16-bit colours of PNG as 8-bit.
+laid over white, a grey image in a colour store gets three equal channels. Colour profiles are not applied. 16-bit greys stay 16-bit, and so do
+16-bit colours of TIFF; Pillow reads those of PNG as 8-bit.
 """
 
 from __future__ import annotations
@@ -44,10 +44,9 @@ def form_of(content: Content, config: ImageConfig) -> Form:
         Unusable: it cannot be read.
     """
     form = _of_config(config)
-    wants_bands = config.mode == "bands" or bool(config.bands)
-    opened = open_content(content, replace(form, colour="bands" if wants_bands else "rgb"))
+    opened = open_content(content, replace(form, colour="bands" if form.as_bands else "rgb"))
     planes = _planes(opened, form)
-    colour = "bands" if wants_bands else config.mode
+    colour = "bands" if form.as_bands else config.mode
     if colour == "auto":
         colour = "grey" if len(planes) == 1 else "rgb" if len(planes) == 3 and planes.dtype == np.uint8 else "bands"
     channels = {"grey": 1, "rgb": 3, "bands": len(planes)}[colour]
@@ -68,6 +67,7 @@ def _of_config(config: ImageConfig) -> Form:
         first_frame=config.animated == "first",
         max_pixels=int(config.max_megapixels * 1e6),
         nodata=config.nodata,
+        as_bands=config.mode == "bands" or bool(config.bands),
     )
 
 
@@ -102,7 +102,7 @@ def whole_planes(content: Content, config: ImageConfig) -> np.ndarray:
         as `decode`.
     """
     form = _of_config(config)
-    return _as_planes(open_content(content, replace(form, size=WHOLE, colour="bands" if config.mode == "bands" or config.bands else "rgb")))
+    return _as_planes(open_content(content, replace(form, size=WHOLE, colour="bands" if form.as_bands else "rgb")))
 
 
 def decode_whole(content: Content, form: Form) -> np.ndarray:
@@ -113,7 +113,7 @@ def decode_whole(content: Content, form: Form) -> np.ndarray:
     """
     form = replace(form, size=WHOLE)
     opened = open_content(content, form)
-    if isinstance(opened, np.ndarray) or opened.mode in ("I;16", "F") or form.bands:
+    if isinstance(opened, np.ndarray) or opened.mode in ("I;16", "F") or form.bands or form.nodata is not None:
         return np.ascontiguousarray(_coloured(_planes(opened, form), form))
     _refuse_dtype(np.dtype(np.uint8), form)
     pixels = np.asarray(_as_colours(opened, form))

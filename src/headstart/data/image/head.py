@@ -16,7 +16,7 @@ from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import decode
 from headstart.data.image.form import Content, Form, Unusable
 from headstart.data.image.prepare import in_class_order
-from headstart.data.image.read import Fault, Record, bad_input, read_picture, records
+from headstart.data.image.read import Fault, Record, bad_input, read_alone, records
 from headstart.data.image.sources import InputFile, find_images
 
 UNLABELLED = "none"
@@ -33,7 +33,7 @@ def write_first_images(sources: Sequence[str | Path], folder: Path, config: Imag
         label = record.label or UNLABELLED
         place = classes.setdefault(label, folder / f"class-{len(classes):03d}")  # a label may hold what no file name may
         place.mkdir(parents=True, exist_ok=True)
-        content = _content(file, record)
+        content = _content(file, record, config)
         if isinstance(content, np.ndarray):
             stream = io.BytesIO()
             np.save(stream, content, allow_pickle=False)
@@ -70,7 +70,7 @@ def read_labelled(source: str | Path, config: ImageConfig) -> LabelledImages:
         if record.label is None:
             mend = "Give a folder with a folder for each class, a list of paths and classes, or a file with labels (--image.label-field)."
             raise BadInput("has no class.", mend, file=file.name, record=record.number or None)
-        images.append(file.path if record.content is None else record.content)
+        images.append(_place(file, record, config))
         names.append(record.label)
     classes = in_class_order(set(names))
     if len(classes) < 2:
@@ -86,7 +86,7 @@ def read_images(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[
         BadInput: one of them cannot be read.
     """
     for file, record in _records(sources, config):
-        yield file.name + (f", record {record.number}" if record.number else ""), file.path if record.content is None else record.content
+        yield file.name + (f", record {record.number}" if record.number else ""), _place(file, record, config)
 
 
 def decode_records(
@@ -126,8 +126,13 @@ def _records(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[tup
                 raise bad_input(file, found)
 
 
-def _content(file: InputFile, record: Record) -> Content:
-    found = read_picture(file) if record.content is None else record.content
+def _place(file: InputFile, record: Record, config: ImageConfig) -> Path | Content:
+    """Where an image is: its file, or what it holds where that is no file of its own."""
+    return file.path if record.content is None and file.kind == "picture" else _content(file, record, config)
+
+
+def _content(file: InputFile, record: Record, config: ImageConfig) -> Content:
+    found = read_alone(file, config) if record.content is None else record.content
     if isinstance(found, Fault):
         raise bad_input(file, found)
     return found

@@ -32,9 +32,10 @@ NPY_MAGIC = b"\x93NUMPY"
 GDAL_NODATA = 42113
 """The tag in which a GeoTIFF says what pixels without data hold."""
 ORIENTATION = 274
-MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, LAB = 1, 2, 3, 5, 6, 8
+MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 JPEG = 7
-"""Of TIFF: the tag, kinds of colours, a compression."""
+PREMULTIPLIED, STRAIGHT = 1, 2
+"""Of TIFF: the tag, kinds of colours, a compression, kinds of transparency."""
 PNG_COLOUR, GREY_AND_ALPHA = 25, 4
 """Where a PNG says what its colours are, and one of these."""
 FILE_SIZE = "headstart_file_size"
@@ -181,8 +182,8 @@ def _tiff(content: bytes, form: Form) -> np.ndarray | None:
         array = np.asarray(file.series[0].asarray() if channel_pages else page.asarray())
     if array.ndim == 3 and int(page.planarconfig) == 1 and not channel_pages:
         array = array.transpose(2, 0, 1)  # written pixel by pixel; band by band it is [bands, height, width] already
-    planes = upright(array if array.ndim == 3 else array[None], orientation_of(page))
-    return shown(planes, page) if form.nodata is None else np.ma.getdata(shown(planes, page))
+    planes = shown(upright(array if array.ndim == 3 else array[None], orientation_of(page)), page, form.as_bands)
+    return planes if form.nodata is None else np.ma.getdata(planes)
 
 
 def _is_for_pillow(page: Any, channel_pages: bool, form: Form, says_gaps: bool) -> bool:
@@ -192,7 +193,7 @@ def _is_for_pillow(page: Any, channel_pages: bool, form: Form, says_gaps: bool) 
         return True
     if photometric in (PALETTE, YCBCR):
         return not (says_gaps and read_by_segments(page))
-    transparent = samples in (2, 4) and [int(kind) for kind in page.extrasamples] in ([1], [2])
+    transparent = has_transparency(page)
     is_picture = page.dtype == np.uint8 and not channel_pages and (samples in (1, 3) or transparent)
     return bool(is_picture and form.colour != "bands" and (transparent or not says_gaps or photometric not in (MIN_IS_BLACK, RGB)))
 
@@ -205,16 +206,44 @@ def read_by_segments(page: Any) -> bool:
     return photometric == YCBCR and samples == 3 and int(page.compression) == JPEG and int(page.planarconfig) == 1
 
 
-def shown(planes: np.ndarray, page: Any) -> np.ndarray:
+def has_transparency(page: Any) -> bool:
+    """Whether the last sample of a page is how opaque it is: of grey, or of three colours."""
+    return int(page.samplesperpixel) in (2, 4) and [int(kind) for kind in page.extrasamples] in ([PREMULTIPLIED], [STRAIGHT])
+
+
+def shown(planes: np.ndarray, page: Any, as_bands: bool) -> np.ndarray:
     """[bands, height, width] of what a page holds: numbers of a palette become its colours, and what the file calls no data is masked (of colours
-    where all three hold it: black in one of them is a colour)."""
+    where all three hold it: black in one of them is a colour). Of 16 bits, transparency is laid over white, and greys that are dark where their
+    numbers are high are turned round; Pillow does both to 8 bits.
+
+    Args:
+        as_bands: every sample of 16 bits is a band with its numbers.
+    """
     photometric, stated = int(page.photometric), page.tags.get(GDAL_NODATA)
     gaps = None if stated is None else holds(planes, str(stated.value))
     if gaps is not None and photometric in (RGB, YCBCR):
         gaps = np.asarray(gaps.all(0, keepdims=True))
     if photometric == PALETTE:
         planes = (page.colormap >> 8).astype(np.uint8)[:, planes[0]]
-    return planes if gaps is None or not gaps.any() else np.ma.masked_array(planes, np.broadcast_to(gaps, planes.shape))
+    elif not as_bands and planes.dtype.kind == "u" and planes.dtype.itemsize == 2:
+        planes = _as_seen(planes, page)
+    if gaps is None or not gaps.any():
+        return planes
+    return np.ma.masked_array(planes, np.broadcast_to(gaps[: len(planes)], planes.shape))
+
+
+def _as_seen(planes: np.ndarray, page: Any) -> np.ndarray:
+    """uint16 [bands, height, width]: greys with white as the highest number, nothing transparent."""
+    white = 2 ** int(page.bitspersample) - 1
+    opaque = None
+    if has_transparency(page):
+        planes, opaque = planes[:-1], planes[-1].astype(np.float64) / white
+    if int(page.photometric) == MIN_IS_WHITE and len(planes) == 1:
+        planes = (white - planes).astype(np.uint16)
+    if opaque is None:
+        return planes
+    colours = planes if int(page.extrasamples[0]) == PREMULTIPLIED else planes * opaque
+    return np.rint(colours + white * (1 - opaque)).clip(0, white).astype(np.uint16)
 
 
 def orientation_of(page: Any) -> int:

@@ -38,6 +38,7 @@ class PairConfig(ImageConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(self.tile is None, "windows are no pairs.", "Leave out --image.tile.")
+        require(not self.band_files, "tiles of several files are no pairs.", "Leave out --image.band-files.")
         require(len(self.view_folders) in (0, 2), f"view_folders are {self.view_folders}.", "Give two names.")
         require(self.frame_gap >= 1, f"frame_gap is {self.frame_gap}.", "Give at least 1.")
         require(0 < self.smallest_overlap <= 1, f"smallest_overlap is {self.smallest_overlap}.", "Give a share above 0, at most 1.")

@@ -20,7 +20,7 @@ from headstart.core.errors import BadInput
 from headstart.core.files import sync_folder
 from headstart.core.machine import refuse_limits, writing
 
-PARTS_VERSION = 2
+PARTS_VERSION = 3
 ARRAYS = ("hashes", "lengths", "label", "places", "sizes", "mean", "spread", "missing", "looks")
 """Of a part, a row an image: content hash (uint64); how many rows of the growing array; index into `Part.labels` or -1; input file and record; height
 and width of the file (int64 [n, 2]); mean and sum of squared deviations of each channel (float64 [n, channels]); share of the pixels without data;
@@ -36,7 +36,7 @@ class Part:
         finished: (file index, sha256) of input files that ended in this part.
         faults: (file index, record number, what, mend).
         labels: names of the classes that occur in it.
-        gaps: images that were left out, for too many of their pixels have no data.
+        gaps: (file index, record number, share) of images that were left out, for so many of their pixels have no data.
     """
 
     file: int = 0
@@ -44,7 +44,7 @@ class Part:
     finished: list[tuple[int, str]] = field(default_factory=list)
     faults: list[tuple[int, int, str, str]] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
-    gaps: int = 0
+    gaps: list[tuple[int, int, float]] = field(default_factory=list)
 
 
 class PartArrays:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart import __version__
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.errors import BadInput, HeadstartError, UsageError
 from headstart.core.files import atomic_write, sha256_file
 from headstart.core.hardware import cores
 from headstart.core.machine import writing
@@ -33,8 +33,10 @@ from headstart.data.image.decode import decode, form_of
 from headstart.data.image.form import Content, Form, Unusable
 from headstart.data.image.looks import look_of, near_copies
 from headstart.data.image.opening import require_libraries
+from headstart.data.image.pair_config import PairConfig
+from headstart.data.image.pair_sources import find_pairs
 from headstart.data.image.parts import PARTS_VERSION, GrowingArray, Part, PartArrays, read_part, write_part
-from headstart.data.image.read import Fault, Record, bad_input, read_picture, records
+from headstart.data.image.read import ALONE, Fault, Record, bad_input, read_picture, read_tile, records
 from headstart.data.image.sources import InputFile, Inputs, find_images
 from headstart.data.image.store import ARRAYS, FORMAT_VERSION, KIND, LATER_ARRAYS, PIXELS, ImageStore, read_inputs
 from headstart.data.ordered import in_order
@@ -50,6 +52,7 @@ PART_BYTES, PART_IMAGES = 2**24, 512
 OneColour = Literal["drop", "keep"]
 ONE_COLOUR = ("is of one colour everywhere: nothing can be learnt from it.", "It is left out; remove it, or mend what made it.")
 """What quarantine.jsonl says of such an image. It stops nothing: scenes that are cut into windows have many."""
+GAPS_MEND = "It is left out; --image.max-nodata-share says from which share on."
 
 
 def prepare_images(sources: Sequence[str | Path], out: Path, config: ImageConfig) -> ImageStore:
@@ -105,7 +108,7 @@ def input_differences(store: ImageStore, inputs: Inputs) -> list[str]:
             return False
         if (old["name"][index], old["mtime_ns"][index]) == (file.name, file.mtime_ns):
             return True
-        return file.size >= 0 and bool(sha256_file(file.path) == old["sha256"][index])
+        return file.size >= 0 and bool(hash_of(file) == old["sha256"][index])
 
     changed = [file.name for index, file in enumerate(inputs.files) if not same(index, file)]
     return [f"{len(changed):,} changed input files ({', '.join(changed[:3])})"] if changed else []
@@ -141,6 +144,8 @@ class _Image:
 class _Gap:
     """An image that is left out: too many of its pixels have no data."""
 
+    missing: float  # their share
+
 
 def _items(files: list[InputFile], config: ImageConfig, file: int, record: int) -> Iterator[_Item]:
     """Everything from a place on."""
@@ -150,25 +155,37 @@ def _items(files: list[InputFile], config: ImageConfig, file: int, record: int) 
         for count, found in enumerate(records(files[index], config), 1):
             if count > skip:
                 yield _Item(index, count, found)
-        if files[index].kind != "picture" or config.tile is not None:
+        if files[index].kind not in ALONE or config.tile is not None:
             yield _Item(index, count, None)
 
 
-def _content(files: list[InputFile], item: _Item) -> tuple[Content | Fault, str]:
+def hash_of(file: InputFile) -> str:
+    """Of the bytes of an input file, or of the files of a tile one after another."""
+    if file.kind != "bands":
+        return sha256_file(file.path)
+    found = hashlib.sha256()
+    for part in file.parts:
+        found.update(part.path.read_bytes() if part.size >= 0 else b"")
+    return found.hexdigest()
+
+
+def _content(files: list[InputFile], config: ImageConfig, item: _Item) -> tuple[Content | Fault, str]:
     """(what is to be decoded, hash of the input file if it ends with this item)."""
     file = files[item.file]
     if item.record is None:
-        return b"", sha256_file(file.path)
+        return b"", hash_of(file)
     if isinstance(item.record, Fault):
         return item.record, ""
     if item.record.content is not None:
         return item.record.content, ""
+    if file.kind == "bands":
+        return read_tile(file, config)
     data = read_picture(file)
     return data, "" if isinstance(data, Fault) else hashlib.sha256(data).hexdigest()
 
 
 def _work(files: list[InputFile], form: Form, config: ImageConfig, item: _Item) -> tuple[_Item, _Image | _Gap | Fault | None, str]:
-    content, sha256 = _content(files, item)
+    content, sha256 = _content(files, config, item)
     if isinstance(content, Fault) or item.record is None:
         return item, content if isinstance(content, Fault) else None, sha256
     try:
@@ -176,7 +193,7 @@ def _work(files: list[InputFile], form: Form, config: ImageConfig, item: _Item) 
     except Unusable as error:
         return item, Fault(item.record.number, error.what, error.mend), sha256
     if found.missing > config.max_nodata_share:
-        return item, _Gap(), sha256
+        return item, _Gap(found.missing), sha256
     flat = found.pixels.reshape(form.channels, -1).astype(np.float64)
     mean = flat.mean(1)
     spread = np.square(flat - mean[:, None]).sum(1) / (1 - found.missing)  # what was filled has the mean, and no part in the spread
@@ -199,7 +216,7 @@ def first_form(files: list[InputFile], config: ImageConfig) -> Form:
     Raises BadInput if there is none, or at the first bad one if `config.on_bad_input` is "stop".
     """
     for item in _items(files, config, 0, 0):
-        content, _ = _content(files, item)
+        content, _ = _content(files, config, item)
         if item.record is None:
             continue
         try:
@@ -252,7 +269,8 @@ def _decode_all(files: list[InputFile], form: Form, config: ImageConfig, work: P
                         raise bad_input(files[item.file], found)
                     part.faults.append((item.file, found.number, found.what, found.mend))
                 elif isinstance(found, _Gap):
-                    part.gaps += 1
+                    assert isinstance(item.record, Record)
+                    part.gaps.append((item.file, item.record.number, found.missing))
                 elif found is not None:
                     assert isinstance(item.record, Record)
                     target.append(found.stored)
@@ -269,7 +287,7 @@ def _decode_all(files: list[InputFile], form: Form, config: ImageConfig, work: P
                         looks=found.look,
                     )
                     size += length if isinstance(found.stored, bytes) else form.nbytes
-                if len(arrays) >= PART_IMAGES or size >= PART_BYTES or len(part.faults) >= PART_IMAGES:
+                if len(arrays) >= PART_IMAGES or size >= PART_BYTES or len(part.faults) + len(part.gaps) >= PART_IMAGES:
                     end_part()
                 reporter.advance(item.file - reporter.done)
             end_part()
@@ -282,6 +300,25 @@ def _decode_all(files: list[InputFile], form: Form, config: ImageConfig, work: P
 # --- the store ------------------------------------------------------------------------------------------------------------------------------------
 
 
+def files_hash(files: Sequence[InputFile]) -> str:
+    """What a preparation that is begun knows its files again by; none is opened."""
+    return hashlib.sha256(json.dumps([[file.name, file.size, file.mtime_ns, file.label] for file in files]).encode()).hexdigest()
+
+
+def is_begun_of(plan: Any, sources: Sequence[str | Path], config: ImageConfig) -> bool:
+    """Whether the plan of a preparation that was begun (`.work/plan.json`) is of these files. What cannot be listed is left to the preparation.
+
+    Raises:
+        KeyError, TypeError: it is no plan.
+    """
+    stated = plan["inputs"]
+    try:
+        files = (find_pairs(sources, config).inputs if isinstance(config, PairConfig) else find_images(sources, config)).files
+    except (HeadstartError, OSError):
+        return True
+    return bool(stated == files_hash(files))
+
+
 def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: ImageConfig, one_colour: OneColour) -> None:
     work, files = out / ".work", inputs.files
     plan = {
@@ -290,7 +327,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
         "on_bad_input": config.on_bad_input,
         "max_megapixels": config.max_megapixels,
         "parts": PARTS_VERSION,
-        "inputs": hashlib.sha256(json.dumps([[file.name, file.size, file.mtime_ns, file.label] for file in files]).encode()).hexdigest(),
+        "inputs": files_hash(files),
     }
     begin_work(work, plan)
     pixels = f"{PIXELS[config.storage][0]}.npy"
@@ -309,7 +346,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
             f"{bad:,} of {n + bad:,} images are bad ({bad / (n + bad):.1%}), more than --image.max-bad-share allows.",
             f"{quarantined} names each: mend the files, or raise the share.",
         )
-    gaps = sum(part.gaps for part, _ in parts)
+    gaps = sum(len(part.gaps) for part, _ in parts)
     if n == 0:
         if gaps:
             what = f"each of {gaps:,} images has more than {config.max_nodata_share:.0%} pixels without data."
@@ -434,6 +471,7 @@ def _write_quarantine(out: Path, files: list[InputFile], parts: list[Part], plai
     """
     path = out / "quarantine.jsonl"
     faults = [fault for part in parts for fault in part.faults]
+    faults += [(file, record, f"has no data in {missing:.1%} of its pixels.", GAPS_MEND) for part in parts for file, record, missing in part.gaps]
     faults += [(int(file), int(record), *ONE_COLOUR) for file, record in plain]
     lines = [
         json.dumps({"file": files[index].name, "record": number, "what": what, "mend": mend}, ensure_ascii=False) + "\n"

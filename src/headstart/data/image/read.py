@@ -6,6 +6,7 @@ ends the work. Pixels are not looked at here (`decode.py` does, in threads).
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -28,6 +29,7 @@ from headstart.core.words import first_line
 from headstart.data import parquet
 from headstart.data.arrays import HEADER_ERRORS
 from headstart.data.compressed import refuse_bomb
+from headstart.data.image.band_files import stacked
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import whole_planes
 from headstart.data.image.form import Content, Unusable
@@ -66,6 +68,9 @@ class Fault:
     mend: str
 
 
+ALONE = ("picture", "bands")
+"""Kinds of input that are one image."""
+
 _Found: TypeAlias = Record | Fault
 
 
@@ -94,6 +99,12 @@ def _windows(record: Record, file: InputFile, tile: int, config: ImageConfig) ->
     """
     if record.content is not None:
         yield from _cut(whole_planes(record.content, config), tile)
+        return
+    if file.kind == "bands":
+        planes = read_tile(file, config)[0]
+        if isinstance(planes, Fault):
+            raise Unusable(planes.what, planes.mend)
+        yield from _cut(planes, tile)
         return
     opened = _opened(file)
     with opened:
@@ -141,7 +152,7 @@ def window_places(side: int, tile: int) -> list[int]:
 
 def _images(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
     """The images of a file, whole."""
-    if file.kind == "picture":
+    if file.kind in ALONE:
         yield Record(0, None, file.label)
         return
     try:
@@ -167,7 +178,7 @@ def stated_count(file: InputFile, config: ImageConfig) -> int | None:
             with zipfile.ZipFile(file.path) as archive:
                 shapes = {name.removesuffix(".npy"): _shape(archive, name) for name in archive.namelist() if name.endswith(".npy")}
             name = _chosen(shapes, config)
-            return None if isinstance(name, Fault) else shapes[name][0]
+            return None if isinstance(name, Fault) else 1 if _is_one(name, shapes) else shapes[name][0]
     except (BadInput, *ZIP_ERRORS, *HEADER_ERRORS, *parquet.ERRORS):
         pass
     return None
@@ -190,6 +201,30 @@ def read_picture(file: InputFile) -> bytes | Fault:
         return Fault(0, reason, "Check that it exists and its permissions.")
     _refuse_change(file, status, len(data))
     return data
+
+
+def read_tile(file: InputFile, config: ImageConfig) -> tuple[np.ndarray | Fault, str]:
+    """(the bands of a tile in several files [bands, height, width], hash of the files).
+
+    Raises BadInput as `read_picture`.
+    """
+    contents: list[bytes] = []
+    for part, name in zip(file.parts, config.band_files, strict=True):
+        if part.size < 0:
+            return Fault(0, f"lacks the band {name} ({part.path.name}).", "Add it, or leave the band out of --image.band-files."), ""
+        content = read_picture(part)
+        if isinstance(content, Fault):
+            return Fault(0, f"has a band {name} that {content.what}", content.mend), ""
+        contents.append(content)
+    try:
+        return stacked(contents, config.band_files, config), hashlib.sha256(b"".join(contents)).hexdigest()
+    except Unusable as error:
+        return Fault(0, error.what, error.mend), ""
+
+
+def read_alone(file: InputFile, config: ImageConfig) -> Content | Fault:
+    """What a file that is one image holds, or the files of a tile."""
+    return read_tile(file, config)[0] if file.kind == "bands" else read_picture(file)
 
 
 def _refuse_change(file: InputFile, status: os.stat_result, read: int | None = None) -> None:
@@ -222,7 +257,7 @@ def _npz(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
                 yield labels
                 return
             size, packed = 0, Path(file.path).stat().st_size
-            for number, image in enumerate(_rows(archive, name), 1):
+            for number, image in enumerate(_whole(archive, name) if _is_one(name, shapes) else _rows(archive, name), 1):
                 refuse_bomb(size := size + image.nbytes, packed)
                 yield Record(number, image, None if labels is None else labels[number - 1])
     except (*ZIP_ERRORS, *HEADER_ERRORS) as error:
@@ -257,12 +292,30 @@ def _labels(archive: zipfile.ZipFile, shapes: dict[str, tuple[int, ...]], images
     name = config.label_field if config.label_field in shapes else images.replace("images", "labels")
     if name not in shapes or name == images:
         return None
-    n = shapes[images][0]
+    n = 1 if _is_one(images, shapes) else shapes[images][0]
     with archive.open(f"{name}.npy") as stream:
         shape, _, dtype = read_header(stream)
         if math.prod(shape) != n or dtype.kind not in "iuU" or dtype.itemsize > LABEL_BYTES or n * dtype.itemsize > room():
             return Fault(0, f"array {name!r} is {dtype}{list(shape)}, not a class for each of {n:,} images.", "Write one whole number or name each.")
         return [str(value) for value in np.frombuffer(_exactly(stream, n * dtype.itemsize), dtype)]
+
+
+def _is_one(name: str, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether an array is one image: `bands` of three axes, as satellite tiles are kept, a file each."""
+    return name == "bands" and len(shapes[name]) == 3
+
+
+def _whole(archive: zipfile.ZipFile, name: str) -> Iterator[np.ndarray]:
+    """An array as one image."""
+    with archive.open(f"{name}.npy") as stream:
+        shape, fortran, dtype = read_header(stream)
+        size = math.prod(shape) * dtype.itemsize
+        if dtype.hasobject or size < 1:
+            raise ValueError(f"array {name!r} holds no image")
+        if size > room():
+            raise ValueError(f"array {name!r} has {size / 1e6:,.0f} MB")
+        flat = np.frombuffer(_exactly(stream, size), dtype)
+        yield flat.reshape(shape[::-1]).T if fortran else flat.reshape(shape)
 
 
 def _rows(archive: zipfile.ZipFile, name: str) -> Iterator[np.ndarray]:

@@ -20,10 +20,11 @@ from typing import Literal
 from headstart.core.curation import DOCUMENTS, holds
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
+from headstart.data.image.band_files import cut_name, tile_of
 from headstart.data.image.config import ImageConfig
 from headstart.data.listing import reached_once, readable, refuse_twice, walk
 
-Kind = Literal["picture", "npz", "parquet", "tar"]
+Kind = Literal["picture", "bands", "npz", "parquet", "tar"]
 
 KINDS: dict[str, Kind] = {
     ".jpg": "picture", ".jpeg": "picture", ".jpe": "picture", ".jfif": "picture", ".png": "picture", ".webp": "picture", ".bmp": "picture",
@@ -41,9 +42,10 @@ class InputFile:
     Attributes:
         path: what is opened.
         name: how it is called in messages and in the store; valid UTF-8 whatever the path holds.
-        kind: one image ("picture"), or a file of many.
+        kind: one image ("picture"), the files of its bands ("bands"), or a file of many.
         size, mtime_ns: as found when it was listed; -1 and 0 if it could not even be looked at.
         label: class of its image, by folder or list; None: not known.
+        parts: of a tile in several files, that of each band.
     """
 
     path: Path
@@ -52,6 +54,7 @@ class InputFile:
     size: int
     mtime_ns: int
     label: str | None = None
+    parts: tuple[InputFile, ...] = ()
 
 
 @dataclass
@@ -66,7 +69,7 @@ def find_images(sources: Sequence[str | Path], config: ImageConfig | None = None
     """List the input files of `sources`. A file that is reached twice is read once.
 
     Args:
-        config: `image_field` and `label_field` name the columns of .csv and .tsv lists.
+        config: `image_field` and `label_field` name the columns of .csv and .tsv lists, `band_files` the files of a tile.
 
     Raises:
         BadInput: a source does not exist, has an unknown suffix, or is a folder or glob without a single image; a list is damaged.
@@ -76,7 +79,10 @@ def find_images(sources: Sequence[str | Path], config: ImageConfig | None = None
     for source in sources:
         found = Inputs()
         _find(str(source), found, config or ImageConfig())
-        inputs.files += reached_once(found.files, seen, inputs.passed_over)
+        files = found.files
+        if config is not None and config.band_files:
+            files = _tiles(files, config.band_files, inputs.passed_over)
+        inputs.files += reached_once(files, seen, inputs.passed_over)
         inputs.passed_over += found.passed_over
     if not inputs.files:
         raise BadInput("no input files.", "Give at least one file, folder or glob with --data.")
@@ -96,7 +102,8 @@ def _find(source: str, found: Inputs, config: ImageConfig) -> None:
             if held == DOCUMENTS:
                 found.passed_over["documents of a curation"] += 1
             else:
-                _take(file, found, readable(inner[-2]) if len(inner) > 1 and held is None else None)
+                own = 1 + _is_tile_folder(file, config.band_files)  # folders between a file and that of its class
+                _take(file, found, readable(inner[-1 - own]) if len(inner) > own and held is None else None)
     elif os.path.lexists(path):
         suffix = path.suffix.lower()
         if suffix in LISTS:
@@ -124,6 +131,32 @@ def _take(path: Path, found: Inputs, label: str | None) -> None:
         found.passed_over[readable(path.suffix) or "without suffix"] += 1
     else:
         found.files.append(_described(path, kind, label))
+
+
+def _is_tile_folder(file: Path, endings: Sequence[str]) -> bool:
+    """Whether a file's folder is that of a single tile."""
+    cut = cut_name(file, endings) if endings else None
+    return cut is not None and tile_of(file, cut[0]) == file.parent
+
+
+def _tiles(files: Sequence[InputFile], endings: Sequence[str], passed_over: Counter[str]) -> list[InputFile]:
+    """The tiles that these files are of, in their order: of each all bands that are asked for, there or not. What is no picture stays."""
+    found: dict[Path, InputFile] = {}
+    for file in files:
+        cut = cut_name(file.path, endings) if file.kind == "picture" else None
+        if file.kind != "picture":
+            found[file.path] = file
+        elif cut is None:
+            passed_over["files of no band that is asked for"] += 1
+        elif (first := file.path.with_name(f"{cut[0]}{endings[0]}{file.path.suffix}")) not in found:
+            paths = [file.path.with_name(f"{cut[0]}{ending}{file.path.suffix}") for ending in endings]
+            parts = tuple(_described(path, "picture", None) for path in paths)
+            size, changed = sum(max(part.size, 0) for part in parts), max(part.mtime_ns for part in parts)
+            found[first] = InputFile(first, readable(tile_of(file.path, cut[0])), "bands", size, changed, file.label, parts)
+    if files and not found:
+        mend = f"--image.band-files is {' '.join(endings)}: give what the names end in, without the suffix."
+        raise BadInput("no file is of a band that is asked for.", mend, file=files[0].name)
+    return list(found.values())
 
 
 def _described(path: Path, kind: Kind, label: str | None) -> InputFile:

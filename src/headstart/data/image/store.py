@@ -145,7 +145,9 @@ class ImageStore:
             more = f", and {len(self.classes) - 8:,} more" if len(self.classes) > 8 else ""
             lines.append(f"{len(self.classes):,} classes: {shown}{more}")
         if without := counts.get("images_without_data"):
-            lines.append(f"{without:,} images left out: too many of their pixels have no data (--image.max-nodata-share)")
+            names = self.folder / "quarantine.jsonl"  # a store of an earlier version may have none
+            named = f"; {names} names each" if names.exists() else ""
+            lines.append(f"{without:,} images left out: too many of their pixels have no data (--image.max-nodata-share{named})")
         if filled := counts.get("images_with_gaps"):
             lines.append(f"{filled:,} images have pixels without data, filled with the mean of their band")
         if counts["quarantined"]:

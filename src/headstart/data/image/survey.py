@@ -18,10 +18,10 @@ import numpy as np
 from headstart.core.errors import BadInput, HeadstartError
 from headstart.core.files import open_regular, read_json
 from headstart.data.image.config import ImageConfig, Layout
-from headstart.data.image.opening import NPY_MAGIC, TIFF_MAGIC, Image, formats, pages_of, read_header
+from headstart.data.image.opening import NPY_MAGIC, TIFF_MAGIC, Image, formats, has_transparency, pages_of, read_header
 from headstart.data.image.pair_config import PairConfig
 from headstart.data.image.pair_sources import Pairs, find_pairs
-from headstart.data.image.read import Record, records, stated_count
+from headstart.data.image.read import ALONE, Record, records, stated_count
 from headstart.data.image.sources import InputFile, find_images
 from headstart.data.listing import is_store
 
@@ -67,7 +67,7 @@ def survey(sources: Sequence[str | Path], config: ImageConfig) -> Survey | None:
         files = find_images(sources, config).files if in_pairs is None else in_pairs.inputs.files
     except (HeadstartError, OSError):
         return None
-    pictures, of_many = ([file for file in files if (file.kind == "picture") is alone] for alone in (True, False))
+    pictures, of_many = ([file for file in files if (file.kind in ALONE) is alone] for alone in (True, False))
     headers = [header for file in _evenly(pictures, FILES) if (header := _of_file(file, config.layout)) is not None]
     images = len(pictures)
     if of_many:
@@ -109,7 +109,7 @@ def _of_store(folder: Path, in_pairs: bool) -> tuple[Any, Any, Any, Any]:
 
 def _stated_channels(config: ImageConfig) -> int | None:
     """Where the settings alone decide them."""
-    return len(config.bands) or {"grey": 1, "rgb": 3}.get(config.mode)
+    return len(config.bands or config.band_files) or {"grey": 1, "rgb": 3}.get(config.mode)
 
 
 def _evenly(items: Sequence[T], count: int) -> list[T]:
@@ -118,6 +118,9 @@ def _evenly(items: Sequence[T], count: int) -> list[T]:
 
 
 def _of_file(file: InputFile, layout: Layout) -> Header | None:
+    if file.kind == "bands":
+        found = [header[0] for part in file.parts if (header := _of_file(part, layout)) is not None]
+        return (max(found), len(file.parts)) if found else None
     try:
         with open_regular(file.path) as stream:
             return _header(stream, layout)
@@ -171,9 +174,8 @@ def _of_tiff(stream: IO[bytes]) -> Header:
     with tifffile.TiffFile(stream, name="survey") as file:
         page: Any = file.pages.first
         pages, channel_pages = pages_of(file)
-        transparent = [int(kind) for kind in page.extrasamples] in ([1], [2])
         palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
-        channels = pages if channel_pages else 3 if palette else int(page.samplesperpixel) - transparent
+        channels = pages if channel_pages else 3 if palette else int(page.samplesperpixel) - has_transparency(page)
         return min(page.imagelength, page.imagewidth), channels
 
 

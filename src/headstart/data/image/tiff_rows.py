@@ -23,10 +23,12 @@ from headstart.data.image.opening import (
     CMYK,
     LAB,
     MIN_IS_BLACK,
+    MIN_IS_WHITE,
     PALETTE,
     RGB,
     TIFF_MAGIC,
     YCBCR,
+    has_transparency,
     orientation_of,
     pages_of,
     read_by_segments,
@@ -34,7 +36,13 @@ from headstart.data.image.opening import (
     shown,
 )
 
-NAMES = {0: "shows high values dark", PALETTE: "has a palette", CMYK: "has CMYK colours", YCBCR: "has YCbCr colours", LAB: "has Lab colours"}
+NAMES = {
+    MIN_IS_WHITE: "shows high values dark",
+    PALETTE: "has a palette",
+    CMYK: "has CMYK colours",
+    YCBCR: "has YCbCr colours",
+    LAB: "has Lab colours",
+}
 """Of the ways to store colours that are decoded whole."""
 PLAIN_ROWS = 256
 """Rows of an uncompressed image that are read at once."""
@@ -80,7 +88,7 @@ class TiffRows:
                 segments, begin = self._segments(down), down * self._rows
                 first, last = max(top, begin), min(bottom, begin + segments.shape[1])
                 found[:, first - top : last - top] = segments[:, first - begin : last - begin]
-            return shown(found, self._page)
+            return shown(found, self._page, as_bands=True)  # what would be shown otherwise is decoded whole
         except Exception as error:  # a decoder of foreign bytes may raise anything
             refuse_limits(error, "an image")
             raise Unusable(f"is no image, damaged, or cut off ({first_line(error)}).", AGAIN) from error
@@ -185,6 +193,6 @@ def _whole_because(page: Any, pages: int, channel_pages: bool, as_bands: bool, f
         return None
     if photometric not in (MIN_IS_BLACK, RGB):
         return NAMES.get(photometric, f"has colours of kind {photometric}")
-    if not as_bands and page.dtype == np.uint8 and samples not in (1, 3):
+    if not as_bands and ((page.dtype == np.uint8 and samples not in (1, 3)) or (page.dtype == np.uint16 and has_transparency(page))):
         return "has transparency"
     return None
