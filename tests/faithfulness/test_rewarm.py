@@ -281,6 +281,7 @@ def test_13_gradients_are_clipped_before_the_update() -> None:
 def test_14_transient_and_final_forgetting() -> None:
     found = transient([0, 1, 2, 4, 8], [2.00, 2.30, 2.25, 2.10, 2.05])
     assert (found.height, found.step, found.forgetting) == (pytest.approx(0.30), 1, pytest.approx(0.05))
+    assert found.recovery is None
 
 
 @pytest.mark.slow

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from headstart.tasks.gap import gap
 from headstart.verbs.compare import compare
-from headstart.verbs.forgetting import Curve, closing_lines, curves, is_constant, lines, outcomes, pay_back_step
+from headstart.verbs.forgetting import Curve, closing_lines, curves, is_constant, lines, outcomes, pay_back_step, transient
 from headstart.verbs.pretrain import pretrain
 from tests.corpus import documents, write_jsonl
 from tests.running import TINY
@@ -61,7 +62,7 @@ def test_the_pay_back_step_is_the_first_below_the_constant_run(rewarmed: Path, c
     assert found[0].parts["old"] == {"first": 3.0, "last": 3.2, "first_bits_per_byte": 1.5, "last_bits_per_byte": 1.6}
     table = lines(found, base)
     assert table[1].endswith("pays back at step")
-    assert table[2].split() == ["rewarmed", "2.000", "->", "1.600", "3.000", "->", "3.200", "+0.400", "1", "4"]
+    assert table[2].split() == ["rewarmed", "2.000", "->", "1.600", "3.000", "->", "3.200", "+0.400", "1", "never", "4"]
     assert table[3].split()[-2:] == ["constant", "rate"]
     assert table[4] == "rewarmed: The rise paid back after 50% of the budget (step 4)."
 
@@ -71,6 +72,24 @@ def test_a_rise_that_never_pays_back_is_said(tmp_path: Path, constant: Path) -> 
     found, base = outcomes([worse, constant])
     assert found[0].pay_back_step is None
     assert "never paid back within this budget: a constant rate was better" in lines(found, base)[-1]
+
+
+@pytest.mark.parametrize(
+    ("losses", "height", "step", "recovery"),
+    [
+        ([2.5, 2.9, 2.8, 2.5, 2.6], 0.4, 1, 4),  # back, and it rises once more
+        ([2.5, 2.4, 2.9, 2.45, 2.4], 0.4, 2, 4),  # below where it began before it rises: that is no recovery
+        ([2.5, 2.9, 2.8, 2.7, 2.51], 0.4, 1, None),
+        ([2.5, 2.4, 2.3, 2.2, 2.1], 0.0, 0, 0),
+    ],
+    ids=["back", "dips-first", "never", "falls"],
+)
+def test_the_gap_has_its_depth_and_where_it_is_closed(losses: list[float], height: float, step: int, recovery: int | None) -> None:
+    """The first statistics of the stability gap (tasks.gap), of minus the loss on old text."""
+    found = transient(STEPS, losses)
+    assert (found.height, found.step, found.recovery) == (pytest.approx(height), step, recovery)
+    assert found.height == pytest.approx(gap(STEPS, [-loss for loss in losses]).depth)
+    assert transient([0], [2.5]).recovery == 0, "a run that has just begun"
 
 
 def test_step_0_is_the_same_model_and_pays_nothing_back() -> None:
@@ -92,16 +111,18 @@ def test_without_a_constant_run_the_command_for_one_is_said(rewarmed: Path) -> N
 
 def test_the_end_says_what_is_left_of_a_rise(rewarmed: Path, tmp_path: Path) -> None:
     """A fall is told as one: nothing negative is left of a rise."""
-    told = "The loss on old text rose by 0.400 until step 1, which is normal when a rate rises; "
-    assert closing_lines(rewarmed)[1] == told + "at the end it lies 0.200 above where it began."
+    told = "The loss on old text rose by 0.400 until step 1, which is normal when a rate rises, and was "
+    assert closing_lines(rewarmed)[1] == told + "not back within the run; at the end it lies 0.200 above where it began."
     better = write(tmp_path / "better", [2.0] * 5, [2.5, 2.9, 2.8, 2.7, 2.4], [1e-4, 1e-3], (3.0, 2.9))
-    assert closing_lines(better)[1] == told + "at the end it lies 0.100 below where it began."
+    assert closing_lines(better)[1] == told + "back at step 8; at the end it lies 0.100 below where it began."
 
 
 def test_a_run_at_the_old_rate_is_not_told_to_repeat_itself_at_the_old_rate(tmp_path: Path) -> None:
     """Its rate never rose, so that is not what raised the loss, and it is the very run to compare with."""
     flat = write(tmp_path / "flat", [2.0] * 5, [2.5, 2.9, 2.8, 2.7, 2.65], [1e-4] * 8, (3.0, 3.2))
-    assert closing_lines(flat)[1:] == ["The loss on old text rose by 0.400 until step 1; at the end it lies 0.200 above where it began."]
+    assert closing_lines(flat)[1:] == [
+        "The loss on old text rose by 0.400 until step 1, and was not back within the run; at the end it lies 0.200 above where it began."
+    ]
 
 
 def test_runs_without_named_parts_have_nothing_to_say(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from headstart.tasks.generation import Decoder
 from headstart.tasks.multiple_choice import metric_of, pick, read_items, score_items
 from headstart.verbs._exports import newest_export
 from headstart.verbs._sweep import DOMAIN, GENERAL
-from headstart.verbs.forgetting import Outcome, outcome
+from headstart.verbs.forgetting import Outcome, Transient, outcome
 
 LOSSES = {"general_loss": GENERAL, "domain_loss": DOMAIN}
 
@@ -104,6 +104,14 @@ class OldItems:
         return sum(pick(sums, item.choices, metric_of(item.task)) == item.answer for item, sums in pairs)
 
 
+def rise_words(rise: Transient) -> str:
+    """The stability gap of the old loss: how far it rose, and when it was back."""
+    if rise.height <= 0:
+        return "the old loss never rose"
+    back = "not back within the run" if rise.recovery is None else f"back at step {rise.recovery:,}"
+    return f"the old loss rose by up to {rise.height:.3f} (step {rise.step:,}), {back}"
+
+
 def lines(found: Sequence[Told], info: Mapping[str, Any], errors: Mapping[str, float], kept: bool) -> list[str]:
     """What a person reads."""
     parts = found[0].outcome.parts
@@ -118,8 +126,7 @@ def lines(found: Sequence[Told], info: Mapping[str, Any], errors: Mapping[str, f
     said.append(f"  The limit of {share(info['limit'])} is {'kept' if kept else 'BROKEN'}: the general loss changed by {signed(100 * rise)} %.")
     for one in found:
         items = "" if one.items is None else f", {one.items[0] - one.items[1]} of {one.items[2]} items of old knowledge lost"
-        rose = one.outcome.transient
-        dip = "" if rose is None else f"; the old loss rose by up to {rose.height:.3f} (step {rose.step:,})"
+        dip = "" if one.outcome.transient is None else f"; {rise_words(one.outcome.transient)}"
         price = f"price in old skills {signed(one.change(GENERAL))} bits a byte{items}"
         said.append(f"  {one.name}: {price}; new text {signed(one.change(DOMAIN))} bits a byte{dip}")
     if len(found) > 1:

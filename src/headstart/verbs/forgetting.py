@@ -1,7 +1,9 @@
-"""What a continued run learned and forgot, from the held-out losses of its parts (probes.jsonl): transient, pay-back step, final forgetting.
+"""What a continued run learned and forgot, from the held-out losses of its parts (probes.jsonl): transient, recovery, pay-back step, final
+forgetting.
 
 - transient: how far the loss on old text rose above that of the model it began with, at its highest. A rise of some tenths within the first steps is
   what re-warming does (erfanzar/EasyDeL#46 asks whether it is normal: it is).
+- recovery: where it is first back, after that: the transient and this are the stability gap of minus the loss (tasks.gap).
 - final forgetting: what is left of that at the end, on the whole held-out text.
 - pay-back step: where the loss on new text first is below that of the run at a constant small rate; never, where the rise cost more than it gained.
 """
@@ -16,6 +18,7 @@ from typing import Any
 
 from headstart.core.files import write_json
 from headstart.core.run import PART_BITS, PART_LOSS, PART_SAMPLE, read_lines, read_run
+from headstart.tasks.gap import gap
 from headstart.verbs._parts import OLD
 
 RECORD = "rewarm.json"
@@ -58,23 +61,28 @@ class Transient:
     step: int
     forgetting: float
     """Last minus first, on the whole split."""
+    recovery: int | None = None
+    """The first step after the highest point at which the loss is back where it began; 0 where it never rose; None: not within this run."""
 
     def sentence(self, rate_rose: bool) -> str:
         """For a person who sees the rise and is alarmed."""
         normal = ", which is normal when a rate rises" if rate_rose else ""
         side = "above" if self.forgetting >= 0 else "below"
         rise = f"The loss on old text rose by {self.height:.3f} until step {self.step:,}{normal}"
-        return f"{rise}; at the end it lies {abs(self.forgetting):.3f} {side} where it began."
+        back = "was not back within the run" if self.recovery is None else f"was back at step {self.recovery:,}"
+        return f"{rise}, and {back}; at the end it lies {abs(self.forgetting):.3f} {side} where it began."
 
 
 def transient(steps: Sequence[int], losses: Sequence[float], forgetting: float | None = None) -> Transient:
-    """The highest point of a curve above its first one.
+    """The highest point of a curve above its first one, and where the curve is back.
 
     Args:
         forgetting: of the whole split; None: that of the curve.
     """
     highest = max(range(len(losses)), key=lambda i: losses[i])
-    return Transient(losses[highest] - losses[0], steps[highest], losses[-1] - losses[0] if forgetting is None else forgetting)
+    back = gap(steps, [-loss for loss in losses]).recovery if len(losses) > 1 else 0.0  # a run that has just begun has one point
+    left = losses[-1] - losses[0] if forgetting is None else forgetting
+    return Transient(losses[highest] - losses[0], steps[highest], left, None if back is None else int(back))
 
 
 def pay_back_step(curve: Curve, constant: Curve) -> int | None:
@@ -185,14 +193,14 @@ def outcomes(runs: Sequence[Path]) -> tuple[list[Outcome], Path | None]:
 
 
 def lines(found: Sequence[Outcome], constant: Path | None) -> list[str]:
-    """A table of runs: losses before and after of each part, transient, pay-back step; and the advice."""
+    """A table of runs: losses before and after of each part, transient and recovery, pay-back step; and the advice."""
     if not found:
         return []
     names = list(dict.fromkeys(name for one in found for name in one.parts))
-    rows = [["run", *(f"{name}: loss before -> after" for name in names), "transient of old", "at step", "pays back at step"]]
+    rows = [["run", *(f"{name}: loss before -> after" for name in names), "transient of old", "at step", "back at step", "pays back at step"]]
     for one in found:
         losses = [f"{one.parts[name]['first']:.3f} -> {one.parts[name]['last']:.3f}" if name in one.parts else "-" for name in names]
-        rise = ["-", "-"] if one.transient is None else [f"{one.transient.height:+.3f}", f"{one.transient.step:,}"]
+        rise = ["-", "-", "-"] if one.transient is None else _rise_cells(one.transient)
         is_base = constant is not None and one.run == constant.name
         paid = "constant rate" if is_base else "-" if constant is None else "never" if one.pay_back_step is None else f"{one.pay_back_step:,}"
         rows.append([one.run, *losses, *rise, paid])
@@ -200,6 +208,11 @@ def lines(found: Sequence[Outcome], constant: Path | None) -> list[str]:
     table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     advised = [f"{one.run}: {one.advice(constant is not None)}" for one in found if constant is None or one.run != constant.name]
     return ["Held-out loss of each part (nats a token); a rise at first is what re-warming does:", *table, *advised]
+
+
+def _rise_cells(rise: Transient) -> list[str]:
+    back = "-" if rise.height <= 0 else "never" if rise.recovery is None else f"{rise.recovery:,}"
+    return [f"{rise.height:+.3f}", f"{rise.step:,}", back]
 
 
 def closing_lines(run: Path) -> list[str]:
