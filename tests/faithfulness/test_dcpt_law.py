@@ -292,12 +292,18 @@ def test_15_mixture_sampler() -> None:
         np.testing.assert_array_equal(more[: len(few)], few)
 
 
-def test_16_without_interaction_the_data_are_not_fitted() -> None:
+@pytest.mark.parametrize("b", [0.02, 0.08, 0.3])
+def test_16_without_interaction_the_data_are_not_fitted(b: float) -> None:
+    """However small B is."""
     inside = GRID[GRID.r > 0]
-    exact = DOM.predict(inside)
+    exact = Law(L3, {**DOM.parameters, "B": b}).predict(inside)
     without, whole = (fit(form, inside, exact, starts=start_grid(form, exact)[::8]) for form in (L1, L3))
     assert whole.objective < 1e-15
     assert without.objective > 1.0
+
+
+def test_16_where_the_ratio_has_no_part_in_the_data_term_both_fit() -> None:
+    inside = GRID[GRID.r > 0]
     no_interaction = Law(L3, {**DOM.parameters, "eta": 1e-12}).predict(inside)
     np.testing.assert_allclose(no_interaction, Law(L1, {name: DOM[name] for name in L1.names}).predict(inside), rtol=1e-11)
     assert fit(L1, inside, no_interaction, starts=start_grid(L1, no_interaction)[::8]).objective < 1e-12

@@ -63,6 +63,19 @@ def test_refits_without_an_answer_are_counted() -> None:
     assert any(line.startswith("only 50") for line in answer.warnings)
 
 
+def test_a_refit_without_an_answer_says_that_no_share_keeps_the_limit_and_widens_the_interval() -> None:
+    """Left out it would leave an interval of the lucky refits alone: of a real plan 0.82 to 1.00 beside an answer of 0.38."""
+    draws = tuple(Law(L3, {**GEN.parameters, "E": level}) for level in (*np.linspace(1.80, 1.88, 10), *np.linspace(2.4, 2.6, 10)))
+    answer = ask.best_ratio(None, known(GEN, "general", draws), 1.8e9, 1e10, 0.03, BEFORE)
+    ratio = answer.figures["r_d"]
+    assert (answer.reached, ratio.low, ratio.high) == (0.5, 0.0, pytest.approx(0.88, abs=0.01))
+    few = tuple(Law(L3, {**DOM.parameters, "E": level}) for level in (*np.linspace(1.1, 1.19, 16), 1.4, 1.5, 1.6, 1.7))
+    target = ask.least_tokens(known(DOM, "domain", few), 1.8e9, 0.8, 1.95)
+    assert target.figures["tokens"].high == np.inf
+    assert " to no number of them)" in target.words
+    assert "only 80\u202f% of the refits have an answer: the others reach the loss with no number of tokens" in target.warnings
+
+
 def test_an_answer_above_the_largest_ratio_that_was_fitted_is_marked() -> None:
     answer = ask.best_ratio(known(DOM, "domain"), known(GEN, "general"), 1.8e9, 1e10, 0.1, BEFORE)
     assert 0.9 < answer.figures["r_d"].value < 1

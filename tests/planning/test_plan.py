@@ -53,6 +53,21 @@ def test_a_budget_that_cannot_plan_says_what_could() -> None:
     assert plan.split_budget(600, 0.4).left == 9 * plan.split_budget(600, 0.4).of_each
 
 
+def test_a_sweep_that_repeats_its_text_is_warned_of_and_above_four_times_refused() -> None:
+    """Of the domain the run with the most of it decides, of the general text the run with the least of the domain."""
+    ratios = (0.1, 0.5, 0.8)
+    assert plan.sweep_epochs(1e6, ratios, 0.8e6, 0.9e6) == []
+    assert plan.sweep_epochs(1e6, ratios, 0.4e6, 0.3e6) == [
+        "in the sweep the domain text is read up to 2 times (r_d = 0.8): the law was made for new text",
+        "in the sweep the general text is read up to 3 times (r_d = 0.1): the law was made for new text",
+    ]
+    assert plan.sweep_epochs(1e6, ratios, 0.2e6, 1e6) == [
+        "in the sweep the domain text is read up to 4 times (r_d = 0.8): the law was made for new text"
+    ]
+    with pytest.raises(UsageError, match=r"0\.8 of 1,000,000 tokens read 199,000 domain tokens 4\.02 times"):
+        plan.sweep_epochs(1e6, ratios, 0.199e6, 1e6)
+
+
 def test_a_subset_is_chosen_only_of_more_text_than_the_run_reads() -> None:
     assert plan.subset_tokens(2e6, 1e6) is None
     assert plan.subset_tokens(2e6, 2e6) is None

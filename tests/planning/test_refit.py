@@ -8,7 +8,18 @@ import pytest
 from headstart.planning.dcpt_law.fitted import fit_loss
 from headstart.planning.dcpt_law.forms import L3, L5, Cells
 from headstart.planning.dcpt_law.points import LossTable, read_points
-from headstart.planning.dcpt_law.refit import bootstrap, cross_validate, folds, interpolated, neighbourhood, quality, resample, rivals, unidentified
+from headstart.planning.dcpt_law.refit import (
+    bootstrap,
+    cross_validate,
+    folds,
+    held_out,
+    interpolated,
+    neighbourhood,
+    quality,
+    resample,
+    rivals,
+    unidentified,
+)
 from headstart.planning.dcpt_law.solve import HIGH, LOW, Fit, fit, start_grid
 from tests.planning.tables import DOM, GEN, RATIOS, rows
 
@@ -120,7 +131,9 @@ def test_cross_validation_predicts_what_it_has_not_seen(table: LossTable, best: 
 @pytest.mark.slow
 def test_rivals_see_the_same_points(table: LossTable, best: Fit) -> None:
     cells, losses = table.cells("domain"), table.losses("domain")
-    found = {rival.name: rival for rival in rivals(best, cells, losses)}
+    without = held_out(best.law, best.fixed, cells, losses, "ratios")
+    found = {rival.name: rival for rival in rivals(best, cells, losses, without)}
+    assert found["L3"].held_out["ratios"] == cross_validate(best.law, best.fixed, cells, losses, "ratios"), "as if it were held out here"
     assert list(found) == ["L3", "L1", "L4", "L5", "chinchilla", "interpolation"]
     assert [found[name].parameters for name in found] == [9, 8, 8, 6, 5 * len(RATIOS), 0]
     errors = {name: rival.within.error for name, rival in found.items() if rival.within is not None}

@@ -5,6 +5,7 @@ An answer is in parameters, tokens, FLOPs and nats a token, whatever the unit of
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -52,7 +53,11 @@ class Answer:
 
 
 def with_intervals(
-    of: Callable[[Law, float], Figures | None], fitted: Fitted, at: tuple[float, float] | None = None, unsure: float = 0.0
+    of: Callable[[Law, float], Figures | None],
+    fitted: Fitted,
+    at: tuple[float, float] | None = None,
+    unsure: float = 0.0,
+    otherwise: Figures | None = None,
 ) -> tuple[dict[str, Value], float | None]:
     """Figures of a law with intervals from its draws, and the share of draws that have an answer.
 
@@ -60,17 +65,19 @@ def with_intervals(
         of: figures of one law, whose losses are multiplied by a factor (`Fitted.factors`); None where it has no answer.
         at: (N, D) of the question, in the law's unit, which decide how much a law errs there; None: losses have no part in the answer.
         unsure: a further standard deviation of losses, in nats.
+        otherwise: what a draw without an answer says all the same, at the end of the scale: left out it would make the others look sure.
     """
     best = of(fitted.law, 1.0)
     factors = np.ones(len(fitted.draws)) if at is None else fitted.factors(Cells.of(*at, 1.0), unsure)[:, 0]
     drawn = [of(law, float(factor)) for law, factor in zip(fitted.draws, factors, strict=True)]
-    found = [figures for figures in drawn if figures is not None]
-    reached = len(found) / len(drawn) if drawn else None
+    reached = sum(figures is not None for figures in drawn) / len(drawn) if drawn else None
     if best is None:
         return {}, reached
-    if not found:
+    found = [otherwise if figures is None else figures for figures in drawn]
+    told = [figures for figures in found if figures is not None]
+    if not told:
         return {name: Value(value) for name, value in best.items()}, reached
-    ends = {name: interval(np.array([figures[name] for figures in found])) for name in best}
+    ends = {name: interval(np.array([figures[name] for figures in told])) for name in best}
     return {name: Value(value, float(ends[name][0]), float(ends[name][1])) for name, value in best.items()}, reached
 
 
@@ -98,7 +105,7 @@ def best_ratio(
         ratio = answers.trade_off(law, *at, limit, general_loss / factor, anneal[0] / factor)
         return None if ratio is None else {"r_d": ratio}
 
-    figures, reached = with_intervals(of, general, at, _unsure_of(anneal, general, d))
+    figures, reached = with_intervals(of, general, at, _unsure_of(anneal, general, d), {"r_d": 0.0})
     bound = answers.limit_of(general_loss, limit)
     question = f"the largest r_d whose general loss stays within {share(limit)} of {general_loss:g} ({bound:.4f}), {_run(n, d)}"
     if not figures:
@@ -115,7 +122,8 @@ def best_ratio(
         warnings += [line for line in domain.doubts(*at, ratio) if line not in warnings]
     if unique_tokens is not None:
         warnings += _epochs(d, ratio, unique_tokens)
-    return Answer(question, figures, reached, words, tuple(warnings + _unsure(reached)))
+    others = "the others break the limit at any share of domain text, and count as r_d = 0 in its interval"
+    return Answer(question, figures, reached, words, tuple(warnings + _unsure(reached, others)))
 
 
 def limited(domain: Fitted, n: float, domain_tokens: float) -> Answer:
@@ -162,7 +170,7 @@ def least_tokens(domain: Fitted, n: float, ratio: float, target: float) -> Answe
         return None if d is None else {"tokens": d * domain.unit_d}
 
     found = answers.least_tokens(domain.law, n / domain.unit_n, ratio, target)
-    figures, reached = with_intervals(of, domain, None if found is None else (n / domain.unit_n, found))
+    figures, reached = with_intervals(of, domain, None if found is None else (n / domain.unit_n, found), otherwise={"tokens": math.inf})
     question = f"the fewest tokens for a domain loss of {target:g}, N = {counted(n)}, r_d = {ratio:g}"
     floor = answers.limit_of_data(domain.law, n / domain.unit_n, ratio)
     if not figures:
@@ -171,7 +179,7 @@ def least_tokens(domain: Fitted, n: float, ratio: float, target: float) -> Answe
     d = figures["tokens"].value
     words = f"{counted(d)} tokens{_between(figures['tokens'])} (limit for endless tokens: {floor:.4f})"
     at = (n / domain.unit_n, d / domain.unit_d, ratio)
-    return Answer(question, figures, reached, words, (*domain.doubts(*at), *_unsure(reached)))
+    return Answer(question, figures, reached, words, (*domain.doubts(*at), *_unsure(reached, "the others reach the loss with no number of tokens")))
 
 
 def predicted(
@@ -227,11 +235,14 @@ def _shown(value: Value) -> str:
 
 
 def _between(value: Value) -> str:
-    return "" if value.low is None else f" ({LEVEL:.0%} {counted(value.low)} to {counted(value.high)})"
+    if value.low is None or value.high is None:
+        return ""
+    low, high = (counted(end) if math.isfinite(end) else "no number of them" for end in (value.low, value.high))
+    return f" ({LEVEL:.0%} {low} to {high})"
 
 
-def _unsure(reached: float | None) -> list[str]:
-    return [] if reached is None or reached == 1 else [f"only {share(reached)} of the refits have an answer"]
+def _unsure(reached: float | None, others: str) -> list[str]:
+    return [] if reached is None or reached == 1 else [f"only {share(reached)} of the refits have an answer: {others}"]
 
 
 def _epochs(d: float, ratio: float, unique_tokens: float) -> list[str]:

@@ -13,7 +13,7 @@ from headstart.core.errors import BadInput
 from headstart.planning.dcpt_law.answers import Ranges, doubts
 from headstart.planning.dcpt_law.forms import FORMS, Array, Cells, Form, Law
 from headstart.planning.dcpt_law.points import LossTable, Which, refuse_few
-from headstart.planning.dcpt_law.refit import LEVEL, Quality, Rival, bootstrap, interval, quality, rivals
+from headstart.planning.dcpt_law.refit import LEVEL, Quality, Rival, bootstrap, held_out, interval, quality, rivals
 from headstart.planning.dcpt_law.rollout import Errors, errors
 from headstart.planning.dcpt_law.solve import SCALE, Fit, fit
 
@@ -144,6 +144,8 @@ def fit_loss(
     if draws is not None:
         _, numbers = np.unique(table.run, return_inverse=True)  # of the whole table: both losses count the same runs
         laws = tuple(bootstrap(best, cells, losses, draws[:, numbers[rows]]))
-    others = tuple(rivals(best, cells, losses)) if compare else ()
-    seen = errors(best, cells, losses) if compare or draws is not None else None
+    looks = compare or draws is not None
+    without = held_out(best.law, best.fixed, cells, losses, "ratios") if looks else None  # both read it: three refits
+    others = tuple(rivals(best, cells, losses, without)) if compare else ()
+    seen = errors(best, cells, losses, without) if looks else None
     return Fitted(which, best, found, Ranges.of(cells), points.unit_n, points.unit_d, laws, others, seen)

@@ -4,6 +4,7 @@ what gives way when the domain text is too short."""
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.core.errors import UsageError
@@ -115,6 +116,24 @@ def epochs(tokens: float, ratio: float, unique_tokens: float) -> float:
 def repeats(found: float) -> str | None:
     """The warning for more than one epoch."""
     return f"the domain text is read {found:.3g} times: the law was made for new text" if found > MANY_EPOCHS else None
+
+
+def sweep_epochs(tokens: float, ratios: Sequence[float], domain_tokens: float, general_tokens: float) -> list[str]:
+    """The warnings of a sweep whose runs read a text more than once: the law was made for new text, and D counts repeats as if they were new.
+
+    Args:
+        tokens: of each run. ratios: its r_d. domain_tokens, general_tokens: that there are to train on.
+
+    Raises:
+        UsageError: a run reads the domain text more than four times.
+    """
+    read = {"domain": epochs(tokens, max(ratios), domain_tokens), "general": (1 - min(ratios)) * tokens / general_tokens}
+    most = {"domain": max(ratios), "general": min(ratios)}
+    return [
+        f"in the sweep the {which} text is read up to {found:.3g} times (r_d = {most[which]:g}): the law was made for new text"
+        for which, found in read.items()
+        if found > MANY_EPOCHS
+    ]
 
 
 def subset_tokens(tokens: float, unique_tokens: float) -> float | None:

@@ -101,8 +101,9 @@ def refit(form: Form, cells: Cells, losses: Array, fixed: Mapping[str, float], s
 
 
 def interval(samples: Array) -> tuple[Array, Array]:
-    """The ends of the interval over the first axis."""
-    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    """The ends of the interval over the first axis. Between a finite value and an infinite one lies none: then an end is a value that was drawn."""
+    how = "linear" if np.isfinite(samples).all() else "nearest"
+    low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0, method=how)  # type: ignore[call-overload]
     return low, high
 
 
@@ -168,9 +169,13 @@ class Rival:
         return {"name": self.name, "formula": self.formula, "parameters": self.parameters, "within": within, "held_out": shown}
 
 
-def rivals(best: Fit, cells: Cells, losses: Array) -> list[Rival]:
-    """The fitted law first, then the other forms, a Chinchilla law for each ratio, and interpolation between ratios. All see the same folds."""
-    rows = [_of_fit(best, cells, losses)]
+def rivals(best: Fit, cells: Cells, losses: Array, without: Array | None = None) -> list[Rival]:
+    """The fitted law first, then the other forms, a Chinchilla law for each ratio, and interpolation between ratios. All see the same folds.
+
+    Args:
+        without: what `held_out` of the fitted law over ratios says, where that is known already.
+    """
+    rows = [_of_fit(best, cells, losses, without)]
     for form in (L1, L4, L5):
         form = form if best.law.has_n else form.without_n()
         fixed = {name: value for name, value in best.fixed.items() if name in form.names}
@@ -180,8 +185,11 @@ def rivals(best: Fit, cells: Cells, losses: Array) -> list[Rival]:
     return [*rows, Rival("interpolation", "straight lines in r at the same N and D", 0, None, {"ratios": interpolated(cells, losses)})]
 
 
-def _of_fit(found: Fit, cells: Cells, losses: Array) -> Rival:
-    shown: dict[Over, Quality | None] = {over: cross_validate(found.law, found.fixed, cells, losses, over) for over in get_args(Over)}
+def _of_fit(found: Fit, cells: Cells, losses: Array, without: Array | None = None) -> Rival:
+    shown: dict[Over, Quality | None] = {}
+    for over in get_args(Over):
+        known = without if over == "ratios" else None
+        shown[over] = cross_validate(found.law, found.fixed, cells, losses, over) if known is None else quality(known, losses)
     fitted = len(found.law.form.names) - len(found.fixed)
     return Rival(found.law.form.name, found.law.form.formula, fitted, quality(found.law.predict(cells), losses), shown)
 

@@ -135,10 +135,14 @@ def remoteness(values: Array, ends: tuple[float, float]) -> Array:
     return np.maximum((np.log(values) - low) * (np.log(values) - high), 0.0)
 
 
-def errors(best: Fit, cells: Cells, losses: Array) -> Errors:
-    """What a fitted law errs by, on its own points."""
+def errors(best: Fit, cells: Cells, losses: Array, without: Array | None = None) -> Errors:
+    """What a fitted law errs by, on its own points.
+
+    Args:
+        without: what `held_out` over ratios says, where that is known already.
+    """
     between = (cells.r > cells.r.min()) & (cells.r < cells.r.max())
-    without = held_out(best.law, best.fixed, cells, losses, "ratios")
+    without = held_out(best.law, best.fixed, cells, losses, "ratios") if without is None else without
     looks = [np.log(best.law.predict(cells) / losses)]
     looks += [] if without is None else [np.log(without / losses)[between]]
     within = max(_root_mean_square(off) for off in looks)
