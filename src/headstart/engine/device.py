@@ -12,7 +12,8 @@ from headstart.engine.method import Batch
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of "auto", "cpu" or "cuda".
+    """The device of "auto", "cpu", "cuda", or "cuda:1" where there are several: that is then the one that "cuda" means in this process, the one whose
+    generator is seeded and whose stream is captured.
 
     Raises:
         UsageError: it is not there.
@@ -22,9 +23,12 @@ def resolve_device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda was given, but torch sees no GPU here.", "`headstart doctor` shows what there is.")
     try:
-        return torch.device(name)
+        device = torch.device(name)
+        if device.type == "cuda" and device.index is not None:
+            torch.cuda.set_device(device)
     except RuntimeError:
         raise UsageError(f"There is no device '{name}'.", "Give auto, cpu or cuda.") from None
+    return device
 
 
 class DeviceBatches:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import resource
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import psutil
@@ -20,7 +20,8 @@ from headstart.engine.method import Batch, Context, Method
 
 _SAID = ("out of memory", "can't allocate memory", "annot allocate memory", "bad_alloc", "ALLOC_FAILED")  # torch, the C library, C++, cuBLAS
 
-PLENTY_OF_MEMORY = 0.5  # of what is free: a micro-batch may take this share
+PLENTY_OF_MEMORY = 0.5  # of what is free: a micro-batch may take this share, where that is extrapolated
+ROOMY = 0.8  # the same, where it is measured by trying; the rest is for evaluations, beside what a captured step keeps
 
 
 def free_bytes(device: torch.device) -> int:
@@ -50,6 +51,23 @@ def held_by_rows(
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         method.loss(batch, context)
     return float(held)
+
+
+def largest_that_fits(rows: Iterable[int], attempt: Callable[[int], float]) -> int | None:
+    """The first of the descending numbers of rows with which a step leaves room for what comes beside it; None: not even the last.
+
+    Args:
+        attempt: makes a step and gives the share of the free memory that it held; raises torch.OutOfMemoryError. The last may take all.
+    """
+    tried = list(rows)
+    for count in tried:
+        try:
+            share = attempt(count)
+        except torch.OutOfMemoryError:
+            continue
+        if share <= ROOMY or count == tried[-1]:
+            return count
+    return None
 
 
 def ran_out(error: BaseException) -> bool:

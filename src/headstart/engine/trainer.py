@@ -409,12 +409,11 @@ class Trainer:
 
     @contextmanager
     def averaged_weights(self) -> Iterator[None]:
-        """While it lasts, the method has its averaged weights, if there are any."""
-        if self.ema is None:
-            yield
-            return
+        """While it lasts, the method is as one looks at it: with its averaged weights, if there are any, and run plainly where it was compiled, since
+        evaluations, probes and samples each have a shape and mode of their own, and compiling those costs a minute each."""
         self.parallel.reshard()
-        with self.ema.swapped():
+        plainly = torch.compiler.set_stance("force_eager") if self.decisions.compile else nullcontext()
+        with plainly, nullcontext() if self.ema is None else self.ema.swapped():
             yield
             self.parallel.reshard()
 

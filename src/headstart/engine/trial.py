@@ -339,25 +339,27 @@ class Trial:
             limit = memory.PLENTY_OF_MEMORY * free / per_row
             fit = min(self.ranks.gather(next((d for d in divisors if d <= limit), 1)))
             return fit, f"about {per_row / 2**20:.0f} MiB a row, {free / 2**30:.1f} GiB free"
-        for micro_batch in divisors:
-            try:
-                self._time_once(phase, micro_batch)
-            except torch.OutOfMemoryError:
-                self.method.zero_grad(set_to_none=True)
-                gc.collect()
-                torch.cuda.empty_cache()
-                continue
-            return micro_batch, "the largest that fitted" if micro_batch < self.global_batch else "the whole batch fitted"
-        raise MachineError("Not even one row fits into the memory of this device.", "Take a smaller --preset or shorter rows.")
+        fit = memory.largest_that_fits(divisors, lambda rows: self._share_held(phase, rows))
+        if fit is None:
+            raise MachineError("Not even one row fits into the memory of this device.", "Take a smaller --preset or shorter rows.")
+        return fit, "the largest that fitted" if fit < self.global_batch else "the whole batch fitted"
 
     def _held_bytes(self, phase: str, rows: int) -> float:
         return memory.held_by_rows(self.method, self.load, phase, rows, self.device, self.seed, self.ranks)
 
-    def _time_once(self, phase: str, micro_batch: int) -> None:
+    def _share_held(self, phase: str, rows: int) -> float:
+        """Makes an update of so many rows; the share that it held, at its peak, of the GPU's memory that was free for it."""
+        self.method.zero_grad(set_to_none=True)
+        gc.collect()
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(self.device)
+        before = torch.cuda.memory_allocated(self.device)
+        room = torch.cuda.mem_get_info(self.device)[0] + torch.cuda.memory_reserved(self.device) - before
         update = self._update("bf16" if torch.cuda.is_bf16_supported() else "fp32")
-        batch = {name: value.to(self.device) for name, value in self.load(0, 0, micro_batch).items()}
-        update([batch], [torch.arange(micro_batch, device=self.device)], 0, phase)
+        batch = {name: value.to(self.device) for name, value in self.load(0, 0, rows).items()}
+        update([batch], [torch.arange(rows, device=self.device)], 0, phase)
         self._wait()
+        return (torch.cuda.max_memory_allocated(self.device) - before) / room
 
     def _wait(self) -> None:
         if self.device.type == "cuda":

@@ -25,7 +25,7 @@ GRAPH_AFTER = 3  # real updates before a capture: lazy initialisations must be o
 OWN_WEIGHT = "weight/"
 FORWARD, BACKWARD, OPTIMIZER = "forward", "backward", "optimizer"
 """The parts of an update by which `headstart profile` splits its time; naming them costs a few microseconds a step."""
-MAX_GRAPHS = 4  # one per (phase, its length, shapes of the batch); beyond that the batch varies too much and runs plainly
+MAX_GRAPHS = 4  # of a phase, one per shapes of the batch; beyond that the batch varies too much and runs plainly
 
 
 class AsksPrecision(Protocol):
@@ -105,6 +105,7 @@ class Update:
         self._observed = [] if guard is None else method.observed()
         self._graphs: dict[Any, _Graph] = {}
         self._seen: dict[Any, int] = {}
+        self._captured: tuple[str, int] | None = None  # the phase, and the length of its run, that the graphs are of
 
     def __call__(self, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> dict[str, Tensor]:
         """Trains on the micro-batches of this step.
@@ -119,7 +120,11 @@ class Update:
         self._begin(step)
         if not self.graph:
             return self._run(batches, rows, step, phase)
-        signature = (phase, self.total_steps, tuple(tuple((name, value.shape) for name, value in sorted(batch.items())) for batch in batches))
+        if self._captured != (phase, self.total_steps):  # no step of an earlier phase comes again: its graphs would only hold memory
+            self._captured = phase, self.total_steps
+            self._graphs.clear()
+            self._seen.clear()
+        signature = tuple(tuple((name, value.shape, value.dtype) for name, value in sorted(batch.items())) for batch in batches)
         self._seen[signature] = self._seen.get(signature, 0) + 1
         if signature not in self._graphs:
             if self._seen[signature] <= GRAPH_AFTER or len(self._graphs) == MAX_GRAPHS:
@@ -258,21 +263,25 @@ class Update:
 
 
 class _Graph:
-    """A captured update with its own input buffers."""
+    """A captured update with its own input buffers. Nothing of it refers back to the update: with the last reference its memory goes."""
 
     def __init__(self, update: Update, batches: Sequence[Batch], rows: Sequence[Tensor], step: int, phase: str) -> None:
-        self.update = update
         self.batches = [{name: value.clone() for name, value in batch.items()} for batch in batches]
         self.rows = [r.clone() for r in rows]
         update.optimizer.zero_grad(set_to_none=True)
         torch.cuda.synchronize(update.device)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.scalars = update._run(self.batches, self.rows, step, phase)
+        # One pool for the graphs of an update: never two of them run at once, and what one gives is copied before the next. The thread that loads
+        # batches pins memory meanwhile, which the usual mode of capturing would refuse.
+        pool = next((other.graph.pool() for other in update._graphs.values()), None)
+        with torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
+            scalars = update._run(self.batches, self.rows, step, phase)
+            self.values = torch.stack([value.float().reshape(()) for value in scalars.values()])
+        self.names = list(scalars)
 
     def replay(self, batches: Sequence[Batch]) -> dict[str, Tensor]:
         for mine, given in zip(self.batches, batches, strict=True):
             for name, value in given.items():
                 mine[name].copy_(value, non_blocking=True)
         self.graph.replay()
-        return {name: value.clone() for name, value in self.scalars.items()}
+        return dict(zip(self.names, self.values.clone().unbind(), strict=True))

@@ -156,18 +156,21 @@ def profile_phase(trainer: Trainer, phase: Phase, start: int, stop: int) -> Phas
     trainer.step = start
     trainer.enter(phase, first=True)
     wait = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else (lambda: None)
-    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.type == "cuda" else [])]
+    on_device = device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_device else [])]
+    block = TIMED if on_device else 1  # a run lets the device fall behind: waiting for it after each step would add the host's time to its own
     times, waits = [], []
     with trainer.batches(start + WARM_UP + TIMED + PROFILED) as batches:
         for _ in range(WARM_UP):
             trainer.advance(batches, phase)
-        for _ in range(TIMED):
+        for _ in range(TIMED // block):
             wait()
             began, waited = time.perf_counter(), batches.waited
-            trainer.advance(batches, phase)
+            for _ in range(block):
+                trainer.advance(batches, phase)
             wait()
-            times.append(1e3 * (time.perf_counter() - began))
-            waits.append(1e3 * (batches.waited - waited))
+            times.append(1e3 * (time.perf_counter() - began) / block)
+            waits.append(1e3 * (batches.waited - waited) / block)
         with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
             began = time.perf_counter()
             for _ in range(PROFILED):
@@ -177,7 +180,6 @@ def profile_phase(trainer: Trainer, phase: Phase, start: int, stop: int) -> Phas
     step_ms = median(times)
     parts = dict.fromkeys((FORWARD, BACKWARD, OPTIMIZER), 0.0)
     work: dict[str, tuple[float, int]] = {}
-    on_device = device.type == "cuda"
     for event in profiler.key_averages():
         if event.key in parts and event.cpu_time_total > 0:
             parts[event.key] += event.cpu_time_total / 1e3 / PROFILED
@@ -187,7 +189,7 @@ def profile_phase(trainer: Trainer, phase: Phase, start: int, stop: int) -> Phas
     kinds: dict[str, float] = defaultdict(float)
     for name, (ms, _) in work.items():
         kinds[kind_of(name)] += ms
-    kinds[REST] = max(0.0, profiled_ms - sum(kinds.values()))
+    kinds[REST] = max(0.0, (step_ms if on_device else profiled_ms) - sum(kinds.values()))  # kernels take no longer under the profiler
     rows, tokens = trainer.loader.global_batch, trainer.loader.global_batch * trainer.loader.tokens_per_row
     found = PhaseProfile(
         phase=phase.name,
