@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from headstart.objectives.projected_loss import next_token_loss, projected_lm_loss
+from headstart.objectives.projected_loss import OfBlock, next_token_loss, nll_and_gradient, projected_lm_loss
 from headstart.objectives.token_loss import masked_lm_loss
 
 VOCAB, DIM = 41, 12
@@ -48,6 +48,19 @@ def test_value_and_gradients(chunk: int, bias: bool, weighted: bool) -> None:
 
 
 @pytest.mark.parametrize("chunk", [3 * VOCAB, 10**6])
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_is_compiled_for_blocks_gives_the_same(chunk: int, bias: bool) -> None:
+    hidden, weight, offset, targets, weights = inputs(bias)
+    learned = [part for part in (hidden, weight, offset) if part is not None]
+    found = []
+    for of_block in (None, nll_and_gradient):
+        loss = projected_lm_loss(hidden, weight, offset, targets, weights, chunk=chunk, of_block=of_block)
+        found.append([loss, *torch.autograd.grad(3 * loss, learned)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-7, rtol=1e-6)
+
+
+@pytest.mark.parametrize("chunk", [3 * VOCAB, 10**6])
 def test_in_bf16_it_is_as_close_to_fp32_as_the_plain_way(chunk: int) -> None:
     hidden, weight, offset, targets, weights = inputs()
     learned = [part for part in (hidden, weight, offset) if part is not None]
@@ -63,12 +76,13 @@ def test_in_bf16_it_is_as_close_to_fp32_as_the_plain_way(chunk: int) -> None:
         assert float((mine - truth).norm()) < 1.3 * float((theirs - truth).norm()) + 1e-5 * float(truth.norm())
 
 
-def test_a_target_that_is_nearly_certain_keeps_its_gradient_in_bf16() -> None:
+@pytest.mark.parametrize("of_block", [None, nll_and_gradient], ids=["in place", "one expression"])
+def test_a_target_that_is_nearly_certain_keeps_its_gradient_in_bf16(of_block: OfBlock | None) -> None:
     """p = .9995 rounds to 1 in bf16; its gradient must not round to 0."""
     hidden = torch.tensor([[1.0]], requires_grad=True)
     weight = torch.tensor([[math.log(1999.0)], [0.0]], requires_grad=True)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        projected_lm_loss(hidden, weight, None, torch.tensor([0]), None).backward()
+        projected_lm_loss(hidden, weight, None, torch.tensor([0]), None, of_block=of_block).backward()
     assert weight.grad is not None
     assert weight.grad[0, 0].item() == pytest.approx(-5e-4, rel=0.05)
 

@@ -25,7 +25,7 @@ from headstart.engine.text_method import TextMethod, check_network, model_folder
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.methods.causal_lm.config import SETTINGS, CausalLMConfig
-from headstart.objectives.projected_loss import next_token_loss
+from headstart.objectives.projected_loss import OfBlock, next_token_loss, nll_and_gradient
 
 
 class CausalLM(TextMethod):
@@ -44,6 +44,7 @@ class CausalLM(TextMethod):
         super().__init__(config, store, init)
         self.model: Any = load_model(init, AutoModelForCausalLM) if init is not None else build(config, store)
         refuse_long_rows(self.model, config.sequence_length)
+        self.of_block: OfBlock | None = None  # of the loss, where it is compiled
 
     @classmethod
     def settings_of(cls, init: Path, config: CausalLMConfig) -> dict[str, Any]:
@@ -77,7 +78,7 @@ class CausalLM(TextMethod):
         """Mean -log p(token | tokens before it) over the tokens that are not padding, in nats."""
         output = self.model.get_output_embeddings()
         hidden, mask = self.hidden_states(batch), batch.get("attention_mask")
-        loss, predicted = next_token_loss(hidden, output, batch["input_ids"], mask, batch.get("next_ids"))
+        loss, predicted = next_token_loss(hidden, output, batch["input_ids"], mask, batch.get("next_ids"), self.of_block)
         return {"loss": loss, "weight": predicted}
 
     def predictions(self, batch: Batch, ctx: Context, one: bool = False) -> Predictions | None:
@@ -105,6 +106,10 @@ class CausalLM(TextMethod):
 
     def backbone(self) -> nn.Module:
         return self.model.base_model
+
+    def compile_parts(self) -> None:
+        super().compile_parts()
+        self.of_block = torch.compile(nll_and_gradient)
 
     @torch.no_grad()
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
