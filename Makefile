@@ -52,7 +52,7 @@ bench: install ## the lines of docs/performance.md that a CPU decides, under 30 
 	$(BIN)/python -m benchmarks.growth
 	$(BIN)/python tools/fill_docs.py
 
-bench-gpu: install ## the lines that a GPU decides: one script, under 8 minutes
+bench-gpu: install ## the lines that a GPU decides: one script, under 8 minutes (a machine without a network: tools/gpu_day.py)
 	$(BIN)/python -m benchmarks.gpu
 	$(BIN)/python tools/fill_docs.py
 

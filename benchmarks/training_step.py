@@ -14,10 +14,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,8 +95,8 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
     rows = [torch.arange(arguments.batch, device=device)]
     phase = method.phases(1000)[-1].name
 
-    def seconds(precision: Any, steps: int, blocks: int) -> float:
-        update = Update(
+    def update_in(precision: Any) -> Update:
+        return Update(
             method,
             build_optimizer(method, config, cuda_graph=arguments.cuda_graph),
             clip_norm=config.clip_norm,
@@ -105,6 +107,8 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
             guard=Guard(device, "stop", 10),
             graph=arguments.cuda_graph,
         )
+
+    def seconds(update: Update, steps: int, blocks: int) -> float:
         wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
         for step in range(arguments.warmup):
             scalars = update([batch], rows, step, phase)
@@ -120,13 +124,40 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
         return statistics.median(times)
 
     precisions = ["fp32", "bf16"] if arguments.precision == "auto" else [arguments.precision]
-    chosen = min(precisions, key=lambda precision: seconds(precision, 2, 1)) if len(precisions) > 1 else precisions[0]
-    step_s = seconds(chosen, arguments.steps, arguments.repeats)
+    chosen = min(precisions, key=lambda precision: seconds(update_in(precision), 2, 1)) if len(precisions) > 1 else precisions[0]
+    update = update_in(chosen)
+    step_s = seconds(update, arguments.steps, arguments.repeats)
     peak_mib = round(peak_memory_bytes(device) / 2**20)
     unit = COMPARISONS[arguments.what].unit
     units = arguments.batch * (arguments.seq if unit == "tokens" else 1)
     found = {f"{unit}_per_s": round(units / step_s, 1 if unit == "tokens" else 3), "step_ms": round(1e3 * step_s, 2), "peak_mib": peak_mib}
+    if arguments.kernels:
+        found["kernels"] = kernels(lambda step: update([batch], rows, step, phase), device, arguments.kernels)
     return found | {"precision": chosen} | ({"mfu": round(mfu(method, batch, step_s, phase), 4)} if arguments.mfu else {})
+
+
+def kernels(step: Callable[[int], object], device: torch.device, most: int, steps: int = 3) -> dict[str, Any]:
+    """Where the device's time of a step goes: ms by kind of work, and the longest kernels as (name, ms, calls)."""
+    from headstart.verbs.profile import is_work, kind_of
+
+    on_device = device.type == "cuda"
+    kinds = [torch.profiler.ProfilerActivity.CPU, *([torch.profiler.ProfilerActivity.CUDA] if on_device else [])]
+    with torch.profiler.profile(activities=kinds) as profiler:
+        for number in range(steps):
+            step(10_000 + number)
+        if on_device:
+            torch.cuda.synchronize(device)
+    work = [event for event in profiler.key_averages() if is_work(event, on_device)]
+    cost = {event.key: (event.self_device_time_total if on_device else event.self_cpu_time_total) / 1e3 / steps for event in work}
+    by_kind: dict[str, float] = {}
+    for name, ms in cost.items():
+        by_kind[kind_of(name)] = by_kind.get(kind_of(name), 0.0) + ms
+    longest = sorted(work, key=lambda event: -cost[event.key])[:most]
+    return {
+        "all_ms": round(sum(cost.values()), 3),
+        "kinds_ms": {kind: round(ms, 3) for kind, ms in sorted(by_kind.items(), key=lambda entry: -entry[1])},
+        "longest": [(event.key[:120], round(cost[event.key], 3), round(event.count / steps)) for event in longest],
+    }
 
 
 def mfu(method: Any, batch: dict[str, torch.Tensor], step_s: float, phase: str) -> float:
@@ -140,7 +171,8 @@ def mfu(method: Any, batch: dict[str, torch.Tensor], step_s: float, phase: str) 
     count, whole = (len(next(iter(part.values()))) for part in (few, batch))
     device = next(method.parameters()).device
     context = Context(0, 1000, phase, Rng.at(0, 0, torch.arange(count, device=device)), device)
-    flops = count_flops(lambda: method.loss(few, context)["loss"].backward()) / count * whole
+    with torch.compiler.set_stance("force_eager"):  # compiled for four rows it would take a minute, and its kernels are not seen by the counter
+        flops = count_flops(lambda: method.loss(few, context)["loss"].backward()) / count * whole
     return flops / step_s / matmul_flops(device, torch.bfloat16)
 
 
@@ -153,11 +185,28 @@ def theirs(arguments: argparse.Namespace) -> list[str]:
     return command + (["--compile"] if arguments.compile else [])
 
 
-def last_json(command: list[str]) -> dict[str, Any]:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise SystemExit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+def last_json(command: list[str], seconds: float | None = None) -> dict[str, Any]:
+    """What a command prints last.
+
+    Args:
+        seconds: after which it is ended, with all that it started.
+
+    Raises:
+        SystemExit: it failed, or took longer.
+    """
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    try:
+        printed, complaints = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        raise SystemExit(f"{' '.join(command)} was ended after {seconds:.0f} s") from None
+    except BaseException:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} failed:\n{complaints[-2000:]}")
+    found: dict[str, Any] = json.loads(printed.strip().splitlines()[-1])
     return found
 
 
@@ -173,6 +222,7 @@ def main() -> None:
     parser.add_argument("--our-compile", action="store_true", help="of ours")
     parser.add_argument("--our-fp8", action="store_true", help="of ours: dense layers multiply in 8-bit floating point")
     parser.add_argument("--mfu", action="store_true", help="of ours: the share of the matrix peak too")
+    parser.add_argument("--kernels", type=int, default=0, help="of ours: so many of the longest kernels too, and the time by kind of work")
     parser.add_argument("--cuda-graph", action="store_true", help="of ours")
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--steps", type=int, default=3)

@@ -1,8 +1,9 @@
 """What only a GPU can show, in one script: the same numbers as on the CPU, CUDA graphs equal to plain steps, exact resume, speed.
 
-    python tools/check_cuda.py --out results.json [--device cpu] [--steps 60]
+    python tools/check_cuda.py --out results.json [--device cpu] [--steps 60] [--seconds 200]
 
-`--device cpu` runs the same script without a GPU, to try it. Exit 1 when a check fails; every figure is in the JSON either way.
+`--device cpu` runs the same script without a GPU, to try it. Exit 1 when a check fails; every figure is in the JSON either way, which is written
+after each check. What would begin after `--seconds` is named in it, and counts as failed. The first method is checked in more ways than the others.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from headstart import methods
 from headstart.core import float8, hardware
+from headstart.core.config import replace_nested
 from headstart.core.errors import Interrupted
 from headstart.core.files import write_json
 from headstart.core.rng import Rng
@@ -31,7 +35,9 @@ from headstart.core.run import now, read_lines
 from headstart.engine.guard import Guard
 from headstart.engine.optim import OptimizerConfig, build_optimizer, step_unless
 from headstart.engine.trainer import Trainer
+from headstart.verbs.config import preset_config
 from headstart.verbs.pretrain import pretrain, versions
+from headstart.verbs.profile import profile
 
 METHODS = ("causal-lm", "mlm", "electra")
 Report = dict[str, Any]
@@ -154,45 +160,129 @@ def resumes_exactly(slug: str, data: Path, out: Path, device: str, steps: int) -
     whole = train(slug, data, out / "whole", device, steps, **{"trainer.checkpoint_every": max(1, steps // 4)})["losses"]
     folder, stop = out / "stopped", steps // 2
     shutil.rmtree(folder, ignore_errors=True)
-    count = Trainer.count
 
-    def stop_in_the_middle(self: Trainer, *args: Any) -> None:
-        count(self, *args)
-        if self.step == stop:
-            self.stop_requested.set()
+    def stop_in_the_middle(trainer: Trainer) -> None:
+        if trainer.step == stop:
+            trainer.stop_requested.set()
 
     settings = {"budget.steps": steps, "trainer.log_every": 1, "trainer.evaluate_every": steps, "trainer.checkpoint_every": max(1, steps // 4)}
-    Trainer.count = stop_in_the_middle  # type: ignore[method-assign]
-    try:
+    with after_each_step(stop_in_the_middle), suppress(Interrupted):
         pretrain(slug, data, out=folder, device=device, say=lambda line: None, **settings)
-    except Interrupted:
-        pass
-    finally:
-        Trainer.count = count  # type: ignore[method-assign]
     pretrain(slug, data, out=folder, device=device, say=lambda line: None, **settings)
     again = losses(folder)
-    assert again == whole, [(i, a, b) for i, (a, b) in enumerate(zip(whole, again, strict=True)) if a != b][:3]
+    if again != whole:
+        differ = [(i, a, b) for i, (a, b) in enumerate(zip(whole, again, strict=True)) if a != b]
+        twice = train(slug, data, out / "twice", device, steps, **{"trainer.checkpoint_every": max(1, steps // 4)})["losses"]
+        raise AssertionError(f"{differ[:3]}; undisturbed, the run {'repeats' if twice == whole else 'does not repeat either: it is not the resume'}")
     return {"steps": steps, "stopped_after": stop}
 
 
-def two_processes_train_as_one(slug: str, data: Path, out: Path, device: str, steps: int) -> Report:
-    """DDP and FSDP2 on two processes follow one process: over NCCL on two GPUs, over gloo on the CPU where there are fewer."""
-    where = device if device == "cpu" or torch.cuda.device_count() > 1 else "cpu"
+@contextmanager
+def after_each_step(work: Callable[[Trainer], None]) -> Iterator[None]:
+    """Within it, `work` is called with the trainer after every step of every run of this process."""
+    count = Trainer.count
+
+    def counted(self: Trainer, *args: Any) -> None:
+        count(self, *args)
+        work(self)
+
+    Trainer.count = counted  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Trainer.count = count  # type: ignore[method-assign]
+
+
+def no_step_waits(slug: str, data: Path, out: Path, device: str, steps: int) -> Report:
+    """Between two lines of the log no step waits for the device, copies of its batch included: torch refuses it (on a CPU there is no waiting)."""
+    advance, seen = Trainer.advance, 0
+
+    def watched(self: Trainer, *args: Any) -> None:
+        nonlocal seen
+        seen += 1
+        begun = max(start for _, start, _ in self.spans if start <= self.step)
+        if device == "cuda" and self.step > begun + 1:  # a phase's first steps make the optimiser's states
+            torch.cuda.set_sync_debug_mode("error")
+        try:
+            advance(self, *args)
+        finally:
+            if device == "cuda":
+                torch.cuda.set_sync_debug_mode("default")
+
+    Trainer.advance = watched  # type: ignore[method-assign]
+    try:
+        train(slug, data, out, device, min(steps, 30), **{"trainer.cuda_graph": "off"})
+    finally:
+        Trainer.advance = advance  # type: ignore[method-assign]
+    return {"steps": seen}
+
+
+def compiled_follows_plain(slug: str, data: Path, out: Path, device: str, steps: int) -> Report:
+    """A compiled run has the losses of a plain one, and compiles its training step alone: not once more for evaluations, samples or the export."""
+    from torch._dynamo.utils import counters
+
+    few = min(steps, 30)
+    settings = {"trainer.evaluate_every": max(1, few // 3), "method.dropout": 0.0}
+    plain = train(slug, data, out / "plain", device, few, **settings, **{"trainer.cuda_graph": "off"})
+    report: Report = {"seconds": {"plain": plain["wall_s"]}, "tokens_per_second": {"plain": plain["tokens_per_second"]}, "graphs": {}}
+    for graph in ("off", "on"):
+        counters.clear()
+        name = f"compiled, CUDA graph {graph}"
+        compiled = train(slug, data, out / graph, device, few, **settings, **{"trainer.compile": "on", "trainer.cuda_graph": graph})
+        report["graphs"][name] = counters["stats"]["unique_graphs"]
+        report["seconds"][name], report["tokens_per_second"][name] = compiled["wall_s"], compiled["tokens_per_second"]
+        gap = max(abs(a / b - 1) for a, b in zip(compiled["losses"], plain["losses"], strict=True))
+        report["largest_relative_difference"] = max(gap, report.get("largest_relative_difference", 0.0))
+    assert report["largest_relative_difference"] < 2e-2, report
+    assert all(1 <= count <= 2 for count in report["graphs"].values()), report  # rows with a mask, and without
+    return report
+
+
+def a_batch_that_does_not_fit_is_cut(slug: str, data: Path, out: Path, device: str, steps: int) -> Report:
+    """With 2 GiB of a GPU's memory free a batch of 4096 rows is trained in micro-batches, captured or not, with evaluations beside (a CPU's rows are
+    extrapolated, not tried)."""
+    if device != "cuda":
+        return {"micro_batch": None}
+    torch.cuda.empty_cache()
+    taken = torch.empty(torch.cuda.mem_get_info()[0] - 2 * 2**30, dtype=torch.uint8, device=device)
+    found = {}
+    for graph in ("off", "on"):
+        train(slug, data, out / graph, device, 8, **{"trainer.cuda_graph": graph, "trainer.evaluate_every": 4, "batch": 4096})
+        found[graph] = json.loads((out / graph / "run.json").read_text())["decisions"]["micro_batch"]
+    del taken
+    assert all(1 <= rows < 4096 for rows in found.values()), found
+    return {"micro_batch": found}
+
+
+def profile_names_what_works(slug: str, data: Path, out: Path, device: str, steps: int) -> Report:
+    """`headstart profile` finds the kernels of a step, and nothing that only bears a name around them."""
+    config = replace_nested(preset_config(methods.load(slug), "tiny")[1], {"data": (str(data),), "device": device, "out": out})
+    found = profile(slug, config, say=lambda line: None)
+    last = found.phases[-1]
+    assert last.operations, last
+    assert 0 < sum(ms for _, ms, _ in last.operations) <= 3 * last.step_ms + 1, last
+    return {"step_ms": last.step_ms, "kinds": last.kinds, "longest": last.operations[:5], "peak_bytes": last.peak_bytes}
+
+
+def processes_train_as_one(slug: str, data: Path, out: Path, device: str, steps: int) -> Report:
+    """DDP and FSDP2 follow one process: two processes over NCCL on two GPUs, or over gloo on a CPU. On one GPU a process that torchrun started, alone
+    in its group of NCCL."""
+    world = 2 if device == "cpu" else min(2, torch.cuda.device_count())
     few = min(steps, 20)
     settings = {"precision": "fp32", "trainer.cuda_graph": "off", "method.dropout": 0.0}
-    alone = train(slug, data, out / "alone", where, few, **settings)["losses"]
+    alone = train(slug, data, out / "alone", device, few, **settings)["losses"]
     gaps = {}
-    for mode in ("ddp", "fsdp"):
+    for mode in ("ddp", "fsdp")[:world]:
         shutil.rmtree(out / mode, ignore_errors=True)
         told: Report = {**settings, "budget.steps": few, "trainer.log_every": 1, "trainer.evaluate_every": few, "trainer.checkpoint_every": few}
-        told |= {"data": data, "out": out / mode, "device": where, "trainer.parallel": mode}
+        told |= {"data": data, "out": out / mode, "device": device, "trainer.parallel": mode}
         flags = [word for name, value in told.items() for word in (f"--{name.replace('_', '-')}", str(value))]
-        starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+        starter = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(world)]
         done = subprocess.run([*starter, "-m", "headstart", "pretrain", slug, *flags], capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, done.stderr[-2000:]
         gaps[mode] = max(abs(a - b) for a, b in zip(alone, losses(out / mode), strict=True))
     assert max(gaps.values()) < 5e-3, gaps
-    return {"device": where, "largest_loss_difference": gaps, "steps": few}
+    return {"processes": world, "largest_loss_difference": gaps, "steps": few}
 
 
 def summary(report: Report) -> Report:
@@ -205,7 +295,8 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("runs/cuda-check"))
     parser.add_argument("--data", default="builtin:python-docs", help="text to train on")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--seconds", type=float, default=math.inf, help="what would begin later is left out")
     parser.add_argument("--methods", nargs="+", default=list(METHODS))
     args = parser.parse_args()
     from headstart.data.text.config import TextConfig
@@ -220,14 +311,17 @@ def main() -> int:
         ("products in 8 bits", lambda: same_products_in_8_bits(args.device)),
         ("guard", lambda: guard_neither_waits_nor_writes(args.device)),
     ]
-    for slug in args.methods:
-        for check in (close_to_cpu, float8_follows_bf16, graph_equals_plain, resumes_exactly, two_processes_train_as_one):
+    of_first = (compiled_follows_plain, a_batch_that_does_not_fit_is_cut, profile_names_what_works, processes_train_as_one)
+    for number, slug in enumerate(args.methods):
+        for check in (no_step_waits, close_to_cpu, graph_equals_plain, resumes_exactly, float8_follows_bf16, *(of_first if number == 0 else ())):
             place = args.work / f"{slug}-{check.__name__}"
             checks.append((f"{slug}: {check.__name__}", lambda s=slug, c=check, p=place: c(s, store, p, args.device, args.steps)))  # type: ignore[misc]
     failed = 0
     for name, check in checks:
         start = time.perf_counter()
         try:
+            if start > began + args.seconds:
+                raise TimeoutError("the time was over")
             outcome: Report = {"passed": True, **check()}
         except Exception as error:
             failed += 1

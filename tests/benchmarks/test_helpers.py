@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.gpu import SHAPES, covered, ratios, sides
+from benchmarks.gpu import SHAPES, Bench, compiles, covered, once, promised, ratios, sides
 from benchmarks.growth import AXES, draw, write_sentences
 from benchmarks.parts import IdRows, exponent, in_turns, median_ratio, method_of, steps_of, trainer_of
 from benchmarks.result import verdict, write_result
+from benchmarks.training_step import last_json
 from headstart.methods.causal_lm.config import CausalLMConfig
 
 
@@ -66,6 +69,48 @@ def test_the_faster_of_our_ways_counts() -> None:
     figures = {"plain": side(100, 1000), "ours, plain": side(300, 400), "ours": side(250, 500)}
     assert ratios(figures) == {"best": "ours, plain", "times_plain": 3.0, "memory_of_plain": 0.4}
     assert ratios({**figures, "compiled": side(200, 600)})["times_compiled"] == 1.5
+    assert ratios({"plain": side(100, 1000)}) == {}
+    assert ratios({"ours": {**side(300, 400), "mfu": 0.4}, "compiled": side(200, 600)}) == {"best": "ours", "times_compiled": 1.5, "mfu": 0.4}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_what_is_compiled_ahead_is_what_is_timed(name: str) -> None:
+    """The same shapes and flags: else the compiler's cache has nothing of it."""
+    commands = sides(name, trying=False)
+    assert set(promised(name)) <= commands.keys()
+    assert compiles(commands["ours"]) == ("compiled" in promised(name))  # the peer compiled is no opponent of what is not
+    assert not compiles(commands["plain"])
+    for command in commands.values():
+        few = once(command)
+        assert [part for part in command if part not in few] == [part for part in command if part in ("6", "10", "15", "3", "--mfu")]
+        assert few[few.index("--steps") + 1] == "1"
+
+
+def test_a_command_that_takes_too_long_is_ended_with_its_children(tmp_path: Path) -> None:
+    mark = tmp_path / "child"
+    child = f"import time, pathlib; time.sleep(3); pathlib.Path({str(mark)!r}).touch()"
+    parent = f"import subprocess, sys; print('begun', flush=True); subprocess.run([sys.executable, '-c', {child!r}])"
+    with pytest.raises(SystemExit, match="was ended after 1 s"):
+        last_json([sys.executable, "-c", parent], 1)
+    time.sleep(3)
+    assert not mark.exists()
+    assert last_json([sys.executable, "-c", "print('words'); print('{\"a\": 1}')"], 60) == {"a": 1}
+
+
+def test_a_side_that_fails_costs_nothing_but_itself(tmp_path: Path) -> None:
+    shown = {"plain": {"tokens_per_s": 100.0, "peak_mib": 10}, "ours": {"tokens_per_s": 400.0, "peak_mib": 5, "mfu": 0.5}}
+    commands = {side: [sys.executable, "-c", f"print({json.dumps(entry)!r})"] for side, entry in shown.items()}
+    failing = {"compiled": [sys.executable, "-c", "raise SystemExit('no compiler')"]}
+    bench = Bench(tmp_path / "made" / "gpu.json", seconds=60, trying=False)
+    bench.shape("mae-base", {**commands, **failing})
+    found = json.loads(bench.out.read_text())
+    assert found["figures"]["mae-base"]["times_plain"] == 4.0
+    assert "no compiler" in found["left_out"]["mae-base: compiled"]
+    bench.shape("droppos-base", {"plain": failing["compiled"], "ours": commands["ours"]})  # its peer is timed already
+    assert bench.figures["droppos-base"]["times_plain"] == 4.0
+    bench.ends = 0.0
+    bench.shape("electra-small", commands)
+    assert bench.left_out["electra-small: plain"] == "the time was over"
 
 
 @pytest.mark.parametrize("name", SHAPES)
