@@ -40,6 +40,7 @@ class Server(http.server.ThreadingHTTPServer):
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.robots = (200, b"User-agent: *\nDisallow: /secret")
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -52,10 +53,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
-        bodies = {"/robots.txt": b"User-agent: *\nDisallow: /secret", "/big": bytes(3_000_000), "/gif": picture("GIF"), "/html": b"<html>"}
+        bodies = {"/big": bytes(3_000_000), "/gif": picture("GIF"), "/html": b"<html>"}
         bodies |= {"/a.png": picture("PNG"), "/b.jpg": picture("JPEG"), "/copy.png": picture("PNG")}
         moved = {"/moved": "/a.png", "/inward": "http://127.0.0.1:1/x", "/loop": "/loop"}
-        if self.path == "/cut":
+        if self.path == "/robots.txt":
+            self.send_response(self.server.robots[0])
+            self.end_headers()
+            self.wfile.write(self.server.robots[1])
+        elif self.path == "/cut":
             self.send_response(200)
             self.send_header("Content-Length", "100")
             self.end_headers()
@@ -116,6 +121,39 @@ def test_what_keeps_an_image_away_has_its_own_name(server: Server, tmp_path: Pat
     assert server.asked.count("/cut") > asked, "what may come the next time is asked for again"
 
 
+def test_a_host_that_is_silent_is_left(server: Server, tmp_path: Path) -> None:
+    """Not for the time of thousands of images; another host goes on, and the next call asks again."""
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        closed = [f"http://127.0.0.1:{nobody.getsockname()[1]}/{n:02d}.png" for n in range(12)]
+        found = statuses([*closed, f"{server.root}/a.png"], tmp_path, replace(OPEN, per_host=1))
+    assert [found[url] for url in closed] == ["no connection"] * 5 + ["host does not answer"] * 7
+    assert found[f"{server.root}/a.png"] == "fetched"
+    assert set(statuses(closed[5:6], tmp_path).values()) == {"no connection"}
+
+
+@pytest.mark.parametrize(
+    ("robots", "status", "answers"),
+    [
+        (b"\xef\xbb\xbfUser-agent: *\nDisallow: /a", 200, "robots.txt forbids it"),
+        ("User-agent: *\nCrawl-delay: \u00b2\nRequest-rate: 1/\u00b2\nDisallow: /b".encode(), 200, "fetched"),
+        (b"User-agent: *\nCrawl-delay: " + b"9" * 5000 + b"\nDisallow: /a", 200, "robots.txt forbids it"),
+        (b"\xff\x00" * 100, 200, "fetched"),
+        (b"", 503, "robots.txt cannot be read"),
+        (b"", 404, "fetched"),
+    ],
+    ids=["mark", "odd numbers", "endless number", "nonsense", "server error", "none"],
+)
+def test_rules_of_any_kind_are_followed(robots: bytes, status: int, answers: str, server: Server, tmp_path: Path) -> None:
+    server.robots = (status, robots)
+    url = f"{server.root}/a.png"
+    assert statuses([url], tmp_path) == {url: answers}
+    server.robots = (404, b"")
+    asked = server.asked.count("/a.png")
+    statuses([url], tmp_path)
+    assert server.asked.count("/a.png") - asked == (answers == "robots.txt cannot be read"), "what was not known is asked again"
+
+
 def test_where_an_event_loop_runs_already_images_are_fetched_too(server: Server, tmp_path: Path) -> None:
     """As in a notebook."""
 
@@ -137,7 +175,14 @@ def test_a_killed_download_goes_on(server: Server, tmp_path: Path) -> None:
     assert server.asked.count("/a.png") == 2
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "10.1.2.3", "169.254.169.254", "[::1]"])
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "10.1.2.3", "169.254.169.254", "[::1]",
+        "127.1", "2130706433", "0x7f.1", "0177.0.0.1", "0", "\uff11\uff12\uff17.0.0.1", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[::127.0.0.1]",
+    ],
+    ids=ascii,
+)  # fmt: skip
 def test_nothing_is_asked_of_a_private_network(server: Server, host: str, tmp_path: Path) -> None:
     url = f"http://{host}:{server.server_port}/a.png"
     assert statuses([url], tmp_path, ImagesConfig(delay_s=0)) == {url: "private address"}
@@ -147,7 +192,9 @@ def test_nothing_is_asked_of_a_private_network(server: Server, host: str, tmp_pa
 def test_which_addresses_are_public() -> None:
     assert public("93.184.215.14")
     assert public("2606:4700::1111")
-    for address in ("192.168.1.1", "100.64.0.1", "0.0.0.0", "fe80::1%eth0", "fc00::1", "224.0.0.1", "::ffff:10.0.0.1"):
+    assert public("64:ff9b::808:808")
+    held = ("64:ff9b::a00:1", "2002:a00:1::", "::10.0.0.1", "::ffff:10.0.0.1")
+    for address in (*held, "192.168.1.1", "100.64.0.1", "0.0.0.0", "fe80::1%eth0", "fc00::1", "224.0.0.1"):
         assert not public(address), address
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import http.client
 import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +26,7 @@ from headstart.curate import training
 from headstart.curate.config import CurateConfig, PrecisionConfig
 from headstart.curate.endpoint import from_endpoint, read_reply
 from headstart.curate.labels import from_file
+from headstart.curate.loop import finished
 from headstart.curate.pipeline import curate
 from tests.curate.crawl import MATHS, page
 from tests.curate.test_learning_rounds import CORPUS, frame
@@ -174,8 +179,93 @@ def test_what_to_delete_is_told_where_documents_have_no_score(model: Model, tmp_
     config = CurateConfig(precision=PrecisionConfig(endpoint=model.address, endpoint_model="m", sample=20))
     said: list[str] = []
     training.precision(frame(), CORPUS, config, said.append, kept=tmp_path / "scores.jsonl")
-    assert " (4 have no score: https://x.org/" in said[0]
-    assert f"; to ask for them again delete {tmp_path / 'scores.jsonl'}, or its lines with null)" in said[0]
+    assert said[0] == "scores: 20 documents by m"
+    assert " (4 have no score: https://x.org/" in said[1]
+    assert f"; to ask for them again delete {tmp_path / 'scores.jsonl'}, or its lines with null)" in said[1]
+
+
+@pytest.mark.parametrize("answer", [b"[" * 200_000, b"no JSON", b'{"choices": []}', b'{"choices": [{"message": 7}]}', b"\xff\xfe" * 9, b""])
+def test_nonsense_is_told_as_it_came(answer: bytes) -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(answer)
+    says = r"does not answer \(what comes is no chat completion: b'"
+    with raw_server(lambda connection: connection.sendall(head + answer)) as address, pytest.raises(BadInput, match=says):
+        from_endpoint(address, "m", retries=0)(DOCUMENTS[:1])
+
+
+def test_an_answer_that_drips_ends_with_its_time() -> None:
+    """A byte now and then is no silence; a limit on silence alone would wait for all of it."""
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 200\r\n\r\n")
+        for _ in range(200):
+            connection.sendall(b" ")
+            time.sleep(0.05)
+
+    with raw_server(drip) as address, pytest.raises(BadInput, match=r"does not answer \(no whole answer within 0\.3 seconds\)"):
+        from_endpoint(address, "m", retries=0, timeout_s=0.3)(DOCUMENTS[:1])
+
+
+@contextmanager
+def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
+    """A server that reads a request and answers with bytes of any kind."""
+
+    def serve() -> None:
+        with suppress(OSError):  # closed by either side
+            while True:
+                connection, _ = listening.accept()
+                with connection, suppress(OSError), connection.makefile("rb") as request:
+                    headers = http.client.parse_headers(request) if request.readline() else {}
+                    request.read(int(headers.get("Content-Length") or 0))  # all of it: what is closed before is reset
+                    answer(connection)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
+
+
+@pytest.mark.slow
+def test_ctrl_c_waits_for_no_answer(model: Model, tmp_path: Path) -> None:
+    """The model thinks for longer than anyone waits; the requests that are open are dropped."""
+    thinks = threading.Event()
+    model.answer = lambda number, text: thinks.wait(600) and None
+    data, out = write_documents(tmp_path / "texts.jsonl"), tmp_path / "out"
+    words = [sys.executable, "-m", "headstart", "curate", "precision", str(data), "--out", str(out), "--workers", "1"]
+    words += ["--precision.endpoint-model", "m", "--precision.endpoint", model.address]
+    environment = os.environ | {"PYTHONPATH": SRC, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while process.poll() is None and len(model.asked) < 8:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        thinks.set()
+        process.kill()
+    assert process.returncode == 130, errors
+    assert "The same command continues." in errors
+
+
+def test_ctrl_c_cancels_what_runs_beside_the_loop_of_a_notebook() -> None:
+    ended: list[str] = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+
+    async def cell() -> None:
+        finished(work())
+
+    loop = asyncio.new_event_loop()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        loop.run_until_complete(cell())
+    assert ended == ["cancelled"]
+    with suppress(asyncio.CancelledError, KeyboardInterrupt):
+        loop.run_until_complete(asyncio.sleep(0))
+    loop.close()
 
 
 def write_documents(path: Path) -> Path:

@@ -18,12 +18,11 @@ import socket
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 from urllib.robotparser import RobotFileParser
 
@@ -36,18 +35,28 @@ from headstart.core.journal import Journal, read_journal
 from headstart.core.machine import writing
 from headstart.core.progress import Reporter
 from headstart.curate.config import ImagesConfig
+from headstart.curate.loop import finished
 
-T = TypeVar("T")
 AGENT = "headstart-curate"
 TIMEOUT_S = 30.0
+"""For one answer, whole."""
+CONNECT_S = 10.0
 MAX_REDIRECTS = 5
 MAX_ROBOTS = 1 << 19
 MAX_PIXELS = 1 << 26
 PARALLEL = 64
 """Requests at a time over all hosts."""
-TRANSIENT = ("timeout", "no connection", "cut off")
+GIVE_UP = 5
+"""Times in a row that a host does not answer, after which its other images are left."""
+SILENT = ("timeout", "no connection")
+LEFT = "host does not answer"
+UNKNOWN_RULES = "robots.txt cannot be read"
+TRANSIENT = (*SILENT, "cut off", LEFT, UNKNOWN_RULES)
 """Asked for again by a download that goes on."""
+RULES = ("user-agent", "allow", "disallow")
+"""Lines of a robots.txt that are followed; Python's reader stumbles over odd numbers in others."""
 ENDINGS = {"PNG": ".png", "JPEG": ".jpg"}
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _FILE = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}\.(?:png|jpg)")
 
@@ -97,16 +106,6 @@ def fetch_images(urls: Iterable[str], folder: Path, config: ImagesConfig, say: C
         [("url", pa.string()), ("status", pa.string()), ("file", pa.string()), ("sha256", pa.string()), ("width", pa.int32()), ("height", pa.int32())]
     )
     return pa.Table.from_pylist([asdict(answer) for answer in answers], schema=schema)
-
-
-def finished(work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives in the end, also where an event loop runs already (a notebook has one): there it is done in a thread of its own."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
 
 
 def carry_images(fetched_into: Iterable[Path], folder: Path, wanted: AbstractSet[str], say: Callable[[str], None] = print) -> None:
@@ -184,25 +183,32 @@ async def _fetch_all(urls: list[str], folder: Path, log: Path, config: ImagesCon
     room = asyncio.Semaphore(PARALLEL)
     resolver: Any = _PublicResolver(config.allow_private)  # aiohttp's base class would have to be imported before it is needed
     connector = aiohttp.TCPConnector(resolver=resolver, limit=PARALLEL, limit_per_host=config.per_host)
-    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
+    timeout = aiohttp.ClientTimeout(total=TIMEOUT_S, sock_connect=CONNECT_S)
     with Reporter("fetch images", len(urls), "images") as reporter, Journal(log) as journal:
         async with aiohttp.ClientSession(connector=connector, timeout=timeout, headers={"User-Agent": AGENT}, auto_decompress=False) as session:
 
-            async def one(url: str) -> None:
+            async def one(url: str) -> str:
                 async with room:
                     answer = await fetcher.fetch(session, url)
                 found[url] = answer
                 journal.add(asdict(answer))
                 reporter.advance()
+                return answer.status
 
             async def host(own: list[str]) -> None:
-                """One host: its addresses one after another, `per_host` at a time, with a pause."""
+                """One host: its addresses one after another, `per_host` at a time, with a pause; left where it is silent."""
                 lanes = [own[lane :: config.per_host] for lane in range(config.per_host)]
+                silent = 0
 
                 async def lane(part: list[str]) -> None:
+                    nonlocal silent
                     for url in part:
+                        if silent >= GIVE_UP:
+                            found[url] = Answer(url, LEFT)
+                            reporter.advance()
+                            continue
                         started = time.monotonic()
-                        await one(url)
+                        silent = silent + 1 if await one(url) in SILENT else 0
                         await asyncio.sleep(max(0.0, config.delay_s - (time.monotonic() - started)))
 
                 await asyncio.gather(*(lane(part) for part in lanes))
@@ -285,15 +291,23 @@ class _Fetcher:
         return robots is None or robots.can_fetch(AGENT, url)
 
     async def _read_robots(self, session: Any, root: str) -> RobotFileParser | None:
-        """The rules of a host; None where it has none."""
+        """The rules of a host; None where it has none, or does not answer: then its images will not come either.
+
+        Raises:
+            NotFetched: there are some, which its server cannot give now (RFC 9309: nothing is allowed then).
+        """
         import aiohttp
 
         try:
-            text = (await self._get(session, f"{root}/robots.txt", MAX_ROBOTS)).decode("utf-8", "replace")
-        except (NotFetched, TimeoutError, aiohttp.ClientError, OSError, ValueError):
+            text = (await self._get(session, f"{root}/robots.txt", MAX_ROBOTS)).decode("utf-8-sig", "replace")
+        except NotFetched as error:
+            if str(error).startswith("status 5"):
+                raise NotFetched(UNKNOWN_RULES) from None
+            return None
+        except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
             return None
         robots = RobotFileParser()
-        robots.parse(text.splitlines())
+        robots.parse([line for line in text.splitlines() if line.partition(":")[0].strip().lower() in RULES])
         return robots
 
     def _keep(self, data: bytes) -> tuple[str, dict[str, Any]]:
@@ -336,23 +350,43 @@ class _Private(OSError):
 
 
 def refuse_private(url: str, allow: bool) -> None:
-    """Raises _Private for an address whose host is written as a number of a private network, ValueError for one that is no web address."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    """Raises _Private for an address whose host is written as a number of a private network, ValueError for one that is no web address.
+
+    The host is taken as aiohttp reads it (１２７.0.0.1 is 127.0.0.1), since of a number it asks no resolver.
+    """
+    from yarl import URL
+
+    host = URL(url).raw_host
+    if not url.lower().startswith(("http://", "https://")) or not host:
         raise ValueError("no web address")
+    if not allow and (number := _number(host)) is not None and not public(number):
+        raise _Private(host)
+
+
+def _number(host: str) -> str | None:
+    """The IP address that a host is written as, also in the ways that only the system's own functions know (127.1, 2130706433, 0x7f.1); None of a
+    name: the resolver looks at its addresses."""
     try:
-        number = ipaddress.ip_address(parts.hostname)
+        return str(ipaddress.ip_address(host.partition("%")[0]))
     except ValueError:
-        return  # a name: the resolver looks at its addresses
-    if not allow and not public(str(number)):
-        raise _Private(parts.hostname)
+        pass
+    try:
+        return str(ipaddress.IPv4Address(socket.inet_aton(host)))
+    except (OSError, ValueError):
+        return None
 
 
 def public(address: str) -> bool:
-    """Whether an IP address is one of the open internet."""
+    """Whether an IP address is one of the open internet, and so is the one that it stands for (IPv6 that holds an IPv4 address)."""
     number = ipaddress.ip_address(address.partition("%")[0])
-    if isinstance(number, ipaddress.IPv6Address) and number.ipv4_mapped is not None:
-        number = number.ipv4_mapped
+    if isinstance(number, ipaddress.IPv6Address):
+        inner = [number.ipv4_mapped, number.sixtofour, *(number.teredo or ())]
+        if number in NAT64 or number.packed[:12] == bytes(12):
+            inner.append(ipaddress.IPv4Address(number.packed[12:]))
+        if number.ipv4_mapped is not None:
+            return public(str(number.ipv4_mapped))
+        if not all(one is None or public(str(one)) for one in inner):
+            return False
     return number.is_global and not number.is_multicast
 
 

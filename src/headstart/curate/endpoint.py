@@ -6,27 +6,24 @@ missing. What was asked is known by the model's name and the whole question; the
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import http.client
 import json
 import os
 import re
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from headstart.core.errors import BadInput
+from headstart.core.errors import BadInput, MissingDependency
 from headstart.core.journal import Journal, read_journal
 from headstart.core.progress import Reporter
 from headstart.curate.labels import Score
+from headstart.curate.loop import finished
 
-T = TypeVar("T")
+Asked = tuple[str, tuple[str, str]]
+"""(key of the question, (URL, text) of the document)."""
 
 RUBRIC = """Below is an extract of a web page. Score how much mathematics it teaches, adding up points from 0 to 10:
 - 0: no mathematics.
@@ -52,6 +49,12 @@ MAX_UNSCORED = 20
 """So many documents in a row without a score mean that the server or its model has changed: none of them is asked for again."""
 MAX_WAIT_S = 60.0
 """A server that asks to be left alone for a while is, up to this."""
+CONNECT_S = 30.0
+"""For a connection; an answer may take longer."""
+MAX_ANSWER = 1 << 20
+"""Bytes of an answer that are read."""
+ENDING_S = 10.0
+"""Where the server has failed for good, requests that are open may take so long to end: their answers are kept."""
 _LAST_LINE = re.compile(r"mathematical score:\s*\**\s*(\d+(?:\.\d+)?)", re.IGNORECASE)
 
 
@@ -71,38 +74,36 @@ def from_endpoint(
     base_url: str, model: str, kept: Path | None = None, *, parallel: int = 8, retries: int = 4, timeout_s: float = 120.0
 ) -> Score:
     """Scores by a language model (`POST base_url/chat/completions`). The key, if the server needs one, is taken from the environment variable
-    OPENAI_API_KEY. A reply without a score, and a document that the server cannot take, give None; 20 in a row are an error.
+    OPENAI_API_KEY. A reply without a score, and a document that the server cannot take, give None; 20 in a row are an error. Ctrl-C drops the
+    requests that are open.
 
     Args:
         kept: a file of {"url", "score", "asked"} lines to which each answer is added as it comes, and whose answers are not asked for again. It
             serves as a file of scores too (`labels.from_file`).
-        parallel: requests at a time; retries: of one request, after 1, 2, 4 ... seconds; timeout_s: of one try.
+        parallel: requests at a time; retries: of one request, after 1, 2, 4 ... seconds; timeout_s: of one try, from its first byte to its last.
 
     Raises (when it is called):
-        BadInput: the server refuses, does not answer in any try, or gives no score 20 times in a row.
+        BadInput: the server refuses, does not answer in any try, or gives no score 20 times in a row. MissingDependency: aiohttp is not installed.
     """
 
     def score(documents: Sequence[tuple[str, str]]) -> list[float | None]:
         keys = [_key(model, text) for _, text in documents]
         scores = {} if kept is None else dict(_kept(kept))
         missing = {key: document for key, document in zip(keys, documents, strict=True) if key not in scores}
-        server = _Server(base_url, model, kept, retries, timeout_s)
         with ExitStack() as stack:
             journal = None if kept is None or not missing else stack.enter_context(Journal(kept))
-
-            def one(asked: tuple[str, tuple[str, str]]) -> tuple[str, float | None]:
-                key, (url, text) = asked
-                answer = server.ask(text)
-                if journal is not None:  # here, where it came: what fails elsewhere does not lose it
-                    journal.add({"url": url, "score": answer, "asked": key})
-                return key, answer
-
             reporter = stack.enter_context(Reporter("score", len(documents), "documents", already=len(documents) - len(missing)))
-            pool = stack.enter_context(ThreadPoolExecutor(parallel))
-            stack.callback(server.stop.set)  # before the pool waits for its threads
-            for key, answer in _as_they_come(pool, one, missing.items(), 2 * parallel):
+
+            def came(asked: Asked, answer: float | None) -> None:
+                key, (url, _) = asked
+                if journal is not None:
+                    journal.add({"url": url, "score": answer, "asked": key})
                 scores[key] = answer
                 reporter.advance()
+
+            if missing:
+                server = _Server(base_url, model, kept, retries, timeout_s)
+                finished(server.ask_all(missing.items(), min(parallel, len(missing)), came))
         return [scores[key] for key in keys]
 
     return score
@@ -119,16 +120,20 @@ def _kept(path: Path) -> Iterator[tuple[str, float | None]]:
             yield key, score
 
 
-def _as_they_come(pool: Executor, work: Callable[[Any], T], items: Iterable[Any], at_most: int) -> Iterator[T]:
-    """What `work` gives of each item, in the order it comes; only so many wait for their turn."""
-    left, waiting = iter(items), set[Future[T]]()
-    while True:
-        waiting |= {pool.submit(work, item) for item in islice(left, at_most - len(waiting))}
-        if not waiting:
-            return
-        done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-        for future in done:
-            yield future.result()
+class _Failed(Exception):
+    """One try that gave no answer, and seconds that the server asks to be left alone."""
+
+    def __init__(self, what: str, wait_s: float = 0.0) -> None:
+        super().__init__(what)
+        self.wait_s = wait_s
+
+
+class _Refused(Exception):
+    """A status that no other try would change."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status} {reason}".rstrip())
+        self.status = status
 
 
 class _Stopped(Exception):
@@ -136,42 +141,63 @@ class _Stopped(Exception):
 
 
 class _Server:
-    """A server that is asked from several threads, until `stop` is set. What failed for good in one of them fails in all."""
+    """A server that is asked for several documents at a time. What failed for good for one of them fails for all."""
 
     def __init__(self, base_url: str, model: str, kept: Path | None, retries: int, timeout_s: float) -> None:
         self.address = base_url.rstrip("/") + "/chat/completions"
-        self.stop = threading.Event()
         self._model, self._kept, self._timeout_s = model, kept, timeout_s
         self._pauses = (0.0, *(2.0**number for number in range(retries)))
-        self._lock = threading.Lock()
+        self._stop = asyncio.Event()
         self._answered = self._unfit = self._unscored = 0
         self._error: BadInput | None = None
 
-    def ask(self, text: str) -> float | None:
-        """The score of one document.
+    async def ask_all(self, missing: Iterable[Asked], parallel: int, came: Callable[[Asked, float | None], None]) -> None:
+        """Asks for all documents, and gives each answer to `came` at once.
 
         Raises:
             BadInput: the server refuses, does not answer in any try, or gives no score too often.
         """
-        last: Any = None
-        asked_for = 0.0
-        for pause in self._pauses:
-            if self.stop.wait(max(pause, asked_for)):
-                raise self._error or _Stopped
+        try:
+            import aiohttp
+        except ImportError:
+            raise MissingDependency("aiohttp", "curate", "Scores of a language model") from None
+        left = iter(missing)
+        timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(self._timeout_s, CONNECT_S))
+        async with aiohttp.ClientSession(timeout=timeout, headers=_headers(), trust_env=True) as session:
+
+            async def lane() -> None:
+                for asked in left:  # one for all lanes: each takes the next document
+                    came(asked, await self._ask(session, asked[1][1]))
+
+            lanes = [asyncio.create_task(lane()) for _ in range(parallel)]
             try:
-                reply = self._send(text)
-            except urllib.error.HTTPError as error:
-                if error.code in REFUSED or (error.code in UNFIT and not self._may_be_the_document()):
-                    mend = "Check the address, the model's name and OPENAI_API_KEY."
-                    raise self._failed(f"answers {error.code} {error.reason}.", mend) from error
-                if error.code in UNFIT:
-                    return self._counted(None, f"it answers {error.code} {error.reason}")
-                last, asked_for = error, _asked_for(error)
-            except (OSError, http.client.HTTPException, ValueError, KeyError, IndexError, TypeError) as error:
-                last, asked_for = error, 0.0
+                done, open_ = await asyncio.wait(lanes, return_when=asyncio.FIRST_EXCEPTION)
+                if open_:
+                    self._stop.set()
+                    done |= (await asyncio.wait(open_, timeout=ENDING_S))[0]
+            finally:
+                for task in lanes:
+                    task.cancel()
+                await asyncio.gather(*lanes, return_exceptions=True)
+        errors = [error for task in done if (error := task.exception()) is not None and not isinstance(error, _Stopped)]
+        if self._error is not None or errors:
+            raise self._error or errors[0]
+
+    async def _ask(self, session: Any, text: str) -> float | None:
+        """The score of one document."""
+        last, wait_s = "", 0.0
+        for pause in self._pauses:
+            await self._pause(max(pause, wait_s))
+            try:
+                reply = await self._send(session, text)
+            except _Refused as error:
+                if error.status in REFUSED or not self._may_be_the_document():
+                    raise self._failed(f"answers {error}.", "Check the address, the model's name and OPENAI_API_KEY.") from error
+                return self._counted(None, f"it answers {error}")
+            except _Failed as error:
+                last, wait_s = str(error), error.wait_s
             else:
-                with self._lock:
-                    self._answered += 1
+                self._answered += 1
                 return self._counted(read_reply(reply), f"its reply ends with {reply[-60:]!r}")
         raise self._failed(f"does not answer ({last}).", "Check the server, then give the same command: it asks for what is missing.")
 
@@ -181,37 +207,71 @@ class _Server:
         Raises:
             BadInput: it is the last of too many in a row that are none.
         """
-        with self._lock:
-            self._unscored = 0 if score is not None else self._unscored + 1
-            if self._unscored < MAX_UNSCORED:
-                return score
+        self._unscored = 0 if score is not None else self._unscored + 1
+        if self._unscored < MAX_UNSCORED:
+            return score
         again = "" if self._kept is None else f" Those without a score are not asked for again: delete {self._kept}, or its lines with null, to ask."
         raise self._failed(f"gave no score {MAX_UNSCORED} times in a row (the last: {why}).", f"Check the server and its model.{again}")
 
     def _failed(self, what: str, mend: str) -> BadInput:
-        self._error = BadInput(f"{self.address} {what}", mend)
-        self.stop.set()
-        return self._error
+        """The error, of which the first one is told."""
+        error = BadInput(f"{self.address} {what}", mend)
+        self._error = self._error or error
+        self._stop.set()
+        return error
 
-    def _send(self, text: str) -> str:
+    async def _pause(self, seconds: float) -> None:
+        """Raises _Stopped once it is in vain to ask on."""
+        try:
+            await asyncio.wait_for(self._stop.wait(), seconds)
+        except TimeoutError:
+            return
+        raise _Stopped
+
+    async def _send(self, session: Any, text: str) -> str:
+        """What the model replies.
+
+        Raises:
+            _Failed, _Refused: it does not.
+        """
+        import aiohttp
+
         messages = [{"role": "user", "content": question(text)}]
-        body = json.dumps({"model": self._model, "messages": messages, "temperature": 0, "max_tokens": 400}).encode()
-        headers = {"Content-Type": "application/json"}
-        if key := os.environ.get("OPENAI_API_KEY"):
-            headers["Authorization"] = f"Bearer {key}"
-        with urllib.request.urlopen(urllib.request.Request(self.address, body, headers), timeout=self._timeout_s) as answer:
-            return str(json.loads(answer.read(1 << 20))["choices"][0]["message"]["content"] or "")
+        asked = {"model": self._model, "messages": messages, "temperature": 0, "max_tokens": 400}
+        try:
+            async with session.post(self.address, data=json.dumps(asked).encode()) as answer:
+                data = bytearray()
+                async for piece in answer.content.iter_chunked(1 << 16):
+                    data += piece
+                    if len(data) > MAX_ANSWER:
+                        break
+        except TimeoutError:
+            raise _Failed(f"no whole answer within {self._timeout_s:g} seconds") from None
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise _Failed(str(error) or type(error).__name__) from error
+        if answer.status in (*REFUSED, *UNFIT):
+            raise _Refused(answer.status, answer.reason or "")
+        if answer.status >= 400:
+            raise _Failed(f"HTTP Error {answer.status}: {answer.reason}", _asked_for(answer.headers.get("Retry-After")))
+        try:
+            return str(json.loads(data[:MAX_ANSWER])["choices"][0]["message"]["content"] or "")
+        except (ValueError, KeyError, IndexError, TypeError, RecursionError):
+            raise _Failed(f"what comes is no chat completion: {bytes(data[:80])!r}") from None
 
     def _may_be_the_document(self) -> bool:
         """Whether a question that the server cannot take says nothing about the others."""
-        with self._lock:
-            self._unfit += 1
-            return self._answered > 0 or self._unfit < MAX_UNFIT
+        self._unfit += 1
+        return self._answered > 0 or self._unfit < MAX_UNFIT
 
 
-def _asked_for(error: urllib.error.HTTPError) -> float:
+def _headers() -> dict[str, str]:
+    key = os.environ.get("OPENAI_API_KEY")
+    return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+
+
+def _asked_for(retry_after: str | None) -> float:
     """Seconds that a busy server asks to be left alone."""
     try:
-        return min(max(float(error.headers.get("Retry-After") or 0), 0.0), MAX_WAIT_S)
+        return min(max(float(retry_after or 0), 0.0), MAX_WAIT_S)
     except ValueError:  # a date
         return 0.0
