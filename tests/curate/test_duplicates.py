@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Literal
 
 import daft
 import numpy as np
@@ -11,9 +12,9 @@ import pytest
 
 from headstart.curate import minhash
 from headstart.curate.config import NearConfig, UrlConfig
-from headstart.curate.duplicates import components, equal_urls, near_duplicates, normalised_url, signed
+from headstart.curate.duplicates import FEW, between, components, equal_urls, near_duplicates, normalised_url, signed
 from headstart.curate.engine import over
-from headstart.curate.tables import DOCUMENTS
+from headstart.curate.tables import DOCUMENTS, items_of
 
 
 def text(seed: int, words: int = 200) -> str:
@@ -65,6 +66,37 @@ def test_within_a_snapshot_what_is_gone_takes_nothing_else_with_it() -> None:
     """The copy in the newer snapshot that was dropped there as a copy does not count as a witness against the older one; its twin does."""
     rows = [("2022", "a", text(0)), ("2023", "b", text(0)), ("2023", "c", text(0))]
     assert gone(rows, NearConfig()) == {0: 1, 2: 1}
+
+
+@pytest.mark.parametrize("keep", ["newer", "older"])
+@pytest.mark.parametrize("seed", range(4))
+def test_between_snapshots_it_is_as_pair_after_pair(keep: Literal["newer", "older"], seed: int) -> None:
+    """As the specification says it: of each pair of neighbours, the oldest first, a document goes if one that it matches is still there."""
+    random_ = np.random.default_rng(seed)
+    snapshot = {order: int(random_.integers(6)) for order in range(40)}
+    near = {(a, b) for a, b in random_.integers(0, 40, (160, 2)).tolist() if snapshot[b] == snapshot[a] + 1}
+    expected: dict[int, int] = {}
+    for older in range(5):
+        matches = [(a, b) for a, b in sorted(near) if snapshot[a] == older and a not in expected and b not in expected]
+        for a, b in matches:
+            goes, stays = (a, b) if keep == "newer" else (b, a)
+            expected[goes] = min(stays, expected.get(goes, stays))
+    assert len(expected) > 5
+    assert between([(snapshot[a], a, b) for a, b in near], keep) == expected
+
+
+def test_a_snapshot_for_every_page_ends() -> None:
+    """A date in place of a crawl's name: thousands of neighbours are compared in one look (pair after pair it would meet the limit of the run)."""
+    rows = [(f"2023-{n:05d}", f"u{n}", text(n // 2 % 500)) for n in range(4000)]
+    found = gone(rows, NearConfig())
+    assert len(found) == 2000
+    assert all(other == order + 1 for order, other in found.items())
+
+
+def test_texts_without_blanks_in_another_language_are_counted() -> None:
+    bodies = [("\u0e01\u0e32\u0e23" * 100, "th"), ("\u0e81\u0eb2\u0e99" * 100, "lo"), ("a b " * 99, "en"), ("short", "en")]
+    rows = [{"order": n, "text_list": [body], "language": language} for n, (body, language) in enumerate(bodies)]
+    assert items_of(signed(pa.Table.from_pylist(rows, schema=DOCUMENTS))) == {FEW: 1}
 
 
 def test_short_texts_are_never_duplicates_and_chinese_goes_by_characters() -> None:

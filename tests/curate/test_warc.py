@@ -8,6 +8,7 @@ import random
 import tracemalloc
 import zlib
 
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -74,12 +75,16 @@ def test_a_decompression_bomb_is_left() -> None:
         (zipped(A) + b"JUNK" * 5000 + zipped(B), ["http://a/", "damaged gzip member", "http://b/"]),
         (A + b"not a record\r\n" * 50 + B, ["http://a/", "not a WARC record", "http://b/"]),
         (A + b"WARC/1.0\r\n" + b"X: y\r\n" * 20000 + b"\r\n" + B, ["http://a/", "header too large", "http://b/"]),
+        (zipped(A) + b"\x1f\x8b\x08" * 200_000 + zipped(B), ["http://a/", "damaged gzip member", "http://b/"]),
         (b"", []),
         (b"\x1f\x8b\x08", ["truncated gzip member"]),
         (b"\x00" * 1000, ["not a WARC record"]),
     ],
-    ids=["cut gzip", "cut plain", "cut header", "cut member inside", "junk between", "junk lines", "endless header", "empty", "three bytes", "zeros"],
-)
+    ids=[
+        "cut gzip", "cut plain", "cut header", "cut member inside", "junk between", "junk lines", "endless header", "signs of members", "empty",
+        "three bytes", "zeros",
+    ],
+)  # fmt: skip
 def test_damage_is_named_and_what_follows_is_read(data: bytes, expected: list[str]) -> None:
     assert read(data) == expected
 
@@ -100,6 +105,11 @@ def test_any_damage_ends_and_keeps_what_lies_before_it(data: st.DataObject) -> N
 # HTTP
 
 
+def packed(body: bytes, codec: str) -> bytes:
+    data: bytes = pa.compress(body, codec=codec, asbytes=True)
+    return data
+
+
 def test_a_response_is_read_with_its_encodings_undone() -> None:
     body = b"<p>hello</p>" * 100
     chunked = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (body[:700], body[700:])) + b"0\r\n\r\n"
@@ -113,6 +123,9 @@ def test_a_response_is_read_with_its_encodings_undone() -> None:
         "gzip in name only": head + b"Content-Encoding: gzip\r\n\r\n" + body,
         "deflate": head + b"Content-Encoding: deflate\r\n\r\n" + zlib.compress(body),
         "bare deflate": head + b"Content-Encoding: deflate\r\n\r\n" + bare.compress(body) + bare.flush(),
+        "brotli": head + b"Content-Encoding: br\r\n\r\n" + packed(body, "brotli"),
+        "zstd": head + b"Content-Encoding: zstd\r\n\r\n" + packed(body, "zstd"),
+        "brotli in name only": head + b"Content-Encoding: br\r\n\r\n" + body,
         "newlines": b"HTTP/1.0 200 OK\nContent-Type: text/html\n\n" + body,
     }
     for name, message in messages.items():
@@ -125,11 +138,13 @@ def test_a_response_is_read_with_its_encodings_undone() -> None:
     [
         (b"", "no HTTP response"),
         (b"<html>no header</html>", "no HTTP response"),
-        (b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\nxx", "unknown content encoding"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: compress\r\n\r\nxx", "unknown content encoding"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\nxx", "damaged content encoding"),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: zstd\r\n\r\n" + packed(bytes(2_000_000), "zstd"), "decompression bomb"),
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n\x1f\x8b\x08broken", "damaged content encoding"),
         (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + gzip.compress(bytes(2_000_000)), "decompression bomb"),
     ],
-    ids=["nothing", "no header", "brotli", "broken gzip", "bomb"],
+    ids=["nothing", "no header", "compress", "broken brotli", "zstd bomb", "broken gzip", "bomb"],
 )
 def test_a_response_that_cannot_be_read_says_why(message: bytes, reason: str) -> None:
     with pytest.raises(BadResponse, match=reason):

@@ -9,6 +9,7 @@ import shutil
 import string
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import daft
 import numpy as np
@@ -142,6 +143,12 @@ def test_11_the_share_of_the_shared_pages_with_and_without_formulas() -> None:
         assert punctuation_share(prose(texts()[number])) == pytest.approx(without, abs=0.02)
 
 
+@pytest.mark.parametrize(("counted", "reason"), [("paper", "punctuation"), ("text", None)])
+def test_11_the_rule_as_written_drops_p040(counted: Literal["paper", "text"], reason: str | None) -> None:
+    table = documents([{"text_list": [texts()["p040"]], "language": "en", "words": 99}])
+    assert rules(RulesConfig(punctuation=counted))(table)["dropped"].to_pylist() == [reason]
+
+
 def test_11_the_rule_as_written_drops_a_page_of_formulas_and_ours_does_not() -> None:
     formulas = "Let $a_{1}+b_{2}=\\frac{(x+y)^2}{z}$ and $f(x)=x^{2}$ hold. " * 5
     table = documents([{"text_list": [formulas], "language": language, "words": 50} for language in ("en", "zh")] + [
@@ -190,7 +197,8 @@ def test_12_keywords_in_the_name_or_anywhere() -> None:
 
 def test_15_a_quotation_of_ten_words_goes_nine_stay(tmp_path: Path) -> None:
     item = "If Natalia sold 48 clips to her friends in April and half as many in May how many did she sell"
-    (tmp_path / "gsm.jsonl").write_text(json.dumps({"question": item, "answer": "Seventy two clips in all"}))
+    items = [{"question": item, "answer": "It was in May"}, {"question": "Seventy two clips in all", "answer": "No"}]
+    (tmp_path / "gsm.jsonl").write_text("".join(json.dumps(one) + "\n" for one in items))
     stage = decontaminate(DecontaminateConfig(benchmarks=(tmp_path / "gsm.jsonl",)))
     words = item.split()
     cases = {
@@ -199,6 +207,7 @@ def test_15_a_quotation_of_ten_words_goes_nine_stay(tmp_path: Path) -> None:
         "case, punctuation and digits changed": ("before: " + " - ".join(words[3:13]).upper().replace("48", "17.5") + "!", "quotes gsm"),
         "short item whole": ("he said: seventy-two CLIPS, in all, and left", "quotes gsm"),
         "short item cut": ("he said: seventy-two clips, in, and left", None),
+        "short text beside a longer one": ("he left, as it was in May", None),
     }
     after = stage(documents([{"text_list": [text]} for text, _ in cases.values()]))
     assert dict(zip(cases, after["dropped"].to_pylist(), strict=True)) == {name: reason for name, (_, reason) in cases.items()}

@@ -178,7 +178,7 @@ class DecontaminateConfig:
     benchmarks: tuple[Path, ...] = ()
     """Files of test items, .jsonl, .txt or .parquet; all strings of a record are one item. None: nothing is looked for."""
     n_gram: int = 10
-    """So many words in a row are a quotation; shorter items, of 3 words or more, must stand there whole."""
+    """So many words in a row are a quotation. Of items whose longest string has fewer, and 3 at least, this string must stand there whole."""
 
 
 @dataclass

@@ -49,7 +49,9 @@ class Benchmarks:
 
 
 def read_benchmarks(paths: Sequence[Path], n_gram: int = 10) -> Benchmarks:
-    """The items of files: each record's strings, one after another, are one item; a line of a .txt file is one.
+    """The items of files: a record is one, or a line of a .txt file. Of its texts those of `n_gram` words and more are looked for by their n-grams;
+    where none is so long the longest must stand there whole. What stands beside a longer text is not looked for: a subject such as
+    "high_school_mathematics", or a choice "none of the above", would take every page that has these words.
 
     Raises:
         BadInput: a file has no item that is long enough.
@@ -59,14 +61,14 @@ def read_benchmarks(paths: Sequence[Path], n_gram: int = 10) -> Benchmarks:
     for path in paths:
         name, looked_for, short = path.name.split(".")[0], 0, 0
         for item in _items(path):
-            for part in item:
-                words = normalised(part).split()
-                length = min(n_gram, len(words))
-                if length < SHORTEST:
-                    short += 1
-                    continue
-                looked_for += 1
-                table = grams.setdefault(length, {})
+            texts = [normalised(part).split() for part in item]
+            length = min(n_gram, max(map(len, texts), default=0))
+            if length < SHORTEST:
+                short += 1
+                continue
+            looked_for += 1
+            table = grams.setdefault(length, {})
+            for words in texts:
                 for start in range(len(words) - length + 1):
                     gram = " ".join(words[start : start + length])
                     names = table.get(gram, ())

@@ -7,33 +7,43 @@ cluster; what comes to the driver are the duplicates, not the documents.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from itertools import pairwise
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from headstart.curate import minhash
 from headstart.curate.config import NearConfig, UrlConfig
-from headstart.curate.tables import Stage, drop, texts_of, with_column, year_of
+from headstart.curate.tables import Stage, drop, texts_of, with_column, with_items, year_of
 
 BAND_COLUMNS = tuple(f"band_{number:02d}" for number in range(minhash.BANDS))
 CHARACTER_LANGUAGES = ("zh", "ja", "th")
 """Written without blanks: their 5-grams are of characters."""
+FEW_GRAMS, LONG = 10, 200
+"""A text of so many characters with fewer 5-grams of words is hardly found again: it is written without blanks, in another language than those."""
+FEW = "text: too few 5-grams of words"
 
 
 def signed(table: pa.Table) -> pa.Table:
-    """The stage before `near_duplicates`: columns band_00 .. band_13, 64 bytes each; null where a text has no 5-gram. Drops nothing."""
-    languages = table["language"].to_pylist()
-    values, has = minhash.signatures(texts_of(table), [language in CHARACTER_LANGUAGES for language in languages])
+    """The stage before `near_duplicates`: columns band_00 .. band_13, 64 bytes each; null where a text has no 5-gram. Drops nothing;
+    texts that are hardly found again are counted (`FEW`)."""
+    texts, by_character = texts_of(table), [language in CHARACTER_LANGUAGES for language in table["language"].to_pylist()]
+    values, has = minhash.signatures(texts, by_character)
     cut = minhash.bands(values)  # [rows, 14, 64]
     kind = pa.binary(minhash.BAND_BYTES)
     for number, name in enumerate(BAND_COLUMNS):
         band = np.ascontiguousarray(cut[:, number])
         column = pa.FixedSizeBinaryArray.from_buffers(kind, len(band), [_bitmap(has), pa.py_buffer(band.tobytes())])
         table = with_column(table, name, column, kind)
-    return drop(table, [None] * table.num_rows)
+    few = sum(not characters and _has_few(text) for text, characters in zip(texts, by_character, strict=True))
+    return with_items(drop(table, [None] * table.num_rows), Counter({FEW: few} if few else {}))
+
+
+def _has_few(text: str) -> bool:
+    some = FEW_GRAMS + minhash.N_GRAM
+    return len(text) >= LONG and len(text.split(None, some)) < some and len(minhash.shingles(text, characters=False)) < FEW_GRAMS
 
 
 def _bitmap(valid: np.ndarray) -> pa.Buffer:
@@ -87,18 +97,37 @@ def near_duplicates(documents: Any, config: NearConfig) -> pa.Table:
     within = components(np.array(edges, dtype=np.int64).reshape(-1, 2))
     found = {order: ("near-duplicate in its snapshot", first) for order, first in within.tolist()}
     snapshots = sorted(documents.select("snapshot").distinct().to_pydict()["snapshot"]) if config.pairs else []
-    for older, newer in pairwise(snapshots):
-        gone = daft.from_arrow(pa.table({"order": pa.array(sorted(found), type=pa.int64())}))
-        left = documents.join(gone, on="order", how="anti") if found else documents
-        leaving, staying = (older, newer) if config.keep == "newer" else (newer, older)
-        for band in BAND_COLUMNS:
-            some = left.where(col("snapshot") == leaving).where(col(band).not_null()).select("order", band)
-            others = left.where(col("snapshot") == staying).where(col(band).not_null()).select(col("order").alias("other"), band)
-            pairs = some.join(others, on=band, how="inner").groupby("order").agg(col("other").min()).to_pydict()
-            for order, other in zip(pairs["order"], pairs["other"], strict=True):
-                before = found.get(order)
-                found[order] = (f"near-duplicate in the {config.keep} snapshot", other if before is None else min(other, before[1]))
-    return removals(found)
+    if len(snapshots) < 2:
+        return removals(found)
+    place = {snapshot: number for number, snapshot in enumerate(snapshots)}
+    gone = daft.from_arrow(pa.table({"order": pa.array(sorted(found), type=pa.int64())}))
+    left = documents.join(gone, on="order", how="anti") if found else documents
+    pairs: set[tuple[int, int, int]] = set()
+    for band in BAND_COLUMNS:
+        lists = (col("order").list_agg().alias("orders"), col("snapshot").list_agg().alias("snapshots"))
+        groups = left.where(col(band).not_null()).groupby(band).agg(*lists).where(col("orders").list_count("all") > daft.lit(1))
+        same = groups.select("orders", "snapshots").to_arrow()
+        for orders, names in zip(same["orders"].to_pylist(), same["snapshots"].to_pylist(), strict=True):
+            order_of = dict(zip(map(place.__getitem__, names), orders, strict=True))  # one of a snapshot: the others went within it
+            pairs.update((number, order, order_of[number + 1]) for number, order in order_of.items() if number + 1 in order_of)
+    reason = f"near-duplicate in the {config.keep} snapshot"
+    return removals(found | {order: (reason, other) for order, other in between(pairs, config.keep).items()})
+
+
+def between(pairs: Iterable[tuple[int, int, int]], keep: Literal["newer", "older"]) -> dict[int, int]:
+    """Documents to drop for one in the neighbouring snapshot, oldest pair of snapshots first, with the first of those that they are dropped for. One
+    look at all pairs, so that it takes no longer where a crawl was given a snapshot for every day.
+
+    Args:
+        pairs: (place of the older snapshot in time, document in it, near-duplicate in the next one).
+    """
+    found: dict[int, int] = {}
+    for _, older, newer in sorted(pairs):
+        if keep == "newer":  # what it is dropped for belongs to a later pair, so it is still there
+            found[older] = min(newer, found.get(older, newer))
+        elif older not in found:
+            found[newer] = min(older, found.get(newer, older))
+    return found
 
 
 def equal_urls(documents: Any, config: UrlConfig) -> pa.Table:

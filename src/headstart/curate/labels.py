@@ -15,7 +15,8 @@ from headstart.core.files import open_regular
 Score: TypeAlias = Callable[[Sequence[tuple[str, str]]], list[float | None]]
 """(URL, text) of documents -> their scores; None where there is none."""
 
-_FORMULA = re.compile(r"\$\$?(?:\\.|[^\\$])+\$\$?")
+_FORMULA = re.compile(r"\\.|(\$\$?(?:\\.|[^\\$])+\$\$?)", re.DOTALL)
+"""A formula, or a sign that is escaped: from each price (`\\$5`) to the end of a long page a search would take minutes."""
 _TEACHING = re.compile(
     r"\b(theorem|lemma|proof|prove|corollary|proposition|definition|equation|inequality|integral|derivative|matrix|polynomial|integer|algebra|geometry|"
     r"probability|variance|vector|eigenvalue|convergence|permutation|combinatorics|modulo|divisor|triangle|exercise|solution|function)s?\b"
@@ -27,7 +28,7 @@ _TEACHING = re.compile(
 def rule_score(text: str) -> float:
     """A score from 0 to 10 by rules: up to 6 points for formulas among the words, up to 4 for words of mathematical writing."""
     words = max(len(text.split()), len(text) // 6, 1)
-    formulas = len(_FORMULA.findall(text))
+    formulas = sum(map(bool, _FORMULA.findall(text)))
     density, teaching = formulas / words, len({found[0].lower() for found in _TEACHING.finditer(text)})
     points = min(6.0, 2 * (formulas > 0) + min(2.0, formulas / 5) + min(2.0, 60 * density))
     return round(points + min(4.0, teaching / 2), 2)

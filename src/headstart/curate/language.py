@@ -24,6 +24,8 @@ READ_CHARACTERS = 20_000
 """So much of a page's text decides."""
 _HIDDEN = re.compile(r"<(script|style|noscript|svg|math|nav|header|footer)\b|<!--")
 _TAG = re.compile(r"<[^<>]*>")
+_NO_CHARACTER = re.compile(r"&#[0-9]{8,};?")
+"""A number beyond every character's: of one of thousands of digits Python makes no number."""
 
 
 def quick_text(html: str) -> str:
@@ -40,7 +42,7 @@ def quick_text(html: str) -> str:
             unclosed.add(end)
         parts.append(html[at : found.start() if close >= 0 else found.end()])
         at = found.end() if close < 0 else (lower.find(">", close) + 1 or len(lower))
-    text = _TAG.sub(" ", " ".join([*parts, html[at:]]))
+    text = _NO_CHARACTER.sub("\ufffd", _TAG.sub(" ", " ".join([*parts, html[at:]])))
     return " ".join(entities.unescape(text).split())[:READ_CHARACTERS]
 
 

@@ -27,6 +27,8 @@ BATCH_BYTES = 1 << 20
 """Few enough that their memory is used again and again: where it is fresh each time, as with 32 MB, reading takes a fifth longer."""
 MAX_LINE = 1 << 26
 HTML_TYPES = ("text/html", "application/xhtml+xml")
+RECORD_TYPES = ("warcinfo", "request", "metadata", "resource", "revisit", "conversion", "continuation")
+"""Of the WARC standard, without responses. A file may hold any others, so they count as one."""
 UNREADABLE = "unreadable: "
 """Reasons that begin so count as damage of the input: more than a share of them stops the run."""
 IMAGE_FACTS: dict[str, type] = {"status": str, "sha256": str, "width": int, "height": int, "file": str}
@@ -74,7 +76,7 @@ def _page(record: Record, config: ReadConfig) -> dict[str, Any]:
     """The columns of a page that the HTTP message decides."""
     kind = record.headers.get("warc-type", "")
     if kind != "response":
-        return {"dropped": f"record type {kind[:20] or 'unknown'}"}
+        return {"dropped": f"record type {kind if kind in RECORD_TYPES else 'unknown'}"}
     try:
         response = parse_response(record.block, max_body=config.max_record_mb << 20)
     except BadResponse as error:

@@ -14,12 +14,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+import pyarrow as pa
+
 from headstart.data.compressed import MAX_RATIO
 
 CHUNK = 1 << 18
 GZIP = b"\x1f\x8b\x08"
+ARROW = {"br": "brotli", "zstd": "zstd"}
+"""Encodings of HTTP that Arrow undoes, by its names."""
 FREE_BYTES = 1 << 26
 """So much may come out of one gzip member before its ratio is looked at."""
+LOOK = 1 << 10
+"""Bytes of a member that are there when it is looked at whether a record begins it."""
 MAX_HEADER = 1 << 16
 """Bytes of a record's header block, and of the HTTP header in it."""
 _VERSION = re.compile(rb"WARC/\d+\.\d+\r?\n")
@@ -177,7 +183,7 @@ class _Stream:
         """At least one byte of a record's block. A block that would run into the next member, where another record begins, lies about its length."""
         if self._at < len(self._out):
             return
-        if self.gzip and self._inflate.eof and (self._raw or self._fill()) and self._opens_record():
+        if self.gzip and self._inflate.eof and (self._raw or self._fill()) and self._opens_record(0):
             raise _Damage("bad length")
         if not self._more():
             raise _Damage("truncated record")
@@ -257,29 +263,30 @@ class _Stream:
 
     def _next_member(self) -> bool:
         """To the next gzip member whose first bytes are "WARC/". What only looks like a member within compressed bytes is not one."""
-        if self._taken == 0:
-            self._raw = self._raw[1:]  # the damaged member itself is not the next one
+        at = int(self._taken == 0)  # the damaged member itself is not the next one
         while True:
-            place = self._raw.find(GZIP)
+            place = self._raw.find(GZIP, at)
             if place < 0:
-                self._raw = self._raw[-2:]
+                self._raw, at = self._raw[max(at, len(self._raw) - 2) :], 0
                 if not self._fill():
                     return False
                 continue
-            self._raw = self._raw[place:]
-            if self._opens_record():
+            if len(self._raw) - place < LOOK:
+                self._raw, place = self._raw[place:], 0
+            if self._opens_record(place):  # cut only here: a file of nothing but such signs would be copied for each of them
                 return True
-            self._raw = self._raw[1:]
+            at = place + 1
 
-    def _opens_record(self) -> bool:
-        """Whether the raw bytes begin a member that begins a record."""
-        while len(self._raw) < 1024 and self._fill():
+    def _opens_record(self, place: int) -> bool:
+        """Whether a member that begins a record begins at a place of the raw bytes; if so they begin with it."""
+        while len(self._raw) - place < LOOK and self._fill():
             pass
         try:
-            begins = zlib.decompressobj(wbits=31).decompress(self._raw[:4096], 64).lstrip(b"\r\n").startswith(b"WARC/")
+            begins = zlib.decompressobj(wbits=31).decompress(self._raw[place : place + 4 * LOOK], 64).lstrip(b"\r\n").startswith(b"WARC/")
         except zlib.error:
             return False
         if begins:
+            self._raw = self._raw[place:]
             self._begin_member()
             self._out, self._at = b"", 0
         return begins
@@ -346,6 +353,8 @@ def _unchunked(body: bytes) -> bytes:
 def _decoded(body: bytes, encoding: str, limit: int) -> bytes:
     if encoding in ("identity", "utf-8") or not body:
         return body
+    if encoding in ARROW:
+        return _by_arrow(body, encoding, limit)
     if encoding not in ("gzip", "x-gzip", "deflate"):
         raise BadResponse("unknown content encoding")
     if encoding != "deflate" and not body.startswith(GZIP):
@@ -360,3 +369,17 @@ def _decoded(body: bytes, encoding: str, limit: int) -> bytes:
             raise BadResponse("decompression bomb")
         return data
     raise BadResponse("damaged content encoding")
+
+
+def _by_arrow(body: bytes, encoding: str, limit: int) -> bytes:
+    """What browsers are sent today. A crawler may have decoded it and kept the header here too."""
+    if body.lstrip()[:1] == b"<":
+        return body
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(body), ARROW[encoding]) as stream:
+            data: bytes = stream.read(limit + 1)
+    except (OSError, pa.ArrowException):
+        raise BadResponse("damaged content encoding") from None
+    if len(data) > limit:
+        raise BadResponse("decompression bomb")
+    return data
