@@ -115,5 +115,12 @@ def test_a_file_of_scores_decides_and_a_file_of_something_else_is_refused(tmp_pa
     assert f"{told} (1 have no score: https://texts.example.org/39), against 21 random ones" in capsys.readouterr().out
     assert counts["precision"]["kept"] in (19, 20)
     assert {int(row["URL"].rpartition("/")[2]) % 2 for row in rows} == {1}
+    assert not (tmp_path / "out" / "answers" / "without-score.jsonl").exists(), "one is said"
+    scores.write_text("".join(scores.read_text().splitlines(keepends=True)[:30]))
+    curated("precision", [str(data)], tmp_path / "less", "--precision.scores", scores)
+    listed = tmp_path / "less" / "answers" / "without-score.jsonl"
+    assert f" ...; {listed} names all)" in capsys.readouterr().out
+    lacking = sorted(json.loads(line)["url"] for line in listed.read_text().splitlines())
+    assert lacking == sorted(f"https://texts.example.org/{n}" for n in range(30, 40))
     assert main(["curate", "precision", str(data), "--out", str(tmp_path / "other"), "--precision.scores", str(data)]) == 3
     assert "has no url and score" in capsys.readouterr().err

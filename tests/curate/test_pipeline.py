@@ -117,7 +117,8 @@ def test_hostile_input_ends_in_the_output_or_in_a_count(tmp_path: Path) -> None:
     bad = [
         record("https://b.example.org/deep", "<div>" * 300_000),
         record("https://b.example.org/binary", bytes(range(256)) * 40),
-        record("https://b.example.org/large", b"<p>" + b"x" * (17 * 2**20)),
+        record("https://b.example.org/large", b"<p>" + b"x" * (50 * 2**20)),
+        record("https://b.example.org/number", page(52, True).replace("</p>", f" &#{'9' * 5000};</p>")),
         record("javascript:alert(1)", page(50, True)),
         record("https://b.example.org/image", b"\x89PNG" * 100, http=HTML.replace(b"text/html", b"image/png")),
         record("https://b.example.org/404", page(51, True), http=HTML.replace(b"200 OK", b"404 Not Found")),
@@ -129,20 +130,22 @@ def test_hostile_input_ends_in_the_output_or_in_a_count(tmp_path: Path) -> None:
     config = CurateConfig(read=ReadConfig(max_bad_share=0.2))
     done = curate("extract", [str(crawled)], tmp_path / "out", config, say=quiet)
     read, extract = done.stages
-    assert read.entered == 49
+    assert read.entered == 50
     assert read.dropped == {
         "mime type": 1, "status 404": 1, "unreadable: no HTTP response": 1, "unreadable: record without length": 1,
         "unreadable: truncated gzip member": 1,
     }  # fmt: skip
-    assert extract.kept >= 40
+    assert extract.dropped == {"too deep": 1, "not html": 1, "too large": 1}
     done = curate("prefilter", [str(crawled)], tmp_path / "pre", config, say=quiet, keep_work=True)
     assert done.stages[1].dropped["too large"] == 1
     assert done.stages[1].dropped["URL is no web address"] == 1
     (tmp_path / "whole.warc").write_bytes(good[0])
     both = [str(tmp_path / "whole.warc"), str(crawled)]
-    with pytest.raises(BadInput, match=r"3 of 50 records cannot be read \(.*truncated gzip member 1.*more than 5 %; 3 of them in .*CC-MAIN-2023-50"):
+    done = curate("language", [str(crawled)], tmp_path / "language", config, say=quiet)
+    assert done.stages[1].kept == 42, "the page with a number of thousands of digits among them"
+    with pytest.raises(BadInput, match=r"3 of 51 records cannot be read \(.*truncated gzip member 1.*more than 5 %; 3 of them in .*CC-MAIN-2023-50"):
         curate("prefilter", both, tmp_path / "strict", CurateConfig(), say=quiet)
-    assert curate("prefilter", both, tmp_path / "strict", config, say=quiet).stages[0].entered == 50  # as the message says, in the same folder
+    assert curate("prefilter", both, tmp_path / "strict", config, say=quiet).stages[0].entered == 51  # as the message says, in the same folder
 
 
 @pytest.mark.slow
@@ -322,6 +325,10 @@ def test_wrong_flags_are_refused_before_anything_is_read(tmp_path: Path) -> None
         assert main(["curate", *words]) == 2
     for stage, *flags in (("decontaminate",), ("private", "--private.no-mask"), ("galleries", "--images.galleries", "keep")):
         assert main(["curate", stage, "x.jsonl", "--out", str(tmp_path / "out"), *flags]) == 2, f"{stage} would do nothing"
+    for flag, value in (("--page-seconds", "inf"), ("--read.timeout-s", "nan"), ("--images.max-image-mb", "inf"), ("--images.delay-s", "inf"),
+                        ("--precision.positive-from", "11"), ("--decontaminate.n-gram", "2")):  # fmt: skip
+        assert main(["curate", "rules", "x.jsonl", "--out", str(tmp_path / "out"), flag, value]) == 2, flag
+    assert main(["curate", "precision", "x.jsonl", "--out", "o", "--precision.endpoint-model", "m", "--precision.endpoint", "localhost:8000"]) == 2
     assert defaults("private").private.mask
     assert main(["curate", "--report", str(tmp_path)]) == 3
 

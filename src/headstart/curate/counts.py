@@ -42,11 +42,12 @@ class StageCounts:
     items: Counter[str] = field(default_factory=Counter)
     samples: dict[str, list[list[str]]] = field(default_factory=dict)
 
-    def add(self, before: pa.Table, after: pa.Table, kept: pa.Table) -> None:
+    def add(self, before: pa.Table, after: pa.Table, kept: pa.Table, file: str = "") -> None:
         """Counts a table before and after the stage, and the rows of it that stay.
 
         Args:
             before: samples are quoted from it: what comes behind a stage may lack the page.
+            file: it comes from; file and record stand for what a sample has not, its address or its text.
         """
         self.entered += after.num_rows
         self.kept += kept.num_rows
@@ -60,7 +61,8 @@ class StageCounts:
                 continue
             self.dropped[reason] += 1
             if len(shown := self.samples.setdefault(reason, [])) < SAMPLES:
-                shown.append([before["url"][row].as_py() or "", excerpt(before, row)])
+                place = f"{file}, record {(before['order'][row].as_py() or 0) % 2**32 + 1}"
+                shown.append([before["url"][row].as_py() or place, excerpt(before, row) or place])
 
     def merge(self, other: StageCounts) -> None:
         """Adds the counts of other rows. Of the samples stay those whose URL has the smallest checksum: any mixture of the shards."""

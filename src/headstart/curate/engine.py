@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,10 @@ try:
     import daft
 except ImportError:
     raise errors.MissingDependency("daft", "curate", "headstart curate") from None
+
+
+_GONE = re.compile(r"UDF process (?:closed the connection|has terminated)|actor ?(?:died|is dead)|worker ?(?:died|crashed)", re.IGNORECASE)
+"""What Daft and Ray say of a worker that is there no more."""
 
 
 class _Worker:
@@ -98,13 +103,29 @@ def run_pass(work: Pass, *, engine: str, workers: int, seconds: dict[str, float]
         spread = shards.into_partitions(len(todo)) if engine == "ray" else shards.into_batches(1)
         done = len(work.sources) - len(todo)
         with Reporter(f"curate {', '.join(work.stages)}", len(work.sources), "shards", already=done) as reporter:
-            for row in spread.select(worker(daft.col("shard")).alias("answer")).iter_rows(results_buffer_size=None):
+            rows = spread.select(worker(daft.col("shard")).alias("answer")).iter_rows(results_buffer_size=None)
+            while (row := _next(rows)) is not None:
                 for name, took in _seconds(json.loads(row["answer"])).items():
                     seconds[name] = seconds.get(name, 0.0) + took
                 reporter.advance()
         if work.unfinished():  # Daft may take Ctrl-C for itself and end its rows early
             raise KeyboardInterrupt
     return merged(work.read_counts(shard) for shard in range(len(work.sources)))
+
+
+def _next(rows: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
+    """The next row; None at the end.
+
+    Raises:
+        MachineError: a worker process is gone.
+    """
+    try:
+        return next(rows, None)
+    except Exception as error:
+        if _GONE.search(str(error)) is None:
+            raise
+        mend = "Look whether it took too much memory (--workers with a smaller number needs less), then give the same command: it continues."
+        raise errors.MachineError("A worker process of the curation was killed.", mend) from error
 
 
 def _seconds(answer: dict[str, Any]) -> dict[str, float]:

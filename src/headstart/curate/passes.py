@@ -122,7 +122,7 @@ def run_shard(work: Pass, shard: int) -> dict[str, float]:
                 with timed(seconds, count.stage):
                     after = table if count.stage == "read" else _stage(made[count.stage], table, count.stage, work, shard)
                     kept = after.filter(pc.is_null(after["dropped"]))
-                    count.add(table, after, kept)
+                    count.add(table, after, kept, work.sources[shard].address)
                 table = kept
                 del after, kept
                 if count.stage == draw_after:

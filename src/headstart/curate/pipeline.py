@@ -4,7 +4,7 @@ The folder:
 
     curate.json            recipe, settings, input files
     answers/               what the whole corpus answered: classifiers, scores of an endpoint, duplicates, frequent images, fetched images
-    work/N/                the documents between two passes (removed at the end unless they are asked for)
+    work/N/                the documents between two passes (moved to .work.tmp and removed at the end unless they are asked for)
     documents/             the output, a file a shard: Parquet, or JSON lines
     documents/counts/      counts of the last pass, a file a shard; work/N/counts/ of the others
     counts.json            kept and dropped of every stage, with samples; its presence means "complete"
@@ -13,6 +13,7 @@ The folder:
 from __future__ import annotations
 
 import fcntl
+import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -32,16 +33,22 @@ from headstart.curate import engine, stages, training
 from headstart.curate.addresses import Source, find_sources
 from headstart.curate.config import CurateConfig, ReadConfig
 from headstart.curate.counts import StageCounts, from_json, to_json
-from headstart.curate.duplicates import equal_urls, near_duplicates
+from headstart.curate.duplicates import FEW, FEW_GRAMS, equal_urls, near_duplicates
 from headstart.curate.fasttext import save_classifier
+from headstart.curate.given import check_given
 from headstart.curate.images import frequent_images, wanted_images
 from headstart.curate.minhash import BANDS, ROWS, found_with, threshold
 from headstart.curate.passes import Pass, timed
 from headstart.curate.sources import UNREADABLE, read_source
 
 FORMAT = 1
+LEAVING = ".work.tmp"
+"""The folder work/ of a curation that is finished. A kill leaves it, and the next call removes it; where the counts are missing it is work/ still."""
 MAX_DRAWN = 20_000
 """Random documents of one shard, at most: they are held in memory."""
+OURS = re.compile(rf"\.lock|\.{re.escape(ABOUT)}\.\d+\.tmp")
+"""What a kill leaves that comes before the folder says what it is."""
+REPORT = "report.html"
 HOW_LONG = ("max_bad_share", "timeout_s", "tries")
 """Settings of reading that say when to stop, not what comes out."""
 BEFORE = {"images": {"min_side": 0, "ads": False}}
@@ -114,7 +121,11 @@ def curate(
             raise UsageError(f"{out} lies in the data ({address}).", "Give a folder outside: what is written there would be read as data.")
     sources = tuple(find_sources(addresses, config.read))
     with _alone(out):
-        _claim(out, recipe, names, config, sources)
+        settings = _plain(asdict(config))
+        if not (out / COUNTS).is_file():
+            check_given(names, config, stages.Answers(out / "answers"), say)  # before the folder takes these files and no others
+        _claim(out, recipe, names, settings, sources)
+        _after_a_kill(out)
         seconds: dict[str, float] = {}
         if not (out / COUNTS).is_file():
             engine.start(run_on, ray_address)
@@ -122,9 +133,10 @@ def curate(
             if not config.images.download and (fetched_into := _fetched_into(sources)):
                 with timed(seconds, "images of the input"):
                     _carry(fetched_into, out, len(sources), config.form, say)
+            if not keep_work and (out / "work").is_dir():
+                (out / "work").rename(out / LEAVING)
             write_json(out / COUNTS, {"recipe": recipe, "version": __version__, "stages": to_json(counts)})
-            if not keep_work:
-                shutil.rmtree(out / "work", ignore_errors=True)
+            shutil.rmtree(out / LEAVING, ignore_errors=True)
         return _finished(out, len(sources), config.form, seconds)
 
 
@@ -145,9 +157,6 @@ def _through(
     """
     answers = stages.Answers(out / "answers")
     answers.folder.mkdir(parents=True, exist_ok=True)
-    for folder in (answers.folder, out / "work", out / DOCUMENTS, out / IMAGES):
-        for left in folder.rglob(".*.tmp"):  # of a process that was killed while it wrote
-            left.unlink(missing_ok=True)
     counts: list[StageCounts] = []
     done: Pass | None = None
     learns = any(name in ("recall", "precision") and stages.asks_first(name, config) for name in names)
@@ -167,6 +176,9 @@ def _through(
         counts += found
         for stage in found:
             say(line(stage))
+            if few := stage.items[FEW]:
+                why = f"have fewer than {FEW_GRAMS} 5-grams of words: of what is written without blanks copies are hardly found"
+                say(f"near-duplicates: {few:,} texts {why}")
         if not found[-1].kept:
             break
     return counts
@@ -185,6 +197,22 @@ def _passes(names: Sequence[str], config: CurateConfig) -> Iterator[tuple[tuple[
         yield asked, tuple(group), place == len(groups) - 1
 
 
+def _after_a_kill(out: Path) -> None:
+    """Takes away what a process left half written, and what it was about to remove."""
+    for folder in (out / "answers", out / "work", out / LEAVING, out / DOCUMENTS, out / IMAGES):
+        for left in folder.rglob(".*.tmp"):
+            left.unlink(missing_ok=True)
+    for name in (ABOUT, COUNTS, REPORT):
+        for left in out.glob(f".{name}.*.tmp"):
+            left.unlink(missing_ok=True)
+    if not (out / LEAVING).is_dir():
+        return
+    if (out / COUNTS).is_file():
+        shutil.rmtree(out / LEAVING, ignore_errors=True)
+    else:
+        (out / LEAVING).rename(out / "work")
+
+
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
     """The folder, made where it is missing, held by one process at a time.
@@ -192,7 +220,7 @@ def _alone(out: Path) -> Iterator[None]:
     Raises:
         UsageError: it holds something else, or another process is writing to it.
     """
-    if not (out / ABOUT).exists() and out.exists() and (not out.is_dir() or any(path.name != ".lock" for path in out.iterdir())):
+    if not (out / ABOUT).exists() and out.exists() and (not out.is_dir() or any(not OURS.fullmatch(path.name) for path in out.iterdir())):
         raise UsageError(f"{out} holds something else.", "Give a new folder.")
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -207,11 +235,9 @@ def _alone(out: Path) -> Iterator[None]:
         yield
 
 
-def _claim(out: Path, recipe: str, names: Sequence[str], config: CurateConfig, sources: Sequence[Source]) -> None:
+def _claim(out: Path, recipe: str, names: Sequence[str], settings: dict[str, Any], sources: Sequence[Source]) -> None:
     """Writes what this curation is, or compares it with what lies there."""
-    settings = _plain(asdict(config))
-    for name in HOW_LONG:
-        settings["read"].pop(name)
+    settings = settings | {"read": {name: value for name, value in settings["read"].items() if name not in HOW_LONG}}
     about = {"format": FORMAT, "recipe": recipe, "stages": list(names), "settings": settings, "sources": [[one.address, one.size] for one in sources]}
     file = out / ABOUT
     if not file.exists():

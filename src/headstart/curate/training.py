@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import BadInput
+from headstart.core.files import atomic_write
 from headstart.curate import labels
 from headstart.curate.classify import VIEWS, learn, plain
 from headstart.curate.config import CurateConfig, PrecisionConfig
@@ -14,6 +16,9 @@ from headstart.curate.endpoint import from_endpoint
 from headstart.curate.fasttext import MANY, Classifier
 from headstart.curate.tables import text_of
 
+SHOWN = 3
+"""Documents that a file of scores lacks and that are said; more are listed beside the answers."""
+WITHOUT = "without-score.jsonl"
 FEWEST = 5
 """Documents of each side, at least: with fewer a classifier learns names."""
 
@@ -69,7 +74,8 @@ def precision(
         documents: a Daft dataframe of the documents that are left; a sample of them is scored.
         random: (URL, text) of random documents, as they were extracted.
         score: any callable that scores documents; None: what the settings name (`scorer`).
-        kept: a file for the scores of an endpoint as they come: those that are there already are not asked for.
+        kept: a file for the scores of an endpoint as they come: those that are there already are not asked for. Beside it stand the documents that
+            a file of scores lacks.
 
     Raises:
         BadInput: fewer than five documents on a side, or a server that does not answer.
@@ -83,6 +89,8 @@ def precision(
     for number in range(settings.rounds):
         drawn = [one for one in sample(documents, settings.sample, settings.seed + number) if one not in labelled]
         chosen = drawn[:share] if model is None else _doubtful(drawn, model, view, share)
+        if score is None and settings.scores is None and settings.endpoint is not None:  # minutes may pass before the first answer
+            say(f"scores: {len(chosen):,} documents by {source}")
         labelled |= dict(zip(chosen, ask(chosen), strict=True))
         model = _learn_from(labelled, random, settings, source, say, kept)
     assert model is not None
@@ -105,7 +113,12 @@ def _learn_from(
     missing = [url for (url, _), score in labelled.items() if score is None]
     told = f"second classifier: {len(positive):,} of {len(labelled):,} documents scored {settings.positive_from:g} or more by {source}"
     again = f"; to ask for them again delete {kept}, or its lines with null" if kept is not None and kept.is_file() else ""
-    lacking = f" ({len(missing):,} have no score: {', '.join(missing[:3])}{' ...' if missing[3:] else ''}{again})" if missing else ""
+    if len(missing) > SHOWN and settings.scores is not None and kept is not None:
+        listed = kept.with_name(WITHOUT)
+        with atomic_write(listed) as file:
+            file.writelines(json.dumps({"url": url}).encode() + b"\n" for url in missing)
+        again = f"; {listed} names all"
+    lacking = f" ({len(missing):,} have no score: {', '.join(missing[:SHOWN])}{' ...' if missing[SHOWN:] else ''}{again})" if missing else ""
     say(f"{told}{lacking}, against {len(negative):,} random ones")
     _refuse_few("second", positive, negative, "Give scores with --precision.scores, a server with --precision.endpoint, or --precision.model.")
     return learn(positive, negative, VIEWS[settings.view], None, settings.seed, say)

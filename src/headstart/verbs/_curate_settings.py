@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -83,21 +84,26 @@ def check(settings: CurateSettings) -> None:
         "--recall.negatives": settings.recall.negatives,
         "--precision.sample": settings.precision.sample,
         "--precision.rounds": settings.precision.rounds,
-        "--decontaminate.n-gram": settings.decontaminate.n_gram,
         "--images.per-host": settings.images.per_host,
         "--read.tries": settings.read.tries,
     }
     for flag, value in least.items():
         if value < 1:
             raise UsageError(f"{flag} cannot be {value}.", "It is 1 or more.")
+    if settings.decontaminate.n_gram < 3:
+        raise UsageError(f"--decontaminate.n-gram cannot be {settings.decontaminate.n_gram}.", "It is 3 or more: fewer words quote nothing.")
     sizes = {
         "--page-seconds": settings.page_seconds,
         "--read.timeout-s": settings.read.timeout_s,
         "--images.max-image-mb": settings.images.max_image_mb,
     }
     for flag, size in sizes.items():
-        if not size > 0:
-            raise UsageError(f"{flag} cannot be {size:g}.", "It is more than 0.")
+        if not 0 < size < math.inf:
+            raise UsageError(f"{flag} cannot be {size:g}.", "It is a number, more than 0.")
+    if not 0 <= settings.images.delay_s < math.inf:
+        raise UsageError(f"--images.delay-s cannot be {settings.images.delay_s:g}.", "It is a number of seconds, 0 or more.")
+    if not 0 <= settings.precision.positive_from <= 10:
+        raise UsageError(f"--precision.positive-from cannot be {settings.precision.positive_from:g}.", "Scores go from 0 to 10.")
     if settings.recipe == "decontaminate" and not settings.decontaminate.benchmarks:
         raise UsageError("The stage decontaminate needs --decontaminate.benchmarks.", "Give files of test items: .jsonl, .txt or .parquet.")
     if settings.recipe == "private" and not settings.private.mask:
@@ -106,5 +112,7 @@ def check(settings: CurateSettings) -> None:
         raise UsageError("The stage galleries does nothing with --images.galleries keep.", "Leave the flag out.")
     if settings.precision.endpoint is not None and not settings.precision.endpoint_model:
         raise UsageError("--precision.endpoint needs --precision.endpoint-model.", "Name the model that the server offers.")
+    if settings.precision.endpoint is not None and not settings.precision.endpoint.startswith(("http://", "https://")):
+        raise UsageError(f"--precision.endpoint cannot be {settings.precision.endpoint}.", "Give its whole address: http://localhost:8000/v1.")
     if settings.ray_address is not None and settings.engine != "ray":
         raise UsageError("--ray-address belongs to --engine ray.", "Add --engine ray, or leave it out.")
