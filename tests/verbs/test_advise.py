@@ -7,6 +7,7 @@ import logging
 import shlex
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 
 from headstart import catalog
 from headstart.catalog.folder import FolderContents
+from headstart.core.config import plain
 from headstart.core.errors import BadInput, UsageError
 from headstart.verbs._advise_candidates import Candidate, fitting_methods
 from headstart.verbs._advise_measure import read_labels
@@ -24,6 +26,7 @@ from headstart.verbs._advise_verdict import CANDIDATE
 from headstart.verbs.advise import Advice, _Advising, advise, new_arm, read_advice
 from tests.advice import run_settings, write_language
 from tests.corpus import write_jsonl
+from tests.data.image.pictures import write_folder
 from tests.running import files, headstart, records, run_info, start, untimed, wait_until
 
 MINUTES = 2.0  # of which the trial takes 24 s
@@ -281,6 +284,37 @@ def test_a_budget_too_small_for_a_trial_says_so_and_names_one_that_is_not(langua
     other, said = ask(*language, tmp_path / "out", **{"budget.minutes": 0.03})  # as the answer says: the same folder takes another budget
     assert said[0].endswith("came to no trial; this is another question (budget: {'minutes': 0.02} -> {'minutes': 0.03}).")
     assert other.info["budget"]["minutes"] == 0.03
+
+
+def test_an_advice_of_an_earlier_version_goes_on(language: tuple[Path, Path], tmp_path: Path) -> None:
+    """It wrote "tiny" where nobody had named a preset."""
+    out = tmp_path / "out"
+
+    def going_on(preset: str | None) -> dict[str, Any]:
+        settings = AdviseSettings(
+            data=(str(language[0]),), budget=AdviseBudget(1.0), out=out, methods=("mlm",), device="cpu", preset=preset
+        )
+        asked = plain(replace(settings, out=None)) | {"labels_sha256": None}
+        out.mkdir(exist_ok=True)
+        if not (out / "advice.json").exists():
+            before = {"kind": "advice", "format_version": 2, "status": "running", "settings": asked | {"preset": "tiny"}, "arms": []}
+            (out / "advice.json").write_text(json.dumps(before))
+        return _Advising(settings, out, lambda line: None, None).earlier(json.loads(json.dumps(asked)))
+
+    assert going_on(None)["status"] == "running"
+    assert going_on("tiny")["status"] == "running"
+    with pytest.raises(UsageError, match=r"another question \(preset: 'tiny' -> 'small'\)"):
+        going_on("small")
+
+
+def test_labelled_texts_say_nothing_of_methods_on_images(language: tuple[Path, Path], tmp_path: Path) -> None:
+    photos = write_folder(tmp_path / "photos", classes=2, each=4)
+    with pytest.raises(UsageError, match="--labels are texts, and mae, droppos") as refused:
+        ask(photos, language[1], tmp_path / "out", methods=("mae,droppos",), pretrain=())
+    assert "headstart finetune image-classification" in str(refused.value)
+    with pytest.raises(BadInput, match="leave it out where the data are images"):
+        ask(photos, photos, tmp_path / "out", methods=("mae",), pretrain=())
+    assert not (tmp_path / "out").exists() or files(tmp_path / "out") <= {".lock"}
 
 
 # what is refused

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from headstart import methods
@@ -14,9 +15,15 @@ from headstart.cli.pretrain import parse
 from headstart.core.config import flatten, plain
 from headstart.core.errors import BadInput
 from headstart.core.run import FORMAT_VERSION
+from headstart.data.image.prepare import files_hash
+from headstart.data.image.sources import find_images
+from headstart.data.image.store import open_image_store
 from headstart.data.image.survey import Survey
+from headstart.verbs._advise_candidates import candidate, configuration
+from headstart.verbs._advise_commands import pretrain_command
 from headstart.verbs._mixture_file import with_mixture
-from headstart.verbs._sizing import MANY, by_data_of_store, choose
+from headstart.verbs._sizing import MANY, by_data_of_store, choose, plan_lines
+from headstart.verbs.config import PretrainConfig
 from headstart.verbs.prepare import prepare
 from headstart.verbs.pretrain import pretrain
 from tests.data.image.pictures import encoded, smooth, write_folder
@@ -73,8 +80,23 @@ def test_the_papers_form_is_for_many_large_images_on_a_gpu() -> None:
         assert (preset, sizes["method.image_size"]) == ("tiny", 128)
 
 
+@pytest.mark.parametrize(("side", "size"), [(30, (16, 4, 64)), (64, (16, 4, 64)), (100, (24, 6, 96)), (120, (24, 6, 96)), (128, (32, 8, 128))])
+def test_bands_get_the_preset_for_bands_in_the_size_of_the_tiles(side: int, size: tuple[int, int, int]) -> None:
+    """As many places as the preset has; and no larger than what enlarges the reconstruction can pay for."""
+    preset, found = chosen("satmaepp", 5000, side, channels=10)
+    assert preset == "tiny"
+    assert (found["method.image_size"], found["method.patch_size"], found["image.size"]) == size
+    assert chosen("satmaepp", 5000, 4 * side, channels=10, gpu=True)[1]["image.size"] == min(128, max(64, 4 * side // 16 // 2 * 2 * 16))
+    assert chosen("satmaepp", 20, side, channels=10)[1]["batch"] == 16
+
+
+def test_what_was_stored_for_bands_chooses_the_same_again() -> None:
+    for side in range(1, 300, 7):
+        found = chosen("satmaepp", 5000, side, channels=10)
+        assert chosen("satmaepp", 5000, found[1]["image.size"], channels=10) == found
+
+
 def test_bands_get_the_preset_for_bands() -> None:
-    assert chosen("satmaepp", 5000, 120, channels=10) == ("tiny", {})
     assert chosen("satmaepp", 5000, 120, channels=3)[0] == "tiny-optical"
     assert chosen("mae", 5000, 120, channels=10)[1]["method.image_size"] == 112
 
@@ -222,6 +244,67 @@ def test_colours_are_prepared_as_colours_also_where_the_usual_preset_is_for_band
     assert (form["colour"], form["size"], preparation["held_out_share"]) == ("rgb", 48, 0.25)
 
 
+def test_tiles_of_bands_are_prepared_and_trained_in_their_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    tiles, out = tmp_path / "tiles", tmp_path / "store"
+    tiles.mkdir()
+    for number in range(24):
+        np.save(tiles / f"{number:02d}.npy", random.integers(0, 4000, (7, 200, 200)).astype(np.uint16))
+    assert prepare_command.run(prepare_command.parse(["satmaepp", "--data", str(tiles), "--out", str(out)])) == 0
+    printed = capsys.readouterr().out
+    assert "24 images of 7 x 128 x 128 uint16, bands" in printed
+    assert "train rows of preset tiny: " in printed
+    args = parse(["satmaepp", "--data", str(out)])
+    found = flatten(args.config)
+    assert [found[name] for name in ("preset", "method.image_size", "method.patch_size", "image.size", "batch")] == ["tiny", 32, 8, 128, 16]
+    lines = plan_lines(args.config, args.origin, [open_image_store(out)])
+    assert "preset tiny, 32 x 32 pixels in patches of 8" in lines[0]
+    assert "they are shrunk to 128 pixels; --image.size 128 --image.tile 128 cuts them into windows instead" in lines[1]
+    (out / "manifest.json").rename(tmp_path / "kept.json")
+    (out / ".work").mkdir()
+    begun = {"preparation": {"size": 128}, "inputs": files_hash(find_images([tiles]).files)}
+    (out / ".work" / "plan.json").write_text(json.dumps(begun))
+    method = methods.settings("satmaepp")
+    again = by_data_of_store(method, [str(tiles)], method.DataConfig(), out, ())
+    assert again is not None
+    assert (again[0], again[1]["image.size"]) == ("tiny", 128), "begun, it is of bands too"
+
+
+def test_advise_tries_what_pretrain_would_take(photos: Path, tmp_path: Path) -> None:
+    """The same preset and sizes as the command that a person would type; a preset or size of their own turns it off there too."""
+    options: dict[str, Any] = {"seed": 0, "device": "cpu", "text_field": "text"}
+
+    def tried(slug: str, preset: str | None = None, **more: Any) -> PretrainConfig:
+        found = candidate(slug, tmp_path, [str(photos)], preset, None, options | more)
+        assert (f"--preset {found.preset}") in pretrain_command(found, 1e9)
+        return configuration(found)
+
+    for slug in ("mae", "droppos", "satmaepp"):
+        args = parse([slug, "--data", str(photos), "--device", "cpu"])
+        names = [name for name, where in args.origin.items() if where == "data"]
+        assert len(names) == 5
+        wanted, found = flatten(args.config), flatten(tried(slug))
+        assert {name: found[name] for name in names} == {name: wanted[name] for name in names}
+    assert flatten(tried("mae", batch=4))["batch"] == 4
+    assert flatten(tried("mae", preset="tiny"))["method.image_size"] == 32
+    assert flatten(tried("mae", **{"image.size": 20}))["method.image_size"] == 32
+    assert flatten(tried("mae", **{"image.size": 20}))["image.size"] == 20
+    assert tried("mae", preset="small").preset == "small"
+
+
+def test_a_preparation_of_other_images_chooses_anew(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data, out = tmp_path / "photos", tmp_path / "store"
+    write_folder(data, classes=2, each=12, size=52)
+    (data / "z.png").write_bytes(b"no image")  # which ends the preparation
+    with pytest.raises(BadInput, match=r"z\.png"):
+        prepare("mae", data, out, **{"image.size": 20})
+    (out / ".work" / "of the first").touch()
+    other = write_folder(tmp_path / "other", classes=2, each=12, size=100)
+    store = prepare("mae", other, out, say=lambda line: None)
+    assert store.height == 96, "not the 20 pixels of what was begun"
+    assert f"what was begun in {out} is of another preparation (other inputs; size 20 -> 96): it begins anew" in caplog.text
+
+
 def test_a_preparation_goes_on_with_the_size_that_it_began_with(photos: Path, tmp_path: Path) -> None:
     """Another machine or version may choose another, which would throw away what is done."""
     data, out = tmp_path / "photos", tmp_path / "store"
@@ -242,14 +325,18 @@ def test_a_damaged_preparation_decides_nothing(photos: Path, tmp_path: Path, nam
     method = methods.settings("mae")
     (tmp_path / ".work").mkdir()
 
+    inputs = files_hash(find_images([photos]).files)
+
     def size(text: str) -> Any:
         (tmp_path / name).write_text(text)
         found = by_data_of_store(method, [str(photos)], method.DataConfig(), tmp_path, ())
         assert found is not None
         return found[0], found[1]["image.size"]
 
-    assert size('{"preparation": {"size": 20}}') == ("tiny", 20)
-    assert size('{"preparation": {"size": 256}}') == ("small", 256)
-    for text in (json.dumps({"preparation": {"size": stated}}), json.dumps({"preparation": stated}), json.dumps(stated), "{"):
+    beside = {"inputs": inputs, "form": {"channels": 3}}
+    assert size(json.dumps(beside | {"preparation": {"size": 20}})) == ("tiny", 20)
+    assert size(json.dumps(beside | {"preparation": {"size": 256}})) == ("small", 256)
+    damaged = [json.dumps(beside | {"preparation": {"size": stated}}), json.dumps(beside | {"preparation": stated}), json.dumps(stated), "{"]
+    for text in [*damaged, json.dumps({"preparation": {"size": 20}}), json.dumps({"preparation": {"size": 20}, "inputs": stated, "form": stated})]:
         assert size(text) == ("tiny", 48)
 

@@ -9,7 +9,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from headstart.verbs._compare_arms import Export
 from headstart.verbs._corpus import open_corpus
 from headstart.verbs._exports import resolve_init
 from headstart.verbs._plan import EARLIEST_LEAVE
+from headstart.verbs._sizing import of_images
 from headstart.verbs.config import PretrainConfig, preset_config
 from headstart.verbs.pretrain import build_method, new_trial
 
@@ -128,21 +129,26 @@ def fitting_methods(contents: Sequence[FolderContents], wanted: Sequence[str]) -
     return chosen, left_out
 
 
-def candidate(slug: str, folder: Path, data: Sequence[str], preset: str, init: Path | None, options: dict[str, Any]) -> Candidate:
+def candidate(slug: str, folder: Path, data: Sequence[str], preset: str | None, init: Path | None, options: dict[str, Any]) -> Candidate:
     """A candidate that is not measured yet.
 
     Args:
-        preset: taken where the method has it; its first one otherwise.
+        preset: taken where the method has it; its first one otherwise. None: tiny, or what the images choose.
         options: further settings of `pretrain`.
     """
     method = methods.load(slug)
     arm = slug if init is None else f"{slug}-continued"
-    name = preset if preset in method.presets else next(iter(method.presets))
+    name = next((name for name in (preset, "tiny") if name in method.presets), next(iter(method.presets)))
     settings = {"data": tuple(data)} | ({} if init is None else {"init": init}) | options
     if "text_field" in settings:  # only where the data's own settings know it
         field = settings.pop("text_field")
         if method.data_group == "text":
             settings["text.text_field"] = field
+    if preset is None and init is None and method.sizing is not None:
+        with suppress(UsageError):  # of a setting that this method has not: said where the candidate is measured
+            config = replace_nested(preset_config(method, name)[1], settings)
+            if (chosen := of_images(method, data, config.data_config, config.device, settings)) is not None:
+                name, settings = chosen[0], {**chosen[1], **settings}
     return Candidate(arm, slug, name, init, folder / arm, settings)
 
 

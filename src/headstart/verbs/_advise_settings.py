@@ -35,8 +35,8 @@ class AdviseSettings:
     """The folder of the advice; None: runs/advice/NAME, NAME being that of the data folder."""
     methods: tuple[str, ...] = ()
     """Only these methods (`--methods mlm causal-lm`, or with commas); none: all that fit the data."""
-    preset: str = "tiny"
-    """Size of the networks, where a method has it."""
+    preset: str | None = None
+    """Size of the networks, where a method has it. None: tiny; of images, what their number and size choose for `pretrain` too."""
     seed: int = 0
     """Decides initialisation, order and splits."""
     text_field: str = "text"
@@ -68,7 +68,8 @@ def checked(settings: AdviseSettings) -> Path:
         if entry.is_dir() and out.resolve().is_relative_to(entry.resolve()):
             raise UsageError(f"The advice {out} would lie inside the data folder {entry}.", "Give --out a folder elsewhere.")
     if settings.labels is not None and not settings.labels.is_file():
-        raise BadInput("does not exist, or is no file.", "Give a .csv, .tsv, .jsonl or .parquet file with labelled records.", file=settings.labels)
+        mend = "Give a .csv, .tsv, .jsonl or .parquet file with labelled texts; leave it out where the data are images."
+        raise BadInput("does not exist, or is no file.", mend, file=settings.labels)
     if not (out / "advice.json").exists() and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise UsageError(f"{out} holds other files.", "Give a new folder for the advice.")
     return out

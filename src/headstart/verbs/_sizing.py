@@ -2,10 +2,11 @@
 
 - The network sees 8 x 8 patches, as in preset tiny, whatever the images: a patch is an eighth of what half of them reach on their shorter side, an
   even number of pixels from 4 to 16. The network then costs nearly the same, cutting the crops more. Smaller images: fewer patches of 4.
+- Bands (SatMAE++): likewise, stored at no more than 128 pixels, for what enlarges the reconstruction costs with their square.
 - On a GPU, 10,000 images or more of which half reach the size of the paper's crops get the small preset of the paper's form.
 - An update has no more images, or pairs of them, than there are.
-- A preset, a size or --init of your own turns this off; so does a run or a preparation that was begun: it goes on with what it began with, however
-  many files there are by now. Each setting that is chosen so has the origin "data" in the plan and in run.json.
+- A preset, a size or --init of your own turns this off; so does a run that was begun, however many files there are by now, and a preparation of
+  these files: both go on with what they began with. Each setting that is chosen so has the origin "data" in the plan and in run.json.
 
 No torch, unless a GPU decides. What cannot be read decides nothing: the preparation names it.
 """
@@ -38,6 +39,8 @@ OWN = ("preset", "method.image_size", "method.patch_size", "image.size", "image.
 SMALLEST_PATCH, LARGEST_PATCH = 4, 16
 SMALLEST_SIDE = 16
 """Pixels that a network sees at least: of images below they are made up."""
+LARGEST_BANDS = 128
+"""Pixels a side at which several bands are stored at most."""
 MANY = 10_000
 """Images that a network of the paper's form asks for; MAE's users report poor results below some tens of thousands (facebookresearch/mae#19, #95)."""
 FEWEST_ROWS = 8
@@ -84,7 +87,7 @@ def by_data_of_store(
     """
     if method.sizing is None or not {*OWN}.isdisjoint(named):
         return None
-    found = _prepared_then(method, out)
+    found = _prepared_then(method, sources, data, out)
     if found is None:
         seen = _look(sources, data)
         if seen is None:
@@ -97,24 +100,60 @@ def by_data_of_store(
     return preset, {name: value for name, value in settings.items() if name not in named}
 
 
-def _prepared_then(method: Settings | type[Method], out: Path) -> tuple[str, dict[str, Any]] | None:
-    """(preset, size) of the preparation that was finished or begun in `out`; None where there is none, or its file is damaged."""
-    sizing = method.sizing
-    assert sizing is not None
-    for place in (out / "manifest.json", out / ".work" / "plan.json"):
+def _prepared_then(method: Settings | type[Method], sources: Sequence[str], data: Any, out: Path) -> tuple[str, dict[str, Any]] | None:
+    """(preset, size) of the preparation that was finished in `out`, or begun there of these files; None where there is none, or its file is
+    damaged."""
+    for place, channels in ((out / "manifest.json", _stated_channels), (out / ".work" / "plan.json", lambda recorded: _seen_channels(sources, data))):
         try:
-            recorded = read_json(place)["preparation"]
-            alike = (
-                name
-                for name in (sizing.bands, sizing.large)
-                if name is not None and all(recorded[setting] == value for setting, value in method.presets[name].data.items())
-            )
-            preset = next(alike, sizing.usual)
-            replace_nested(preset_config(method, preset)[1].data_config, {"size": recorded["size"]})  # refuses what is no size
+            recorded = read_json(place)
+            if place.name == "plan.json" and not _is_begun_of(recorded, sources, data):
+                return None
+            preparation = recorded["preparation"]
+            preset = _preset_then(method, preparation, channels(recorded))
+            replace_nested(preset_config(method, preset)[1].data_config, {"size": preparation["size"]})  # refuses what is no size
         except (HeadstartError, KeyError, TypeError):
             continue
-        return preset, {f"{method.data_group}.size": recorded["size"]}
+        return preset, {f"{method.data_group}.size": preparation["size"]}
     return None
+
+
+def _preset_then(method: Settings | type[Method], preparation: Mapping[str, Any], channels: int) -> str:
+    """The preset that a preparation was of."""
+    sizing = method.sizing
+    assert sizing is not None
+    if sizing.large is not None and all(preparation[name] == value for name, value in method.presets[sizing.large].data.items()):
+        return sizing.large
+    return sizing.bands if sizing.bands is not None and channels > 3 else sizing.usual
+
+
+def _stated_channels(manifest: Mapping[str, Any]) -> int:
+    return int(manifest["form"]["channels"])
+
+
+def _seen_channels(sources: Sequence[str], data: Any) -> int:
+    seen = _look(sources, data)
+    return 3 if seen is None else seen.channels
+
+
+def _is_begun_of(plan: Any, sources: Sequence[str], data: Any) -> bool:
+    from headstart.data.image.prepare import is_begun_of  # Pillow
+
+    return is_begun_of(plan, sources, data)
+
+
+def of_images(
+    method: Settings | type[Method], sources: Sequence[str], data: Any, device: str, named: Collection[str]
+) -> tuple[str, dict[str, Any]] | None:
+    """(preset, settings that are not the preset's) for a run that another verb begins on these images; None where they decide nothing.
+
+    Args:
+        data: how they become a store.
+        named: the settings that the person set.
+    """
+    if method.sizing is None or not {*OWN}.isdisjoint(named):
+        return None
+    seen = _look(sources, data)
+    return None if seen is None else choose(seen, method, lambda: _has_gpu(device))
 
 
 def choose(seen: Survey, method: Settings | type[Method], has_gpu: Callable[[], bool]) -> tuple[str, dict[str, Any]]:
@@ -125,12 +164,13 @@ def choose(seen: Survey, method: Settings | type[Method], has_gpu: Callable[[], 
     """
     sizing = method.sizing
     assert sizing is not None
+    name, side = sizing.usual, seen.side
     if sizing.bands is not None and seen.channels > 3:
-        return sizing.bands, {}
-    if sizing.large is not None and seen.images >= MANY and seen.side >= method.presets[sizing.large].data["size"] and has_gpu():
+        name, side = sizing.bands, min(side, LARGEST_BANDS)
+    elif sizing.large is not None and seen.images >= MANY and side >= method.presets[sizing.large].data["size"] and has_gpu():
         return sizing.large, {}
-    preset = method.presets[sizing.usual]
-    return sizing.usual, sizes(preset, seen.side) | _rows(preset, seen.rows)
+    preset = method.presets[name]
+    return name, sizes(preset, side) | _rows(preset, seen.rows)
 
 
 def sizes(preset: Preset, side: int) -> dict[str, int]:
@@ -191,7 +231,11 @@ def plan_lines(config: PretrainConfig, origin: Mapping[str, str], stores: Sequen
     median = stores[0].manifest.get("median_side")
     size, patch = config.method.image_size, config.method.patch_size
     reached = "" if median is None else f", half of them at least {median:,} pixels high and wide"
-    return [
+    found = [
         f"  chosen     by {images:,} images{reached}: preset {config.preset}, {size} x {size} pixels in patches of {patch},"
         f" {config.global_batch:,} an update; --preset or a size of your own (--method.image-size, --image.size) says otherwise"
     ]
+    stored = stores[0].height
+    if stores[0].channels > 3 and median is not None and median > stored:  # a pixel of a satellite has a size on the ground
+        found.append(f"             they are shrunk to {stored} pixels; --image.size {stored} --image.tile {stored} cuts them into windows instead")
+    return found

@@ -61,6 +61,7 @@ from typing import Any
 
 import torch
 
+from headstart import methods
 from headstart.core import hardware
 from headstart.core.config import plain, replace_nested
 from headstart.core.errors import BadInput, UsageError
@@ -155,6 +156,8 @@ class _Advising:
         self.contents = _advise_look.contents_of(settings.data)
         wanted = [slug for entry in settings.methods for slug in entry.split(",") if slug]
         self.slugs, self.not_yet = fitting_methods(self.contents, wanted)
+        if self.labels is not None:
+            self.leave_out_other_records()
         self.options = {"seed": settings.seed, "device": settings.device, "text_field": settings.text_field} | run_settings(settings.pretrain)
         if not self.slugs:
             self.refuse_data()
@@ -199,6 +202,8 @@ class _Advising:
         """
         info = read_advice(self.out)
         before = info.get("settings", {})
+        if asked["preset"] is None and before.get("preset") == "tiny":  # what was written of a preset that nobody named
+            before = before | {"preset": None}
         changed = [name for name in asked if before.get(name) != asked[name]]
         if not changed:
             return info
@@ -207,6 +212,22 @@ class _Advising:
             raise UsageError(f"{self.out} holds an advice on another question ({listed}).", "Repeat its settings, or choose another --out.")
         self.say(f"{self.out} came to no trial; this is another question ({listed}).")
         return {}
+
+    def leave_out_other_records(self) -> None:
+        """Labelled texts say nothing of networks that read something else (images).
+
+        Raises:
+            UsageError: no other method is left.
+        """
+        others = [slug for slug in self.slugs if methods.settings(slug).data_group != "text"]
+        self.slugs = [slug for slug in self.slugs if slug not in others]
+        self.not_yet += [{"method": slug, "why": "reads no texts, of which --labels are", "minutes": None} for slug in others]
+        if others and not self.slugs:
+            raise UsageError(
+                f"--labels are texts, and {', '.join(others)} read none.",
+                "Leave --labels out: held-out records are then the evidence. With labelled images `headstart finetune image-classification` compares"
+                " a run with a random start.",
+            )
 
     def refuse_data(self) -> None:
         """No method can be tried: says what lies there and what is missing."""
