@@ -135,7 +135,7 @@ def test_hostile_input_ends_in_the_output_or_in_a_count(tmp_path: Path) -> None:
         "mime type": 1, "status 404": 1, "unreadable: no HTTP response": 1, "unreadable: record without length": 1,
         "unreadable: truncated gzip member": 1,
     }  # fmt: skip
-    assert extract.dropped == {"too deep": 1, "not html": 1, "too large": 1}
+    assert extract.dropped == {"too deep": 1, "charset": 1, "too large": 1}
     done = curate("prefilter", [str(crawled)], tmp_path / "pre", config, say=quiet, keep_work=True)
     assert done.stages[1].dropped["too large"] == 1
     assert done.stages[1].dropped["URL is no web address"] == 1

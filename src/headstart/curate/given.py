@@ -44,7 +44,7 @@ def check_given(names: Sequence[str], config: CurateConfig, answers: Answers, sa
         _refuse_missing("PIL", "Fetching images", package="pillow")
     if "decontaminate" in names and config.decontaminate.benchmarks:
         for benchmark, (items, short) in read_benchmarks(config.decontaminate.benchmarks, config.decontaminate.n_gram).items.items():
-            say(f"decontaminate: {items:,} items of {benchmark} are looked for" + (f", {short:,} are too short" if short else ""))
+            say(f"decontaminate: items of {benchmark} that are looked for: {items:,}" + (f"; too short: {short:,}" if short else ""))
 
 
 def _refuse_few(positives: int, config: CurateConfig) -> None:
