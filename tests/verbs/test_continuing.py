@@ -12,6 +12,8 @@ from safetensors.torch import load_file, save_file
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import sha256_file
+from headstart.data.text.config import TextConfig
+from headstart.data.text.store import prepare_text
 from headstart.interventions.rewarm.config import RewarmConfig
 from headstart.verbs._continuing import began_with, has_chat_template
 from headstart.verbs.pretrain import Run, pretrain
@@ -111,6 +113,44 @@ def test_the_peak_is_given_of_the_preset_or_recorded(settings: dict[str, Any], p
     assert any(f"peak {peak:.3g}, last" in line for line in plan(texts, tmp_path / "run", old_run.folder, **settings))
 
 
+WITHOUT_BATCH = {name: value for name, value in SETTINGS.items() if name != "batch"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        (RELATIVE, 8),
+        ({"rewarm.preset": "constant"}, 8),
+        (RELATIVE | {"batch": 12}, 12),
+        ({"rewarm.preset": "paper-410m"}, 32),
+        ({"optimizer.learning_rate": 1e-3}, 32),
+    ],
+    ids=["relative", "constant", "given", "paper", "no-re-warming"],
+)
+def test_the_old_peak_comes_with_the_batch_that_it_was_chosen_for(
+    settings: dict[str, Any], rows: int, texts: Path, old_run: Run, tmp_path: Path
+) -> None:
+    """The old run had 8 rows, the preset has 32."""
+    said: list[str] = []
+    given = WITHOUT_BATCH | {"dry_run": True} | settings
+    run = pretrain("causal-lm", [f"new={texts}/new.jsonl"], out=tmp_path / "run", say=said.append, init=old_run.folder, **given)
+    assert any(f"20 steps of {rows} rows" in line for line in said)
+    assert run.info["config"]["batch"] == rows
+    assert ("batch" in run.info["from_init"]) == (rows == 8)
+    assert any("as in the run that the model is of" in line for line in said) == (rows == 8)
+
+
+def test_a_run_with_the_batch_of_the_old_one_goes_on_with_it(texts: Path, old_run: Run, tmp_path: Path) -> None:
+    run = lambda **more: pretrain(  # noqa: E731
+        "causal-lm", [f"new={texts}/new.jsonl"], out=tmp_path / "run", say=lambda line: None, init=old_run.folder, **WITHOUT_BATCH | RELATIVE | more
+    )
+    run(**{"trainer.stop_at": 10})
+    done = run()
+    assert (done.info["status"], done.info["totals"]["tokens"]) == ("done", 20 * 8 * 32)
+    with pytest.raises(UsageError, match=r"batch: 8 -> 16"):
+        run(batch=16)
+
+
 def test_a_checkpoint_in_the_middle_ended_at_its_own_rate(old_run: Run) -> None:
     middle = began_with(old_run.folder / "checkpoints" / "step-00000010" / "export")
     assert middle is not None
@@ -205,6 +245,43 @@ def test_a_chat_model_on_raw_text_is_warned_of(texts: Path, model: Path, tmp_pat
     (model / "hashes.json").unlink()
     (model / "chat_template.jinja").write_text("{{ messages }}")
     assert "is a chat or instruction model" in warned(plan(texts, tmp_path / "chat", model, **RELATIVE | {"optimizer.learning_rate": 1e-3}))
+
+
+@pytest.fixture(scope="module")
+def able(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has left the plateau, alone."""
+    place = tmp_path_factory.mktemp("able")
+    settings = SETTINGS | {"budget.steps": 150, "optimizer.learning_rate": 1e-2, "text.vocab_size": 340, "trainer.checkpoint_every": 150}
+    run = pretrain("causal-lm", [str(texts / "old.jsonl")], out=place / "run", say=lambda line: None, **settings)
+    return Path(shutil.copytree(run.export, place / "model"))
+
+
+def with_tokenizer(model: Path, place: Path, entries: int, texts: Path) -> Path:
+    """The model beside a tokenizer of another text."""
+    shutil.copytree(model, place)
+    (place / "hashes.json").unlink()
+    store = prepare_text([texts / "new.jsonl"], place.parent / f"store-{entries}", TextConfig(vocab_size=entries, tokenizer_kind="bpe"))
+    assert store.vocab_size == entries
+    shutil.copy(store.folder / "tokenizer.json", place / "tokenizer.json")
+    return place
+
+
+@pytest.mark.parametrize("entries", [300, 340], ids=["fewer", "as-many"])
+def test_a_tokenizer_that_is_not_the_models_own_is_warned_of(entries: int, texts: Path, able: Path, tmp_path: Path) -> None:
+    """By its size where it is smaller; by the first loss in any case: the pieces mean something else to the network."""
+    peak = RELATIVE | {"optimizer.learning_rate": 1e-3}
+    own = warned(plan(texts, tmp_path / "own", able, **peak | {"text.vocab_size": 340}))
+    assert "the tokenizer has" not in own
+    assert "no better than the shares" not in own
+    other = warned(plan(texts, tmp_path / "other", with_tokenizer(able, tmp_path / "model", entries, texts), **peak | {"text.vocab_size": entries}))
+    assert ("the tokenizer has 300 entries, the network 340 rows" in other) == (entries == 300)
+    assert "no better than the shares of the tokens alone would" in other
+
+
+def test_a_tokenizer_with_more_entries_than_the_network_is_refused(texts: Path, able: Path, tmp_path: Path) -> None:
+    larger = with_tokenizer(able, tmp_path / "model", 380, texts)
+    with pytest.raises(BadInput, match=r"its tokenizer has 380 entries, the network 340\."):
+        plan(texts, tmp_path / "run", larger, **RELATIVE | {"optimizer.learning_rate": 1e-3, "text.vocab_size": 380})
 
 
 def test_a_chat_template_may_stand_in_the_tokenizer_s_settings(tmp_path: Path) -> None:

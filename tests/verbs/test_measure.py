@@ -22,8 +22,9 @@ from headstart.verbs._measure_settings import SharpnessSettings
 from headstart.verbs.measure import in_float32, measure, rows_of, sharpness_of, work
 from headstart.verbs.pretrain import Run, pretrain
 from headstart.verbs.sample import load_run
+from tests.corpus import documents, write_jsonl
 from tests.golden.record import OF_METHOD, corpus
-from tests.running import start, wait_until
+from tests.running import TINY, records, start, wait_until
 
 QUICK: dict[str, Any] = {"batches": 2, "batch": 4, "probes": 4, "iterations": 2, "device": "cpu"}
 ON_TINY: dict[str, Any] = {
@@ -145,6 +146,21 @@ def test_a_model_folder_is_measured_on_a_store(tiny: Run) -> None:
     assert any(line.startswith("trace of the Hessian") for line in lines)
     with pytest.raises(UsageError, match="its loss needs data"):
         measure("sharpness", tiny.export, say=lambda line: None, **QUICK)
+
+
+def test_a_run_whose_held_out_text_is_a_file_of_its_own_is_measured_on_that(tmp_path: Path) -> None:
+    """Its store has no held-out rows: all of it was trained on."""
+    for name, seed in (("new", 0), ("val", 1)):
+        write_jsonl(tmp_path / f"{name}.jsonl", [{"text": text} for text in documents(40, seed)])
+    data = [f"new={tmp_path}/new.jsonl", f"new:held-out={tmp_path}/val.jsonl"]
+    settings = TINY | {"budget.steps": 4, "text.tokenizer_kind": "bpe"}
+    run = pretrain("causal-lm", data, out=tmp_path / "run", say=lambda line: None, **settings)
+    found = measure("sharpness", run.folder, say=lambda line: None, **QUICK)
+    last = [line["value"] for line in records(run.folder, "probes") if line["probe"] == "held_out_loss/new"][-1]
+    assert found.loss == pytest.approx(last, abs=0.3)  # of 8 rows
+    (apart,) = [entry["store"] for entry in run.info["measured"]]
+    train = measure("sharpness", run.folder, data=apart, split="train", say=lambda line: None, **QUICK)
+    assert train.loss == found.loss
 
 
 def test_dropout_and_half_precision_are_switched_off_and_said(tiny: Run) -> None:

@@ -17,8 +17,9 @@ from headstart.data.text.prepare import input_differences, preparation_changes
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.sources import find_inputs
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
-from headstart.data.text.tokenizer import FAILS, described, library_errors, load_tokenizer
+from headstart.data.text.tokenizer import FAILS, described, library_errors, load_tokenizer, vocabulary_size
 from headstart.engine.method import Batch, Context, Method
+from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import learned_positions
 
 
@@ -95,6 +96,10 @@ class TextMethod(Method):
     def refuse_init(cls, store: TextStore, init: Path) -> None:
         folder = model_folder(init)
         theirs, _ = load_tokenizer(str(folder), TextConfig())
+        rows = getattr(read_config(folder), "vocab_size", None)
+        if isinstance(rows, int) and (size := vocabulary_size(theirs)) > rows:  # an id without a row fails in the first batch that has it
+            mend = "Put the tokenizer.json that the network was trained with into the folder, or resize its embeddings with transformers."
+            raise BadInput(f"its tokenizer has {size:,} entries, the network {rows:,}.", mend, file=folder)
         if theirs.get_vocab() != store.tokenizer.get_vocab():
             raise UsageError(
                 f"The tokenizer of the data is not the one of the model in {folder}.",

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -28,6 +29,8 @@ from headstart.verbs._parts import OLD, mix_of
 from headstart.verbs._same_run import GIVEN
 from headstart.verbs.config import WEIGHT_FILES, PretrainConfig, flag, preset_config
 
+FEW_ENTRIES = 0.95
+"""Share of a network's rows of embeddings that a tokenizer uses at least: sizes are rounded up, by 0.1 % (Pythia) to 2.3 % (DeepSeek)."""
 LONG_WARMUP = 0.1
 """A warm-up longer than this share of a continued run is said (Lightning-AI/litgpt#1517: 30,000 steps of 100,000)."""
 CONTAMINATED = 0.05
@@ -48,6 +51,12 @@ class Began:
         """The peak rate."""
         value = (self.info.get("config", {}).get("optimizer") or {}).get("learning_rate")
         return float(value) if isinstance(value, int | float) and value > 0 else None
+
+    @property
+    def batch(self) -> int | None:
+        """Rows of an update, which its peak was chosen for."""
+        value = self.info.get("config", {}).get("batch")
+        return value if type(value) is int and value > 0 else None
 
     @property
     def last_rate(self) -> float | None:
@@ -83,7 +92,7 @@ def began_with(init: Path) -> Began | None:
 def with_old_rates(
     config: PretrainConfig, origin: dict[str, str], method: type[Method], init: Path | None, before: dict[str, Any] | None
 ) -> tuple[PretrainConfig, list[str]]:
-    """(settings with the rates that re-warming takes from the old run, their dotted names).
+    """(settings with the rates and the batch that re-warming takes from the old run, their dotted names).
 
     Args:
         before: the settings that run.json records, where the run itself goes on: then its old rates are those.
@@ -103,14 +112,16 @@ def with_old_rates(
         if was_given(f"schedule.{field.name}", getattr(config.schedule, field.name), getattr(usual.schedule, field.name)):
             raise UsageError(f"--{flag(f'schedule.{field.name}')} was given, and --rewarm decides the rate.", "Give one of the two.")
     if before is not None:
-        rate, old_rate = before["optimizer"]["learning_rate"], before["rewarm"]["old_rate"]
+        rate, old_rate, batch = before["optimizer"]["learning_rate"], before["rewarm"]["old_rate"], before["batch"]
     else:
         given = was_given("optimizer.learning_rate", config.optimizer.learning_rate, usual.optimizer.learning_rate)
         old = None if init is None else began_with(init)
         old_rate = rewarm.old_rate if rewarm.old_rate is not None or old is None else old.last_rate
         rate = _peak(config, old, old_rate, given)
-    changed = replace_nested(config, {"optimizer.learning_rate": rate, "rewarm.old_rate": old_rate})
-    return changed, ["optimizer.learning_rate", "rewarm.old_rate"]
+        own = rewarm.preset in PAPER_PEAKS or config.smoke or was_given("batch", config.batch, usual.batch)  # the paper's rates are of its own batch
+        batch = config.batch if own or old is None or old.batch is None else old.batch
+    taken = {"optimizer.learning_rate": rate, "rewarm.old_rate": old_rate} | ({} if batch == config.batch else {"batch": batch})
+    return replace_nested(config, taken), list(taken)
 
 
 def _peak(config: PretrainConfig, old: Began | None, old_rate: float | None, given: bool) -> float:
@@ -190,14 +201,15 @@ def warnings(config: PretrainConfig, method: Method, corpus: Corpus, init: Path,
         warmup: steps of the warm-up.
     """
     found = list(_trained_on_before(corpus, config.init)) if method.data_group == "text" and config.init is not None else []
+    found += list(_few_entries(corpus, init)) if method.data_group == "text" else []
     if not method.likelihood:
         return found
     from headstart.engine.text_method import model_folder  # transformers
 
     if has_chat_template(model_folder(init)):
         found.append(
-            f"{config.init} is a chat or instruction model (it has a chat template): raw text makes it forget how to answer."
-            " Continue its base model, or mix conversations in as a part of --data."
+            f"{config.init} has a chat template, so it is a chat or instruction model unless its makers left one beside a base model: raw text makes"
+            " such a model forget how to answer. Continue its base model, or mix conversations in as a part of --data."
         )
     if warmup > LONG_WARMUP * total_steps:
         found.append(
@@ -212,6 +224,33 @@ def warnings(config: PretrainConfig, method: Method, corpus: Corpus, init: Path,
     if OLD in corpus.measured:
         found += list(_contaminated(corpus))
     return found + list(_twice(corpus))
+
+
+def _few_entries(corpus: Corpus, init: Path) -> Iterator[str]:
+    """Where the tokenizer that lies beside a network is smaller than it: perhaps of another model."""
+    from headstart.engine.text_method import model_folder  # transformers
+    from headstart.interop.model_folder import read_config
+
+    rows, entries = getattr(read_config(model_folder(init)), "vocab_size", None), corpus.store.vocab_size
+    if isinstance(rows, int) and entries < FEW_ENTRIES * rows:
+        yield (
+            f"the tokenizer has {entries:,} entries, the network {rows:,} rows of embeddings: sizes are rounded up, but seldom by more than"
+            f" {1 - FEW_ENTRIES:.0%}. Is it the tokenizer that the network was trained with? Another one makes its weights worthless."
+        )
+
+
+def unfamiliar(method: Method, corpus: Corpus, held_out: Mapping[str, float]) -> Iterator[str]:
+    """Where a model that is continued predicts text no better than a table of how often each token comes.
+
+    Args:
+        held_out: metrics of the first held-out rows, before step 1.
+    """
+    loss, entropy = held_out.get("held_out/loss"), max(store.unigram_entropy for store in corpus.stores) if method.likelihood else math.inf
+    if loss is not None and not loss <= entropy:
+        yield (
+            f"the model predicts the first held-out rows with {loss:.2f} nats a token, no better than the shares of the tokens alone would"
+            f" ({entropy:.2f}). Text that is very unlike what it was trained on gives that; a tokenizer that is not its own always does."
+        )
 
 
 def _offer(config: PretrainConfig) -> str:

@@ -28,8 +28,8 @@ TOLERANCE = 1e-4  # of an export's outputs after reloading, fp32
 CUT_TOLERANCE = 0.05  # the live model's parameters are gathered in bf16, the export's are fp32
 
 
-def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None:
-    """Runs the end of the run at its beginning; leaves no file and no changed weight.
+def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> dict[str, float]:
+    """Runs the end of the run at its beginning; leaves no file and no changed weight. Returns the metrics of the first held-out rows.
 
     Raises:
         HeadstartError: what would have failed at the end.
@@ -38,8 +38,9 @@ def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None
     method, ranks = trainer.method, trainer.ranks
     phase = trainer.spans[-1][0].name
     trainer.prepare_state()
+    found: dict[str, float] = {}
     if trainer.held_out:
-        evaluate(method, trainer.held_out[:1], phase, trainer.decisions.precision, trainer.device, trainer.seed, trainer.total_steps)
+        found = evaluate(method, trainer.held_out[:1], phase, trainer.decisions.precision, trainer.device, trainer.seed, trainer.total_steps)
     method.eval()
     with torch.no_grad(), autocast(trainer.device, trainer.decisions.precision):
         for probe in trainer.probes.values():
@@ -51,14 +52,15 @@ def rehearse(trainer: Trainer, folder: Path, say: Callable[[str], None]) -> None
             checkpointer = Checkpointer(scratch / "checkpoints", ranks=ranks)
             checkpointer.save(0, trainer.state())
             checkpointer.close()
-            found = checkpointer.load_newest(say, trainer.named_tensors())
-            assert found is not None
-            method.load_state_dict(found[1]["method"])
+            newest = checkpointer.load_newest(say, trainer.named_tensors())
+            assert newest is not None
+            method.load_state_dict(newest[1]["method"])
             export_and_check(trainer, scratch / "export", trainer.held_out)
     finally:
         if ranks.first:
             shutil.rmtree(scratch, ignore_errors=True)
     say(f"Rehearsal: evaluation, probes, checkpoint, reload and export passed in {time.perf_counter() - began:.1f} s.")
+    return found
 
 
 def export_and_check(trainer: Trainer, folder: Path, held_out: list[Batch] | None) -> None:

@@ -28,6 +28,7 @@ from headstart.core.words import duration
 from headstart.data.languages.grammar import read_grammar
 from headstart.data.languages.language import Language, find_language, is_language
 from headstart.data.languages.pcfg import PCFG
+from headstart.data.listing import is_store
 from headstart.data.permute import draw
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import load_tokenizer, special_ids
@@ -294,8 +295,8 @@ def open_method(target: Path, data: Path | None) -> tuple[Method, Any]:
         UsageError: a folder without --data, or of a model that is no language model. BadInput: as `load_run`.
     """
     if (target / "run.json").is_file():
-        method, store, _ = load_run(target)
-        return method, store if data is None else type(method).open_store(data)
+        method, store, info = load_run(target)
+        return method, measured_store(method, store, info) if data is None else type(method).open_store(data)
     if data is None:
         raise UsageError(f"{target} is a model folder, and its loss needs data.", "Give --data STORE, which `headstart prepare` makes.")
     folder = resolve_init(target)
@@ -313,6 +314,15 @@ def open_method(target: Path, data: Path | None) -> tuple[Method, Any]:
     if limit is not None:
         settings["sequence_length"] = min(limit, preset.sequence_length)
     return method_class(dataclasses.replace(preset, **settings), store, init=folder), store
+
+
+def measured_store(method: Method, store: Any, info: dict[str, Any]) -> Any:
+    """The store of a run, or where all of it was trained on (--data new=FILE new:held-out=FILE) that of the held-out text of its first part."""
+    entries = [entry for entry in info.get("measured", []) if is_store(entry["store"])]
+    if not entries or len(type(method).rows(store, method.config, "held_out")):
+        return store
+    found = type(method).open_store(Path(entries[0]["store"]))
+    return found.as_held_out() if entries[0].get("all_held_out") else found
 
 
 def enlarge_method(method: Method, larger: Path) -> str:

@@ -169,6 +169,8 @@ class _Pretraining:
         before = run.info["config"] if self.continues else None
         self.config, of_old = _continuing.with_old_rates(self.config, self.origin, self.method_class, init, before)
         decided = [*decided, *of_old]
+        if "batch" in of_old:
+            self.say(f"An update has {self.config.global_batch:,} rows, as in the run that the model is of: its peak rate was chosen for them.")
         run.only_looks = self.config.dry_run and self.continues
         try:
             run.update(
@@ -241,7 +243,10 @@ class _Pretraining:
         )
         start = self.start_scores(run, method)
         if not self.continues:
-            _rehearsal.rehearse(trainer, run.folder, self.say)
+            first_metrics = _rehearsal.rehearse(trainer, run.folder, self.say)
+            if init is not None and not config.smoke:
+                for warning in _continuing.unfamiliar(method, corpus, first_metrics):
+                    self.say(f"  WARNING    {warning}")
         if config.dry_run:
             run.update(status="stopped", error=None)
             step = (run.last_checkpoint() or (0, ""))[0] or 0
