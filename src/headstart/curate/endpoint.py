@@ -80,7 +80,7 @@ def from_endpoint(
     Args:
         kept: a file of {"url", "score", "asked"} lines to which each answer is added as it comes, and whose answers are not asked for again. It
             serves as a file of scores too (`labels.from_file`).
-        parallel: requests at a time; retries: of one request, after 1, 2, 4 ... seconds; timeout_s: of one try, from its first byte to its last.
+        parallel: requests at a time; retries: of one request, after 1, 2, 4 ... seconds; timeout_s: of one try, to the last byte of its answer.
 
     Raises (when it is called):
         BadInput: the server refuses, does not answer in any try, or gives no score 20 times in a row. MissingDependency: aiohttp is not installed.
