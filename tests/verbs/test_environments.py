@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -20,7 +21,7 @@ from headstart.methods.oc_gfn.baselines import Scratch
 from headstart.methods.oc_gfn.conversion import exact_policy
 from headstart.methods.oc_gfn.exact import end_distribution
 from headstart.methods.oc_gfn.saved import ADAPTER, read_adapter
-from headstart.methods.oc_gfn.trajectories import roll
+from headstart.methods.oc_gfn.trajectories import roll, ways_to
 from headstart.verbs._adapt_settings import AdaptSettings
 from headstart.verbs.adapt import adapt, way_beside
 from headstart.verbs.peek import peek
@@ -131,7 +132,7 @@ def test_an_environment_of_ones_own_from_its_file_to_a_reward(baskets_run: Path,
     trained = [True, True, True, True, False, True, False]
     assert [arm["flops"] > 0 for arm in found["arms"]] == [arm["sampled"] is not None for arm in found["arms"]] == trained
     lines = (tmp_path / "adapted" / "objects.csv").read_text().splitlines()
-    assert lines[0] == "sequence,value"
+    assert lines[0] == "sequence,value,step"
     values = [float(line.split(",")[1]) for line in lines[1:]]
     assert values == sorted(values, reverse=True)
     assert len(values) == found["arms"][0]["calls"] + found["arms"][0]["more"]
@@ -199,7 +200,38 @@ def test_the_default_settings_leave_updates_enough_to_learn_and_every_score_is_c
     assert ours["updates"] >= 30
     assert ours["more"] > 100
     assert any(f"({ours['more']:,} more scored for that)" in line for line in said)
-    assert len((tmp_path / "adapted" / "objects.csv").read_text().splitlines()) == 1 + ours["calls"] + ours["more"]
+    with (tmp_path / "adapted" / "objects.csv").open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file)]
+    assert len(steps) == ours["calls"] + ours["more"]
+    assert sum(step == ours["updates"] + 1 for step in steps) == ours["more"], "what the policy built in the end comes after all updates"
+    assert set(steps) == set(range(1, ours["updates"] + 2)), "every update scored something new"
+    word, value, _ = lines_of(tmp_path / "adapted" / "objects.csv")[0]
+    again = read_reward(str(tmp_path / "adapted" / "objects.csv"), Dna())
+    assert again(Dna().from_text([word])).tolist() == [float(value)]
+
+
+@pytest.mark.slow
+def test_what_the_policy_builds_is_written_with_its_log_probability(undisturbed: Path, tmp_path: Path) -> None:
+    """Letters have one way to them: log P_F of the way is that of the word."""
+    (tmp_path / "score.py").write_text("def score(words):\n    return [word.count('G') + 1 for word in words]\n")
+    given = {"reward": f"{tmp_path / 'score.py'}:score", "out": tmp_path / "adapted", "device": "cpu", "baseline": False, "say": lambda line: None}
+    (ours,) = adapt(undisturbed, calls=200, **given)["arms"]
+    rows = lines_of(tmp_path / "adapted" / "built.csv")
+    words = Dna().from_text([row[0] for row in rows])
+    assert len(words) == 256
+    assert [float(row[1]) for row in rows] == [row[0].count("G") + 1 for row in rows]
+    assert sum(float(row[1]) for row in rows) / 256 == pytest.approx(ours["sampled"])
+    adapter = read_adapter(tmp_path / "adapted", Dna())
+    leaving = ways_to(Dna(), words, torch.zeros(256, 8, 4)).states[:, :-1]
+    with torch.no_grad():
+        log_pf = adapter.policy(leaving, Dna().valid(leaving)).gather(-1, words[..., None])[..., 0].sum(1)
+    assert [float(row[2]) for row in rows] == pytest.approx(log_pf.tolist(), abs=1e-4)
+
+
+def lines_of(table: Path) -> list[list[str]]:
+    """The rows of a .csv, without its header."""
+    with table.open(newline="") as file:
+        return list(csv.reader(file))[1:]
 
 
 @pytest.mark.parametrize(("name", "objective"), [("scratch", "tb"), ("scratch-db", "db"), ("scratch-subtb", "subtb")])

@@ -28,7 +28,7 @@ from headstart.methods.oc_gfn.method import OCGFN
 from headstart.methods.oc_gfn.network import ConditionalFlow
 from headstart.methods.oc_gfn.saved import ADAPTER, save_adapter
 from headstart.methods.oc_gfn.training import RewardTraining, run_until
-from headstart.methods.oc_gfn.trajectories import roll
+from headstart.methods.oc_gfn.trajectories import Policy, roll
 from headstart.methods.oc_gfn.tune import FullTuning
 from headstart.verbs._adapt_settings import AdaptSettings, check
 from headstart.verbs.sample import load_run
@@ -49,6 +49,8 @@ NAMES = {
 OBJECTIVES: dict[str, Literal["tb", "db", "subtb"]] = {"scratch": "tb", "scratch-db": "db", "scratch-subtb": "subtb"}
 TOP = 100
 """Of the best distinct objects whose mean is told."""
+OBJECTS, BUILT = "objects.csv", "built.csv"
+"""Every scored object, and those that the policy builds in the end."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,21 @@ class Found:
         if self.sampled is None:
             return f"{told}."
         return f"{told}, objects of its policy {self.sampled:.4g} ({self.more:,} more scored for that)."
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a trained policy builds in the end.
+
+    Attributes:
+        objects: int64 [DRAWN, state_size].
+        rewards: float32 [DRAWN].
+        log_pf: float32 [DRAWN], log P_F of the way that each was built on; where a state has one way to it, that of the object.
+    """
+
+    objects: Tensor
+    rewards: Tensor
+    log_pf: Tensor
 
 
 def adapt(run: str | Path, *, say: Callable[[str], None] = print, **settings: Any) -> dict[str, Any]:
@@ -106,19 +123,24 @@ def adapt_with(run: Path, settings: AdaptSettings, say: Callable[[str], None] = 
         say(printable(f"Reward: {reward.words}"))
     scores = Scores(environment, reward, device)
     way = way_to(method.flow.to(device), scores, settings)
-    found = [looked("adapted", way, settings)]
+    ours, counts, built = looked("adapted", way, settings)
+    found = [ours]
     for other in dict.fromkeys(settings.against) if settings.baseline else ():
-        found.append(looked(NAMES[other], way_beside(other, Scores(environment, reward, device), settings), settings))
+        found.append(looked(NAMES[other], way_beside(other, Scores(environment, reward, device), settings), settings)[0])
     for one in found:
         say(printable(one.sentence()))
     network = way.adapter if isinstance(way, Adaptation) else way.network if isinstance(way, FullTuning) else None
     save_adapter(network, out, environment, settings.adapter, reward=settings.reward, seed=settings.seed)
-    objects, rewards = ranked(scores)
-    write_objects(out / "objects.csv", environment.to_text(objects), rewards)
-    for text, value in zip(environment.to_text(objects[: settings.best]), rewards[: settings.best].tolist(), strict=True):
+    objects, rewards, steps = ranked(scores, counts)
+    texts = environment.to_text(objects)
+    write_columns(out / OBJECTS, {"sequence": texts, "value": rewards.tolist(), "step": steps.tolist()})
+    assert built is not None
+    ends = {"sequence": environment.to_text(built.objects), "value": built.rewards.tolist(), "log_pf": built.log_pf.tolist()}
+    write_columns(out / BUILT, ends)
+    for text, value in zip(texts[: settings.best], rewards[: settings.best].tolist(), strict=True):
         say(printable(f"  {value:.4g}  {text}", one_line=True))
     kept = "no network was trained" if network is None else f"the networks of the reward: {out / ADAPTER}"
-    say(f"All {len(objects):,} scored objects: {out / 'objects.csv'}; {kept}.")
+    say(f"All {len(objects):,} scored objects: {out / OBJECTS}; {DRAWN} of the policy: {out / BUILT}; {kept}.")
     return {"folder": str(out), "arms": [asdict(one) for one in found]}
 
 
@@ -152,43 +174,71 @@ def way_beside(name: str, scores: Scores, settings: AdaptSettings) -> Looking:
     return Scratch(scores, ScratchConfig(**size, objective=OBJECTIVES[name]), settings.seed)
 
 
-def looked(name: str, way: Looking | Converted, settings: AdaptSettings) -> Found:
-    """Looks until the calls are used up, and lets the policy, where there is one, build objects."""
+def looked(name: str, way: Looking | Converted, settings: AdaptSettings) -> tuple[Found, list[int], Built | None]:
+    """Looks until the calls are used up, and lets the policy, where there is one, build objects.
+
+    Returns:
+        what it found; how many objects were scored before its first update and after each; what its policy builds.
+    """
     scores = way.scores
-    updates = 0 if isinstance(way, Converted) else used_up(name, way, settings.calls)
+    counts = [scores.distinct] if isinstance(way, Converted) else used_up(name, way, settings.calls)
     calls, top = scores.distinct, float(scores.seen(settings.calls)[1].sort(descending=True).values[:TOP].mean())
     if isinstance(way, Chains | Chance):
-        return Found(name, calls, updates, 0, top)
+        return Found(name, calls, len(counts) - 1, 0, top), counts, None
+    built = of_policy(way.policy, scores, settings.seed)
+    flops = 0 if isinstance(way, Converted) else way.flops
+    found = Found(name, calls, len(counts) - 1, flops, top, float(built.rewards.mean()), scores.distinct - calls)
+    return found, counts, built
+
+
+def of_policy(policy: Policy, scores: Scores, seed: int) -> Built:
+    """Lets a policy build `DRAWN` objects, and scores them."""
     environment, rows = scores.environment, torch.arange(DRAWN, device=scores.device)
-    built = roll(environment, way.policy, Rng.at(settings.seed, 1 << 40, rows).uniform("built", environment.max_steps, environment.n_actions))
-    sampled = float(scores(built.ends).mean())
-    return Found(name, calls, updates, 0 if isinstance(way, Converted) else way.flops, top, sampled, scores.distinct - calls)
+    said: list[Tensor] = []
+
+    def kept(states: Tensor, valid: Tensor) -> Tensor:
+        said.append(policy(states, valid))
+        return said[-1]
+
+    uniform = Rng.at(seed, 1 << 40, rows).uniform("built", environment.max_steps, environment.n_actions)
+    built = roll(environment, kept, uniform)
+    log_pf = torch.stack(said, 1).gather(-1, built.actions[..., None])[..., 0]
+    return Built(built.ends, scores(built.ends), torch.where(built.alive, log_pf, 0).sum(1))
 
 
-def used_up(name: str, way: Looking, calls: int) -> int:
-    """Looks until so many distinct objects are scored. Returns how often."""
+def used_up(name: str, way: Looking, calls: int) -> list[int]:
+    """Looks until so many distinct objects are scored. Returns how many were before the first update and after each."""
+    counts = [way.scores.distinct]
     with Reporter(name, total=calls, unit="calls") as progress:
 
         def step() -> None:
             before = min(way.scores.distinct, calls)
             way.advance()
+            counts.append(way.scores.distinct)
             progress.advance(min(way.scores.distinct, calls) - before)
 
-        return run_until(step, way.scores, calls)
+        run_until(step, way.scores, calls)
+    return counts
 
 
-def ranked(scores: Scores) -> tuple[Tensor, Tensor]:
-    """(objects, rewards) of all that was scored, the best first, on the CPU."""
-    objects, rewards = scores.seen()
+def ranked(scores: Scores, counts: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    """(objects, rewards, steps) of all that was scored, the best first, on the CPU. The step is the update that an object was first scored in: 0 is
+    before the first, one more than there were what the policy built in the end.
+
+    Args:
+        counts: as of `looked`.
+    """
+    objects, rewards = (part.cpu() for part in scores.seen())
     order = rewards.argsort(descending=True, stable=True)
-    return objects[order].cpu(), rewards[order].cpu()
+    steps = torch.searchsorted(torch.tensor(counts), torch.arange(len(objects)), right=True)
+    return objects[order], rewards[order], steps[order]
 
 
-def write_objects(path: Path, texts: list[str], rewards: Tensor) -> None:
-    """A .csv with the columns sequence and value: `--reward` reads it again."""
+def write_columns(path: Path, columns: dict[str, list[Any]]) -> None:
+    """A .csv, which `--reward` reads again where its columns are sequence and value (others are passed over)."""
     lines = io.StringIO()
     table = csv.writer(lines, lineterminator="\n")
-    table.writerow(["sequence", "value"])
-    table.writerows(zip(texts, rewards.tolist(), strict=True))
+    table.writerow(columns)
+    table.writerows(zip(*columns.values(), strict=True))
     with atomic_write(path) as file:
         file.write(lines.getvalue().encode())

@@ -139,7 +139,8 @@ def _builtin(spec: str, environment: Environment) -> Reward:
         raise mismatch
     learnt = AmpReward(environment, read_peptides(environment, Path(place) if place else None))
     known = f"{learnt.trained_on:,} known peptides (AUC {learnt.auc:.3f} on {learnt.tested_on:,} others)"
-    return Described(lambda objects: learnt(objects.cpu()), f"The chance of being antimicrobial, from a network trained on {known}.")
+    words = f"The chance of being antimicrobial, from a network trained on {known}; the paper's own data (DBAASP) is not available offline."
+    return Described(lambda objects: learnt(objects.cpu()), words)
 
 
 def _function(path: Path, name: str) -> Callable[[list[str]], Sequence[float]]:
