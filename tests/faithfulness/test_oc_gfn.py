@@ -6,6 +6,7 @@ import itertools
 import math
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +31,7 @@ from headstart.methods.oc_gfn.method import OCGFN
 from headstart.methods.oc_gfn.trajectories import Trajectories, masked_log_softmax, roll, ways_to
 from headstart.verbs.adapt import adapt
 from headstart.verbs.pretrain import pretrain
-from tests.running import records
+from tests.running import lacks, records
 
 LOG_ZERO = -60.0
 """log F of a pair that cannot be reached, in the exact tables: as good as 0."""
@@ -352,7 +353,8 @@ def test_15_the_sampler_draws_what_the_policy_says() -> None:
 
 @with_data
 def test_16_the_binding_of_rna() -> None:
-    pytest.importorskip("RNA")
+    if find_spec("RNA") is None:
+        lacks("needs viennarna: pip install 'headstart[design]'")
     binding = RnaBinding(list(read_targets(SHARED / "rna_targets.tsv").values()), length=14)
     assert binding.norms == pytest.approx([-36.414, -37.842, -30.184, -27.818], abs=1e-3)
     scores = binding.scores(["AUGGGCCGGACCCC", "AAAAAAAAAAAAAA"])

@@ -417,7 +417,7 @@ def test_a_step_never_waits_for_the_device(environment: Environment) -> None:
 
 @pytest.mark.slow
 def test_torchgfn_says_the_same_of_an_exported_network() -> None:
-    pytest.importorskip("gfn")
+    pytest.importorskip("gfn", reason="torchgfn asks for numpy below 2: pip install --no-deps torchgfn, and what it imports")
     from gfn.gym import BitSequence, HyperGrid
 
     from headstart.methods.oc_gfn.torchgfn import estimators

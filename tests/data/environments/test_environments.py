@@ -358,7 +358,7 @@ def test_the_sparse_reward_has_three_cells() -> None:
 @pytest.mark.slow
 def test_the_reward_of_peptides_tells_held_out_ones_apart() -> None:
     """Trained on modlamp's tables; the figure of the docs page comes from here."""
-    pytest.importorskip("modlamp")
+    pytest.importorskip("modlamp", reason="brings a dozen packages for two tables: pip install 'headstart[design]'")
     from headstart.data.environments.amp import AmpReward, read_peptides
 
     peptides = Peptides()
