@@ -122,6 +122,21 @@ def test_a_decoder_can_be_trained_before_the_teacher(tmp_path: Path) -> None:
     assert same(weights(model.initial), common)
 
 
+def test_without_a_decoder_in_the_file_training_it_first_is_offered(tmp_path: Path) -> None:
+    """Stage 1 would train a random decoder, and stage 2 begin with it again: the plan names its weights and the way out."""
+    file = tmp_path / "encoder.pt"
+    torch.save({"model": mae(seed=1).encoder.state_dict()}, file)
+    fresh = MAE(small(crop_smallest=1.0, flip=0.0), facts(), init=file)
+    said = "\n".join(distilled(fresh).plan_lines())
+    weights_of_decoder = list(fresh.decoder.state_dict())
+    assert f"--init lacks the decoder's {', '.join(weights_of_decoder[:3])} and {len(weights_of_decoder) - 3} more" in said
+    assert "--self-distill.decoder-steps STEPS trains them first" in said
+    assert "--init lacks" not in "\n".join(distilled(fresh, decoder_steps=2).plan_lines())
+    whole = tmp_path / "whole"
+    mae(seed=1).export(whole)
+    assert "--init lacks" not in "\n".join(distilled(MAE(small(crop_smallest=1.0, flip=0.0), facts(), init=whole)).plan_lines())
+
+
 # --- the run ----------------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -30,6 +30,7 @@ from headstart.core.errors import BadInput
 from headstart.core.files import read_json, write_json
 from headstart.core.hardware import memory_total
 from headstart.core.words import first_line
+from headstart.data.image.reading import KEY, Reading
 from headstart.interop.model_folder import (
     FREE_BYTES,
     MAX_CONFIG_BYTES,
@@ -50,6 +51,8 @@ SHAPE_FILE = "vit.json"
 """Of an export: the encoder's `ViTConfig`."""
 METHOD_FILE = "method.safetensors"
 """Of an export: what the method trained beside the encoder (a decoder), under the official names."""
+FRESH = "fresh"
+"""The attribute of a module beside an encoder that names its weights that no file gave, tuple[str, ...] (`load_beside`)."""
 
 HEADS = {192: 3, 384: 6, 512: 8, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1664: 16}
 """Attention heads of the published encoders by their width: no weight tells them."""
@@ -360,6 +363,8 @@ def load_beside(module: torch.nn.Module, found: Weights, *, grid: Grid, prefix: 
     Args:
         grid: of the module's positions; tables of another grid are interpolated.
         prefix: of the names in the file (`aux_`).
+
+    The names of what starts fresh stay with the module, as its attribute `FRESH`: who trains twice from one file may train them first.
     """
     own = module.state_dict()
     of_file = {} if ("decoder_pos_embed" in own) != (f"{prefix}decoder_pos_embed" in found.state) else found.state
@@ -373,6 +378,7 @@ def load_beside(module: torch.nn.Module, found: Weights, *, grid: Grid, prefix: 
         if not fits:
             fresh.append(name)
     module.load_state_dict(state)
+    setattr(module, FRESH, tuple(fresh))
     if len(fresh) == len(own):
         return ["The decoder starts fresh: the file holds none of this kind and size."]
     return [f"Of the decoder, {len(fresh)} weights start fresh ({', '.join(fresh[:3])}): the file's have another shape."] if fresh else []
@@ -421,6 +427,20 @@ def stated_statistics(folder: Path, channels: int) -> tuple[Tensor, Tensor] | No
         return None
     scale = 1.0 / float(found.get("rescale_factor", 1 / 255)) if found.get("do_rescale", True) else 1.0
     return torch.tensor(mean, dtype=torch.float32) * scale, torch.tensor(std, dtype=torch.float32) * scale
+
+
+def stated_reading(folder: Path) -> Reading:
+    """How the images of a folder's network are read from their files, as its `preprocessor_config.json` says; else the usual way.
+
+    Raises:
+        BadInput: it says something else.
+    """
+    path = folder / "preprocessor_config.json"
+    found = read_json(path, MAX_CONFIG_BYTES) if path.is_file() else {}
+    try:
+        return Reading.from_json(found.get(KEY, {})) if isinstance(found, dict) else Reading()
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"says how images are read in words that are not read ({first_line(error)}).", "Export the model again.", file=path) from None
 
 
 def has_transformers_class(config: ViTConfig) -> bool:

@@ -28,6 +28,7 @@ from headstart.engine.distributed import is_cut, local
 from headstart.engine.guard import first_nonfinite
 from headstart.engine.method import Batch, Context, Method, Phase
 from headstart.engine.trial import spans
+from headstart.interop.vit import FRESH
 from headstart.interventions.base import Around, inside
 from headstart.interventions.self_distill.config import SelfDistillConfig
 from headstart.interventions.self_distill.rows import ROW, NumberedRows, numbered
@@ -254,6 +255,11 @@ class SelfDistill(Around):
         if "features" not in self._buffers:
             kept = "features computed in every step" if config.weight else "no distance"
         lines = [f"  distill    teacher: {config.teacher}, {config.rounds} x student from {config.student}; {kept}"]
+        fresh = [name for module in self.inner.modules() for name in getattr(module, FRESH, ())]
+        if fresh and not config.decoder_steps:
+            shown = ", ".join(fresh[:3]) + (f" and {len(fresh) - 3} more" if len(fresh) > 3 else "")
+            lines.append(f"             --init lacks the decoder's {shown}: every stage would begin with random ones;")
+            lines.append("             --self-distill.decoder-steps STEPS trains them first, the backbone held")
         if self.inner.augments:
             lines.append("             rows are augmented, teacher and student see the same part of each; the paper's are not augmented")
         return [*self.inner.plan_lines(), *lines]
