@@ -102,6 +102,13 @@ def test_given_parameters_are_said(tmp_path: Path) -> None:
         fit(one_size(tmp_path), tmp_path, without="N", fix=["delta=0.4"])
 
 
+def test_a_folder_without_runs_and_a_place_that_is_not_there_are_called_so(tmp_path: Path) -> None:
+    (tmp_path / "empty" / "sub").mkdir(parents=True)
+    for name, what in (("empty", "holds no run"), ("nowhere", "is not there")):
+        with pytest.raises(BadInput, match=what):
+            fit(tmp_path / name, tmp_path)
+
+
 def test_a_general_loss_that_training_lowers_everywhere_makes_an_empty_question(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"before training, 3\.5, is above that after it at every ratio") as refused:
         fit(one_size(tmp_path), tmp_path, without="N", limit=0.03, general_loss=3.5, at_d=1e10)

@@ -138,6 +138,11 @@ def _read(places: Sequence[Path], settings: FitSettings, law_unit: float | None 
     columns = {} if settings.columns is None else {str(name): str(column) for name, column in read_yaml(settings.columns).items()}
     runs = [run for place in places if is_runs(place) for run in runs_in(place)]
     files = [place for place in places if not is_runs(place)]
+    for place in files:
+        if not place.exists():
+            raise BadInput("is not there.", "Give a table of losses, or runs of `pretrain` with --init and --mix.", file=place)
+        if place.is_dir():
+            raise BadInput("holds no run.", "Give runs of `pretrain` with --init and --mix, a folder of them, or a table of losses.", file=place)
     if runs and files:
         raise UsageError(f"{files[0]} is a table, {runs[0]} a run.", "Fit tables or runs; `plan dcpt` writes the table of its runs, points.parquet.")
     if not runs:
