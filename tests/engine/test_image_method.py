@@ -103,6 +103,16 @@ def test_what_changed_in_the_source_is_said(store: ImageStore, folder: Path, tmp
     assert "does not exist" in Plain.source_changes(store, [tmp_path / "gone"])[0]
 
 
+def test_a_list_with_columns_of_its_own_names_is_known_again(folder: Path, tmp_path: Path) -> None:
+    rows = [f"{file},{file.parent.name}" for file in sorted(folder.rglob("*.png"))]
+    (tmp_path / "list.csv").write_text("\n".join(["photo,species", *rows]))
+    data = ImageConfig(size=16, image_field="photo", label_field="species")
+    store = Plain.prepare([tmp_path / "list.csv"], tmp_path / "store", data)
+    assert Plain.source_changes(store, [tmp_path / "list.csv"]) == []
+    (tmp_path / "list.csv").write_text("\n".join(["photo,species", *rows[1:]]))
+    assert "16 -> 15 input files" in Plain.source_changes(store, [tmp_path / "list.csv"])[0]
+
+
 def test_a_smoke_run_has_few_images_and_holds_some_out(store: ImageStore, folder: Path, tmp_path: Path) -> None:
     sources, data = Plain.smoke_source([folder], tmp_path, ImageConfig(size=16), 10)
     smoke = Plain.prepare(sources, tmp_path / "store", data)

@@ -66,6 +66,49 @@ def test_every_regulariser_at_once_trains_and_several_classes_too(folder: Path) 
     assert "64 of 64 test images stand in the training images" in found.leaks[0]
 
 
+def write_bars(place: Path, count: int, seed: int) -> Path:
+    """Images with a bar across, down, both or none, and a list of them."""
+    place.mkdir()
+    random = np.random.default_rng(seed)
+    lines = ["image,label"]
+    for number in range(count):
+        image = random.integers(0, 60, (16, 16)).astype(np.uint8)
+        across, down, label = number % 4 in (0, 2), number % 4 in (1, 2), ["any"]
+        if across:
+            image[(at := random.integers(2, 12)) : at + 3] += 150
+            label.append("across")
+        if down:
+            image[:, (at := random.integers(2, 12)) : at + 3] |= 150
+            label.append(" down ")
+        Image.fromarray(image).save(place / f"{number}.png")
+        lines.append(f"{number}.png,{'|'.join(label)}")
+    (place / "list.csv").write_text("\n".join(lines))
+    return place / "list.csv"
+
+
+def test_several_classes_of_an_image_are_read_from_its_label(folder: Path, tmp_path: Path) -> None:
+    train, test = write_bars(tmp_path / "train", 96, 0), write_bars(tmp_path / "test", 64, 1)
+    data = read_images(test, channels=1, size=16, separator="|")
+    assert data.classes == ["across", "any", "down"]
+    assert data.labels[:4].tolist() == [[True, True, False], [False, True, True], [True, True, True], [False, True, False]]
+    assert read_images(test, channels=1, size=16).classes == ["any", "any| down", "any|across", "any|across| down"]
+    config = ImageFinetuneConfig(**QUICK | {"steps": 200}, label_separator="|")
+    found = finetune_images(folder, train, test, config=config, seeds=1, baseline=False, out=tmp_path / "out")
+    assert found.metric == "map"
+    assert found.arms[0].mean("map") > 0.9
+    said = load_classifier(tmp_path / "out" / "model").predict([tmp_path / "test" / f"{number}.png" for number in range(64)])
+    truth = [{name for name, has in zip(data.classes, row, strict=True) if has} for row in data.labels]
+    assert np.mean([set(one) == true for one, true in zip(said, truth, strict=True)]) > 0.8
+    with pytest.raises(BadInput, match="has the class 'down', which the training images have not"):
+        read_images(test, channels=1, size=16, classes=["across", "any"], separator="|")
+    with pytest.raises(UsageError, match="label_separator is empty"):
+        ImageFinetuneConfig(label_separator="")
+    one = tmp_path / "test" / "one.csv"
+    one.write_text("image,label\n0.png,any\n1.png,any|\n")
+    with pytest.raises(BadInput, match=r"has 1 class \(any\)"):
+        read_images(one, channels=1, size=16, separator="|")
+
+
 def test_every_batch_is_whole_and_every_image_comes() -> None:
     epochs = [whole_batches(100, 32, seed=0, epoch=epoch) for epoch in range(8)]
     assert {tuple(map(len, batches)) for batches in epochs} == {(32, 32, 32)}

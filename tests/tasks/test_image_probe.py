@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import nn
 
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import UsageError
+from headstart.engine.probes import knn_accuracy
 from headstart.interop.vit import save_vit
-from headstart.tasks.image_classification import build, finetune_images, statistics, train_classifier
+from headstart.tasks.image_classification import build, finetune_images, frozen_features, statistics, train_classifier
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData
 from headstart.tasks.image_network import load_classifier, predict
@@ -100,8 +102,21 @@ def test_a_probe_learns_is_saved_and_says_the_same_every_time(folder: Path, tmp_
     first, second = result.arm("pretrained").runs
     assert first.metrics == second.metrics
     assert first.metrics["accuracy"] > 0.75, "of a network that was never trained"
+    assert "knn_accuracy" in first.metrics
+    assert finetune_images(folder, lit(64, 0), lit(32, 1), config=replace(config, metric="knn_accuracy"), seeds=1).metric == "knn_accuracy"
     guesses = load_classifier(tmp_path / "out" / "model", device="cpu").predict(list(lit(32, 1).images))
     assert np.mean([guess == ["left", "right"][label] for guess, label in zip(guesses, lit(32, 1).labels, strict=True)]) == first.metrics["accuracy"]
+
+
+def test_neighbours_are_those_of_the_frozen_features(folder: Path) -> None:
+    train, test = lit(64, 0), lit(32, 1)
+    found = finetune_images(folder, train, test, config=ImageFinetuneConfig(linear_probe="regression"), seeds=1, baseline=False)
+    mean, std = statistics(folder, train)
+    vectors = [frozen_features(folder, data.images, mean, std) for data in (train, test)]
+    labels = [torch.from_numpy(data.labels) for data in (train, test)]
+    assert found.arms[0].runs[0].metrics["knn_accuracy"] == knn_accuracy(vectors[0], labels[0], vectors[1], labels[1])
+    with pytest.raises(UsageError, match="no metric knn_accuracy"):
+        finetune_images(folder, train, test, config=ImageFinetuneConfig(metric="knn_accuracy"), seeds=1)
 
 
 def test_lars_lowers_the_loss(folder: Path) -> None:

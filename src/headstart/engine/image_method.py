@@ -20,6 +20,7 @@ from headstart.data.image.describe import as_colours
 from headstart.data.image.form import Content
 from headstart.data.image.head import decode_records, write_first_images
 from headstart.data.image.prepare import input_differences
+from headstart.data.image.reading import KEY, Reading
 from headstart.data.image.rows import ImageRows
 from headstart.data.image.sources import find_images
 from headstart.data.image.store import ImageStore, open_image_store, prepare_images
@@ -110,7 +111,8 @@ class ImageMethod(Method):
     @classmethod
     def smoke_source(cls, sources: Sequence[str | Path], folder: Path, data: ImageConfig, records: int) -> tuple[list[str], ImageConfig]:
         write_first_images(sources, folder / "images", data, records)
-        return [str(folder / "images")], dataclasses.replace(data, held_out_share=0.1, storage="decoded")
+        few = dataclasses.replace(data, held_out_share=0.1, storage="decoded", band_files=(), resample_bands=False)  # tiles are one file each there
+        return [str(folder / "images")], few
 
     @classmethod
     def open_store(cls, folder: Path) -> ImageStore:
@@ -119,7 +121,14 @@ class ImageMethod(Method):
     @classmethod
     def source_changes(cls, store: ImageStore, sources: Sequence[str | Path]) -> list[str]:
         try:
-            return input_differences(store, find_images(sources))
+            made = store.manifest["preparation"]
+            config = ImageConfig(
+                image_field=made["image_field"],
+                label_field=made["label_field"],
+                band_files=tuple(made.get("band_files", ())),
+                resample_bands=made.get("resample_bands", False),
+            )
+            return input_differences(store, find_images(sources, config))
         except BadInput as error:  # they are gone
             return [str(error).splitlines()[0]]
 
@@ -185,7 +194,8 @@ class ImageMethod(Method):
         return {"images": torch.from_numpy(decode_records(records, self.store.form))}
 
     def preprocessor(self) -> dict[str, Any]:
-        """preprocessor_config.json of an export: what transformers' image processor of ViT does to equal `plain`.
+        """preprocessor_config.json of an export: what transformers' image processor of ViT does to equal `plain`; and how files are read, where that
+        is not the usual way.
 
         Pixels of 8 bits are scaled to 0..1 there, so mean and deviation are too.
         """
@@ -201,4 +211,10 @@ class ImageMethod(Method):
             "do_normalize": True,
             "image_mean": [float(value) / scale for value in self.store.mean],
             "image_std": [float(value) / scale or 1.0 for value in self.store.std],
+            **({KEY: said} if (said := self.reading().as_json()) else {}),
         }
+
+    def reading(self) -> Reading:
+        """How the files of its images were read; a store in memory has none."""
+        form = getattr(self.store, "form", None)
+        return Reading() if form is None else Reading.of(form, self.store.manifest["preparation"])

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from headstart.core.files import write_json
 from headstart.core.rng import mix_int
 from headstart.engine.device import resolve_device
 from headstart.interop.croco import find_croco
-from headstart.interop.vit import load_vit, stated_statistics
+from headstart.interop.vit import load_vit, stated_reading, stated_statistics
 from headstart.tasks.arms import Say, Trained, of_each_seed, refuse_choosing_on_test, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.dense_config import CONFIGS, DenseConfig
 from headstart.tasks.dense_data import DenseData, read_dense
@@ -84,10 +85,11 @@ def finetune_dense(
     init = Path(model)
     network, notes = load_network(init, 2 if task in ("stereo", "flow") else 1, config.drop_path)
     channels = encoder_of(network).config.channels
-    first = read_dense(draws[0], task, config, channels)
-    trains = [first, *(read_dense(draw, task, config, channels, first) for draw in draws[1:])]
-    found = {"test": read_dense(test, task, config, channels, first)}
-    found |= {"dev": read_dense(dev, task, config, channels, first)} if dev is not None else {}
+    reading = stated_reading(init).with_bands(config.bands)
+    read = partial(read_dense, task=task, config=config, channels=channels, reading=reading)
+    first = read(draws[0])
+    trains = [first, *(read(draw, like=first) for draw in draws[1:])]
+    found = {name: read(data, like=first) for name, data in (("test", test), ("dev", dev)) if data is not None}
     job = make_task(task, config, first)
     for part in (*trains[1:], *found.values()):
         _refuse_strange_classes(part, job)
@@ -111,7 +113,7 @@ def finetune_dense(
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "result.json", result.to_json())
-        save_dense(Path(out) / "model", tuned, job, crop, config)
+        save_dense(Path(out) / "model", tuned, job, crop, config, reading)
         draw_predictions(Path(out), tuned, job, found["test"], crop, config, bench.device)
     return result
 

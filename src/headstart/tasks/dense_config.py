@@ -52,6 +52,8 @@ class DenseConfig(Rates):
     CroCo: 352 704 stereo, 320 384 flow. Train and test at the resolution that you will use."""
     overlap: float = 0.5
     """Share by which windows of a larger test image overlap. CroCo: 0.9; 0.7 while validating."""
+    bands: tuple[int, ...] = ()
+    """Which bands of images with many are the network's channels, counted from 1. Empty: those that its run chose (--image.bands), else all."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 autocast on a GPU that has it, fp32 on a CPU. CroCo: fp32."""
     device: str = "auto"

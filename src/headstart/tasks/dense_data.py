@@ -18,16 +18,15 @@ import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.core.hardware import memory_total
-from headstart.data.image.config import ImageConfig, Mode
-from headstart.data.image.decode import decode_whole, form_of
+from headstart.data.image.decode import decode_whole
 from headstart.data.image.form import Form, Unusable
 from headstart.data.image.looks import look_of
+from headstart.data.image.reading import USUAL, Reading
 from headstart.data.image.target_sources import DenseFiles, find_targets
 from headstart.data.image.targets import READERS
 from headstart.data.listing import readable
 from headstart.tasks.dense_config import DenseConfig, DenseRegressionConfig, DepthConfig, SegmentationConfig
 
-MODES: dict[int, Mode] = {1: "grey", 3: "rgb"}
 MEMORY_SHARE = 4
 """One part in so many of the memory keeps decoded images."""
 READERS_AT_ONCE = 4
@@ -149,13 +148,16 @@ class DenseData:
         return np.concatenate(self.statistics.values, axis=1)
 
 
-def read_dense(source: str | Path | DenseData, task: str, config: DenseConfig, channels: int, like: DenseData | None = None) -> DenseData:
+def read_dense(
+    source: str | Path | DenseData, task: str, config: DenseConfig, channels: int, like: DenseData | None = None, reading: Reading = USUAL
+) -> DenseData:
     """The records of a folder or list (`target_sources.find_targets`), every file read once.
 
     Args:
         task: segmentation, dense-regression, depth, stereo or flow.
         channels: of the images that the network takes.
         like: the training records, whose kind of images and targets these must have.
+        reading: how the images' files are read.
 
     Raises:
         BadInput: a file cannot be used, or does not fit the others.
@@ -164,7 +166,7 @@ def read_dense(source: str | Path | DenseData, task: str, config: DenseConfig, c
         data = source
     else:
         found = find_targets(source, task)
-        reader = _Reader(found.records, task, config, channels)
+        reader = _Reader(found.records, task, config, channels, reading)
         data = DenseData([None] * len(found.records), reader, str(source))
         data.notes = found.notes
         data.read_all()
@@ -192,8 +194,8 @@ def classes_of(data: DenseData, config: SegmentationConfig) -> list[str]:
 class _Reader:
     """Reads one record of files."""
 
-    def __init__(self, records: Sequence[DenseFiles], task: str, config: DenseConfig, channels: int) -> None:
-        self.records, self.task, self.config = records, task, config
+    def __init__(self, records: Sequence[DenseFiles], task: str, config: DenseConfig, channels: int, reading: Reading) -> None:
+        self.records, self.task, self.config, self.reading = records, task, config, reading
         self.form: Form = self._form(records[0].views[0], channels)
 
     def __call__(self, number: int) -> Sample:
@@ -211,14 +213,11 @@ class _Reader:
 
     def _form(self, path: Path, channels: int) -> Form:
         try:
-            found = form_of(path.read_bytes(), ImageConfig(mode=MODES.get(channels, "bands")))
+            return self.reading.form(path.read_bytes(), channels)
         except OSError as error:
             raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=readable(path)) from error
         except Unusable as error:
             raise BadInput(error.what, error.mend, file=readable(path)) from error
-        if found.channels != channels:
-            raise BadInput(f"has {found.channels} channels, the network takes {channels}.", "Give images of that kind.", file=readable(path))
-        return found
 
     def _image(self, path: Path) -> np.ndarray:
         try:

@@ -27,16 +27,15 @@ from headstart.core.config import checked
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
 from headstart.core.words import first_line
-from headstart.data.image.config import ImageConfig
-from headstart.data.image.decode import decode_whole, form_of
+from headstart.data.image.decode import decode_whole
 from headstart.data.image.form import Content, Unusable
+from headstart.data.image.reading import USUAL, Reading
 from headstart.engine.device import resolve_device
 from headstart.engine.update import autocast, precision_of
 from headstart.interop.croco import WEIGHTS_FILE, from_official, save_croco
 from headstart.interop.model_folder import MAX_CONFIG_BYTES
 from headstart.interop.vit import SHAPE_FILE, TIMM_FILE, read_shape, read_tensors
 from headstart.tasks.dense_config import CONFIGS, DenseConfig
-from headstart.tasks.dense_data import MODES
 from headstart.tasks.dense_network import BilinearHead, DenseModel, DPTHead, HeadName, LinearHead, OneView, Prediction, TwoView, make_head
 from headstart.tasks.dense_tasks import TASKS, DenseTask
 from headstart.tasks.dense_training import NEAR_WIDTH
@@ -52,7 +51,9 @@ _NUMBERS = ("mean", "std", "shift", "scale")
 _HEADS: dict[type, HeadName] = {DPTHead: "dpt", LinearHead: "linear", BilinearHead: "bilinear"}
 
 
-def save_dense(folder: Path, model: DenseModel, task: DenseTask, crop: tuple[int, int], config: DenseConfig) -> None:
+def save_dense(
+    folder: Path, model: DenseModel, task: DenseTask, crop: tuple[int, int], config: DenseConfig, reading: Reading = USUAL
+) -> None:
     """Writes weights, shape and what was learned besides weights."""
     folder.mkdir(parents=True, exist_ok=True)
     network = model.network
@@ -65,6 +66,7 @@ def save_dense(folder: Path, model: DenseModel, task: DenseTask, crop: tuple[int
         "classes": task.classes,
         "crop": list(crop),
         "overlap": config.overlap,
+        "reading": reading.as_json(),
     }
     if isinstance(network, TwoView):
         save_croco(network.network, folder, beside=head)
@@ -87,6 +89,7 @@ class SavedDense:
     crop: tuple[int, int]
     overlap: float
     device: torch.device
+    reading: Reading = USUAL
 
     def predict(self, records: Sequence[Any], overlap: float | None = None) -> list[np.ndarray]:
         """A map for each record: int64 [height, width] of classes, or float32 [channels, height, width] ([height, width] of one channel).
@@ -119,9 +122,7 @@ class SavedDense:
         channels = self.model.encoder.config.channels
         try:
             content: Content = Path(record).read_bytes() if isinstance(record, str | Path) else record
-            form = form_of(content, ImageConfig(mode=MODES.get(channels, "bands")))
-            if form.channels != channels:
-                raise Unusable(f"has {form.channels} channels, the network takes {channels}.", "Give images of that kind.")
+            form = self.reading.form(content, channels)
             return torch.from_numpy(decode_whole(content, form))[None].to(self.device)
         except OSError as error:
             raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=name) from error
@@ -146,6 +147,7 @@ def load_dense(folder: str | Path, device: str = "auto") -> SavedDense:
         classes, hooks = checked(saved["classes"], list[str], "classes"), tuple(checked(saved["hooks"], list[int], "hooks"))
         height, width = checked(saved["crop"], list[int], "crop")
         overlap = checked(saved["overlap"], float, "overlap")
+        reading = Reading.from_json(saved.get("reading", {}))
         numbers = {name: torch.tensor(checked(saved[name], list[float], name)) for name in _NUMBERS}
         if task not in TASKS or kind not in _HEADS.values() or not 0 < channels <= MAX_OUTPUTS or min(height, width) < 1 or not 0 <= overlap < 1:
             raise KeyError("task, head, channels, crop or overlap")
@@ -174,4 +176,4 @@ def load_dense(folder: str | Path, device: str = "auto") -> SavedDense:
         raise BadInput(f"has other weights than its shape says ({first_line(error)})", _AGAIN, file=weights) from None
     where = resolve_device(device)
     model = DenseModel(network, *(numbers[name] for name in _NUMBERS)).to(where).eval()
-    return SavedDense(model, task, classes, (height, width), overlap, where)
+    return SavedDense(model, task, classes, (height, width), overlap, where, reading)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,13 @@ from headstart.core.errors import UsageError
 from headstart.core.files import write_json
 from headstart.core.rng import Rng, mix_int
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
+from headstart.data.image.reading import Reading
 from headstart.engine.device import resolve_device
 from headstart.engine.optim import clip_gradients, set_learning_rate
+from headstart.engine.probes import knn_accuracy
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.update import autocast, precision_of
-from headstart.interop.vit import load_vit, stated_statistics
+from headstart.interop.vit import load_vit, stated_reading, stated_statistics
 from headstart.tasks.arms import Say, Trained, of_each_seed, refuse_choosing_on_test, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.epoch_loss import EpochLoss
 from headstart.tasks.image_config import ImageFinetuneConfig
@@ -43,6 +46,8 @@ from headstart.tasks.image_randaugment import randaugment
 from headstart.tasks.regularise import Regulariser, for_random_start
 from headstart.tasks.result import RANDOM, Result
 from headstart.tasks.rows import epoch_batches
+
+KNN = "knn_accuracy"
 
 
 def finetune_images(
@@ -78,9 +83,11 @@ def finetune_images(
     refuse_choosing_on_test(config.rates, dev)
     folder = Path(model_folder)
     network, notes = load_vit(folder)
-    first = _read(draws[0], network, None)
-    trains = [first, *(_read(draw, network, first.classes) for draw in draws[1:])]
-    found = {"test": _read(test, network, first.classes)} | ({"dev": _read(dev, network, first.classes)} if dev is not None else {})
+    reading = stated_reading(folder).with_bands(config.bands)
+    read = partial(_read, network=network, separator=config.label_separator, reading=reading)
+    first = read(draws[0], classes=None)
+    trains = [first, *(read(draw, classes=first.classes) for draw in draws[1:])]
+    found = {name: read(data, classes=first.classes) for name, data in (("test", test), ("dev", dev)) if data is not None}
     bench = Bench(folder, config, of_each_seed(seed_list, trains), found, *statistics(folder, first), resolve_device(config.device))
     metric = metric_of(config, first)
     arms, model = run_arms(bench.train, seed_list, config.rates, metric, baseline, report or (lambda line: None))
@@ -91,7 +98,7 @@ def finetune_images(
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
         write_json(Path(out) / "result.json", result.to_json())
-        save_classifier(Path(out) / "model", model, first.classes, first.several)
+        save_classifier(Path(out) / "model", model, first.classes, first.several, reading)
     return result
 
 
@@ -114,9 +121,24 @@ class Bench:
         loss, steps = train_classifier(model, self.trains[seed], config, learning_rate, seed, self.device, say)
         logits = {name: predict(model, part.images, self.config, self.device) for name, part in self.data.items()}
         scores = {name: image_metrics(values, self.data[name].labels) for name, values in logits.items()}
+        if self.config.linear_probe == "regression":
+            for name, accuracy in self.neighbours(model, self.trains[seed]).items():
+                scores[name][KNN] = accuracy
         same = len(np.unique(logits["test"].argmax(1))) == 1 and len(logits["test"]) > 1 and not self.data["test"].several
         stuck = f"it says {self.data['test'].classes[logits['test'][0].argmax()]!r} for every image" if same else None
         return Trained(model, scores, loss, steps, stuck)
+
+
+    def neighbours(self, model: ImageClassifier, train: ImageData) -> dict[str, float]:
+        """What the nearest training images say of each part, by the features that a probe sees."""
+
+        def features(data: ImageData) -> Tensor:
+            return of_whole_images(model, model.features, data.images, self.config, self.device)
+
+        known, labels = features(train), torch.from_numpy(train.labels).to(self.device)
+        return {
+            name: knn_accuracy(known, labels, features(part), torch.from_numpy(part.labels).to(self.device)) for name, part in self.data.items()
+        }
 
 
 def build(
@@ -273,7 +295,8 @@ def metric_of(config: ImageFinetuneConfig, data: ImageData) -> str:
     Raises:
         UsageError: these labels have no such metric.
     """
-    known = ("map", "auc") if data.several else ("accuracy", "balanced_accuracy", "auc")
+    known: tuple[str, ...] = ("map", "auc") if data.several else ("accuracy", "balanced_accuracy", "auc")
+    known += (KNN,) if config.linear_probe == "regression" else ()
     if config.metric == "auto":
         return known[0]
     if config.metric not in known:
@@ -290,9 +313,9 @@ def statistics(folder: Path, train: ImageData) -> tuple[Tensor, Tensor]:
     return torch.tensor(values.mean((0, 2, 3)), dtype=torch.float32), torch.tensor(values.std((0, 2, 3)), dtype=torch.float32)
 
 
-def _read(data: Any, network: ViT, classes: list[str] | None) -> ImageData:
+def _read(data: Any, network: ViT, classes: list[str] | None, separator: str | None, reading: Reading) -> ImageData:
     if not isinstance(data, ImageData):
-        return read_images(data, network.config.channels, network.config.image_size[0], classes)
+        return read_images(data, network.config.channels, network.config.image_size[0], classes, separator=separator, reading=reading)
     if data.images.shape[1] != network.config.channels:
         raise UsageError(f"The images have {data.images.shape[1]} channels, the network {network.config.channels}.", "Give images of that kind.")
     return data

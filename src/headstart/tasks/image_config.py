@@ -8,7 +8,7 @@ from typing import Literal
 from headstart.core.errors import UsageError
 from headstart.tasks.config import RegulariserConfig
 
-ImageMetric = Literal["auto", "accuracy", "balanced_accuracy", "auc", "map"]
+ImageMetric = Literal["auto", "accuracy", "balanced_accuracy", "auc", "map", "knn_accuracy"]
 LARS_RATE = 6.4
 """Of MAE's probe: 0.1 for a batch of 256, at 16,384."""
 
@@ -18,7 +18,8 @@ class ImageFinetuneConfig:
     """Fine-tuning of a whole vision transformer. The defaults suit a few hundred labels and a small network; MAE's own values are named."""
 
     linear_probe: Literal["off", "regression", "lars"] = "off"
-    """Train a linear head alone, on the network as it is. regression: logistic regression on whole images, nothing to tune. lars: as MAE is measured,
+    """Train a linear head alone, on the network as it is. regression: logistic regression on whole images, nothing to tune; beside it what the 20
+    nearest training images say (knn_accuracy). lars: as MAE is measured,
     LARS on the head behind batch norm without weights; its own values are pooling class, batch 16384, 90 epochs, warmup_share .11, crop_smallest
     .08."""
     learning_rate: float | None = None
@@ -73,6 +74,10 @@ class ImageFinetuneConfig:
     For 8-bit images. MAE: 9."""
     erasing: float = 0.0
     """Probability of random erasing. MAE: 0.25."""
+    bands: tuple[int, ...] = ()
+    """Which bands of images with many are the network's channels, counted from 1. Empty: those that its run chose (--image.bands), else all."""
+    label_separator: str | None = None
+    """An image may have several classes: what stands between them in its label, "|" for water|forest. None: one class each."""
     metric: ImageMetric = "auto"
     """What arms are compared by. auto: accuracy; map (mean average precision) where an image may have several classes."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
@@ -96,6 +101,7 @@ class ImageFinetuneConfig:
         require(self.regulariser.name != "r3f", "the regulariser", "r3f, noise on word embeddings", "Give recadam or mars.")
         held = self.regulariser.name != "none"
         require(not held or self.linear_probe == "off", "the regulariser", self.regulariser.name, "A probe trains a head alone: leave it out.")
+        require(self.label_separator != "", "label_separator", "empty", "Give what stands between the classes, such as |.")
         require(self.mixup >= 0 and self.cutmix >= 0, "mixup or cutmix", min(self.mixup, self.cutmix), "Give 0 or more.")
 
     @property

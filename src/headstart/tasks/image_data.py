@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from headstart.core.errors import BadInput
-from headstart.data.image.config import ImageConfig, Mode
+from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import form_of
 from headstart.data.image.form import Content, Form, Unusable
 from headstart.data.image.head import decode_records, read_labelled
+from headstart.data.image.prepare import in_class_order
+from headstart.data.image.reading import USUAL, Reading
 from headstart.objectives.ranking import auc
-
-MODES: dict[int, Mode] = {1: "grey", 3: "rgb"}
 
 
 @dataclass
@@ -55,47 +55,68 @@ class ImageData:
         return [hashlib.blake2b(np.ascontiguousarray(image).tobytes(), digest_size=16).digest() for image in self.images]
 
 
-def read_images(source: str | Path, channels: int, size: int, classes: Sequence[str] | None = None, config: ImageConfig | None = None) -> ImageData:
+def read_images(
+    source: str | Path,
+    channels: int,
+    size: int,
+    classes: Sequence[str] | None = None,
+    config: ImageConfig | None = None,
+    separator: str | None = None,
+    reading: Reading = USUAL,
+) -> ImageData:
     """Images with a class each (a folder with a folder for each class, a list, a .parquet, .npz or .tar file), in the form that a network takes.
 
     Args:
         channels, size: of the network.
         classes: those of the training images; an image of another one is refused.
+        separator: stands between the classes of an image that may have several; None: each has one.
+        reading: how the files are read; with `config` that decides.
 
     Raises:
         BadInput: an image cannot be used, or its class is not known.
     """
-    config = config or image_config(channels, size)
-    found = read_labelled(source, config)
-    pixels = read_pixels(found.images, channels, size, config, str(source))
-    names = list(classes) if classes is not None else found.classes
-    if strange := sorted(set(found.classes) - set(names)):
+    found = read_labelled(source, config or reading.config(channels, size))
+    pixels = read_pixels(found.images, channels, size, config, str(source), reading)
+    parts = [[name] if separator is None else _parted(name, separator) for name in found.classes]
+    there = in_class_order({name for of_label in parts for name in of_label})
+    if len(there) < 2:
+        raise BadInput(f"has {len(there)} class ({', '.join(there)}).", "A measurement needs at least two.", file=str(source))
+    names = list(classes) if classes is not None else there
+    if strange := sorted(set(there) - set(names)):
         mend = "Correct it, or add examples of it to the training images."
         raise BadInput(f"has the class {strange[0]!r}, which the training images have not", mend, file=str(source))
-    index = np.array([names.index(name) for name in found.classes])
-    return ImageData(pixels, index[np.array(found.labels)], names, str(source))
+    several = np.array([[name in of_label for name in names] for of_label in parts])  # [labels, classes]
+    labels = several if separator is not None else several.argmax(1)
+    return ImageData(pixels, labels[np.array(found.labels)], names, str(source))
 
 
-def image_config(channels: int, size: int) -> ImageConfig:
-    """How images are read for a network of so many channels and this size."""
-    return ImageConfig(size=size, mode=MODES.get(channels, "bands"))
+def _parted(label: str, separator: str) -> list[str]:
+    """The classes that a label names, each once."""
+    return list(dict.fromkeys(name for part in label.split(separator) if (name := part.strip())))
 
 
 def read_pixels(
-    images: Sequence[Path | str | Content], channels: int, size: int, config: ImageConfig | None = None, source: str = "the images given"
+    images: Sequence[Path | str | Content],
+    channels: int,
+    size: int,
+    config: ImageConfig | None = None,
+    source: str = "the images given",
+    reading: Reading = USUAL,
 ) -> np.ndarray:
     """[n, channels, size, size]: images in the form that a network takes, which the first of them decides further (its type).
 
     Args:
         images: files, their bytes, or arrays as in .npy files.
         source: what messages call the file that holds them.
+        reading: how the files are read; with `config` that decides.
 
     Raises:
         BadInput: one of them cannot be used.
     """
-    config = config or image_config(channels, size)
 
     def form(first: Content) -> Form:
+        if config is None:
+            return reading.form(first, channels, size)
         found = form_of(first, config)
         if found.channels != channels:
             raise Unusable(f"has {found.channels} channels, the network takes {channels}", "Give images of that kind.")

@@ -25,6 +25,7 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
 from headstart.core.words import first_line
 from headstart.data.image.augment import normalize, resize
+from headstart.data.image.reading import USUAL, Reading
 from headstart.engine.device import resolve_device
 from headstart.engine.update import autocast, precision_of
 from headstart.interop.model_folder import MAX_CONFIG_BYTES
@@ -105,7 +106,7 @@ def of_whole_images(
 
 
 
-def save_classifier(folder: Path, model: ImageClassifier, classes: Sequence[str], several: bool) -> None:
+def save_classifier(folder: Path, model: ImageClassifier, classes: Sequence[str], several: bool, reading: Reading = USUAL) -> None:
     """Writes `timm.safetensors` (loads by name into timm's VisionTransformer; for the pooling `mean` with global average pooling, of a probe without
     `fc_norm`), the shape, and what was learned besides weights."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +114,7 @@ def save_classifier(folder: Path, model: ImageClassifier, classes: Sequence[str]
     pixels = {name: state.pop(name).tolist() for name in ("mean", "std")}
     save_file(state, folder / TIMM_FILE, metadata={"format": "pt"})
     write_json(folder / SHAPE_FILE, dataclasses.asdict(model.encoder.config.at(drop_path=0.0)))
-    learned = {"classes": list(classes), "several": several, "pooling": model.pooling, "probe": model.probe}
+    learned = {"classes": list(classes), "several": several, "pooling": model.pooling, "probe": model.probe, "reading": reading.as_json()}
     write_json(folder / _TASK, {"format_version": FORMAT_VERSION, "task": "image-classification", **learned, **pixels})
 
 
@@ -125,6 +126,7 @@ class SavedClassifier:
     classes: list[str]
     several: bool
     device: torch.device
+    reading: Reading = USUAL
 
     def predict(self, images: Sequence[Any]) -> list[Any]:
         """The class of each image; where an image may have several, the list of those with a probability above one half.
@@ -135,7 +137,7 @@ class SavedClassifier:
         if not images:
             return []
         config = self.model.encoder.config
-        pixels = read_pixels(images, config.channels, config.image_size[0])
+        pixels = read_pixels(images, config.channels, config.image_size[0], reading=self.reading)
         logits = predict(self.model, pixels, ImageFinetuneConfig(), self.device)
         if self.several:
             return [[name for name, logit in zip(self.classes, row, strict=True) if logit > 0] for row in logits]
@@ -155,6 +157,7 @@ def load_classifier(folder: str | Path, device: str = "auto") -> SavedClassifier
             raise BadInput(f"has format {saved['format_version']}, this version reads {FORMAT_VERSION}", "Upgrade headstart.", file=folder / _TASK)
         classes, several = checked(saved["classes"], list[str], "classes"), checked(saved["several"], bool, "several")
         probe = checked(saved.get("probe", False), bool, "probe")
+        reading = Reading.from_json(saved.get("reading", {}))
         pooling = replace_nested(ImageFinetuneConfig(), {"pooling": saved["pooling"]}).pooling
         mean, std = (torch.tensor(checked(saved[name], list[float], name)) for name in ("mean", "std"))
         if not 0 < len(classes) <= MAX_CLASSES:
@@ -168,4 +171,4 @@ def load_classifier(folder: str | Path, device: str = "auto") -> SavedClassifier
     except (KeyError, RuntimeError) as error:
         raise BadInput(f"has other weights than its shape says ({first_line(error)})", _AGAIN, file=folder / TIMM_FILE) from None
     where = resolve_device(device)
-    return SavedClassifier(model.to(where).eval(), classes, several, where)
+    return SavedClassifier(model.to(where).eval(), classes, several, where, reading)

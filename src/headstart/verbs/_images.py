@@ -63,7 +63,11 @@ def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], S
     from headstart.data.image.head import read_labelled
 
     assert config.labels is not None
-    found = read_labelled(config.labels, ImageConfig(image_field=config.image_field, label_field=config.label_field))
+    read = method.reading()  # type: ignore[attr-defined]
+    files = ImageConfig(
+        image_field=config.image_field, label_field=config.label_field, band_files=read.band_files, resample_bands=read.resample_bands
+    )
+    found = read_labelled(config.labels, files)
     return found.images, found.labels, len(found.classes)
 
 
@@ -73,7 +77,8 @@ def read_records(sources: Sequence[str | Path], store: Any) -> Iterator[tuple[st
     from headstart.data.image.head import read_images
 
     made = store.manifest["preparation"]
-    return read_images(sources, replace_nested(ImageConfig(), {"image_field": made["image_field"]}))
+    read = {name: made[name] for name in ("image_field", "band_files", "resample_bands") if name in made}
+    return read_images(sources, replace_nested(ImageConfig(), read))
 
 
 def show_neighbours(found: Sequence[Sequence[tuple[str, Any, float]]], store: Any, folder: Path) -> list[str]:

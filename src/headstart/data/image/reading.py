@@ -94,3 +94,6 @@ class Reading:
     def with_bands(self, bands: Sequence[int]) -> Reading:
         """The same, with other bands where some are named."""
         return replace(self, bands=tuple(bands), band_files=(), resample_bands=False) if bands else self
+
+
+USUAL = Reading()
