@@ -138,7 +138,8 @@ def candidate(slug: str, folder: Path, data: Sequence[str], preset: str | None, 
     """
     method = methods.load(slug)
     arm = slug if init is None else f"{slug}-continued"
-    name = next((name for name in (preset, "tiny") if name in method.presets), next(iter(method.presets)))
+    named = [name for name in (preset, "tiny") if name is not None and name in method.presets]
+    name = named[0] if named else next(iter(method.presets))
     settings = {"data": tuple(data)} | ({} if init is None else {"init": init}) | options
     if "text_field" in settings:  # only where the data's own settings know it
         field = settings.pop("text_field")

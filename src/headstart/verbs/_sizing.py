@@ -103,15 +103,16 @@ def by_data_of_store(
 def _prepared_then(method: Settings | type[Method], sources: Sequence[str], data: Any, out: Path) -> tuple[str, dict[str, Any]] | None:
     """(preset, size) of the preparation that was finished in `out`, or begun there of these files; None where there is none, or its file is
     damaged."""
-    for place, channels in ((out / "manifest.json", _stated_channels), (out / ".work" / "plan.json", lambda recorded: _seen_channels(sources, data))):
+    for place in (out / "manifest.json", out / ".work" / "plan.json"):
         try:
-            recorded = read_json(place)
-            if place.name == "plan.json" and not _is_begun_of(recorded, sources, data):
+            recorded, is_finished = read_json(place), place.name == "manifest.json"
+            if not is_finished and not _is_begun_of(recorded, sources, data):
                 return None
             preparation = recorded["preparation"]
-            preset = _preset_then(method, preparation, channels(recorded))
+            channels = int(recorded["form"]["channels"]) if is_finished else _seen_channels(sources, data)
+            preset = _preset_then(method, preparation, channels)
             replace_nested(preset_config(method, preset)[1].data_config, {"size": preparation["size"]})  # refuses what is no size
-        except (HeadstartError, KeyError, TypeError):
+        except (HeadstartError, KeyError, TypeError, ValueError):
             continue
         return preset, {f"{method.data_group}.size": preparation["size"]}
     return None
@@ -124,10 +125,6 @@ def _preset_then(method: Settings | type[Method], preparation: Mapping[str, Any]
     if sizing.large is not None and all(preparation[name] == value for name, value in method.presets[sizing.large].data.items()):
         return sizing.large
     return sizing.bands if sizing.bands is not None and channels > 3 else sizing.usual
-
-
-def _stated_channels(manifest: Mapping[str, Any]) -> int:
-    return int(manifest["form"]["channels"])
 
 
 def _seen_channels(sources: Sequence[str], data: Any) -> int:
