@@ -301,7 +301,15 @@ def test_fresh_moments_are_those_of_a_new_optimiser() -> None:
 
 @pytest.mark.parametrize(
     "config",
-    [OptimizerConfig(name="adagrad"), OptimizerConfig(layer_decay=0.0), OptimizerConfig(clip_norm=0.0), OptimizerConfig(learning_rate=float("nan"))],  # type: ignore[arg-type]
+    [
+        OptimizerConfig(name="adagrad"),  # type: ignore[arg-type]
+        OptimizerConfig(layer_decay=0.0),
+        OptimizerConfig(clip_norm=0.0),
+        OptimizerConfig(learning_rate=float("nan")),
+        OptimizerConfig(epsilon=-1.0),
+        OptimizerConfig(weight_decay=-0.1),
+        OptimizerConfig(name="muon", muon_momentum=1.0),
+    ],
 )
 def test_impossible_settings_are_refused(config: OptimizerConfig) -> None:
     with pytest.raises(UsageError):

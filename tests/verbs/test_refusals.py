@@ -30,6 +30,12 @@ def run(slug: str, texts: Path, out: Path, **settings: Any) -> Any:
         ({"batch": -3}, "--batch is -3"),
         ({"optimizer.learning_rate": float("nan")}, "learning.rate .*nan"),
         ({"optimizer.beta1": 1.5}, "beta1 is 1.5"),
+        ({"optimizer.learning_rate": -1.0}, "--optimizer.learning-rate is -1.0"),
+        ({"optimizer.layer_decay": 0.0}, "--optimizer.layer-decay is 0.0"),
+        ({"optimizer.clip_norm": 0.0}, "--optimizer.clip-norm is 0.0"),
+        ({"optimizer.epsilon": -1e-8}, "--optimizer.epsilon is -1e-08"),
+        ({"optimizer.weight_decay": -0.1}, "--optimizer.weight-decay is -0.1"),
+        ({"method.num_heads": 3}, "cannot be split over 3 heads"),
         ({"budget.steps": None, "budget.minutes": float("inf")}, "minutes .*inf"),
         ({"budget.steps": 10**21}, "more than any run"),
         ({"seed": 10**23}, "does not fit 64 bits"),
@@ -63,6 +69,21 @@ def test_impossible_settings_leave_no_run_behind(settings: dict[str, Any], words
 def test_impossible_networks_and_sizes(slug: str, settings: dict[str, Any], words: str, texts: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=words):
         run(slug, texts, tmp_path / "run", **settings)
+
+
+@pytest.mark.parametrize(
+    ("slug", "settings", "words"),
+    [
+        ("causal-lm", {"optimizer.learning_rate": -1.0}, "learning-rate is -1.0"),
+        ("causal-lm", {"method.num_heads": 3}, "cannot be split over 3 heads"),
+        ("mlm", {"method.sequence_length": 2}, "sequence-length is 2"),
+        ("mlm", {"method.mask_ratio": 1.5}, "mask-ratio is 1.5"),
+    ],
+)
+def test_impossible_settings_cost_no_preparation(slug: str, settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+    """A corpus that takes hours to read is not read first: the settings are refused although this one could not be."""
+    with pytest.raises(UsageError, match=words):
+        run(slug, tmp_path / "not-there", tmp_path / "run", **settings)
 
 
 def test_a_lost_export_is_made_again(texts: Path, tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from headstart.catalog import Card
+from headstart.core.errors import UsageError
 from headstart.data.text.config import TextConfig
 from headstart.engine.trackers import Tracker
 
@@ -44,6 +46,29 @@ class OptimizerConfig:
     """Muon's momentum."""
     fused: bool | None = None
     """Fused kernels; None takes them where the device has them."""
+
+    def check(self, of: str = "") -> None:
+        """Refuses what no run can have.
+
+        Args:
+            of: what stands before the name of a flag, `--optimizer.`; nothing: fields are named as in Python, for whoever has other flags.
+
+        Raises:
+            UsageError: the first setting outside its range.
+        """
+
+        def refuse(wrong: bool, name: str, mend: str) -> None:
+            if wrong:
+                raise UsageError(f"{of + name.replace('_', '-') if of else name} is {getattr(self, name)}.", mend)
+
+        if self.name not in OptimizerName.__args__:  # type: ignore[attr-defined]
+            raise UsageError(f"There is no optimiser '{self.name}'.", f"Choose one of: {', '.join(OptimizerName.__args__)}.")  # type: ignore[attr-defined]
+        refuse(not 0 <= self.learning_rate < math.inf, "learning_rate", "Give a positive number, for example 1e-3.")
+        refuse(not 0 <= self.epsilon < math.inf, "epsilon", "Give a small positive number, for example 1e-8.")
+        refuse(not 0 <= self.weight_decay < math.inf, "weight_decay", "Give 0 for none, or a positive number, for example 0.01.")
+        refuse(not 0 < self.layer_decay <= 1, "layer_decay", "Give a number above 0 and at most 1; 1 gives all layers the same rate.")
+        refuse(not 0 <= self.muon_momentum < 1, "muon_momentum", "Give a number from 0 up to, but not, 1.")
+        refuse(self.clip_norm is not None and not self.clip_norm > 0, "clip_norm", "Give a positive norm, or none to leave gradients as they are.")
 
 
 @dataclass

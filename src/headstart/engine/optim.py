@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from headstart.core.errors import UsageError
-from headstart.engine.config import OptimizerConfig, OptimizerName
+from headstart.engine.config import OptimizerConfig
 from headstart.engine.distributed import is_cut, local
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")  # BERT layer.3., ModernBERT/Llama layers.3., GPT-2 h.3., ViT/T5 blocks.3. and block.3.
@@ -94,7 +94,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, n_layers: int | N
     Raises:
         UsageError: nothing to train, or a setting outside its range.
     """
-    _check(config)
+    config.check()
     groups = parameter_groups(model.named_parameters(), config, n_layers)
     if not groups:
         raise UsageError("The model has no trainable parameter.", "Unfreeze a part of it.")
@@ -339,14 +339,3 @@ def _keep_what_belongs_to_the_machine(optimizer: torch.optim.Optimizer) -> Calla
             group["fused"], group["capturable"] = fused, capturable
 
     return restore
-
-
-def _check(config: OptimizerConfig) -> None:
-    if config.name not in OptimizerName.__args__:  # type: ignore[attr-defined]
-        raise UsageError(f"There is no optimiser '{config.name}'.", f"Choose one of: {', '.join(OptimizerName.__args__)}.")  # type: ignore[attr-defined]
-    if not (config.learning_rate >= 0 and math.isfinite(config.learning_rate)):
-        raise UsageError(f"learning_rate is {config.learning_rate}.", "Give a positive number, for example 1e-3.")
-    if not 0.0 < config.layer_decay <= 1.0:
-        raise UsageError(f"layer_decay is {config.layer_decay}.", "Give a number above 0 and at most 1; 1 gives all layers the same rate.")
-    if config.clip_norm is not None and config.clip_norm <= 0:
-        raise UsageError(f"clip_norm is {config.clip_norm}.", "Give a positive norm, or none to leave gradients as they are.")

@@ -136,22 +136,6 @@ class TextMethod(Method):
         return mean_pool(hidden, batch.get("attention_mask")) if pooling == "mean" else hidden[:, 0]
 
 
-def check_network(hidden_size: int, num_layers: int, num_heads: int, dropout: float, sequence_length: int) -> None:
-    """Refuses sizes that no transformer can have.
-
-    Raises:
-        UsageError: the first one.
-    """
-    if num_layers < 1 or num_heads < 1 or hidden_size < 1:
-        raise UsageError(f"A network of {num_layers} layers, {num_heads} heads and width {hidden_size} cannot be built.", "Give at least 1 of each.")
-    if hidden_size % (2 * num_heads):
-        raise UsageError(f"A width of {hidden_size} cannot be split over {num_heads} heads of an even size.", "Choose another --method.hidden-size.")
-    if not 0 <= dropout < 1:
-        raise UsageError(f"--method.dropout is {dropout}.", "Give a number from 0 up to, but not, 1.")
-    if sequence_length < 4:
-        raise UsageError(f"--method.sequence-length is {sequence_length}.", "Give at least 4.")
-
-
 def sizes_of(found: Any) -> dict[str, Any]:
     """The sizes of a network as our Configs name them, from its transformers configuration."""
     inner = getattr(found, "intermediate_size", None) or getattr(found, "n_inner", None) or 4 * found.hidden_size  # GPT-2 may leave it out

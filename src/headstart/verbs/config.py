@@ -219,6 +219,7 @@ def check(config: PretrainConfig) -> None:
         raise UsageError(f"--budget.steps {config.budget.steps} is more than any run can take.", f"Give fewer than {MAX_STEPS:,}.")
     if not -(1 << 63) <= config.seed < 1 << 63:
         raise UsageError(f"--seed {config.seed} does not fit 64 bits.", "Give a smaller number.")
+    config.optimizer.check("--optimizer.")
     for name in ("beta1", "beta2"):
         if not 0 <= getattr(config.optimizer, name) < 1:
             raise UsageError(f"--optimizer.{name} is {getattr(config.optimizer, name)}.", "Give a number from 0 up to, but not, 1.")

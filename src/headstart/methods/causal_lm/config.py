@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart import catalog
+from headstart.data.text.config import TextConfig
 from headstart.engine.config import Preset, Settings
+from headstart.engine.text_settings import check_network
 
 
 @dataclass
@@ -32,6 +34,10 @@ class CausalLMConfig:
     packing: Literal["documents", "stream"] = "documents"
     """documents: whole ones fitted into rows, each between begin and end of text; stream: all joined, an end of text after each, cut where a row is
     full: every row is full and every token is predicted once (what the papers on continuing do)."""
+
+    def check(self, data: TextConfig | None = None) -> None:
+        """Refuses what no run can have, before a text is read. Raises UsageError."""
+        check_network(self.hidden_size, self.num_layers, self.num_heads, self.dropout, self.sequence_length)
 
 
 PRESETS: dict[str, Preset] = {

@@ -21,7 +21,7 @@ from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
 from headstart.data.text.windows import Windows, windows
 from headstart.engine.method import Batch, Context, Predictions
-from headstart.engine.text_method import TextMethod, check_network, model_folder, refuse_long_rows, sizes_of, special
+from headstart.engine.text_method import TextMethod, model_folder, refuse_long_rows, sizes_of, special
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.methods.causal_lm.config import SETTINGS, CausalLMConfig
@@ -40,7 +40,7 @@ class CausalLM(TextMethod):
     config: CausalLMConfig
 
     def __init__(self, config: CausalLMConfig, store: TextStore, init: Path | None = None) -> None:
-        check_network(config.hidden_size, config.num_layers, config.num_heads, config.dropout, config.sequence_length)
+        config.check()
         super().__init__(config, store, init)
         self.model: Any = load_model(init, AutoModelForCausalLM) if init is not None else build(config, store)
         refuse_long_rows(self.model, config.sequence_length)

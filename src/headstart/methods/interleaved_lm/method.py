@@ -29,7 +29,8 @@ from headstart.data.interleaved.store import InterleavedStore, open_interleaved_
 from headstart.data.text.prepare import preparation_changes
 from headstart.engine.distributed import is_cut
 from headstart.engine.method import Batch, Context, Phase
-from headstart.engine.text_method import TextMethod, check_network, model_folder, refuse_long_rows, sizes_of, special
+from headstart.engine.text_method import TextMethod, model_folder, refuse_long_rows, sizes_of, special
+from headstart.engine.text_settings import check_network
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model
 from headstart.interop.vision_tower import VisionTower, load_vision_tower, refuse_images, tower_form

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart import catalog
+from headstart.core.errors import UsageError
+from headstart.data.text.config import TextConfig
 from headstart.engine.config import Preset, Settings
+from headstart.engine.text_settings import check_network
 
 
 @dataclass
@@ -44,6 +47,14 @@ class MLMConfig:
     """documents: rows are filled with several whole documents; single: one document a row, the rest padding."""
     causal_start: int = 0
     """Steps of causal language modelling before masking begins, at most a third of the run; none when continuing with --init. BERT: none."""
+
+    def check(self, data: TextConfig | None = None) -> None:
+        """Refuses what no run can have, before a text is read. Raises UsageError."""
+        check_network(self.hidden_size, self.num_layers, self.num_heads, self.dropout, self.sequence_length)
+        if not 0 < self.mask_ratio < 1:
+            raise UsageError(f"--method.mask-ratio is {self.mask_ratio}.", "Give a share between 0 and 1; BERT: 0.15.")
+        if not (self.mask_share >= 0 and self.random_share >= 0 and self.mask_share + self.random_share <= 1):
+            raise UsageError("--method.mask-share and --method.random-share are shares of the chosen tokens.", "Give two that sum to at most 1.")
 
 
 PRESETS: dict[str, Preset] = {

@@ -20,7 +20,7 @@ from headstart.core.errors import UsageError
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Phase, Predictions
-from headstart.engine.text_method import TextMethod, check_network, model_folder, refuse_long_rows, sizes_of
+from headstart.engine.text_method import TextMethod, model_folder, refuse_long_rows, sizes_of
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.methods.mlm.config import SETTINGS, MLMConfig
@@ -43,11 +43,7 @@ class MLM(TextMethod):
     random_ids: Tensor | None  # int64 [words], what random tokens are drawn from; None: the whole vocabulary
 
     def __init__(self, config: MLMConfig, store: TextStore, init: Path | None = None) -> None:
-        check_network(config.hidden_size, config.num_layers, config.num_heads, config.dropout, config.sequence_length)
-        if not 0 < config.mask_ratio < 1:
-            raise UsageError(f"--method.mask-ratio is {config.mask_ratio}.", "Give a share between 0 and 1; BERT: 0.15.")
-        if not (config.mask_share >= 0 and config.random_share >= 0 and config.mask_share + config.random_share <= 1):
-            raise UsageError("--method.mask-share and --method.random-share are shares of the chosen tokens.", "Give two that sum to at most 1.")
+        config.check()
         super().__init__(config, store, init)
         if init is not None:
             self.model: PreTrainedModel = load_model(init, AutoModelForMaskedLM)
