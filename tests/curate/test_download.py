@@ -125,11 +125,14 @@ def test_a_host_that_is_silent_is_left(server: Server, tmp_path: Path) -> None:
     """Not for the time of thousands of images; another host goes on, and the next call asks again."""
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        closed = [f"http://127.0.0.1:{nobody.getsockname()[1]}/{n:02d}.png" for n in range(12)]
+        closed = [f"http://localhost:{nobody.getsockname()[1]}/{n:02d}.png" for n in range(12)]
         found = statuses([*closed, f"{server.root}/a.png"], tmp_path, replace(OPEN, per_host=1))
-    assert [found[url] for url in closed] == ["no connection"] * 5 + ["host does not answer"] * 7
-    assert found[f"{server.root}/a.png"] == "fetched"
-    assert set(statuses(closed[5:6], tmp_path).values()) == {"no connection"}
+        assert [found[url] for url in closed] == ["no connection"] * 5 + ["host does not answer"] * 7
+        assert found[f"{server.root}/a.png"] == "fetched"
+        assert set(statuses(closed[5:6], tmp_path).values()) == {"no connection"}
+    said: list[str] = []
+    fetch_images([f"{server.root}/{name}" for name in ("a.png", "404", "405", "gif")], tmp_path, OPEN, said.append)
+    assert said == ["images: 1 of 4 fetched; not: status 404 2, no PNG or JPEG 1"]
 
 
 @pytest.mark.parametrize(

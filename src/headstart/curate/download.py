@@ -17,7 +17,7 @@ import shutil
 import socket
 import threading
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass
@@ -101,7 +101,9 @@ def fetch_images(urls: Iterable[str], folder: Path, config: ImagesConfig, say: C
     if todo:
         known |= finished(_fetch_all(todo, folder, log, config))
     answers = [known[url] for url in wanted]
-    say(f"images: {sum(answer.status == 'fetched' for answer in answers):,} of {len(answers):,} fetched")
+    others = Counter(answer.status for answer in answers if answer.status != "fetched")
+    told = "; not: " + ", ".join(f"{status} {n:,}" for status, n in others.most_common(4)) + (" ..." if len(others) > 4 else "") if others else ""
+    say(f"images: {len(answers) - others.total():,} of {len(answers):,} fetched{told}")
     schema = pa.schema(
         [("url", pa.string()), ("status", pa.string()), ("file", pa.string()), ("sha256", pa.string()), ("width", pa.int32()), ("height", pa.int32())]
     )

@@ -207,7 +207,7 @@ def _after_a_kill(out: Path) -> None:
             left.unlink(missing_ok=True)
     if not (out / LEAVING).is_dir():
         return
-    if (out / COUNTS).is_file():
+    if (out / COUNTS).is_file() or (out / "work").exists():
         shutil.rmtree(out / LEAVING, ignore_errors=True)
     else:
         (out / LEAVING).rename(out / "work")
