@@ -137,6 +137,14 @@ def test_a_place_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "r.html").exists()
 
 
+def test_a_folder_of_other_things_makes_no_page_of_nothing(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").touch()
+    with pytest.raises(BadInput, match="photos: no run and no result lies there"):
+        report(tmp_path / "photos", out=tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
 def test_a_run_named_twice_is_shown_once(everything: Path) -> None:
     contents = Collector([everything / "causal-lm-tiny-0", everything / "causal-lm-tiny-0" / "run.json"]).contents()
     assert len(contents.runs) == 1

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
-from headstart.core.errors import UsageError
+from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import atomic_write
 from headstart.report.collect import Collector
 from headstart.report.page import render
@@ -33,12 +33,16 @@ def report(places: str | Path | Sequence[str | Path] = (), *, out: str | Path = 
         `out`.
 
     Raises:
-        BadInput: a place does not exist. UsageError: `out` is a folder, or lies in none.
+        BadInput: a place does not exist, or nothing of ours lies in any. UsageError: `out` is a folder, or lies in none.
     """
     if Path(out).is_dir() or not Path(out).absolute().parent.is_dir():
         raise UsageError(f"--out {out} {'is a folder' if Path(out).is_dir() else 'lies in a folder that does not exist'}.", "Give a file's name.")
     named = [places] if isinstance(places, str | Path) else list(places)
-    page = render(Collector(named).contents())
+    contents = Collector(named).contents()
+    if named and not (contents.runs or contents.evidence or contents.warnings):
+        what = "no run and no result lies there." if len(named) == 1 else "no run and no result lies there, nor in the others."
+        raise BadInput(what, "Give run folders, or folders that hold some.", file=Path(named[0]))
+    page = render(contents)
     with atomic_write(out) as file:
         file.write(page.encode())
     return Path(out)
