@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from headstart.verbs._plan_subset import best_part
 from headstart.verbs._sweep import held_out_share_of, mix, named_data, origin_of
 from headstart.verbs.plan import PlannedSweep, run_settings
 from headstart.verbs.plan_cpt import CptPlan
-from tests.running import records, run_info
+from tests.running import flags, records, run_info, start, wait_until
 
 MODEL = {
     "method.hidden_size": 16, "method.num_layers": 1, "method.num_heads": 2, "method.intermediate_size": 24, "method.sequence_length": 16,
@@ -195,6 +196,85 @@ def test_the_same_command_measures_nothing_twice_and_another_limit_answers_from_
         assert strict.info["recommended"]["r_d"] < planned.info["answer"]["figures"]["r_d"]["value"]
     with pytest.raises(UsageError, match=r"holds another plan .*seed: 0 -> 1"):
         plan(place, seed=1)
+
+
+def test_a_plan_that_was_killed_again_and_again_is_the_undisturbed_plan(planned: CptPlan, place: Path, tmp_path: Path) -> None:
+    """In the dry run, before cpt.json is there; in the second run of the sweep; in the annealed one."""
+    out, log = tmp_path / "killed", tmp_path / "log"
+    given: dict[str, Any] = {**PLAN, "init": place / "up", "domain": place / "new.jsonl", "general": place / "old.jsonl", "limit": 0.5, "out": out}
+    command = ["plan", "cpt", *flags(given), "--budget.tokens", str(1200 * 64)]
+    for name in ("look", "n3072-r0.2-seed-0", "annealed-r0.5-seed-0"):
+        process = start(*command, log=log)
+        wait_until(lambda name=name: (out / "runs" / name / "run.json").exists(), process, log)  # type: ignore[misc]
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        assert not (out / "law").exists()
+    again = plan(place, out=out)
+    assert again.info["budget"] == planned.info["budget"]
+    near = lambda info: pytest.approx(info, abs=2e-3)  # noqa: E731  (another process may have computed with other threads)
+    for name in ("before", "anneal"):
+        assert again.info[name] == near(planned.info[name]), name
+    assert again.info["recommended"]["r_d"] == pytest.approx(planned.info["recommended"]["r_d"], abs=0.05)
+    theirs, ours = (pq.read_table(folder / "points.parquet").to_pylist() for folder in (planned.folder, out))
+    for one, other in zip(ours, theirs, strict=True):
+        assert {key: value for key, value in one.items() if not key.startswith("loss")} == {
+            key: value for key, value in other.items() if not key.startswith("loss")
+        }
+        assert [one[name] for name in ("loss_domain", "loss_general")] == near([other[name] for name in ("loss_domain", "loss_general")])
+
+
+def test_the_runs_of_a_plan_can_be_fitted_by_hand(planned: CptPlan, tmp_path: Path) -> None:
+    """Of its folder the dry run, the annealed and the recommended run and the naive one have no part in the law, and are named."""
+    said: list[str] = []
+    law = headstart.fit("dcpt-law", planned.folder, without="N", draws=0, out=tmp_path / "law", say=said.append)
+    theirs = json.loads((planned.folder / "law" / "law.json").read_text())["laws"]
+    assert {which: one.law.parameters for which, one in law.laws.items()} == {which: theirs[which]["parameters"] for which in law.laws}
+    notes = "\n".join(line for line in said if line.startswith("note: "))
+    assert "1 run left out, which made no step (look)" in notes
+    assert "2 runs left out, whose learning rate is not constant (annealed-" in notes
+    assert "1 run left out, at another constant rate than most of their size (naive-" in notes
+
+
+def test_text_that_changes_between_two_runs_of_a_sweep_ends_it(place: Path, tmp_path: Path) -> None:
+    """Its held-out part is another: the losses of the two runs say nothing of each other."""
+    old = shutil.copy(place / "old.jsonl", tmp_path / "old.jsonl")
+    settings: dict[str, Any] = {"general": str(old), "out": tmp_path / "cpt", "draws": 0}
+
+    def change(line: str) -> None:
+        if line.startswith("  n3072-r0.1"):
+            write_language(tmp_path / "more.jsonl", "b", 3, 60)
+            with Path(old).open("a") as file:
+                file.write((tmp_path / "more.jsonl").read_text())
+
+    with pytest.raises(BadInput, match="was measured on another held-out text of 'old' than") as refused:
+        plan(place, change, **settings)
+    assert "did the files change in between?" in refused.value.mend
+    assert not (tmp_path / "cpt" / "runs" / "n3072-r0.5-seed-0").exists()
+
+
+def test_a_little_text_is_not_read_a_hundred_times(place: Path, tmp_path: Path) -> None:
+    lines = (place / "new.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "few.jsonl").write_text("".join(lines[:6]))
+    (tmp_path / "few-held-out.jsonl").write_text("".join(lines[6:20]))
+    few: dict[str, Any] = {"domain": str(tmp_path / "few.jsonl"), "domain_held_out": (str(tmp_path / "few-held-out.jsonl"),), "draws": 0}
+    with pytest.raises(UsageError, match=r"In the runs of the sweep 1 of 2,560 tokens read \d+ domain tokens [\d.]+ times") as refused:
+        plan(place, out=tmp_path / "new", **few)
+    assert "more new text" in refused.value.mend
+    assert [run.name for run in (tmp_path / "new" / "runs").iterdir() if run.name.startswith(("n3072", "annealed"))] == []
+    with pytest.raises(UsageError, match=r"1 of 5,120 tokens read \d+ domain tokens"):
+        headstart.plan(
+            "dcpt", general=str(place / "old.jsonl"), checkpoints=(place / "up",), tokens=80 * 64, out=tmp_path / "sweep", say=lambda line: None,
+            **PLAN | few,
+        )  # fmt: skip
+    old = (place / "old.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "old.jsonl").write_text("".join(old[:12]))
+    (tmp_path / "old-held-out.jsonl").write_text("".join(old[12:40]))
+    few = {"general": str(tmp_path / "old.jsonl"), "general_held_out": (str(tmp_path / "old-held-out.jsonl"),), "draws": 0}
+    found = plan(place, out=tmp_path / "old", **few)
+    told = [line for line in found.info["warnings"] if line.startswith("the old text is read ")]
+    if found.info["recommended"] is not None:
+        assert (found.info["recommended"]["old_epochs"] > 4) == bool(told)
+    assert any(line.startswith("in the sweep the general text is read up to ") for line in found.info["warnings"])
 
 
 def test_a_reference_chooses_the_best_part_and_none_of_the_held_out_documents(place: Path) -> None:

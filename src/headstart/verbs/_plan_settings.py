@@ -118,7 +118,7 @@ class CptSettings:
     flattest: bool = False
     """With --run: keep its last checkpoints, and of those whose losses are within 0.01 nat name the flattest (of `measure sharpness`)."""
     items: Path | None = None
-    """Multiple-choice items of old knowledge (.jsonl), to count how many are lost."""
+    """With --run: multiple-choice items of old knowledge (.jsonl), to count how many are lost."""
     seed: int = 0
     """Decides the order of the data."""
     held_out_share: float | None = None

@@ -16,15 +16,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from headstart.core.config import flatten
+import numpy as np
+
+from headstart import methods
+from headstart.core.config import flatten, replace_nested
 from headstart.core.errors import BadInput, HeadstartError, UsageError
 from headstart.core.run import read_run
+from headstart.data.text.store import open_text_store
 from headstart.interop.model_folder import read_config
 from headstart.planning.dcpt_law.plan import RATE_SHARE, WARMUP_STEPS
-from headstart.verbs._adopt import asked_of
+from headstart.verbs._adopt import adopt, asked_of
+from headstart.verbs._corpus import open_corpus
 from headstart.verbs._exports import resolve_init
 from headstart.verbs._plan_settings import CptSettings, SweepSettings
-from headstart.verbs._sweep_points import losses_of
+from headstart.verbs._sweep_points import losses_of, refuse_other_text
+from headstart.verbs.config import preset_config
 from headstart.verbs.pretrain import pretrain
 
 DOMAIN, GENERAL = "new", "old"
@@ -127,7 +133,7 @@ def held_out_share_of(init: Path) -> float:
 def warned(said: Sequence[str]) -> list[str]:
     """Of the lines of a run those that say that its losses mislead; the others are of its schedule, which is the plan's."""
     found = [line.removeprefix("  WARNING").strip() for line in said if line.startswith("  WARNING")]
-    misleading = ("were trained on by", "-word windows", "chat or instruction model", "are the same text")
+    misleading = ("were trained on by", "-word windows", "chat or instruction model", "are the same text", "the tokenizer has", "no better than")
     return [line for line in found if any(words in line for words in misleading)]
 
 
@@ -153,6 +159,35 @@ def named_data(
     return (*entries, *(f"{GENERAL}={path}" for path in general), *(f"{GENERAL}:held-out={path}" for path in general_held_out))
 
 
+def trained_tokens(folder: Path) -> int:
+    """Tokens of a store that are trained on."""
+    store = open_text_store(folder)
+    kept = ~(np.asarray(store.held_out) | np.asarray(store.dropped))
+    return int(np.diff(store.document_offsets)[kept].sum())
+
+
+def held_out_tokens(entry: Mapping[str, Any]) -> int:
+    """Tokens of a part that it is measured on."""
+    store = open_text_store(Path(entry["store"]))
+    lengths = np.diff(store.document_offsets)
+    return int(lengths.sum() if entry.get("all_held_out") else lengths[np.asarray(store.held_out)].sum())
+
+
+def texts_of(data: Sequence[str], settings: Mapping[str, Any], origin: Origin, out: Path) -> dict[str, int]:
+    """Part -> its training tokens, of the stores that runs of these settings open: what is raw is prepared, as they would.
+
+    Args:
+        out: the folder of any such run.
+    """
+    method = methods.load("causal-lm")
+    given = {**origin.settings, **settings, "data": tuple(data), "init": origin.init, "mix": mix(0.5), "out": out}
+    config = replace_nested(preset_config(method, "tiny")[1], given)
+    with in_words_of_a_plan():
+        config, _ = adopt(config, dict.fromkeys(given, "argument"), method, origin.folder)
+        corpus = open_corpus(method, config, out, origin.folder)
+    return {name: trained_tokens(store.folder) for name, store in zip(corpus.names, corpus.stores, strict=True)}
+
+
 def mix(ratio: float) -> str:
     """--mix at r_d; what is left of 1 is written without the noise of subtraction."""
     return f"{DOMAIN}={ratio:g},{GENERAL}={1 - ratio:.12g}"
@@ -164,7 +199,7 @@ class Sweep:
 
     Args:
         data: `named_data`. settings: of every run, beside those of its model.
-        told: warnings that were said already.
+        told: warnings that were said already. texts: what the held-out texts of the runs before are known by.
     """
 
     folder: Path
@@ -175,6 +210,7 @@ class Sweep:
     keep_weights: bool = False
     say: Callable[[str], None] = print
     told: set[str] = field(default_factory=set)
+    texts: dict[str, tuple[str, Path]] = field(default_factory=dict)
 
     def constant(self, origin: Origin, ratio: float, seed: int, name: str = "") -> Path:
         """A run at half the planned peak, constant after its warm-up."""
@@ -203,10 +239,11 @@ class Sweep:
                 if warning not in self.told:
                     self.told.add(warning)
                     self.say(f"  ! {warning}")
+        refuse_other_text(out, read_run(out), (DOMAIN, GENERAL), self.texts)  # files that changed since the run before
         if not self.keep_weights:
             forget_weights(out)
-        found = losses_of(out, (DOMAIN, GENERAL)).get(self.steps, {})
-        told = ", ".join(f"{part} {found[part]:.4f}" for part in (GENERAL, DOMAIN) if part in found)
+        found = final_losses(out, self.steps)
+        told = ", ".join(f"{part} {found[part]:.4f}" for part in (GENERAL, DOMAIN))
         self.say(f"  {name}: {self.steps:,} steps, held-out loss {told}")
         return out
 
@@ -225,6 +262,20 @@ def forget_weights(run: Path) -> None:
     """Removes the weights of a finished run."""
     for name in ("checkpoints", "export"):
         shutil.rmtree(run / name, ignore_errors=True)
+
+
+def final_losses(run: Path, step: int) -> dict[str, float]:
+    """Part -> held-out loss after the last step of a run.
+
+    Raises:
+        BadInput: one of them is no finite number.
+    """
+    found = losses_of(run, (DOMAIN, GENERAL)).get(step, {})
+    if len(found) < 2:
+        missing = next(part for part in (GENERAL, DOMAIN) if part not in found)
+        mend = "Its rate was too high for this model: plan with a lower --peak, in another --out."
+        raise BadInput(f"has no finite held-out loss of '{missing}' after step {step:,}.", mend, file=run)
+    return found
 
 
 def before_training(run: Path) -> dict[str, float]:

@@ -18,11 +18,12 @@ from headstart.core.config import replace_nested
 from headstart.core.errors import UsageError
 from headstart.core.run import read_run
 from headstart.core.words import counted, did_you_mean, duration
+from headstart.planning.dcpt_law import plan as arithmetic
 from headstart.planning.dcpt_law.plan import looks
 from headstart.verbs._fit_settings import FitSettings
 from headstart.verbs._plan_settings import PLANS, CptSettings, SweepSettings, check_sweep
-from headstart.verbs._sweep import DOMAIN, GENERAL, Sweep, before_training, held_out_share_of, named_data, origin_of
-from headstart.verbs._sweep_points import parameters, points_of_runs, write_points
+from headstart.verbs._sweep import DOMAIN, GENERAL, Sweep, before_training, held_out_share_of, named_data, origin_of, texts_of
+from headstart.verbs._sweep_points import domain_figures, parameters, points_of_runs, write_points
 from headstart.verbs.fit import FittedLaw, fit_with
 
 POINTS = "points.parquet"
@@ -78,6 +79,9 @@ def plan_sweep(settings: SweepSettings, say: Callable[[str], None] = print) -> P
     of_old_text = n_runs - n_runs // len(settings.ratios) * (1.0 in settings.ratios)  # the general law leaves r_g = 0 out
     runs: list[Path] = []
     common = run_settings(settings, settings.checkpoints[0])
+    texts = texts_of(data, common, origins[0], folder / "runs" / "any")
+    for warning in arithmetic.sweep_epochs(settings.tokens, settings.ratios, texts[DOMAIN], texts[GENERAL]):
+        say(f"  ! {warning}")
     for origin in origins:
         steps = round(settings.tokens / origin.tokens_per_step)
         sweep = Sweep(folder, data, steps, looks(steps, of_old_text), common, settings.keep_weights, say)
@@ -87,7 +91,8 @@ def plan_sweep(settings: SweepSettings, say: Callable[[str], None] = print) -> P
                 common |= decided(runs[0])  # the first run tries the precision for all: a law is of thousandths
     refuse_twice(runs)
     records, notes = points_of_runs(runs, DOMAIN, GENERAL)
-    write_points(folder / POINTS, records)
+    topic = domain_columns(runs, folder.absolute().name, say)
+    write_points(folder / POINTS, records, topic)
     for note in notes:
         say(f"note: {note}")
     largest = max(runs, key=lambda run: parameters(run, read_run(run)))
@@ -97,6 +102,17 @@ def plan_sweep(settings: SweepSettings, say: Callable[[str], None] = print) -> P
     law = fit_with(law_settings(settings, folder, len(origins), parameters(largest, read_run(largest)), before[GENERAL]), say)
     say(f"Further questions: headstart fit dcpt-law {shlex.quote(str(folder / POINTS))} --general-loss {before[GENERAL]:.6g} --limit 0.03 --at-d D")
     return PlannedSweep(folder, folder / POINTS, law, before[GENERAL], cost)
+
+
+def domain_columns(runs: list[Path], name: str, say: Callable[[str], None]) -> dict[str, Any] | None:
+    """What points.parquet says of the new text as a domain among others, so that sweeps of several can be fitted together (`--across-domains`)."""
+    if (found := domain_figures(runs, DOMAIN, GENERAL)) is None:
+        return None
+    say(
+        f"As a domain among others (fit --across-domains): k1 = {found.k1:.4f}, k2 = {found.k2:.4f} a thousand steps, over the first {found.steps} at"
+        " r_d = 1 on the smallest size."
+    )
+    return {"domain": name, "k1": found.k1, "k2": found.k2}
 
 
 def run_settings(settings: SweepSettings | CptSettings, init: Path) -> dict[str, Any]:

@@ -21,13 +21,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from headstart.core.config import differences, plain
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json, write_json
 from headstart.core.words import counted, share, signed
-from headstart.data.text.store import open_text_store
 from headstart.planning.dcpt_law import ask
 from headstart.planning.dcpt_law import plan as arithmetic
 from headstart.planning.dcpt_law.answers import limit_of
@@ -45,11 +42,14 @@ from headstart.verbs._sweep import (
     RATE_SHARE,
     Sweep,
     before_training,
+    final_losses,
+    held_out_tokens,
     in_words_of_a_plan,
     is_measured,
     mix,
     named_data,
     origin_of,
+    trained_tokens,
     warned,
 )
 from headstart.verbs._sweep_points import losses_of, points_of_runs, write_points
@@ -118,6 +118,7 @@ class _Planning:
         self.origin = origin_of(settings.init, settings.peak, settings.batch, settings.sequence_length)
         self.info = {name: value for name, value in self.earlier().items() if name != "report"}
         self.warnings: list[str] = []
+        self.old_tokens = 0  # of the old text that is trained on
         self.common = run_settings(settings, settings.init)
 
     def plan(self) -> CptPlan:
@@ -128,7 +129,9 @@ class _Planning:
         d = split.left * self.origin.tokens_per_step
         data, subset = self.text(look, d)
         unique = look["unique"] if subset is None else subset["tokens"]
+        self.old_tokens = look.get("old_tokens") or trained_tokens(Path(look["stores"][GENERAL]))  # a plan of an earlier version does not say
         self.tell_plan(look, split, subset)
+        self.refuse_repeats(split, unique)
         planned = self.schedule(split.left)
         runs, annealed = self.sweep(data, split, planned)
         before = before_training(runs[0])
@@ -152,6 +155,7 @@ class _Planning:
         }
         chosen = self.choose(answer, laws, d, before[GENERAL])
         self.info |= self.recommended(chosen, laws, data, planned, subset)
+        self.warn_of_old_repeats()
         self.info["warnings"] = list(dict.fromkeys([*answer.warnings, *self.warnings]))
         self.save()
         self.tell_answer()
@@ -224,6 +228,7 @@ class _Planning:
             "seconds_per_step": max(decisions["seconds_per_step"].values()),
             "precision": decisions["precision"],
             "unique": trained_tokens(stores[DOMAIN]),
+            "old_tokens": trained_tokens(stores[GENERAL]),
             "stores": {name: str(store) for name, store in stores.items()},
             "held_out_tokens": {entry["part"]: held_out_tokens(entry) for entry in info["measured"]},
             "warnings": warned(said),
@@ -277,6 +282,23 @@ class _Planning:
             f" {split.runs} runs of {split.of_each}; the run has {split.left:,} = {counted(split.left * per_step)} tokens, of {text}."
         )
 
+    def refuse_repeats(self, split: Split, unique: float) -> None:
+        """Raises UsageError where the short runs alone read the new text more than four times; more than once, of either text, is a warning."""
+        try:
+            self.warnings += arithmetic.sweep_epochs(split.of_each * self.origin.tokens_per_step, RATIOS, unique, self.old_tokens)
+        except UsageError as error:
+            mend = "Give more new text, a smaller budget or a smaller --planning-share."
+            raise UsageError(f"In the runs of the sweep {error.what}", mend) from None
+
+    def warn_of_old_repeats(self) -> None:
+        """Where the long run learns a small sample of old text by heart: its held-out part then says little of what is replayed."""
+        if (chosen := self.info["recommended"]) is None:
+            return
+        chosen["old_epochs"] = (1 - chosen["r_d"]) * chosen["tokens"] / self.old_tokens
+        if chosen["old_epochs"] > arithmetic.MOST_EPOCHS:
+            read = f"the old text is read {chosen['old_epochs']:.3g} times by the run, its {counted(self.old_tokens)} tokens are learnt by heart"
+            self.warnings.append(f"{read}: give more of it as --general")
+
     # --- 4 and 5: the sweep and its law --------------------------------------------------------------------------------------------------------
 
     def sweep(self, data: tuple[str, ...], split: Split, planned: Mapping[str, Any]) -> tuple[list[Path], Path]:
@@ -289,8 +311,7 @@ class _Planning:
 
     def anneal_offsets(self, runs: list[Path], annealed: Path, last: int) -> tuple[float, float]:
         """(general, domain): by how much the planned schedule ends lower than the constant rate, at D_max. Assumed to be the same at D."""
-        constant = losses_of(runs[RATIOS.index(ANNEALED_RATIO)], (DOMAIN, GENERAL))[last]
-        planned = losses_of(annealed, (DOMAIN, GENERAL))[last]
+        constant, planned = (final_losses(run, last) for run in (runs[RATIOS.index(ANNEALED_RATIO)], annealed))
         return constant[GENERAL] - planned[GENERAL], constant[DOMAIN] - planned[DOMAIN]
 
     def fit(
@@ -301,7 +322,7 @@ class _Planning:
         self.warnings += notes
         write_points(self.folder / POINTS, records)
         asked: dict[str, Any] = {}
-        last = max(losses_of(run, (GENERAL,))[max(losses_of(run, (GENERAL,)))][GENERAL] for run in runs)
+        last = max(final_losses(run, max(losses_of(run, (DOMAIN, GENERAL))))[GENERAL] for run in runs)
         if before[GENERAL] > last:
             self.warnings.append(
                 f"the general loss before training, {before[GENERAL]:.4f}, is above that after it at every ratio ({last:.4f} at most): the model was"
@@ -362,6 +383,8 @@ class _Planning:
         settings = {**self.origin.settings, **self.common, **planned, "budget.steps": steps, "mix": mix(round(chosen.ratio, 4))}
         if subset is not None:  # strategy III: the new part is drawn anew each epoch
             epoch = arithmetic.epoch_tokens(steps * self.origin.tokens_per_step, chosen.ratio, subset["tokens"], subset["tokens"])
+            if (old := 1 - round(chosen.ratio, 4)) > 0:
+                epoch = min(epoch, self.old_tokens / old)  # a small sample of old text is drawn from more often
             settings |= {"epochs.tokens": int(epoch), "epochs.draw": "dynamic"}
         if self.settings.flattest:
             settings |= kept(steps)
@@ -432,17 +455,3 @@ class _Planning:
             self.say(f"  predicted {name.replace('_', ' ')} {value['value']:.4f}{low_high}, before {before[part]:.4f}")
         self.say(f"  {chosen['steps']:,} steps, the new text is read {chosen['epochs']:.2g} times")
         self.say(f"Run it:\n  {info['command']}")
-
-
-def trained_tokens(folder: Path) -> int:
-    """Tokens of a store that are trained on."""
-    store = open_text_store(folder)
-    kept = ~(np.asarray(store.held_out) | np.asarray(store.dropped))
-    return int(np.diff(store.document_offsets)[kept].sum())
-
-
-def held_out_tokens(entry: Mapping[str, Any]) -> int:
-    """Tokens of a part that it is measured on."""
-    store = open_text_store(Path(entry["store"]))
-    lengths = np.diff(store.document_offsets)
-    return int(lengths.sum() if entry.get("all_held_out") else lengths[np.asarray(store.held_out)].sum())
