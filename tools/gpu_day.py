@@ -38,7 +38,7 @@ WHEELS = ("tyro", "docstring_parser", "typeguard")
 PARTS = ("bench", "check", "continue", "smoke", "claim")
 BENCH_SECONDS = 460
 LEAST = 20.0
-"""Seconds below which nothing is begun."""
+"""Seconds of the day below which nothing is begun."""
 
 
 def pack(data: list[str]) -> int:
@@ -78,7 +78,7 @@ class Day:
         limit = self.left if limit is None else min(limit, self.left)
         start = time.perf_counter()
         outcome = "the time was over"
-        if limit >= LEAST:
+        if self.left >= LEAST:
             print(f"--- {name}: {' '.join(command)} (at most {limit:.0f} s)", flush=True)
             process = subprocess.Popen([sys.executable, *command], cwd=ROOT, env=self.env, process_group=0)
             try:

@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from headstart.engine.config import OptimizerConfig, OptimizerName
 from headstart.engine.guard import Guard
 from headstart.engine.method import Batch, Context
-from headstart.engine.optim import OptimizerConfig, OptimizerName, build_optimizer, set_learning_rate
+from headstart.engine.optim import build_optimizer, set_learning_rate
 from headstart.engine.update import GRAPH_AFTER, MAX_GRAPHS, Update
 from tests.cuda_graphs import CudaGraph, cuda_graphs
 from tests.engine.toy import Toy, ToyConfig, ToyRows

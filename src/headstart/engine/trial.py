@@ -189,15 +189,12 @@ class Trial:
         chosen, why["precision"] = self._choose_precision(precision, micro_batch, last_phase)
         parameters = sum(p.numel() for p in self.method.parameters())
         on_gpu = self.device.type == "cuda"
-        graph = on_gpu and self.ranks.world == 1 and (cuda_graph == "on" or (cuda_graph == "auto" and parameters <= GRAPH_MAX_PARAMETERS))
+        graph, why["cuda_graph"] = captured(cuda_graph, self.device, self.ranks.world, self.optimizer.fused, parameters)
         seconds = {name: self._time(name, micro_batch, chosen, graph) for name in names}
         total = self._steps(budget, unit, flops, seconds)
         minutes = total_cost(self.method, total, seconds) / 60
         saves = minutes * 60 * (1 - 1 / COMPILE_GAIN)
         compiled = compile == "on" or (compile == "auto" and on_gpu and not graph and saves > 2 * COMPILE_SECONDS)
-        why["cuda_graph"] = f"{parameters / 1e6:.1f} M parameters" if on_gpu else "only on a GPU"
-        if on_gpu and self.ranks.world > 1:
-            why["cuda_graph"] = "only on one process"
         why["compile"] = (
             f"would save about {saves:.0f} s of {minutes:.1f} min and cost about {COMPILE_SECONDS:.0f} s"
             if on_gpu
@@ -364,6 +361,21 @@ class Trial:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def captured(asked: str, device: torch.device, world: int, fused: bool | None, parameters: int) -> tuple[bool, str]:
+    """Whether a run captures its updates as CUDA graphs, and what that is based on.
+
+    Args:
+        asked: auto, on or off; fused: `OptimizerConfig.fused`.
+    """
+    if device.type != "cuda":
+        return False, "only on a GPU"
+    if world > 1:
+        return False, "only on one process"
+    if fused is False:
+        return False, "only with the optimiser's fused kernels: without them the host asks whether to make the update"
+    return asked == "on" or (asked == "auto" and parameters <= GRAPH_MAX_PARAMETERS), f"{parameters / 1e6:.1f} M parameters"
 
 
 def decisions_from(recorded: Any, file: Path) -> Decisions:

@@ -77,7 +77,7 @@ class Sparse(Around):
             for (name, rows), count in zip(matrix.blocks, of_blocks, strict=True):
                 shape = (rows.stop - rows.start, matrix.shape[1])
                 if config.init == "magnitude":
-                    scores = np.abs(matrix.own(parameter.detach().double().numpy()))[rows].astype(np.float64)
+                    scores = np.abs(matrix.own(parameter.detach().double().cpu().numpy()))[rows].astype(np.float64)
                 else:
                     scores = draw(self.seed, name, shape)
                 kept[rows] = self._keep(matrix, scores, count)
