@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -75,10 +76,11 @@ def test_a_worker_that_is_killed_ends_the_curation_with_a_message(tmp_path: Path
     process = subprocess.Popen(command(files, out), env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     killed = False
     while process.poll() is None and not killed:
-        for child in psutil.Process(process.pid).children(recursive=True):
-            if "udf_worker" in " ".join(child.cmdline()) and list(out.glob("work/0/.shard-*")):
-                child.kill()
-                killed = True
+        with suppress(psutil.NoSuchProcess):  # ended while it was looked at
+            for child in psutil.Process(process.pid).children(recursive=True):
+                if "udf_worker" in " ".join(child.cmdline()) and list(out.glob("work/0/.shard-*")):
+                    child.kill()
+                    killed = True
         time.sleep(0.002)
     _, errors = process.communicate(timeout=120)
     assert killed
