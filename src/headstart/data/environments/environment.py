@@ -121,8 +121,8 @@ class Environment(abc.ABC):
 
     def encode(self, states: Tensor) -> Tensor:
         """float32 [..., encoding_size]: what networks see; every int one-hot, one after another (GAFN/grid/toy_grid_dag.py)."""
-        offsets = _offsets(self.sizes, states.device)
-        return torch.zeros(*states.shape[:-1], self.encoding_size, device=states.device).scatter_(-1, states + offsets, 1.0)
+        places = states + offsets(self.sizes, states.device)
+        return torch.zeros(*states.shape[:-1], self.encoding_size, device=states.device).scatter_(-1, places, 1.0)
 
     @property
     def n_states(self) -> int:
@@ -150,8 +150,8 @@ class Environment(abc.ABC):
         return {"name": self.name, "sizes": list(self.sizes), "n_actions": self.n_actions, "max_steps": self.max_steps}
 
 
-def _offsets(sizes: tuple[int, ...], device: torch.device) -> Tensor:
-    """Where the one-hot of each int begins."""
+def offsets(sizes: tuple[int, ...], device: torch.device) -> Tensor:
+    """int64 [state_size]: where the one-hot of each int begins."""
     key = (sizes, str(device))
     if key not in _OFFSETS:
         _OFFSETS[key] = torch.tensor([0, *sizes[:-1]], device=device).cumsum(0)

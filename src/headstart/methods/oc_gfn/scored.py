@@ -15,9 +15,9 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from headstart.core import products
-from headstart.data.environments.environment import Environment
+from headstart.data.environments.environment import Environment, offsets
 from headstart.methods.oc_gfn.network import SLOPE
-from headstart.methods.oc_gfn.trajectories import INVALID, Trajectories, built, masked_log_softmax
+from headstart.methods.oc_gfn.trajectories import INVALID, Trajectories, built, is_small, masked_log_softmax
 
 Layers: TypeAlias = Sequence[tuple[Tensor, Tensor]]
 """Weight [out, in] and bias [out] of each layer of a network on one-hot states; LeakyReLU after each, logits of the actions after the last."""
@@ -27,7 +27,10 @@ def roll_scored(
     environment: Environment, layers: Layers, uniform: Tensor, epsilon: float | Tensor = 0.0, lazy: bool = False
 ) -> tuple[Trajectories, Tensor]:
     """As `roll` with the policy of `layers`, and log P_F float32 [batch, max_steps] of the actions under that policy, with gradients."""
-    kept = Kept(environment, layers)
+    batch, steps, _ = uniform.shape
+    few = lazy and is_small(environment, batch * steps)
+    most = environment.n_states if few else batch * steps
+    kept = Kept(environment, layers, most, sums=lazy and not few and type(environment).encode is Environment.encode)
     explores = isinstance(epsilon, Tensor) or epsilon > 0
     policy = (lambda states, valid: kept(states, valid).log_softmax(-1)) if explores else kept  # logits with noise are a draw already
     with torch.no_grad():
@@ -35,31 +38,51 @@ def roll_scored(
     taken = rows.shape[1]
     chosen = rows * environment.n_actions + trajectories.actions[:, :taken]
     log_pf = kept.log_probs().flatten().gather(0, chosen.flatten()).view(chosen.shape)
-    return trajectories, F.pad(log_pf, (0, uniform.shape[1] - taken))
+    return trajectories, F.pad(log_pf, (0, steps - taken))
 
 
 class Kept:
-    """A network on states that keeps what its layers answered."""
+    """A network on states that keeps what its layers answered, of all calls in one tensor: 6 MB an update of 256 strings of 40 bits would be
+    copied to put them together afterwards.
 
-    def __init__(self, environment: Environment, layers: Layers) -> None:
+    Args:
+        most: so many rows are asked for, all calls together.
+        sums: the first layer adds up the columns of its weight that the ones of a state choose, instead of multiplying all others by zero; the same
+            sums in the same order. Not where FLOPs are counted: they are those of the product.
+    """
+
+    def __init__(self, environment: Environment, layers: Layers, most: int, sums: bool = False) -> None:
         self.environment, self.layers = environment, layers
+        weight, _ = layers[0]
+        self.columns = weight.detach().t().contiguous() if sums else None  # [encoding, hidden]
+        self.asked = 0
+        self.states: list[Tensor] = []
         self.valid: list[Tensor] = []
-        self.answers: list[list[Tensor]] = []
-        """Of every call the one-hot states, what each hidden layer made of them, and the logits."""
+        self.hidden = [weight.new_empty(most, len(weight)) for weight, _ in layers[:-1]]
+        self.logits: list[Tensor] = []
 
     def __call__(self, states: Tensor, valid: Tensor) -> Tensor:
         """float32 [rows, actions]: logits. To be asked without gradients; `log_probs` has them."""
-        answers = [self.environment.encode(states)]
-        for number, (weight, bias) in enumerate(self.layers, 1):
-            answer = products.linear(answers[-1], weight, bias)
-            answers.append(answer if number == len(self.layers) else F.leaky_relu_(answer, SLOPE))
-        self.answers.append(answers)
+        here = slice(self.asked, self.asked + len(states))
+        self.asked = here.stop
+        answer = self._first(states)
+        for hidden, (weight, bias) in zip(self.hidden, self.layers[1:], strict=True):
+            answer = products.linear(torch.ops.aten.leaky_relu.out(answer, SLOPE, out=hidden[here]), weight, bias)
+        self.states.append(states)
         self.valid.append(valid)
-        return torch.where(valid, answers[-1].float(), INVALID)
+        self.logits.append(answer)
+        return torch.where(valid, answer.float(), INVALID)
+
+    def _first(self, states: Tensor) -> Tensor:
+        """[rows, hidden]: the first layer, before its LeakyReLU."""
+        weight, bias = self.layers[0]
+        if self.columns is None:
+            return products.linear(self.environment.encode(states), weight, bias)
+        return F.embedding_bag(states + offsets(self.environment.sizes, states.device), self.columns, mode="sum").add_(bias)
 
     def log_probs(self) -> Tensor:
         """float32 [all rows, actions]: log-probabilities of all calls, one after another, with gradients."""
-        answers = [torch.cat(of_calls) for of_calls in zip(*self.answers, strict=True)]
+        answers = [self.environment.encode(torch.cat(self.states)), *(hidden[: self.asked] for hidden in self.hidden), torch.cat(self.logits)]
         logits: Tensor = _Answered.apply(answers, *[part for layer in self.layers for part in layer])
         return masked_log_softmax(logits, torch.cat(self.valid))
 
@@ -68,7 +91,8 @@ class _Answered(torch.autograd.Function):
     """Logits that are known already; the backward pass is that of the network that made them.
 
     Args:
-        answers: as in `Kept`, of all rows. parameters: weight and bias of each layer, in turns.
+        answers: of all rows the one-hot states, what each hidden layer made of them, and the logits.
+        parameters: weight and bias of each layer, in turns.
     """
 
     @staticmethod

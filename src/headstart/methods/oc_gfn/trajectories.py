@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -95,50 +95,114 @@ def roll(environment: Environment, policy: Policy, uniform: Tensor, epsilon: flo
 def built(environment: Environment, policy: Policy, uniform: Tensor, epsilon: float | Tensor, lazy: bool) -> tuple[Trajectories, Tensor]:
     """What `roll` gives, and int64 [batch, steps taken]: which of all rows that the policy was asked for, counted over its calls, decided."""
     batch, steps, _ = uniform.shape
-    rows = torch.arange(batch, device=uniform.device)
-    table: Tensor | None = None
-    if lazy and is_small(environment, batch * steps):
-        every = environment.every_state(uniform.device)
-        table = policy(every, environment.valid(every))
+    asking = who_asks(environment, policy, batch, steps, lazy, uniform.device)
     noise = gumbel(uniform).unbind(1)
     explores = isinstance(epsilon, Tensor) or epsilon > 0
     states = environment.start(batch, uniform.device)
     done = torch.zeros(batch, dtype=torch.bool, device=uniform.device)
     some_done = not lazy  # a device that must not be waited for is not asked
-    all_states, all_done, all_actions, all_rows = [states], [done], [], []
-    asked, ways, way = 0, 1, torch.zeros_like(rows)  # ways: so many sequences of actions can have been taken; way: which of them a row took
+    all_states, all_done, all_actions = [states], [done], []
+    actions: Tensor | None = None
     for t in range(steps):
         valid = environment.valid(states)
-        together = lazy and table is None and 2 * ways <= batch
-        if table is not None:
-            all_rows.append(environment.keys(states))
-            log_probs = table[all_rows[-1]]
-        elif together:  # one row asks for all that took the same actions
-            one = torch.zeros(ways, dtype=torch.int64, device=uniform.device).scatter_(0, way, rows)
-            all_rows.append(asked + way)
-            log_probs = policy(states[one], valid[one])[way]
-            asked += ways
-        else:
-            log_probs = policy(states, valid)
+        log_probs = asking(states, valid, actions)
         actions = ((mixed(log_probs, valid, epsilon) if explores else log_probs) + noise[t]).argmax(-1)
         after, finished = environment.step(states, actions)
         states = torch.where(done[:, None], states, after) if some_done else after
         done = done | finished if some_done else finished
         some_done = some_done or bool(done.any())
-        if together:
-            ways, way = ways * environment.n_actions, way * environment.n_actions + actions
         all_states.append(states)
         all_done.append(done)
         all_actions.append(actions)
         if lazy and some_done and bool(done.all()):
             break
-    alone = len(all_actions) - len(all_rows)  # steps in which every row asked for itself
-    all_rows += (asked + torch.arange(alone * batch, device=uniform.device)).view(alone, batch).unbind()
+    assert actions is not None
     missing = steps - len(all_actions)
     trajectories = Trajectories(
         _by_row(all_states + [states] * missing), _by_row(all_done + [done] * missing), _by_row(all_actions + [torch.zeros_like(actions)] * missing)
     )
-    return trajectories, _by_row(all_rows)
+    return trajectories, _by_row(asking.decided())
+
+
+class Asking(Protocol):
+    """Asks a policy for a batch, step by step."""
+
+    def __call__(self, states: Tensor, valid: Tensor, taken: Tensor | None) -> Tensor:
+        """float32 [batch, actions]: what the policy says of `states` [batch, state_size]; `taken` [batch] are the actions that led there."""
+
+    def decided(self) -> list[Tensor]:
+        """int64 [batch] of each step so far: the row that decided, of all that the policy was asked for."""
+
+
+class Each:
+    """Every row asks for itself.
+
+    Args:
+        first: how many rows the policy was asked for before.
+    """
+
+    def __init__(self, policy: Policy, batch: int, device: torch.device, first: int = 0) -> None:
+        self.policy, self.batch, self.device, self.first, self.calls = policy, batch, device, first, 0
+
+    def __call__(self, states: Tensor, valid: Tensor, taken: Tensor | None) -> Tensor:
+        self.calls += 1
+        return self.policy(states, valid)
+
+    def decided(self) -> list[Tensor]:
+        return list((self.first + torch.arange(self.calls * self.batch, device=self.device)).view(self.calls, self.batch))
+
+
+class Together:
+    """One row asks for all that took the same actions, while there are few such ways; then every row for itself."""
+
+    def __init__(self, policy: Policy, n_actions: int) -> None:
+        self.policy, self.n_actions = policy, n_actions
+        self.ways, self.asked = 1, 0  # ways: so many sequences of actions can have been taken
+        self.way: Tensor | None = None  # int64 [batch]: which of them a row took
+        self.rows: list[Tensor] = []
+        self.each: Each | None = None
+
+    def __call__(self, states: Tensor, valid: Tensor, taken: Tensor | None) -> Tensor:
+        if self.each is not None:
+            return self.each(states, valid, taken)
+        if self.way is None or taken is None:
+            self.way = torch.zeros(len(states), dtype=torch.int64, device=states.device)
+        else:
+            self.ways, self.way = self.ways * self.n_actions, self.way * self.n_actions + taken
+        if 2 * self.ways > len(states):
+            self.each = Each(self.policy, len(states), states.device, self.asked)
+            return self.each(states, valid, taken)
+        rows = torch.arange(len(states), device=states.device)
+        one = torch.zeros(self.ways, dtype=torch.int64, device=states.device).scatter_(0, self.way, rows)
+        self.rows.append(self.asked + self.way)
+        self.asked += self.ways
+        return self.policy(states[one], valid[one])[self.way]
+
+    def decided(self) -> list[Tensor]:
+        return self.rows + ([] if self.each is None else self.each.decided())
+
+
+class Table:
+    """All states there can be ask once, at the beginning; then each row looks its state up."""
+
+    def __init__(self, environment: Environment, policy: Policy, device: torch.device) -> None:
+        every = environment.every_state(device)
+        self.environment, self.log_probs = environment, policy(every, environment.valid(every))
+        self.rows: list[Tensor] = []
+
+    def __call__(self, states: Tensor, valid: Tensor, taken: Tensor | None) -> Tensor:
+        self.rows.append(self.environment.keys(states))
+        return self.log_probs[self.rows[-1]]
+
+    def decided(self) -> list[Tensor]:
+        return self.rows
+
+
+def who_asks(environment: Environment, policy: Policy, batch: int, steps: int, lazy: bool, device: torch.device) -> Asking:
+    """The way to ask with the fewest rows; with `lazy` off every row asks."""
+    if not lazy:
+        return Each(policy, batch, device)
+    return Table(environment, policy, device) if is_small(environment, batch * steps) else Together(policy, environment.n_actions)
 
 
 def _by_row(of_steps: list[Tensor]) -> Tensor:
