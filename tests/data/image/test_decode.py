@@ -13,6 +13,7 @@ from PIL import Image
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import decode, form_of
 from headstart.data.image.form import Form, Unusable
+from headstart.data.image.opening import _say_opacity
 from tests.data.image.pictures import decoded, encoded, npy, smooth, tiff
 
 RGB = smooth(12, 12)
@@ -159,6 +160,19 @@ def test_transparency_of_sixteen_bits_in_a_tiff_is_laid_over_white(colours: np.n
         np.testing.assert_array_equal(found, planes(np.concatenate([colours, OPAQUE], -1)))
     unsaid = decoded(tiff(np.concatenate([colours, OPAQUE], -1), extrasamples=["unspecified"], **kind), size=12).pixels
     assert len(unsaid) == colours.shape[-1] + 1, "a band of which the file says nothing stays one"
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["pixel by pixel", "band by band"])
+def test_a_fourth_band_that_a_writer_calls_transparency_stays_one(turned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    """tifffile does, of four bands of 16 bits: near infrared would make nearly white colours of them."""
+    _say_opacity.cache_clear()
+    scene = np.random.default_rng(0).integers(0, 4000, (4, 12, 12)).astype(np.uint16)
+    content = tiff(scene if turned else np.ascontiguousarray(scene.transpose(1, 2, 0)), photometric="rgb")
+    for _ in range(2):
+        np.testing.assert_array_equal(decoded(content, size=12).pixels, scene)
+    assert [record.message for record in caplog.records if "nowhere fully opaque: it is kept as a band" in record.message] == [caplog.messages[0]]
+    decoded(tiff(np.concatenate([DEEP, OPAQUE], -1), photometric="rgb", extrasamples=["unassalpha"]), size=12)
+    assert "taken for transparency, as the file says, and laid over white; --image.mode bands keeps it" in caplog.text
 
 
 def test_with_transparency_or_without_colours_of_sixteen_bits_are_in_one_store() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -149,9 +150,11 @@ def test_what_must_be_decoded_whole_is_refused_by_its_size_before_it_is_read(tmp
 def test_what_is_shown_otherwise_than_stored_is_decoded_whole(tmp_path: Path) -> None:
     """Transparency, white as 0, another orientation: nothing of that is guessed. Of bands asked for, numbers stay as they are stored."""
     rgba = (np.arange(40 * 40 * 4) % 251).reshape(40, 40, 4).astype(np.uint8)
+    deep = rgba.astype(np.uint16) * 261
+    deep[20, 20, 3] = 65535  # opaque there, so it is no band
     for name, image, more in (
         ("alpha", rgba, {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
-        ("deep alpha", rgba.astype(np.uint16) * 261, {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
+        ("deep alpha", deep, {"photometric": "rgb", "extrasamples": ["unassalpha"]}),
         ("deep white", rgba[..., 0].astype(np.uint16) * 261, {"photometric": "miniswhite"}),
         ("white", rgba[..., 0], {"photometric": "miniswhite"}),
         ("turned", rgba[..., :3], {"photometric": "rgb", "extratags": [(274, "H", 1, 3, True)]}),
@@ -166,6 +169,21 @@ def test_what_is_shown_otherwise_than_stored_is_decoded_whole(tmp_path: Path) ->
             bands = windows(file, ImageConfig(size=16, tile=16, mode="bands"))
             assert np.array_equal(bands[0], image[:16, :16].transpose(2, 0, 1))
         assert all(np.array_equal(ours, theirs) for ours, theirs in zip(windows(file, config), of_the_whole(file, config), strict=True))
+
+
+def test_a_large_scene_whose_last_band_is_called_transparency_can_be_read_as_bands(tmp_path: Path) -> None:
+    """What tifffile writes of four bands. Row by row nobody knows whether it is."""
+    file, scene = tmp_path / "scene.tif", np.random.default_rng(0).integers(0, 4000, (60, 50, 4)).astype(np.uint16)
+    tifffile.imwrite(file, scene)
+    small = ImageConfig(size=16, tile=16, max_megapixels=0.001)
+    (found,) = find_images([file]).files
+    (fault,) = records(found, small)
+    assert isinstance(fault, Fault)
+    assert "its last band is transparency, so it is decoded whole" in fault.what
+    assert "--image.mode bands" in fault.mend
+    bands = windows(file, dataclasses.replace(small, mode="bands"))
+    assert np.array_equal(bands[0], scene[:16, :16].transpose(2, 0, 1))
+    assert {len(window) for window in windows(file, ImageConfig(size=16, tile=16))} == {4}
 
 
 WIDE: dict[str, dict[str, Any]] = {

@@ -17,7 +17,7 @@ MAX_MEGAPIXELS = 178.0
 """Pillow itself refuses larger pictures."""
 HOW_ONLY = ("workers", "max_megapixels", "on_bad_input", "max_bad_share")
 """Settings that say how a store is made, not what it holds."""
-NEWER = {"tile": None, "nodata": None, "max_nodata_share": 0.1, "band_files": [], "resample_bands": False}
+NEWER: dict[str, Any] = {"tile": None, "nodata": None, "max_nodata_share": 0.1, "band_files": [], "resample_bands": False}
 """Settings that stores of an earlier version do not state."""
 
 

@@ -38,6 +38,7 @@ PREMULTIPLIED, STRAIGHT = 1, 2
 """Of TIFF: the tag, kinds of colours, a compression, kinds of transparency."""
 PNG_COLOUR, GREY_AND_ALPHA = 25, 4
 """Where a PNG says what its colours are, and one of these."""
+logger = logging.getLogger(__name__)
 FILE_SIZE = "headstart_file_size"
 """Where an opened picture's `info` keeps its own (width, height): a large JPEG is decoded smaller."""
 
@@ -207,14 +208,14 @@ def read_by_segments(page: Any) -> bool:
 
 
 def has_transparency(page: Any) -> bool:
-    """Whether the last sample of a page is how opaque it is: of grey, or of three colours."""
+    """Whether a page says that its last sample is how opaque it is: of grey, or of three colours. Writers say it of a fourth band too, unasked."""
     return int(page.samplesperpixel) in (2, 4) and [int(kind) for kind in page.extrasamples] in ([PREMULTIPLIED], [STRAIGHT])
 
 
 def shown(planes: np.ndarray, page: Any, as_bands: bool) -> np.ndarray:
     """[bands, height, width] of what a page holds: numbers of a palette become its colours, and what the file calls no data is masked (of colours
     where all three hold it: black in one of them is a colour). Of 16 bits, transparency is laid over white, and greys that are dark where their
-    numbers are high are turned round; Pillow does both to 8 bits.
+    numbers are high are turned round; Pillow does both to 8 bits. Of what is called transparency see `_is_opacity`.
 
     Args:
         as_bands: every sample of 16 bits is a band with its numbers.
@@ -236,7 +237,7 @@ def _as_seen(planes: np.ndarray, page: Any) -> np.ndarray:
     """uint16 [bands, height, width]: greys with white as the highest number, nothing transparent."""
     white = 2 ** int(page.bitspersample) - 1
     opaque = None
-    if has_transparency(page):
+    if has_transparency(page) and _is_opacity(planes[-1], white):
         planes, opaque = planes[:-1], planes[-1].astype(np.float64) / white
     if int(page.photometric) == MIN_IS_WHITE and len(planes) == 1:
         planes = (white - planes).astype(np.uint16)
@@ -244,6 +245,23 @@ def _as_seen(planes: np.ndarray, page: Any) -> np.ndarray:
         return planes
     colours = planes if int(page.extrasamples[0]) == PREMULTIPLIED else planes * opaque
     return np.rint(colours + white * (1 - opaque)).clip(0, white).astype(np.uint16)
+
+
+def _is_opacity(last: np.ndarray, white: int) -> bool:
+    """Whether the last sample is one, as its file says: where nothing is fully opaque it is a band, such as near infrared."""
+    found = bool((last == white).any())
+    _say_opacity(found)
+    return found
+
+
+@cache
+def _say_opacity(found: bool) -> None:
+    """Once each."""
+    if found:
+        what = "the last sample of a TIFF of 16 bits is taken for transparency, as the file says, and laid over white; --image.mode bands keeps it"
+    else:
+        what = "the last sample of a TIFF of 16 bits, which the file calls transparency, is nowhere fully opaque: it is kept as a band"
+    logger.warning("%s", what)
 
 
 def orientation_of(page: Any) -> int:

@@ -175,7 +175,7 @@ def _of_tiff(stream: IO[bytes]) -> Header:
         page: Any = file.pages.first
         pages, channel_pages = pages_of(file)
         palette = page.photometric == tifffile.PHOTOMETRIC.PALETTE
-        channels = pages if channel_pages else 3 if palette else int(page.samplesperpixel) - has_transparency(page)
+        channels = pages if channel_pages else 3 if palette else int(page.samplesperpixel) - (page.dtype == np.uint8 and has_transparency(page))
         return min(page.imagelength, page.imagewidth), channels
 
 

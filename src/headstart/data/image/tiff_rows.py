@@ -47,6 +47,8 @@ NAMES = {
 PLAIN_ROWS = 256
 """Rows of an uncompressed image that are read at once."""
 AGAIN = "Copy or export it again, or remove it."
+TRANSPARENT = "says that its last band is transparency"
+BANDS_MEND = "If that is a band, such as near infrared: --image.mode bands. Otherwise write it without transparency, or raise --image.max-megapixels."
 
 
 class TiffRows:
@@ -170,7 +172,8 @@ def tiff_rows(opened: IO[bytes], size: int, as_bands: bool, rows: int, first_pag
     if found is None:
         if height * width > max_pixels:  # said before its bytes are read
             what = f"{whole}, so it is decoded whole: {width:,} x {height:,} are more than {max_pixels / 1e6:g} million pixels."
-            raise Unusable(what, "Write it as grey, RGB or bands, for example: gdal_translate -of COG. Or raise --image.max-megapixels.")
+            mend = "Write it as grey, RGB or bands, for example: gdal_translate -of COG. Or raise --image.max-megapixels."
+            raise Unusable(what, BANDS_MEND if whole == TRANSPARENT else mend)
         return None
     if stated_bytes > max(FREE_BYTES, MAX_RATIO * size):
         raise Unusable(f"states {stated_bytes / 1e9:,.1f} GB of pixels in {size / 1e6:,.1f} MB.", "Leave it out, or cut out the part with data.")
@@ -194,5 +197,5 @@ def _whole_because(page: Any, pages: int, channel_pages: bool, as_bands: bool, f
     if photometric not in (MIN_IS_BLACK, RGB):
         return NAMES.get(photometric, f"has colours of kind {photometric}")
     if not as_bands and ((page.dtype == np.uint8 and samples not in (1, 3)) or (page.dtype == np.uint16 and has_transparency(page))):
-        return "has transparency"
+        return TRANSPARENT
     return None
