@@ -66,6 +66,8 @@ def test_a_sweep_that_repeats_its_text_is_warned_of_and_above_four_times_refused
     ]
     with pytest.raises(UsageError, match=r"0\.8 of 1,000,000 tokens read 199,000 domain tokens 4\.02 times"):
         plan.sweep_epochs(1e6, ratios, 0.199e6, 1e6)
+    (told,) = plan.sweep_epochs(1e6, ratios, 0.1e6, 1e6, finished=True)
+    assert "read up to 8 times" in told
 
 
 def test_a_subset_is_chosen_only_of_more_text_than_the_run_reads() -> None:

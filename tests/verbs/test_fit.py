@@ -102,6 +102,22 @@ def test_given_parameters_are_said(tmp_path: Path) -> None:
         fit(one_size(tmp_path), tmp_path, without="N", fix=["delta=0.4"])
 
 
+def test_tables_of_one_text_are_fitted_together_whether_or_not_they_name_it(tmp_path: Path) -> None:
+    """`plan dcpt` writes domain, k1 and k2 where it knows them, which one sweep of a text may and another may not."""
+    named = {"domain": "med-1", "k1": 3.0, "k2": 2.0}
+    before = write(tmp_path / "before.csv", rows(ratios=(0.1, 0.5)))
+    after = write(tmp_path / "after.csv", [row | named for row in rows(ratios=(0.2, 0.8))])
+    together, _ = read_table(FitSettings(points=(before, after)))
+    assert (len(together), together.topic, together.k1) == (72, None, None)
+    chosen, _ = read_table(FitSettings(points=(before, after), domain="med-1"))
+    assert len(chosen) == 36
+    with pytest.raises(BadInput, match=r"before\.csv, record 2: k1 is None"):
+        read_table(FitSettings(points=(before, after), across_domains=True))
+    other = write(tmp_path / "other.csv", [row | named | {"domain": "law-2"} for row in rows(ratios=(0.3,))])
+    with pytest.raises(UsageError, match="2 domains: law-2, med-1"):
+        read_table(FitSettings(points=(before, after, other)))
+
+
 def test_a_folder_without_runs_and_a_place_that_is_not_there_are_called_so(tmp_path: Path) -> None:
     (tmp_path / "empty" / "sub").mkdir(parents=True)
     for name, what in (("empty", "holds no run"), ("nowhere", "is not there")):

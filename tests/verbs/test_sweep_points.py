@@ -13,6 +13,7 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.verbs._sweep import final_losses
 from headstart.verbs._sweep_points import domain_figures, is_runs, points_of_runs, runs_in, write_points
 from headstart.verbs.fit import fit
+from headstart.verbs.plan import text_known_by
 
 STEPS = (1, 2, 4, 8, 10, 14, 16, 20, 28, 40)
 
@@ -185,6 +186,12 @@ def test_the_figures_of_a_domain_are_those_of_its_pure_runs_on_the_smallest_size
     write_points(tmp_path / "points.parquet", records, {"domain": "med", "k1": found.k1, "k2": found.k2})
     (row,) = pq.read_table(tmp_path / "points.parquet").to_pylist()
     assert row == records[0][2] | {"domain": "med", "k1": found.k1, "k2": found.k2}
+
+
+def test_a_domain_is_known_by_its_text_and_not_by_a_folder(tmp_path: Path) -> None:
+    of = lambda new, old: [{"part": part, "inputs": [{"name": "a.jsonl", "sha256": sha}]} for part, sha in (("new", new), ("old", old))]  # noqa: E731
+    known = {name: text_known_by(run(tmp_path / name, data=of(*shas))) for name, shas in (("a", "xy"), ("b", "xz"), ("c", "yx"))}
+    assert known["a"] == known["b"] != known["c"]
 
 
 def test_a_folder_of_runs_is_found_and_a_table_round_trips(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ class Sweep:
     def constant(self, origin: Origin, ratio: float, seed: int, name: str = "") -> Path:
         """A run at half the planned peak, constant after its warm-up."""
         rate = {"schedule.name": "constant", "schedule.warmup_steps": WARMUP_STEPS, "optimizer.learning_rate": RATE_SHARE * origin.peak}
-        return self.run(origin, ratio, seed, rate, name or f"n{origin.parameters}-r{ratio:g}-seed-{seed}")
+        return self.run(origin, ratio, seed, rate, name or constant_name(origin, ratio, seed))
 
     def run(self, origin: Origin, ratio: float, seed: int, rate: Mapping[str, Any], name: str) -> Path:
         """One run, or what an earlier call left of it. Returns its folder."""
@@ -246,6 +246,11 @@ class Sweep:
         told = ", ".join(f"{part} {found[part]:.4f}" for part in (GENERAL, DOMAIN))
         self.say(f"  {name}: {self.steps:,} steps, held-out loss {told}")
         return out
+
+
+def constant_name(origin: Origin, ratio: float, seed: int) -> str:
+    """The folder of a run of a sweep at a constant rate."""
+    return f"n{origin.parameters}-r{ratio:g}-seed-{seed}"
 
 
 def is_measured(run: Path, last: int) -> bool:

@@ -10,7 +10,7 @@ The folder (default runs/laws/NAME, NAME being that of the first file):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from headstart.planning.dcpt_law.domains import beyond, fit_domains
 from headstart.planning.dcpt_law.files import write_law, write_predictions
 from headstart.planning.dcpt_law.fitted import Fitted, fit_loss, used
 from headstart.planning.dcpt_law.forms import L3, Form
-from headstart.planning.dcpt_law.points import LossTable, Record, Which, read_points, refuse_rising, rising_in_d, rising_in_n, settled
+from headstart.planning.dcpt_law.points import TOPIC, LossTable, Record, Which, read_points, refuse_rising, rising_in_d, rising_in_n, settled
 from headstart.planning.dcpt_law.refit import bootstrap, quality, resample
 from headstart.planning.dcpt_law.rollout import errors
 from headstart.tasks.data import records
@@ -146,7 +146,8 @@ def _read(places: Sequence[Path], settings: FitSettings, law_unit: float | None 
     if runs and files:
         raise UsageError(f"{files[0]} is a table, {runs[0]} a run.", "Fit tables or runs; `plan dcpt` writes the table of its runs, points.parquet.")
     if not runs:
-        return read_points(_records(files), columns, settings.unit_n, settings.unit_d, law_unit), []
+        topic: Collection[str] = TOPIC if settings.across_domains else ("domain",) if settings.domain is not None else ()
+        return read_points(_records(files), columns, settings.unit_n, settings.unit_d, law_unit, topic), []
     if columns or (settings.unit_n, settings.unit_d) != (1.0, 1.0):
         raise UsageError("--columns and units are of tables; runs say what they are.", "Leave them out.")
     found, notes = points_of_runs(runs, settings.domain_part, settings.general_part)
@@ -167,7 +168,7 @@ def _known_by(path: Path) -> list[dict[str, str]]:
 
 def _topic(table: LossTable, settings: FitSettings) -> LossTable:
     """The rows of the wanted domain."""
-    names = [] if table.topic is None else sorted(set(table.topic.tolist()))
+    names = [] if table.topic is None else sorted(set(table.topic.tolist()) - {""})
     if settings.domain is not None:
         if settings.domain not in names:
             raise BadInput(f"There is no domain '{settings.domain}' in the points.", f"They have: {', '.join(names) or 'no column domain'}.")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,19 @@ from headstart.planning.dcpt_law import plan as arithmetic
 from headstart.planning.dcpt_law.plan import looks
 from headstart.verbs._fit_settings import FitSettings
 from headstart.verbs._plan_settings import PLANS, CptSettings, SweepSettings, check_sweep
-from headstart.verbs._sweep import DOMAIN, GENERAL, Sweep, before_training, held_out_share_of, named_data, origin_of, texts_of
+from headstart.verbs._sweep import (
+    DOMAIN,
+    GENERAL,
+    Origin,
+    Sweep,
+    before_training,
+    constant_name,
+    held_out_share_of,
+    is_measured,
+    named_data,
+    origin_of,
+    texts_of,
+)
 from headstart.verbs._sweep_points import domain_figures, parameters, points_of_runs, write_points
 from headstart.verbs.fit import FittedLaw, fit_with
 
@@ -80,7 +93,8 @@ def plan_sweep(settings: SweepSettings, say: Callable[[str], None] = print) -> P
     runs: list[Path] = []
     common = run_settings(settings, settings.checkpoints[0])
     texts = texts_of(data, common, origins[0], folder / "runs" / "any")
-    for warning in arithmetic.sweep_epochs(settings.tokens, settings.ratios, texts[DOMAIN], texts[GENERAL]):
+    finished = is_finished(settings, origins, folder)
+    for warning in arithmetic.sweep_epochs(settings.tokens, settings.ratios, texts[DOMAIN], texts[GENERAL], finished=finished):
         say(f"  ! {warning}")
     for origin in origins:
         steps = round(settings.tokens / origin.tokens_per_step)
@@ -91,7 +105,7 @@ def plan_sweep(settings: SweepSettings, say: Callable[[str], None] = print) -> P
                 common |= decided(runs[0])  # the first run tries the precision for all: a law is of thousandths
     refuse_twice(runs)
     records, notes = points_of_runs(runs, DOMAIN, GENERAL)
-    topic = domain_columns(runs, folder.absolute().name, say)
+    topic = domain_columns(runs, f"{Path(settings.domain[0]).name.split('.')[0]}-{text_known_by(runs[0])}", say)
     write_points(folder / POINTS, records, topic)
     for note in notes:
         say(f"note: {note}")
@@ -113,6 +127,24 @@ def domain_columns(runs: list[Path], name: str, say: Callable[[str], None]) -> d
         " r_d = 1 on the smallest size."
     )
     return {"domain": name, "k1": found.k1, "k2": found.k2}
+
+
+def is_finished(settings: SweepSettings, origins: list[Origin], folder: Path) -> bool:
+    """Whether every run of a sweep is there: then it is too late to refuse them."""
+    assert settings.tokens is not None
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    return all(
+        is_measured(folder / "runs" / constant_name(origin, ratio, seed), round(settings.tokens / origin.tokens_per_step))
+        for origin in origins
+        for seed in seeds
+        for ratio in settings.ratios
+    )
+
+
+def text_known_by(run: Path) -> str:
+    """Eight hexadecimal digits of the new text that a run was trained on: two sweeps of one text are of one domain, whatever their folders are called."""
+    files = [file["sha256"] for entry in read_run(run)["data"] if entry.get("part") == DOMAIN for file in entry.get("inputs", [])]
+    return sha256("".join(files).encode()).hexdigest()[:8]
 
 
 def run_settings(settings: SweepSettings | CptSettings, init: Path) -> dict[str, Any]:

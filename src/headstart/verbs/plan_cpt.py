@@ -42,6 +42,7 @@ from headstart.verbs._sweep import (
     RATE_SHARE,
     Sweep,
     before_training,
+    constant_name,
     final_losses,
     held_out_tokens,
     in_words_of_a_plan,
@@ -69,6 +70,8 @@ FEW_HELD_OUT = 30_000
 """Tokens below which the losses are as uncertain as what is asked of them."""
 FREE = ("json", "debug", "run", "baseline", "flattest", "items", "keep_weights", "out", "limit", "draws")
 """Settings that change nothing of what is measured: with another limit the same command answers at once."""
+ANNEALED = f"annealed-r{ANNEALED_RATIO:g}-seed-{{}}"
+"""The folder of the annealed run of a seed."""
 
 
 @dataclass(frozen=True)
@@ -283,9 +286,14 @@ class _Planning:
         )
 
     def refuse_repeats(self, split: Split, unique: float) -> None:
-        """Raises UsageError where the short runs alone read the new text more than four times; more than once, of either text, is a warning."""
+        """Raises UsageError where the short runs alone would read the new text more than four times; more than once, of either text, is a warning, and
+        of a sweep that is there already whatever it read."""
+        seed = self.settings.seed
+        names = [*(constant_name(self.origin, ratio, seed) for ratio in RATIOS), ANNEALED.format(seed)]
+        finished = all(is_measured(self.folder / "runs" / name, split.of_each) for name in names)
+        tokens = split.of_each * self.origin.tokens_per_step
         try:
-            self.warnings += arithmetic.sweep_epochs(split.of_each * self.origin.tokens_per_step, RATIOS, unique, self.old_tokens)
+            self.warnings += arithmetic.sweep_epochs(tokens, RATIOS, unique, self.old_tokens, finished=finished)
         except UsageError as error:
             mend = "Give more new text, a smaller budget or a smaller --planning-share."
             raise UsageError(f"In the runs of the sweep {error.what}", mend) from None
@@ -307,7 +315,7 @@ class _Planning:
         told = set(self.warnings)
         sweep = Sweep(self.folder, data, split.of_each, steps, self.common, self.settings.keep_weights, self.say, told)
         runs = [sweep.constant(self.origin, ratio, self.settings.seed) for ratio in RATIOS]
-        return runs, sweep.run(self.origin, ANNEALED_RATIO, self.settings.seed, planned, f"annealed-r{ANNEALED_RATIO:g}-seed-{self.settings.seed}")
+        return runs, sweep.run(self.origin, ANNEALED_RATIO, self.settings.seed, planned, ANNEALED.format(self.settings.seed))
 
     def anneal_offsets(self, runs: list[Path], annealed: Path, last: int) -> tuple[float, float]:
         """(general, domain): by how much the planned schedule ends lower than the constant rate, at D_max. Assumed to be the same at D."""

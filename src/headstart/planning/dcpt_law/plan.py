@@ -118,16 +118,17 @@ def repeats(found: float) -> str | None:
     return f"the domain text is read {found:.3g} times: the law was made for new text" if found > MANY_EPOCHS else None
 
 
-def sweep_epochs(tokens: float, ratios: Sequence[float], domain_tokens: float, general_tokens: float) -> list[str]:
+def sweep_epochs(tokens: float, ratios: Sequence[float], domain_tokens: float, general_tokens: float, *, finished: bool = False) -> list[str]:
     """The warnings of a sweep whose runs read a text more than once: the law was made for new text, and D counts repeats as if they were new.
 
     Args:
-        tokens: of each run. ratios: its r_d. domain_tokens, general_tokens: that there are to train on.
+        tokens: of each run. ratios: its r_d. domain_tokens, general_tokens: that there are to train on. finished: its runs are there already.
 
     Raises:
-        UsageError: a run reads the domain text more than four times.
+        UsageError: a run that is still to be made reads the domain text more than four times.
     """
-    read = {"domain": epochs(tokens, max(ratios), domain_tokens), "general": (1 - min(ratios)) * tokens / general_tokens}
+    of_domain = max(ratios) * tokens / domain_tokens if finished else epochs(tokens, max(ratios), domain_tokens)
+    read = {"domain": of_domain, "general": (1 - min(ratios)) * tokens / general_tokens}
     most = {"domain": max(ratios), "general": min(ratios)}
     return [
         f"in the sweep the {which} text is read up to {found:.3g} times (r_d = {most[which]:g}): the law was made for new text"

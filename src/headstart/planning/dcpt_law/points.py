@@ -13,7 +13,7 @@ A fit never mixes tokenizers: losses a token of different ones are different qua
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
@@ -35,6 +35,8 @@ LARGE = 3e7
 
 COLUMNS = ("N", "D", "r", "r_d", "r_g", "loss_general", "loss_domain", "run", "seed", "domain", "k1", "k2")
 LOSSES = ("loss_domain", "loss_general")
+TOPIC = ("domain", "k1", "k2")
+"""Columns of a domain among others."""
 Which = Literal["domain", "general"]
 Record = tuple[str, int, Mapping[str, Any]]
 """(file, line or record number, column -> value)."""
@@ -99,6 +101,7 @@ def read_points(
     unit_n: float = 1.0,
     unit_d: float = 1.0,
     law_unit: float | None = None,
+    topic: Collection[str] = TOPIC,
 ) -> LossTable:
     """The table.
 
@@ -106,6 +109,7 @@ def read_points(
         columns: our name -> the column's name there, for logs of other trainers.
         unit_n, unit_d: how many parameters and tokens a 1 in N and D stands for.
         law_unit: of N and D in the law; None: millions or billions, by the median N. Points that a law is to predict take its unit.
+        topic: the columns of `TOPIC` that are asked for. What is not may be missing in some rows; names of several domains are read in any case.
 
     Raises:
         BadInput: a column is missing, or a row cannot be used; names it.
@@ -118,6 +122,8 @@ def read_points(
         raise BadInput("There are no points.", "Give a .csv or .parquet file with a row for each evaluation.")
     present = [name for name in COLUMNS if any(row.has(name) for row in rows)]
     _refuse_columns(rows[0], present)
+    several = len({row.text("domain") for row in rows} - {""}) > 1
+    present = [name for name in present if name not in TOPIC or name in topic or (name == "domain" and several)]
     n = np.array([row.number("N", above=0) for row in rows]) * unit_n
     d = np.array([row.number("D", above=0) for row in rows]) * unit_d
     _refuse_units(rows, n, "N")
