@@ -133,6 +133,12 @@ def test_a_response_is_read_with_its_encodings_undone() -> None:
         assert (response.status, response.headers["content-type"], response.body) == (200, "text/html", body), name
 
 
+def test_brotli_that_looks_like_a_page_is_decoded() -> None:
+    """A piece that was flushed may begin with white space and "<"."""
+    page = b"\t<\x80" + b"a" * 121 + b"\x03"  # 121 bytes as they are, and the end
+    assert parse_response(b"HTTP/1.1 200 OK\r\nContent-Encoding: br\r\n\r\n" + page).body == b"a" * 121
+
+
 @pytest.mark.parametrize(
     ("message", "reason"),
     [

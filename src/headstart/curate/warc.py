@@ -373,12 +373,12 @@ def _decoded(body: bytes, encoding: str, limit: int) -> bytes:
 
 def _by_arrow(body: bytes, encoding: str, limit: int) -> bytes:
     """What browsers are sent today. A crawler may have decoded it and kept the header here too."""
-    if body.lstrip()[:1] == b"<":
-        return body
     try:
         with pa.CompressedInputStream(pa.BufferReader(body), ARROW[encoding]) as stream:
             data: bytes = stream.read(limit + 1)
     except (OSError, pa.ArrowException):
+        if body.lstrip()[:1] == b"<":
+            return body
         raise BadResponse("damaged content encoding") from None
     if len(data) > limit:
         raise BadResponse("decompression bomb")
