@@ -28,7 +28,7 @@ class StageCounts:
         dropped: reason -> rows.
         words, images: of the kept rows, once they are documents.
         html_bytes: of the kept rows, while they are pages.
-        items: what was dropped within documents, reason -> number.
+        items: what was dropped within documents, or (`duplicates.FEW`) only counted, reason -> number.
         samples: reason -> [[url, excerpt]].
     """
 

@@ -66,7 +66,7 @@ def drop(table: pa.Table, reasons: Sequence[str | None]) -> pa.Table:
 
 
 def with_items(table: pa.Table, items: Counter[str]) -> pa.Table:
-    """Carries counts of what was dropped within documents (images, formulas) beside the table."""
+    """Carries counts of what was dropped within documents (images, formulas) beside the table, and of what is only worth telling (`text: ...`)."""
     return table.replace_schema_metadata({ITEMS: json.dumps(items, sort_keys=True).encode()})
 
 
