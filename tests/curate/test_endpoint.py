@@ -41,12 +41,13 @@ class Model(http.server.ThreadingHTTPServer):
     Attributes:
         good: which documents are; unless it is told otherwise those with the word lemma.
         reply: what it says of a text, with its score.
-        asked: the requests' bodies, in the order they came.
+        asked: the requests' bodies, in the order they came; keys: what they had as Authorization.
         answer: what it does instead of answering (an HTTP status, or True where it did all itself), given the number of the request and the text.
     """
 
     def __init__(self, answer: Callable[[int, str], int | None] = lambda number, text: None, port: int = 0) -> None:
         self.asked: list[dict[str, Any]] = []
+        self.keys: list[str | None] = []
         self.answer = answer
         self.good: Callable[[str], bool] = lambda text: "lemma" in text
         self.reply: Callable[[str], str] = lambda text: f"Because.\nmathematical score: {8 if self.good(text) else 0}"
@@ -73,9 +74,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with server.counting:
             server.asked.append(body)
+            server.keys.append(self.headers["Authorization"])
             number = len(server.asked)
         text = body["messages"][0]["content"].split("---\n")[1]
-        status = 404 if self.path != "/v1/chat/completions" else server.answer(number, text)
+        status = 404 if self.path.removeprefix("http://far.invalid") != "/v1/chat/completions" else server.answer(number, text)
         if status is not None:
             self.send_error(status)
             return
@@ -141,6 +143,40 @@ def test_what_a_server_answered_before_it_died_is_not_asked_again(model: Model, 
     assert from_file(kept)(DOCUMENTS) == SCORES, "another curation may take the file as it is"
     assert from_endpoint(other.address, "another-model", kept)(DOCUMENTS[:2]) == SCORES[:2]
     assert len(other.asked) == 20, "an answer is that of its model"
+
+
+def test_where_it_failed_for_good_nothing_more_is_asked(model: Model) -> None:
+    """Requests that are open may end; each of the others would have to be paid for."""
+
+    def answer(number: int, text: str) -> int | None:
+        if number > 1:
+            time.sleep(0.05)
+        return 401 if number == 1 else None
+
+    model.answer = answer
+    with pytest.raises(BadInput, match="answers 401"):
+        from_endpoint(model.address, "m", parallel=3)(DOCUMENTS)
+    assert len(model.asked) < len(DOCUMENTS) / 2
+
+
+@pytest.mark.parametrize("key", ["secret", None])
+def test_a_password_of_netrc_is_not_for_the_model(model: Model, key: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "netrc").write_text("machine 127.0.0.1 login someone password private\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    if key is not None:
+        monkeypatch.setenv("OPENAI_API_KEY", key)
+    assert from_endpoint(model.address, "m", retries=0)(DOCUMENTS[:2]) == SCORES[:2]
+    assert model.keys == [None if key is None else "Bearer secret"] * 2
+
+
+def test_the_proxy_of_the_environment_is_asked(model: Model, other: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    """But for the hosts that it is not for."""
+    monkeypatch.setenv("http_proxy", model.address.removesuffix("/v1"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert from_endpoint("http://far.invalid/v1", "m", retries=0)(DOCUMENTS[:2]) == SCORES[:2]
+    assert from_endpoint(other.address, "m", retries=0)(DOCUMENTS[:2]) == SCORES[:2]
+    assert (len(model.asked), len(other.asked)) == (2, 2)
 
 
 def test_a_document_that_no_answer_comes_to_has_no_score_and_is_not_asked_again(model: Model, tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from headstart.core.errors import BadInput, MissingDependency
 from headstart.core.journal import Journal, read_journal
@@ -145,6 +147,7 @@ class _Server:
 
     def __init__(self, base_url: str, model: str, kept: Path | None, retries: int, timeout_s: float) -> None:
         self.address = base_url.rstrip("/") + "/chat/completions"
+        self._proxy = _proxy(self.address)
         self._model, self._kept, self._timeout_s = model, kept, timeout_s
         self._pauses = (0.0, *(2.0**number for number in range(retries)))
         self._stop = asyncio.Event()
@@ -163,7 +166,7 @@ class _Server:
             raise MissingDependency("aiohttp", "curate", "Scores of a language model") from None
         left = iter(missing)
         timeout = aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=min(self._timeout_s, CONNECT_S))
-        async with aiohttp.ClientSession(timeout=timeout, headers=_headers(), trust_env=True) as session:
+        async with aiohttp.ClientSession(timeout=timeout, headers=_headers()) as session:
 
             async def lane() -> None:
                 for asked in left:  # one for all lanes: each takes the next document
@@ -222,6 +225,8 @@ class _Server:
 
     async def _pause(self, seconds: float) -> None:
         """Raises _Stopped once it is in vain to ask on."""
+        if self._stop.is_set():  # no wait of 0 seconds sees it
+            raise _Stopped
         try:
             await asyncio.wait_for(self._stop.wait(), seconds)
         except TimeoutError:
@@ -239,7 +244,7 @@ class _Server:
         messages = [{"role": "user", "content": question(text)}]
         asked = {"model": self._model, "messages": messages, "temperature": 0, "max_tokens": 400}
         try:
-            async with session.post(self.address, data=json.dumps(asked).encode()) as answer:
+            async with session.post(self.address, data=json.dumps(asked).encode(), proxy=self._proxy) as answer:
                 data = bytearray()
                 async for piece in answer.content.iter_chunked(1 << 16):
                     data += piece
@@ -267,6 +272,12 @@ class _Server:
 def _headers() -> dict[str, str]:
     key = os.environ.get("OPENAI_API_KEY")
     return {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+
+
+def _proxy(address: str) -> str | None:
+    """What the environment says. aiohttp's `trust_env` would also send the password that ~/.netrc has for the host."""
+    parts = urlsplit(address)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _asked_for(retry_after: str | None) -> float:
