@@ -174,7 +174,7 @@ class Method(nn.Module):
 
     @classmethod
     def refuse_init(cls, store: Any, init: Path) -> None:
-        """Raises UsageError when the model in `init` cannot continue on this store (it knows other token ids, for example)."""
+        """Raises UsageError, or BadInput for a folder that contradicts itself, when the model in `init` cannot continue on this store."""
 
     def reload(self, folder: Path) -> Method:
         """A second network of this kind with the weights that `export` wrote into `folder`."""

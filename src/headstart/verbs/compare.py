@@ -34,7 +34,8 @@ intervals cut to what the metric can be; null where there are too few seeds for 
     worth                   [{arm, labels, random_labels, ci95 [low, high] (a high of null: beyond the largest measured count), more_than (that count)
                             or null, sentence}]: labels that a random start needs for the same metric
     continued               [{run (name), parts {name: {first, last, first_bits_per_byte, last_bits_per_byte}} (held-out losses), transient {height,
-                            step, forgetting} or null, pay_back_step or null, total_steps}]: of runs with named parts (docs/methods/rewarm.md)
+                            step, forgetting, recovery (step, null: not within the run)} or null, pay_back_step or null,
+                            total_steps}]: of runs with named parts (docs/methods/rewarm.md)
     winner, sentence        name of an arm or null; the verdict
     notes, leaks            sentences: what to know when reading this; test records that stand in training data
     commands                {load, finetune} of the winner, or of the best arm

@@ -57,7 +57,7 @@ class PhaseProfile:
 
     phase: str
     share_of_run: float  # of the run's time
-    step_ms: float  # median, without the profiler
+    step_ms: float  # without the profiler: the median, on a GPU the mean of steps that are not waited for one by one
     tokens_per_second: float
     mfu: float  # of the peak that a matrix product reached here
     data_wait_ms: float
