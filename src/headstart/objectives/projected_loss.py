@@ -2,8 +2,8 @@
 
 The plain way holds four tensors of [tokens, vocab] at once: logits, log-probabilities, and the gradients of both. GPT-2 with 32 rows of 1024: 20 GiB.
 Here a chunk of tokens is scored, its gradient p - 1(target) written over its logits, and both products of the backward pass made from it at once: the
-same three products, one buffer of a fixed size (as Liger's and Apple's cut cross-entropy do; Hsu et al. 2024, arXiv 2410.10989; Wijmans et al. 2024,
-arXiv 2411.09009).
+same three products, one buffer of a fixed size, two where the softmax is compiled (as Liger's and Apple's cut cross-entropy do; Hsu et al. 2024,
+arXiv 2410.10989; Wijmans et al. 2024, arXiv 2411.09009).
 """
 
 from __future__ import annotations
