@@ -315,6 +315,9 @@ def test_a_curation_of_an_earlier_version_goes_on_with_what_it_began_with(tmp_pa
     assert main(words) == 2
     assert main([*words, *before]) == 0
     assert not half.exists()
+    half.write_bytes(b"half of an image")
+    assert main([*words, *before]) == 0
+    assert half.exists(), "a finished curation's images are not walked through"
 
 
 def test_wrong_flags_are_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -198,8 +198,9 @@ def _passes(names: Sequence[str], config: CurateConfig) -> Iterator[tuple[tuple[
 
 
 def _after_a_kill(out: Path) -> None:
-    """Takes away what a process left half written, and what it was about to remove."""
-    for folder in (out / "answers", out / "work", out / LEAVING, out / DOCUMENTS, out / IMAGES):
+    """Takes away what a process left half written, and what it was about to remove. Counts are written last: with them all else is whole."""
+    complete = (out / COUNTS).is_file()
+    for folder in () if complete else (out / "answers", out / "work", out / LEAVING, out / DOCUMENTS, out / IMAGES):
         for left in folder.rglob(".*.tmp"):
             left.unlink(missing_ok=True)
     for name in (ABOUT, COUNTS, REPORT):
@@ -207,7 +208,7 @@ def _after_a_kill(out: Path) -> None:
             left.unlink(missing_ok=True)
     if not (out / LEAVING).is_dir():
         return
-    if (out / COUNTS).is_file() or (out / "work").exists():
+    if complete or (out / "work").exists():
         shutil.rmtree(out / LEAVING, ignore_errors=True)
     else:
         (out / LEAVING).rename(out / "work")
