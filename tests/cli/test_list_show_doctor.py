@@ -111,6 +111,13 @@ def test_list_data_of_a_missing_folder_is_bad_input(tmp_path: Path) -> None:
     assert "no such file or folder" in done.stderr
 
 
+def test_list_data_of_a_curation_that_goes_on_says_so(tmp_path: Path) -> None:
+    (tmp_path / "curate.json").write_text(json.dumps({"format": 1, "recipe": "text", "sources": [["a.jsonl", 3]]}))
+    done = headstart("list", "--data", str(tmp_path))
+    assert done.returncode == 3
+    assert "is a curation that is not finished" in done.stderr
+
+
 def test_list_and_help_import_nothing_heavy() -> None:
     code = (
         "import sys; from headstart.cli import main;"
