@@ -296,7 +296,7 @@ def test_a_folder_keeps_what_it_began_with(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_curation_of_an_earlier_version_goes_on_with_what_it_began_with(tmp_path: Path) -> None:
+def test_a_curation_of_an_earlier_version_goes_on_with_what_it_began_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Settings that its version did not know had one value: the flags for it continue. What a kill left half written goes."""
     from headstart.cli.main import main
 
@@ -312,7 +312,9 @@ def test_a_curation_of_an_earlier_version_goes_on_with_what_it_began_with(tmp_pa
     half = tmp_path / "out" / "images" / "0a" / ".0a.png.1.tmp"
     half.parent.mkdir(parents=True)
     half.write_bytes(b"half of an image")
+    capsys.readouterr()
     assert main(words) == 2
+    assert "holds a curation with another --images.ads (False -> True), --images.min-side (0 -> 32)." in capsys.readouterr().err
     assert main([*words, *before]) == 0
     assert not half.exists()
     half.write_bytes(b"half of an image")

@@ -26,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from headstart import __version__
+from headstart.core.config import differences
 from headstart.core.curation import ABOUT, COUNTS, DOCUMENTS, IMAGES, images_beside, shard_name
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import atomic_write, open_lock, read_json, write_json
@@ -248,7 +249,9 @@ def _claim(out: Path, recipe: str, names: Sequence[str], settings: dict[str, Any
     known = before.get("settings", {})
     known = _comparable(known | {group: added | known.get(group, {}) for group, added in BEFORE.items()})
     changed = [name for name in about if before.get(name) != about[name] and name != "settings"]
-    changed += [group for group, values in _comparable(settings).items() if known.get(group) != values]
+    new = _comparable(settings)
+    told = differences({group: known.get(group) for group in new}, new)
+    changed += [f"--{name.replace('_', '-')} ({old!r} -> {value!r})" for name, old, value in told]
     if changed:
         raise UsageError(f"{out} holds a curation with another {', '.join(changed)}.", "Give another folder, or the settings of before.")
 
