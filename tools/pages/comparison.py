@@ -67,6 +67,8 @@ def distilled_text(info: dict[str, Any]) -> str:
         reached = f"{sum(test) / len(test):.3f} ({min(test):.3f} to {max(test):.3f})"
         rows.append(f"| {name} | {reached} | {f'{spent:.3g}' if spent else '-'} | {setting} |")
     pairs = [f"- {one['a']} - {one['b']}: {difference(one)}" for one in info["pairs"]]
+    if all(one["ci95"] is not None and one["ci95"][0] <= 0 <= one["ci95"][1] for one in info["pairs"]):
+        pairs.append("\nEvery interval holds 0: at this size and with so few labels the arms cannot be told apart.")
     where = f"{info['hardware']['cpu']}, {info['hardware']['cores']} cores; {str(info['date'])[:10]}. `{info['command']}`"
     return "\n\n".join([f"{info['what'][0].upper()}{info['what'][1:]}.", "\n".join(rows), "\n".join(pairs), where])
 
