@@ -90,7 +90,9 @@ class Day:
                     os.killpg(process.pid, signal.SIGKILL)
                     process.wait()
         self.parts[name] = {"outcome": outcome, "seconds": round(time.perf_counter() - start, 1)}
-        (self.out / "day.json").write_text(json.dumps({"device": self.device, "parts": self.parts}, indent=1) + "\n", encoding="utf-8")
+        day = self.out / "day.json"
+        before = json.loads(day.read_text(encoding="utf-8"))["parts"] if day.exists() else {}  # of an earlier call
+        day.write_text(json.dumps({"device": self.device, "parts": before | self.parts}, indent=1) + "\n", encoding="utf-8")
         return outcome == "exit 0"
 
     # --- the parts ----------------------------------------------------------------------------------------------------------------------------
@@ -148,17 +150,17 @@ def install(site: Path) -> None:
 
 
 def lines(day: Day) -> Iterator[str]:
-    """The table at the end: what a call whose last lines alone are read must say."""
+    """The table at the end: what a call whose last lines alone are read must say, of its own parts."""
     for name, part in day.parts.items():
         yield f"{name:<40} {part['seconds']:>7.1f} s  {part['outcome']}"
-    if (day.out / "gpu.json").exists():
+    if "bench" in day.parts and (day.out / "gpu.json").exists():
         found = json.loads((day.out / "gpu.json").read_text(encoding="utf-8"))
         for name, figures in found["figures"].items():
             short = {key: value for key, value in figures.items() if isinstance(value, int | float | str)}
             yield f"{name:<18} {json.dumps(short)}"
         for name, why in found["left_out"].items():
             yield f"left out: {name}: {why[-300:]}"
-    if (day.out / "cuda_check.json").exists():
+    if "check" in day.parts and (day.out / "cuda_check.json").exists():
         found = json.loads((day.out / "cuda_check.json").read_text(encoding="utf-8"))
         for name, check in found["checks"].items():
             yield f"{'ok  ' if check['passed'] else 'FAIL'} {name} ({check['seconds']} s) {check.get('error', '')[:300]}"
