@@ -15,12 +15,12 @@ from headstart.backbones.vit import ViT, ViTConfig
 from headstart.backbones.vit_blocks import Block
 from headstart.core.errors import BadInput
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
-from headstart.data.image.config import ImageConfig
+from headstart.data.image.config import ImageConfig, source_config
 from headstart.data.image.describe import as_colours
 from headstart.data.image.form import Content
 from headstart.data.image.head import decode_records, write_first_images
 from headstart.data.image.prepare import input_differences
-from headstart.data.image.reading import KEY, Reading
+from headstart.data.image.reading import KEY, USUAL, Reading
 from headstart.data.image.rows import ImageRows
 from headstart.data.image.sources import find_images
 from headstart.data.image.store import ImageStore, open_image_store, prepare_images
@@ -121,14 +121,7 @@ class ImageMethod(Method):
     @classmethod
     def source_changes(cls, store: ImageStore, sources: Sequence[str | Path]) -> list[str]:
         try:
-            made = store.manifest["preparation"]
-            config = ImageConfig(
-                image_field=made["image_field"],
-                label_field=made["label_field"],
-                band_files=tuple(made.get("band_files", ())),
-                resample_bands=made.get("resample_bands", False),
-            )
-            return input_differences(store, find_images(sources, config))
+            return input_differences(store, find_images(sources, source_config(store.manifest["preparation"])))
         except BadInput as error:  # they are gone
             return [str(error).splitlines()[0]]
 
@@ -217,4 +210,4 @@ class ImageMethod(Method):
     def reading(self) -> Reading:
         """How the files of its images were read; a store in memory has none."""
         form = getattr(self.store, "form", None)
-        return Reading() if form is None else Reading.of(form, self.store.manifest["preparation"])
+        return USUAL if form is None else Reading.of(form, self.store.manifest["preparation"])

@@ -30,7 +30,7 @@ from headstart.core.errors import BadInput
 from headstart.core.files import read_json, write_json
 from headstart.core.hardware import memory_total
 from headstart.core.words import first_line
-from headstart.data.image.reading import KEY, Reading
+from headstart.data.image.reading import KEY, USUAL, Reading
 from headstart.interop.model_folder import (
     FREE_BYTES,
     MAX_CONFIG_BYTES,
@@ -438,7 +438,7 @@ def stated_reading(folder: Path) -> Reading:
     path = folder / "preprocessor_config.json"
     found = read_json(path, MAX_CONFIG_BYTES) if path.is_file() else {}
     try:
-        return Reading.from_json(found.get(KEY, {})) if isinstance(found, dict) else Reading()
+        return Reading.from_json(found.get(KEY, {})) if isinstance(found, dict) else USUAL
     except (ValueError, TypeError) as error:
         raise BadInput(f"says how images are read in words that are not read ({first_line(error)}).", "Export the model again.", file=path) from None
 

@@ -14,7 +14,7 @@ from headstart.core.errors import BadInput
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import form_of
 from headstart.data.image.form import Content, Form, Unusable
-from headstart.data.image.head import decode_records, read_labelled
+from headstart.data.image.head import Tile, decode_records, read_labelled
 from headstart.data.image.prepare import in_class_order
 from headstart.data.image.reading import USUAL, Reading
 from headstart.objectives.ranking import auc
@@ -85,8 +85,11 @@ def read_images(
     if strange := sorted(set(there) - set(names)):
         mend = "Correct it, or add examples of it to the training images."
         raise BadInput(f"has the class {strange[0]!r}, which the training images have not", mend, file=str(source))
-    several = np.array([[name in of_label for name in names] for of_label in parts])  # [labels, classes]
-    labels = several if separator is not None else several.argmax(1)
+    if separator is None:
+        place = {name: number for number, name in enumerate(names)}
+        labels = np.array([place[name] for name in found.classes])
+    else:
+        labels = np.array([[name in of_label for name in names] for of_label in parts])  # [labels, classes]
     return ImageData(pixels, labels[np.array(found.labels)], names, str(source))
 
 
@@ -96,7 +99,7 @@ def _parted(label: str, separator: str) -> list[str]:
 
 
 def read_pixels(
-    images: Sequence[Path | str | Content],
+    images: Sequence[Path | str | Tile | Content],
     channels: int,
     size: int,
     config: ImageConfig | None = None,

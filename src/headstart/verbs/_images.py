@@ -72,13 +72,10 @@ def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], S
 
 
 def read_records(sources: Sequence[str | Path], store: Any) -> Iterator[tuple[str, Any]]:
-    from headstart.core.config import replace_nested
-    from headstart.data.image.config import ImageConfig
+    from headstart.data.image.config import source_config
     from headstart.data.image.head import read_images
 
-    made = store.manifest["preparation"]
-    read = {name: made[name] for name in ("image_field", "band_files", "resample_bands") if name in made}
-    return read_images(sources, replace_nested(ImageConfig(), read))
+    return read_images(sources, source_config(store.manifest["preparation"]))
 
 
 def show_neighbours(found: Sequence[Sequence[tuple[str, Any, float]]], store: Any, folder: Path) -> list[str]:

@@ -12,12 +12,16 @@ from PIL import Image
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.image.config import ImageConfig
-from headstart.data.image.head import read_images, read_labelled
+from headstart.data.image.decode import form_of
+from headstart.data.image.head import Tile, decode_records, read_images, read_labelled
 from headstart.data.image.prepare import prepare_images
 from headstart.data.image.read import Fault, read_tile
+from headstart.data.image.reading import Reading
 from headstart.data.image.sources import find_images
 from headstart.data.image.store import ImageStore
 from headstart.data.image.survey import Survey, survey
+from headstart.tasks.image_data import read_images as read_classes
+from headstart.tasks.image_data import read_pixels
 
 BANDS = ("B02", "B8A", "B11")
 RANDOM = np.random.default_rng(0)
@@ -159,5 +163,23 @@ def test_lists_name_a_tile_by_any_of_its_bands_and_classes_are_read(tmp_path: Pa
     found = read_labelled(tmp_path / "list.csv", config())
     assert [found.classes[label] for label in found.labels] == ["wet", "dry"]
     for content, wanted in zip(found.images, values, strict=True):
-        np.testing.assert_array_equal(content, wanted)
+        assert isinstance(content, Tile), "read where it is decoded, not held"
+        np.testing.assert_array_equal(content.read(), wanted)
+    np.testing.assert_array_equal(decode_records(found.images, lambda first: form_of(first, config(mode="bands"))), values)
     assert [Path(name).name for name, _ in read_images([tmp_path / "list.csv"], config())] == ["a", "b"]
+
+
+def test_labelled_tiles_that_somebody_stacked_are_read_whole(tmp_path: Path) -> None:
+    """A network of files of bands is fine-tuned on tiles of either kind."""
+    values = [np.random.default_rng(seed).integers(0, 4000, (3, 20, 20)).astype(np.uint16) for seed in range(2)]
+    for name, tile in zip(("dry", "wet"), values, strict=True):
+        (tmp_path / name).mkdir()
+        tifffile.imwrite(tmp_path / name / "tile.tif", tile, photometric="minisblack", planarconfig="separate")
+    reading = Reading(band_files=BANDS)
+    found = read_classes(tmp_path, 3, 20, reading=reading)
+    np.testing.assert_array_equal(found.images, values)
+    assert found.labels.tolist() == [0, 1]
+    write_tile(tmp_path / "bands", "a_")
+    with pytest.raises(BadInput, match="has 1 channels") as caught:
+        read_pixels([tmp_path / "bands" / "a_B02.tif"], 3, 20, reading=reading)
+    assert "Stack the bands of each tile in one file" in caught.value.mend

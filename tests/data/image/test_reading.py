@@ -9,9 +9,9 @@ import pytest
 
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import decode, form_of
-from headstart.data.image.form import Unusable
+from headstart.data.image.form import Form, Unusable
 from headstart.data.image.reading import Reading
-from tests.data.image.pictures import encoded, npy, smooth
+from tests.data.image.pictures import encoded, npy, smooth, tiff
 
 BANDS = np.random.default_rng(0).integers(0, 4000, (6, 12, 12)).astype(np.uint16)
 
@@ -44,6 +44,21 @@ def test_the_usual_way_says_nothing() -> None:
     assert (colours.colour, colours.channels) == ("rgb", 3)
 
 
+@pytest.mark.parametrize("settings", [{}, {"mode": "bands"}], ids=["of an earlier version", "bands asked for"])
+def test_greys_that_a_store_has_turned_round_or_not_are_read_so_again(settings: dict[str, Any]) -> None:
+    content = tiff(BANDS[0], photometric="miniswhite")
+    stated = form_of(content, ImageConfig(size=12, **settings)).as_json()
+    if not settings:
+        del stated["as_bands"]
+    stored = Form.from_json(stated)
+    reading = Reading.from_json(Reading.of(stored).as_json())
+    found = decode(content, reading.form(content, 1, 12)).pixels
+    np.testing.assert_array_equal(found, decode(content, stored).pixels)
+    np.testing.assert_array_equal(found[0], BANDS[0])
+    turned = form_of(content, ImageConfig(size=12))
+    np.testing.assert_array_equal(decode(content, Reading.of(turned).form(content, 1, 12)).pixels[0], 65535 - BANDS[0])
+
+
 def test_another_number_of_channels_is_refused_with_the_flag_that_chooses() -> None:
     with pytest.raises(Unusable, match="has 6 channels, the network takes 4") as caught:
         Reading().form(npy(BANDS), 4, 12)
@@ -54,7 +69,7 @@ def test_another_number_of_channels_is_refused_with_the_flag_that_chooses() -> N
 
 @pytest.mark.parametrize(
     "found", [None, [], {"bands": "1"}, {"bands": [0]}, {"bands": [1, 1]}, {"bands": [True]}, {"bands": [2**40]}, {"fit": "x"}, {"layout": 3},
-              {"nodata": 5}, {"nodata": "x"}, {"size": 4}, {"bands": [1.0]}], ids=repr,
+              {"nodata": 5}, {"nodata": "x"}, {"size": 4}, {"bands": [1.0]}, {"as_bands": 1}], ids=repr,
 )  # fmt: skip
 def test_strange_words_are_refused(found: Any) -> None:
     with pytest.raises(ValueError, match=r"."):

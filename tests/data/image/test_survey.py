@@ -43,7 +43,8 @@ def tiles(folder: Path) -> None:
 def geotiffs(folder: Path) -> None:
     for side in SIDES:
         pixels = np.zeros((side, side, 4), np.uint16)
-        (folder / f"{side}.tif").write_bytes(tiff(pixels, photometric="minisblack", planarconfig="contig", extrasamples=[0, 0, 0]))
+        kind = {"extrasamples": [0, 0, 0]} if side in SIDES[1::2] else {"photometric": "rgb"}  # a fourth band called transparency
+        (folder / f"{side}.tif").write_bytes(tiff(pixels, **{"photometric": "minisblack", "planarconfig": "contig"} | kind))
 
 
 def transparent_tiffs(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -122,6 +123,13 @@ class ImageConfig:
             if fields[name] == default:
                 del fields[name]
         return fields
+
+
+def source_config(preparation: Mapping[str, Any]) -> ImageConfig:
+    """Of a store's preparation what says which files make an image, and where a file of many has them."""
+    names = ("image_field", "label_field", "band_files", "resample_bands")
+    said = {name: preparation[name] for name in names if name in preparation}
+    return ImageConfig(**said | {"band_files": tuple(said.get("band_files", ()))})
 
 
 def _is_number(text: str) -> bool:

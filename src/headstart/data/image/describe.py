@@ -12,8 +12,8 @@ from PIL import Image
 
 from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write
-from headstart.data.image.decode import decode
 from headstart.data.image.form import Content
+from headstart.data.image.head import Tile, decode_records
 from headstart.data.image.store import ImageStore, open_image_store
 from headstart.data.permute import draw
 
@@ -80,10 +80,9 @@ def contact_sheet(store: ImageStore, indices: np.ndarray) -> Image.Image:
     return _sheet(store.read(indices), store, COLUMNS)
 
 
-def neighbour_sheet(rows: Sequence[Sequence[Content | Path]], store: ImageStore, path: Path) -> None:
+def neighbour_sheet(rows: Sequence[Sequence[Content | Path | Tile]], store: ImageStore, path: Path) -> None:
     """Writes a PNG with a row of images for each row given, all in the form of the store."""
-    contents = [record.read_bytes() if isinstance(record, Path) else record for row in rows for record in row]
-    pixels = np.stack([decode(content, store.form).pixels for content in contents])
+    pixels = decode_records([record for row in rows for record in row], store.form)
     with atomic_write(path) as file:
         _sheet(pixels, store, len(rows[0])).save(file, format="PNG")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write
+from headstart.data.image.band_files import cut_name
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import decode
 from headstart.data.image.form import Content, Form, Unusable
@@ -43,28 +44,45 @@ def write_first_images(sources: Sequence[str | Path], folder: Path, config: Imag
             opened.write(content)
 
 
+@dataclass(frozen=True)
+class Tile:
+    """A tile in several files, which are read where it is decoded: of a labelled set at their own size all would fill the memory."""
+
+    file: InputFile
+    config: ImageConfig
+
+    def read(self) -> Content:
+        """[bands, height, width]. Raises BadInput."""
+        found = read_alone(self.file, self.config)
+        if isinstance(found, Fault):
+            raise bad_input(self.file, found)
+        return found
+
+
 @dataclass
 class LabelledImages:
     """A labelled set.
 
     Attributes:
-        images: files, or what files of many images hold, in order.
+        images: files, tiles of several, or what files of many images hold, in order.
         labels: index into `classes` of each.
         classes: names, sorted.
     """
 
-    images: list[Path | Content]
+    images: list[Path | Tile | Content]
     labels: list[int]
     classes: list[str]
 
 
 def read_labelled(source: str | Path, config: ImageConfig) -> LabelledImages:
-    """Images with their classes: a folder with a folder for each class, a list, a .parquet, .npz or .tar file with labels.
+    """Images with their classes: a folder with a folder for each class, a list, a .parquet, .npz or .tar file with labels. Where no file is of one
+    of `config.band_files`, they are tiles that somebody stacked, and read whole.
 
     Raises:
         BadInput: it holds no image, an image has no class, or there is only one class.
     """
-    images: list[Path | Content] = []
+    config = _as_there(source, config)
+    images: list[Path | Tile | Content] = []
     names: list[str] = []
     for file, record in _records([source], config):
         if record.label is None:
@@ -79,7 +97,7 @@ def read_labelled(source: str | Path, config: ImageConfig) -> LabelledImages:
     return LabelledImages(images, [index[name] for name in names], classes)
 
 
-def read_images(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[tuple[str, Path | Content]]:
+def read_images(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[tuple[str, Path | Tile | Content]]:
     """(name, file or content) of every image, one after another.
 
     Raises:
@@ -90,12 +108,12 @@ def read_images(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[
 
 
 def decode_records(
-    records: Sequence[Path | str | Content], form: Form | Callable[[Content], Form], source: str = "the images given"
+    records: Sequence[Path | str | Tile | Content], form: Form | Callable[[Content], Form], source: str = "the images given"
 ) -> np.ndarray:
     """[n, channels, size, size]: images in one form.
 
     Args:
-        records: files, their bytes, or arrays as in .npy files.
+        records: files, tiles of several, bytes of files, or arrays as in .npy files.
         form: or what makes it of the first image; may raise `Unusable`.
         source: what messages call the file that holds those which are no files.
 
@@ -104,10 +122,10 @@ def decode_records(
     """
     pixels = []
     for number, record in enumerate(records, 1):
-        is_file = isinstance(record, str | Path)
-        name = str(record) if is_file else source
+        is_file = isinstance(record, str | Path | Tile)
+        name = record.file.name if isinstance(record, Tile) else str(record) if is_file else source
         try:
-            content: Content = Path(record).read_bytes() if isinstance(record, str | Path) else record
+            content: Content = Path(record).read_bytes() if isinstance(record, str | Path) else record.read() if isinstance(record, Tile) else record
             form = form if isinstance(form, Form) else form(content)
             pixels.append(decode(content, form).pixels)
         except OSError as error:
@@ -126,13 +144,21 @@ def _records(sources: Sequence[str | Path], config: ImageConfig) -> Iterator[tup
                 raise bad_input(file, found)
 
 
-def _place(file: InputFile, record: Record, config: ImageConfig) -> Path | Content:
-    """Where an image is: its file, or what it holds where that is no file of its own."""
+def _as_there(source: str | Path, config: ImageConfig) -> ImageConfig:
+    """The settings for what a labelled source holds: without the files of bands where none is there."""
+    if not config.band_files:
+        return config
+    whole = replace(config, band_files=(), resample_bands=False)
+    files = find_images([source], whole).files
+    return config if any(file.kind == "picture" and cut_name(file.path, config.band_files) for file in files) else whole
+
+
+def _place(file: InputFile, record: Record, config: ImageConfig) -> Path | Tile | Content:
+    """Where an image is: its file or files, or what it holds where that is none of its own."""
+    if file.kind == "bands" and record.content is None:
+        return Tile(file, config)
     return file.path if record.content is None and file.kind == "picture" else _content(file, record, config)
 
 
 def _content(file: InputFile, record: Record, config: ImageConfig) -> Content:
-    found = read_alone(file, config) if record.content is None else record.content
-    if isinstance(found, Fault):
-        raise bad_input(file, found)
-    return found
+    return Tile(file, config).read() if record.content is None else record.content

@@ -25,6 +25,7 @@ class Reading:
     Attributes:
         bands: which bands of the files are its channels, counted from 1; empty: all.
         layout, nodata, fit, band_files, resample_bands: see `ImageConfig`.
+        as_bands: greys of 16 bits are read with their numbers, also where white is zero: bands were asked for, or the store is of an earlier version.
     """
 
     bands: tuple[int, ...] = ()
@@ -33,12 +34,15 @@ class Reading:
     fit: str = "crop"
     band_files: tuple[str, ...] = ()
     resample_bands: bool = False
+    as_bands: bool = False
 
     @classmethod
     def of(cls, form: Form, preparation: Mapping[str, Any] | None = None) -> Reading:
         """That of a store, whose preparation says which files make an image."""
         files = {} if preparation is None else preparation
-        return cls(form.bands, form.layout, form.nodata, form.fit, tuple(files.get("band_files", ())), files.get("resample_bands", False))
+        as_bands = form.as_bands and form.channels == 1 and form.dtype == "uint16"  # otherwise as bands, or no different
+        names, enlarged = tuple(files.get("band_files", ())), files.get("resample_bands", False)
+        return cls(form.bands, form.layout, form.nodata, form.fit, names, enlarged, as_bands)
 
     @classmethod
     def from_json(cls, found: Any) -> Reading:
@@ -53,7 +57,8 @@ class Reading:
             raise bad
         made = cls(**{**found, "bands": tuple(bands), "band_files": tuple(files)})
         known = (made.layout in ("auto", "channels-first", "channels-last"), made.fit in ("crop", "squash", "pad"))
-        if not all(known) or not isinstance(made.nodata, str | None) or not isinstance(made.resample_bands, bool):
+        flags = (made.resample_bands, made.as_bands)
+        if not all(known) or not isinstance(made.nodata, str | None) or not all(isinstance(flag, bool) for flag in flags):
             raise bad
         try:
             made.config(1)
@@ -63,13 +68,14 @@ class Reading:
 
     def as_json(self) -> dict[str, Any]:
         """What differs from the defaults; empty: nothing."""
-        usual, own = vars(Reading()), vars(self)
+        usual, own = vars(USUAL), vars(self)
         changed = {name: value for name, value in own.items() if value != usual[name]}
         return {name: list(value) if isinstance(value, tuple) else value for name, value in changed.items()}
 
     def config(self, channels: int, size: int = 64) -> ImageConfig:
         """The settings for a network of so many channels that sees this size."""
         own = vars(self) | {"mode": "bands" if self.bands or self.band_files else MODES.get(channels, "bands")}
+        del own["as_bands"]
         return ImageConfig(size=size, **own)
 
     def form(self, first: Content, channels: int, size: int = 64) -> Form:
@@ -88,8 +94,10 @@ class Reading:
                 raise error from None
         if found.channels != channels:
             mend = "Give images of that kind, or choose bands of theirs: --bands 1 2 3."
+            if self.band_files:
+                mend = "Stack the bands of each tile in one file: fine-tuning image classification alone reads tiles of several files."
             raise Unusable(f"has {found.channels} channels, the network takes {channels}.", mend)
-        return found
+        return replace(found, as_bands=found.as_bands or self.as_bands)
 
     def with_bands(self, bands: Sequence[int]) -> Reading:
         """The same, with other bands where some are named."""
