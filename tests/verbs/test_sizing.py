@@ -257,9 +257,14 @@ def test_tiles_of_bands_are_prepared_and_trained_in_their_size(tmp_path: Path, c
     args = parse(["satmaepp", "--data", str(out)])
     found = flatten(args.config)
     assert [found[name] for name in ("preset", "method.image_size", "method.patch_size", "image.size", "batch")] == ["tiny", 32, 8, 128, 16]
-    lines = plan_lines(args.config, args.origin, [open_image_store(out)])
-    assert "preset tiny, 32 x 32 pixels in patches of 8" in lines[0]
-    assert "they are shrunk to 128 pixels; --image.size 128 --image.tile 128 cuts them into windows instead" in lines[1]
+    (line,) = plan_lines(args.config, args.origin, [open_image_store(out)])  # windows cannot be cut from a store
+    assert "preset tiny, 32 x 32 pixels in patches of 8" in line
+    raw = parse(["satmaepp", "--data", str(tiles)])
+    hint = plan_lines(raw.config, raw.origin, [open_image_store(out)])[1]
+    flags = hint.partition("they are shrunk to 128 pixels; ")[2].removesuffix(" cuts them into windows instead").split()
+    asked, wanted = flatten(parse(["satmaepp", "--data", str(tiles), *flags]).config), flatten(raw.config)
+    names = ("preset", "method.image_size", "method.patch_size", "image.size")
+    assert [asked[name] for name in (*names, "image.tile")] == [*(wanted[name] for name in names), 128]
     (out / "manifest.json").rename(tmp_path / "kept.json")
     (out / ".work").mkdir()
     begun = {"preparation": {"size": 128}, "inputs": files_hash(find_images([tiles]).files)}

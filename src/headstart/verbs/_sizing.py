@@ -232,7 +232,8 @@ def plan_lines(config: PretrainConfig, origin: Mapping[str, str], stores: Sequen
         f"  chosen     by {images:,} images{reached}: preset {config.preset}, {size} x {size} pixels in patches of {patch},"
         f" {config.global_batch:,} an update; --preset or a size of your own (--method.image-size, --image.size) says otherwise"
     ]
-    stored = stores[0].height
-    if stores[0].channels > 3 and median is not None and median > stored:  # a pixel of a satellite has a size on the ground
-        found.append(f"             they are shrunk to {stored} pixels; --image.size {stored} --image.tile {stored} cuts them into windows instead")
+    stored, is_raw = stores[0].height, stores[0].folder not in [Path(path_of(entry)) for entry in config.data]
+    if is_raw and stores[0].channels > 3 and median is not None and median > stored:  # a pixel of a satellite has a size on the ground
+        flags = f"--preset {config.preset} --image.size {stored} --image.tile {stored} --method.image-size {size} --method.patch-size {patch}"
+        found.append(f"             they are shrunk to {stored} pixels; {flags} cuts them into windows instead")
     return found
