@@ -221,7 +221,7 @@ class _Advising:
         """
         others = [slug for slug in self.slugs if methods.settings(slug).data_group != "text"]
         self.slugs = [slug for slug in self.slugs if slug not in others]
-        self.not_yet += [{"method": slug, "why": "reads no texts, of which --labels are", "minutes": None} for slug in others]
+        self.not_yet += [{"method": slug, "why": "its export is no text encoder, and --labels are texts", "minutes": None} for slug in others]
         if others and not self.slugs:
             raise UsageError(
                 f"--labels are texts, and {', '.join(others)} read none.",
