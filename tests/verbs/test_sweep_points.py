@@ -189,7 +189,8 @@ def test_the_figures_of_a_domain_are_those_of_its_pure_runs_on_the_smallest_size
 
 
 def test_a_domain_is_known_by_its_text_and_not_by_a_folder(tmp_path: Path) -> None:
-    of = lambda new, old: [{"part": part, "inputs": [{"name": "a.jsonl", "sha256": sha}]} for part, sha in (("new", new), ("old", old))]  # noqa: E731
+    entry = {"store": "s", "counts": {}}
+    of = lambda new, old: [entry | {"part": part, "inputs": [{"sha256": sha}]} for part, sha in (("new", new), ("old", old))]  # noqa: E731
     known = {name: text_known_by(run(tmp_path / name, data=of(*shas))) for name, shas in (("a", "xy"), ("b", "xz"), ("c", "yx"))}
     assert known["a"] == known["b"] != known["c"]
 

@@ -90,12 +90,13 @@ def began_with(init: Path) -> Began | None:
 
 
 def with_old_rates(
-    config: PretrainConfig, origin: dict[str, str], method: type[Method], init: Path | None, before: dict[str, Any] | None
+    config: PretrainConfig, origin: dict[str, str], method: type[Method], init: Path | None, before: dict[str, Any] | None, world: int = 1
 ) -> tuple[PretrainConfig, list[str]]:
     """(settings with the rates and the batch that re-warming takes from the old run, their dotted names).
 
     Args:
         before: the settings that run.json records, where the run itself goes on: then its old rates are those.
+        world: processes that share a batch.
 
     Raises:
         UsageError: a rate is needed that nothing records, or two settings say different things of the rate.
@@ -119,9 +120,34 @@ def with_old_rates(
         old_rate = rewarm.old_rate if rewarm.old_rate is not None or old is None else old.last_rate
         rate = _peak(config, old, old_rate, given)
         own = rewarm.preset in PAPER_PEAKS or config.smoke or was_given("batch", config.batch, usual.batch)  # the paper's rates are of its own batch
-        batch = config.batch if own or old is None or old.batch is None else old.batch
+        batch = config.batch if own or old is None or old.batch is None or other_batch(config, old, world) else old.batch
     taken = {"optimizer.learning_rate": rate, "rewarm.old_rate": old_rate} | ({} if batch == config.batch else {"batch": batch})
     return replace_nested(config, taken), list(taken)
+
+
+def other_batch(config: PretrainConfig, old: Began, world: int = 1) -> str:
+    """Why an update cannot have the rows of the old run, in words; empty where it can."""
+    rows, length = old.batch or config.batch, getattr(config.method, "sequence_length", None)
+    before, micro = (old.info.get("config", {}).get("method") or {}).get("sequence_length"), config.trainer.micro_batch or 1
+    if length != before:
+        return f"they had {before} tokens, these have {length}"
+    if rows % (world * micro):
+        return f"micro-batches of {micro} rows do not divide them" + (f" among {world} processes" if world > 1 else "")
+    return ""
+
+
+def said_of_batch(config: PretrainConfig, origin: dict[str, str], taken: list[str], init: Path | None, world: int = 1) -> Iterator[str]:
+    """What a person should know of the rows of an update, beside the old peak.
+
+    Args:
+        taken: as `with_old_rates` returns it.
+    """
+    asked = origin.get("batch") in GIVEN or not rewarming(config).on or rewarming(config).preset in PAPER_PEAKS
+    old = None if init is None or asked else began_with(init)
+    if "batch" in taken:
+        yield f"An update has {config.global_batch:,} rows, as in the run that the model is of: its peak rate was chosen for them."
+    elif old is not None and old.batch not in (None, config.batch) and (why := other_batch(config, old, world)):
+        yield f"An update has {config.global_batch:,} rows, not the {old.batch:,} of the old run, for which its peak was chosen: {why}."
 
 
 def _peak(config: PretrainConfig, old: Began | None, old_rate: float | None, given: bool) -> float:
@@ -245,8 +271,12 @@ def unfamiliar(method: Method, corpus: Corpus, held_out: Mapping[str, float]) ->
     Args:
         held_out: metrics of the first held-out rows, before step 1.
     """
-    loss, entropy = held_out.get("held_out/loss"), max(store.unigram_entropy for store in corpus.stores) if method.likelihood else math.inf
-    if loss is not None and not loss <= entropy:
+    if not method.likelihood:  # its loss is no surprise at a token
+        return
+    loss, entropy = held_out.get("held_out/loss"), max(store.unigram_entropy for store in corpus.stores)
+    if loss is not None and not math.isfinite(loss):
+        yield f"the loss of the first held-out rows, before any update, is {loss}: no finite number comes of this model and text in this precision."
+    elif loss is not None and loss > entropy:
         yield (
             f"the model predicts the first held-out rows with {loss:.2f} nats a token, no better than the shares of the tokens alone would"
             f" ({entropy:.2f}). Text that is very unlike what it was trained on gives that; a tokenizer that is not its own always does."

@@ -142,7 +142,7 @@ def is_finished(settings: SweepSettings, origins: list[Origin], folder: Path) ->
 
 
 def text_known_by(run: Path) -> str:
-    """Eight hexadecimal digits of the new text that a run was trained on: two sweeps of one text are of one domain, whatever their folders are called."""
+    """Eight hexadecimal digits of the new text that a run was trained on: two sweeps of one text are of one domain, whatever their folders."""
     files = [file["sha256"] for entry in read_run(run)["data"] if entry.get("part") == DOMAIN for file in entry.get("inputs", [])]
     return sha256("".join(files).encode()).hexdigest()[:8]
 

@@ -167,10 +167,10 @@ class _Pretraining:
         if init is not None:
             self.config, decided = adopt(self.config, self.origin, self.method_class, init)
         before = run.info["config"] if self.continues else None
-        self.config, of_old = _continuing.with_old_rates(self.config, self.origin, self.method_class, init, before)
+        self.config, of_old = _continuing.with_old_rates(self.config, self.origin, self.method_class, init, before, self.ranks.world)
         decided = [*decided, *of_old]
-        if "batch" in of_old:
-            self.say(f"An update has {self.config.global_batch:,} rows, as in the run that the model is of: its peak rate was chosen for them.")
+        for line in _continuing.said_of_batch(self.config, self.origin, of_old, None if self.continues else init, self.ranks.world):
+            self.say(line)
         run.only_looks = self.config.dry_run and self.continues
         try:
             run.update(
