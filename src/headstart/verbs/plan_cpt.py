@@ -24,6 +24,7 @@ from typing import Any
 from headstart.core.config import differences, plain
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json, write_json
+from headstart.core.run import read_run
 from headstart.core.words import counted, share, signed
 from headstart.planning.dcpt_law import ask
 from headstart.planning.dcpt_law import plan as arithmetic
@@ -286,8 +287,8 @@ class _Planning:
         )
 
     def refuse_repeats(self, split: Split, unique: float) -> None:
-        """Raises UsageError where the short runs alone would read the new text more than four times; more than once, of either text, is a warning, and
-        of a sweep that is there already whatever it read."""
+        """Raises UsageError where the short runs alone would read the new text more than four times; more than once, of either text, is a warning,
+        and of a sweep that is there already whatever it read."""
         seed = self.settings.seed
         names = [*(constant_name(self.origin, ratio, seed) for ratio in RATIOS), ANNEALED.format(seed)]
         finished = all(is_measured(self.folder / "runs" / name, split.of_each) for name in names)
@@ -388,15 +389,16 @@ class _Planning:
     def long_run(self, chosen: Fitting, planned: Mapping[str, Any], subset: Mapping[str, Any] | None) -> dict[str, Any]:
         """Settings of the recommended run, as `pretrain` takes them."""
         steps = self.steps_of(chosen)
+        out = self.folder / "runs" / f"recommended-r{round(chosen.ratio, 4):g}"
         settings = {**self.origin.settings, **self.common, **planned, "budget.steps": steps, "mix": mix(round(chosen.ratio, 4))}
         if subset is not None:  # strategy III: the new part is drawn anew each epoch
             epoch = arithmetic.epoch_tokens(steps * self.origin.tokens_per_step, chosen.ratio, subset["tokens"], subset["tokens"])
             if (old := 1 - round(chosen.ratio, 4)) > 0:
                 epoch = min(epoch, self.old_tokens / old)  # a small sample of old text is drawn from more often
-            settings |= {"epochs.tokens": int(epoch), "epochs.draw": "dynamic"}
+            begun = read_run(out)["config"].get("epochs", {}).get("tokens") if (out / "run.json").is_file() else None
+            settings |= {"epochs.tokens": begun or int(epoch), "epochs.draw": "dynamic"}  # an earlier version may have begun it with another length
         if self.settings.flattest:
             settings |= kept(steps)
-        out = self.folder / "runs" / f"recommended-r{round(chosen.ratio, 4):g}"
         return settings | {"init": str(self.init), "seed": self.settings.seed, "out": str(out)}
 
     def command(self, data: tuple[str, ...], settings: Mapping[str, Any]) -> str:
