@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,8 +15,9 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import sha256_file
 from headstart.data.text.config import TextConfig
 from headstart.data.text.store import prepare_text
+from headstart.engine.text_method import TextMethod
 from headstart.interventions.rewarm.config import RewarmConfig
-from headstart.verbs._continuing import began_with, has_chat_template
+from headstart.verbs._continuing import began_with, has_chat_template, unfamiliar
 from headstart.verbs.pretrain import Run, pretrain
 from tests.corpus import documents, write_jsonl, write_old_and_new
 from tests.running import TINY, records
@@ -138,6 +140,32 @@ def test_the_old_peak_comes_with_the_batch_that_it_was_chosen_for(
     assert run.info["config"]["batch"] == rows
     assert ("batch" in run.info["from_init"]) == (rows == 8)
     assert any("as in the run that the model is of" in line for line in said) == (rows == 8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"trainer.micro_batch": 16}, "micro-batches of 16 rows do not divide them"),
+        ({"method.sequence_length": 16}, "they had 32 tokens, these have 16"),
+    ],
+    ids=["micro-batch", "row-length"],
+)
+def test_a_batch_of_the_old_run_that_does_not_fit_is_not_taken_and_that_is_said(
+    settings: dict[str, Any], why: str, texts: Path, old_run: Run, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    given = WITHOUT_BATCH | RELATIVE | {"dry_run": True} | settings
+    run = pretrain("causal-lm", [f"new={texts}/new.jsonl"], out=tmp_path / "run", say=said.append, init=old_run.folder, **given)
+    assert run.info["config"]["batch"] == 32
+    assert any(line.startswith("An update has 32 rows, not the 8 of the old run") and why in line for line in said)
+
+
+def test_a_first_loss_is_judged_for_likelihoods_alone_and_named_where_it_is_no_number() -> None:
+    corpus: Any = SimpleNamespace(stores=[SimpleNamespace(unigram_entropy=3.0)])
+    told = lambda loss, likelihood=True: list(unfamiliar(SimpleNamespace(likelihood=likelihood), corpus, {"held_out/loss": loss}))  # type: ignore[arg-type]  # noqa: E731
+    assert told(float("nan"), likelihood=False) == told(9.0, likelihood=False) == told(2.9) == []
+    assert "no better than the shares of the tokens alone would (3.00)" in told(3.1)[0]
+    assert "is nan: no finite number" in told(float("nan"))[0]
 
 
 def test_a_run_with_the_batch_of_the_old_one_goes_on_with_it(texts: Path, old_run: Run, tmp_path: Path) -> None:
@@ -278,8 +306,11 @@ def test_a_tokenizer_that_is_not_the_models_own_is_warned_of(entries: int, texts
     assert "no better than the shares of the tokens alone would" in other
 
 
-def test_a_tokenizer_with_more_entries_than_the_network_is_refused(texts: Path, able: Path, tmp_path: Path) -> None:
+def test_a_tokenizer_with_more_entries_than_the_network_is_refused_before_a_text_is_prepared_with_it(
+    texts: Path, able: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     larger = with_tokenizer(able, tmp_path / "model", 380, texts)
+    monkeypatch.delattr(TextMethod, "prepare")
     with pytest.raises(BadInput, match=r"its tokenizer has 380 entries, the network 340\."):
         plan(texts, tmp_path / "run", larger, **RELATIVE | {"optimizer.learning_rate": 1e-3, "text.vocab_size": 380})
 

@@ -83,6 +83,7 @@ class TextMethod(Method):
 
     @classmethod
     def data_settings_of(cls, init: Path, data: TextConfig) -> dict[str, Any]:
+        refuse_larger_tokenizer(model_folder(init))  # before a corpus is tokenised with it
         if data.tokenizer is not None:
             return {}
         tokenizer, _ = load_tokenizer(str(model_folder(init)), TextConfig())
@@ -95,11 +96,7 @@ class TextMethod(Method):
     @classmethod
     def refuse_init(cls, store: TextStore, init: Path) -> None:
         folder = model_folder(init)
-        theirs, _ = load_tokenizer(str(folder), TextConfig())
-        rows = getattr(read_config(folder), "vocab_size", None)
-        if isinstance(rows, int) and (size := vocabulary_size(theirs)) > rows:  # an id without a row fails in the first batch that has it
-            mend = "Put the tokenizer.json that the network was trained with into the folder, or resize its embeddings with transformers."
-            raise BadInput(f"its tokenizer has {size:,} entries, the network {rows:,}.", mend, file=folder)
+        theirs = refuse_larger_tokenizer(folder)
         if theirs.get_vocab() != store.tokenizer.get_vocab():
             raise UsageError(
                 f"The tokenizer of the data is not the one of the model in {folder}.",
@@ -158,6 +155,16 @@ def mean_pool(hidden: Tensor, attention_mask: Tensor | None) -> Tensor:
 def model_folder(export: Path) -> Path:
     """Where in an export the backbone lies: a method that trains two networks exports each into a folder of its own."""
     return export / "discriminator" if (export / "discriminator").is_dir() else export
+
+
+def refuse_larger_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a model folder. Raises BadInput where it has more entries than the network has rows of embeddings."""
+    tokenizer, _ = load_tokenizer(str(folder), TextConfig())
+    rows = getattr(read_config(folder), "vocab_size", None)
+    if isinstance(rows, int) and (size := vocabulary_size(tokenizer)) > rows:  # an id without a row fails in the first batch that has it
+        mend = "Put the tokenizer.json that the network was trained with into the folder, or resize its embeddings with transformers."
+        raise BadInput(f"its tokenizer has {size:,} entries, the network {rows:,}.", mend, file=folder)
+    return tokenizer
 
 
 def refuse_long_rows(model: nn.Module, length: int) -> None:
