@@ -336,10 +336,10 @@ class Trial:
             limit = memory.PLENTY_OF_MEMORY * free / per_row
             fit = min(self.ranks.gather(next((d for d in divisors if d <= limit), 1)))
             return fit, f"about {per_row / 2**20:.0f} MiB a row, {free / 2**30:.1f} GiB free"
-        fit = memory.largest_that_fits(divisors, lambda rows: self._share_held(phase, rows))
-        if fit is None:
+        largest = memory.largest_that_fits(divisors, lambda rows: self._share_held(phase, rows))
+        if largest is None:
             raise MachineError("Not even one row fits into the memory of this device.", "Take a smaller --preset or shorter rows.")
-        return fit, "the largest that fitted" if fit < self.global_batch else "the whole batch fitted"
+        return largest, "the largest that fitted" if largest < self.global_batch else "the whole batch fitted"
 
     def _held_bytes(self, phase: str, rows: int) -> float:
         return memory.held_by_rows(self.method, self.load, phase, rows, self.device, self.seed, self.ranks)

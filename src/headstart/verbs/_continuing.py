@@ -131,7 +131,7 @@ def other_batch(config: PretrainConfig, old: Began, world: int = 1) -> str:
     before, micro = (old.info.get("config", {}).get("method") or {}).get("sequence_length"), config.trainer.micro_batch or 1
     if length != before:
         return f"they had {before} tokens, these have {length}"
-    if rows % (world * micro):
+    if rows is not None and rows % (world * micro):
         return f"micro-batches of {micro} rows do not divide them" + (f" among {world} processes" if world > 1 else "")
     return ""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from headstart.core.errors import UsageError
 from headstart.core.terminal import printable
@@ -13,6 +13,7 @@ from headstart.verbs.config import ProbeConfig
 
 if TYPE_CHECKING:
     from headstart.data.image.describe import Peek
+    from headstart.engine.image_method import ImageMethod
     from headstart.engine.method import Method
 
 PROCESSOR = "AutoImageProcessor"
@@ -63,7 +64,7 @@ def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], S
     from headstart.data.image.head import read_labelled
 
     assert config.labels is not None
-    read = method.reading()  # type: ignore[attr-defined]
+    read = cast("ImageMethod", method).reading()
     files = ImageConfig(
         image_field=config.image_field, label_field=config.label_field, band_files=read.band_files, resample_bands=read.resample_bands
     )
