@@ -94,6 +94,7 @@ def test_bands_of_three_axes_are_one_tile(order: str, tmp_path: Path) -> None:
     assert (record.number, record.label) == (1, "wet")
     (file,) = find_images([tmp_path / "tile.npz"]).files
     assert stated_count(file, ImageConfig()) == 1
+    assert stated_count(file, ImageConfig(image_field="bands")) == 10  # an array that a person names is many grey images
     np.savez(tmp_path / "tiles.npz", bands=np.stack([tile, tile]))
     assert [record.content.shape for record in read(tmp_path / "tiles.npz")] == [(10, 6, 7)] * 2
 

@@ -178,7 +178,7 @@ def stated_count(file: InputFile, config: ImageConfig) -> int | None:
             with zipfile.ZipFile(file.path) as archive:
                 shapes = {name.removesuffix(".npy"): _shape(archive, name) for name in archive.namelist() if name.endswith(".npy")}
             name = _chosen(shapes, config)
-            return None if isinstance(name, Fault) else 1 if _is_one(name, shapes) else shapes[name][0]
+            return None if isinstance(name, Fault) else 1 if _is_one(name, shapes, config) else shapes[name][0]
     except (BadInput, *ZIP_ERRORS, *HEADER_ERRORS, *parquet.ERRORS):
         pass
     return None
@@ -257,7 +257,7 @@ def _npz(file: InputFile, config: ImageConfig) -> Iterator[_Found]:
                 yield labels
                 return
             size, packed = 0, Path(file.path).stat().st_size
-            for number, image in enumerate(_whole(archive, name) if _is_one(name, shapes) else _rows(archive, name), 1):
+            for number, image in enumerate(_whole(archive, name) if _is_one(name, shapes, config) else _rows(archive, name), 1):
                 refuse_bomb(size := size + image.nbytes, packed)
                 yield Record(number, image, None if labels is None else labels[number - 1])
     except (*ZIP_ERRORS, *HEADER_ERRORS) as error:
@@ -292,7 +292,7 @@ def _labels(archive: zipfile.ZipFile, shapes: dict[str, tuple[int, ...]], images
     name = config.label_field if config.label_field in shapes else images.replace("images", "labels")
     if name not in shapes or name == images:
         return None
-    n = 1 if _is_one(images, shapes) else shapes[images][0]
+    n = 1 if _is_one(images, shapes, config) else shapes[images][0]
     with archive.open(f"{name}.npy") as stream:
         shape, _, dtype = read_header(stream)
         if math.prod(shape) != n or dtype.kind not in "iuU" or dtype.itemsize > LABEL_BYTES or n * dtype.itemsize > room():
@@ -300,9 +300,9 @@ def _labels(archive: zipfile.ZipFile, shapes: dict[str, tuple[int, ...]], images
         return [str(value) for value in np.frombuffer(_exactly(stream, n * dtype.itemsize), dtype)]
 
 
-def _is_one(name: str, shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Whether an array is one image: `bands` of three axes, as satellite tiles are kept, a file each."""
-    return name == "bands" and len(shapes[name]) == 3
+def _is_one(name: str, shapes: dict[str, tuple[int, ...]], config: ImageConfig) -> bool:
+    """Whether an array is one image: `bands` of three axes, as satellite tiles are kept, a file each. An array that a person names is many."""
+    return config.image_field is None and name == "bands" and len(shapes[name]) == 3
 
 
 def _whole(archive: zipfile.ZipFile, name: str) -> Iterator[np.ndarray]:
