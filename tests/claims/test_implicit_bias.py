@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from headstart.core.rng import Rng
 from headstart.core.run import read_run
 from headstart.data.text.config import TextConfig
 from headstart.data.text.prepare import prepare_text
+from headstart.engine.flops import count_flops
 from headstart.engine.method import Context
 from tests.claims.test_result import arm_runs
 
@@ -98,7 +100,7 @@ def test_the_adversarial_term_drives_the_labels_out(tmp_path: Path) -> None:
     torch.manual_seed(0)
     method = AdversarialMLM(config, store)
     assert len(method.pool_ids) == 200
-    context = Context(0, 1, "masked", Rng.at(0, 0, torch.arange(8)), torch.device("cpu"))
+    context, *few = (Context(0, 1, "masked", Rng.at(0, 0, torch.arange(rows)), torch.device("cpu")) for rows in (50, 8, 4))
     before, _ = method.readable(context)
     assert 0 < before.item() < np.log(5)
     optimizer = torch.optim.Adam(method.parameters(), lr=1e-2)
@@ -107,6 +109,8 @@ def test_the_adversarial_term_drives_the_labels_out(tmp_path: Path) -> None:
         (-method.readable(context)[0]).backward()
         optimizer.step()
     assert method.readable(context)[0].item() > before.item() + 0.02
-    batch = {"input_ids": torch.tensor([[2, 8, 5, 5, 10, 3]]).repeat(8, 1)}
+    batch = {"input_ids": torch.tensor([[2, 8, 5, 5, 10, 3]]).repeat(50, 1)}
     scalars = method.loss(batch, context)
     assert scalars["loss"].item() == pytest.approx((scalars["mlm_loss"] - 0.3 * scalars["adversarial"]).item(), abs=1e-5)
+    twice, once = (count_flops(partial(method.readable, of)) for of in few)
+    assert twice == 2 * once  # a run's FLOPs are counted from a few rows of it

@@ -31,8 +31,8 @@ from headstart.tasks.exact_loss import token_rows, words_of
 from headstart.tasks.language_probe import draw_pool
 
 RIDGE = 1e-2
-PROBED = 256
-"""Sentences of each of the two batches."""
+PROBED = 2
+"""Sentences of each of the two batches, for each row of the update: FLOPs are counted from a few rows and grow with them."""
 
 
 @dataclass
@@ -79,7 +79,7 @@ class AdversarialMLM(MLM):
 
     def readable(self, ctx: Context) -> tuple[Tensor, Tensor]:
         """(how badly a ridge regression reads the labels of a second batch, in nats, at most ln(classes); its accuracy)."""
-        probed = min(PROBED, len(self.pool_ids) // 2)
+        probed = min(PROBED * len(ctx.rng.rows), len(self.pool_ids) // 2)
         keys = ctx.rng.bits("adversarial", -(-len(self.pool_ids) // len(ctx.rng.rows))).flatten()[: len(self.pool_ids)]
         chosen = keys.topk(2 * probed).indices
         hidden = encode(self.encoder, {"input_ids": self.pool_ids[chosen], "attention_mask": self.pool_mask[chosen]})
