@@ -225,7 +225,7 @@ class _Advising:
         if others and not self.slugs:
             raise UsageError(
                 f"--labels are texts, and {', '.join(others)} read none.",
-                "Leave --labels out: held-out records are then the evidence. With labelled images `headstart finetune image-classification` compares"
+                "Leave --labels out: held-out records are then the evidence. With labelled images finetune (image-classification) compares"
                 " a run with a random start.",
             )
 
