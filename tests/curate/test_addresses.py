@@ -217,4 +217,4 @@ def test_a_curation_over_the_network_goes_on_where_it_broke(server: Server, tmp_
     server.broken = False
     assert curate("extract", addresses, tmp_path / "out", config, say=quiet).stages[-1].kept == 13
     curate("extract", [str(file) for file in files], tmp_path / "local", config, say=quiet)
-    assert digest(tmp_path / "out" / "documents") == digest(tmp_path / "local" / "documents")
+    assert digest(tmp_path / "out" / "documents", *addresses) == digest(tmp_path / "local" / "documents", *files)

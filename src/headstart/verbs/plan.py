@@ -123,7 +123,7 @@ def domain_columns(runs: list[Path], name: str, say: Callable[[str], None]) -> d
     if (found := domain_figures(runs, DOMAIN, GENERAL)) is None:
         return None
     say(
-        f"As a domain among others (fit --across-domains): k1 = {found.k1:.4f}, k2 = {found.k2:.4f} a thousand steps, over the first {found.steps} at"
+        f"Among other domains (for a law across them): k1 = {found.k1:.4f}, k2 = {found.k2:.4f} a thousand steps, over the first {found.steps} at"
         " r_d = 1 on the smallest size."
     )
     return {"domain": name, "k1": found.k1, "k2": found.k2}
