@@ -259,7 +259,16 @@ def raw_server(answer: Callable[[socket.socket], None]) -> Iterator[str]:
         yield f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C is heard, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_waits_for_no_answer(model: Model, tmp_path: Path) -> None:
     """The model thinks for longer than anyone waits; the requests that are open are dropped."""
     thinks = threading.Event()
@@ -281,6 +290,7 @@ def test_ctrl_c_waits_for_no_answer(model: Model, tmp_path: Path) -> None:
     assert "The same command continues." in errors
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_cancels_what_runs_beside_the_loop_of_a_notebook() -> None:
     ended: list[str] = []
 
