@@ -297,13 +297,19 @@ def test_advise_tries_what_pretrain_would_take(photos: Path, tmp_path: Path) -> 
     assert tried("mae", preset="small").preset == "small"
 
 
-def test_a_preparation_of_other_images_chooses_anew(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    data, out = tmp_path / "photos", tmp_path / "store"
+def begun_with_20_pixels(folder: Path) -> tuple[Path, Path]:
+    """(photographs, the folder of their preparation, which one of them ended)."""
+    data, out = folder / "photos", folder / "store"
     write_folder(data, classes=2, each=12, size=52)
     (data / "z.png").write_bytes(b"no image")  # which ends the preparation
     with pytest.raises(BadInput, match=r"z\.png"):
         prepare("mae", data, out, **{"image.size": 20})
     (out / ".work" / "of the first").touch()
+    return data, out
+
+
+def test_a_preparation_of_other_images_chooses_anew(photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, out = begun_with_20_pixels(tmp_path)
     other = write_folder(tmp_path / "other", classes=2, each=12, size=100)
     store = prepare("mae", other, out, say=lambda line: None)
     assert store.height == 96, "not the 20 pixels of what was begun"
@@ -312,12 +318,7 @@ def test_a_preparation_of_other_images_chooses_anew(photos: Path, tmp_path: Path
 
 def test_a_preparation_goes_on_with_the_size_that_it_began_with(photos: Path, tmp_path: Path) -> None:
     """Another machine or version may choose another, which would throw away what is done."""
-    data, out = tmp_path / "photos", tmp_path / "store"
-    write_folder(data, classes=2, each=12, size=52)
-    (data / "z.png").write_bytes(b"no image")  # which ends the preparation
-    with pytest.raises(BadInput, match=r"z\.png"):
-        prepare("mae", data, out, **{"image.size": 20})
-    (out / ".work" / "of the first").touch()
+    data, out = begun_with_20_pixels(tmp_path)
     with pytest.raises(BadInput, match=r"z\.png"):
         prepare("mae", data, out)
     assert (out / ".work" / "of the first").exists()
