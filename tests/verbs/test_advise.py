@@ -311,7 +311,7 @@ def test_labelled_texts_say_nothing_of_methods_on_images(language: tuple[Path, P
     photos = write_folder(tmp_path / "photos", classes=2, each=4)
     with pytest.raises(UsageError, match="--labels are texts, and mae, droppos") as refused:
         ask(photos, language[1], tmp_path / "out", methods=("mae,droppos",), pretrain=())
-    assert "headstart finetune image-classification" in str(refused.value)
+    assert "finetune (image-classification) compares" in str(refused.value)
     with pytest.raises(BadInput, match="leave it out where the data are images"):
         ask(photos, photos, tmp_path / "out", methods=("mae",), pretrain=())
     assert not (tmp_path / "out").exists() or files(tmp_path / "out") <= {".lock"}
