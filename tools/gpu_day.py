@@ -105,6 +105,7 @@ class Day:
     def check(self) -> None:
         told = ["--steps", "20", "--methods", "causal-lm"] if self.trying else []
         places = ["--out", str(self.out / "cuda_check.json"), "--work", str(self.work / "check"), "--device", self.device]
+        places += ["--data", str(ROOT / "docs")]  # read at once; the docstrings of a machine's packages take minutes of its GPU
         self.call("check", "tools/check_cuda.py", "--seconds", f"{max(1.0, self.left - 30):.0f}", *places, *told)
 
     def continued(self) -> None:

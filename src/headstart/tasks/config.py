@@ -5,10 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
+from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, FROM_0, SEEDS, SHARE, SHARE_ABOVE_0, Bounds, refuse_outside
 from headstart.core.errors import UsageError
 
 Pooling = Literal["auto", "cls", "mean", "last"]
 Measure: TypeAlias = Literal["finetune", "linear-probe"]
+OF_EVERY_TRAINING: dict[str, Bounds] = {
+    "learning_rate": ABOVE_0,
+    "learning_rates": ABOVE_0,
+    "epochs": ABOVE_0,
+    "steps": COUNT,
+    "batch": COUNT,
+    "micro_batch": COUNT,
+    "weight_decay": FROM_0,
+    "beta2": BELOW_1,
+    "layer_decay": SHARE_ABOVE_0,
+    "clip_norm": ABOVE_0,
+    "warmup_share": SHARE,
+    "dropout": BELOW_1,
+    "max_length": COUNT,
+    **{f"regulariser.{name}": ABOVE_0 for name in ("gamma", "k", "radius", "weight", "noise")},
+    "seeds": SEEDS,
+}
+"""Where the numbers that several kinds of fine-tuning share must lie."""
+OF_TEXTS = OF_EVERY_TRAINING | {
+    **{f"qa.{name}": COUNT for name in ("max_query_length", "document_stride", "max_answer_length", "beam_size", "n_best")},
+    "qa.answerable_weight": FROM_0,
+}
 TEXT_TASKS = ("classification", "regression")
 """Tasks with one label a text, which label curves and comparisons can draw from."""
 
@@ -64,11 +87,6 @@ class RegulariserConfig:
     """r3f: of the symmetric divergence."""
     noise: float = 1e-5
     """r3f: largest noise, uniform."""
-
-    def __post_init__(self) -> None:
-        for field_name in ("gamma", "k", "radius", "weight", "noise"):
-            if not getattr(self, field_name) > 0:
-                raise UsageError(f"--regulariser.{field_name} is {getattr(self, field_name):g}.", "Give a number above 0.")
 
 
 @dataclass
@@ -128,3 +146,16 @@ class FinetuneConfig(Rates):
     """Staying near the pre-trained weights."""
     qa: QuestionAnsweringConfig = field(default_factory=QuestionAnsweringConfig)
     """Question answering only."""
+
+    def check(self, of: str = "") -> None:
+        """Refuses the first number that no fine-tuning can have.
+
+        Args:
+            of: what stands before the names in flags: "finetune." for --finetune.epochs.
+
+        Raises:
+            UsageError: by its flag.
+        """
+        refuse_outside(self, OF_TEXTS, of)
+        if self.minimum is not None and self.maximum is not None and not self.minimum < self.maximum:
+            raise UsageError(f"--{of}minimum is {self.minimum:g}, --{of}maximum {self.maximum:g}.", "Give a least number below the greatest.")

@@ -9,11 +9,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from headstart.tasks.config import Rates
+from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, SHARE, refuse_outside
+from headstart.tasks.config import OF_EVERY_TRAINING, Rates
 from headstart.tasks.image_config import require
 
 SegmentationMetric = Literal["miou", "pixel_accuracy", "mean_accuracy"]
 MatchingLoss = Literal["l1", "laplacian", "bounded", "bounded2"]
+BOUNDS = OF_EVERY_TRAINING | {
+    **dict.fromkeys(("drop_path", "flip", "colour_jitter"), SHARE),
+    **dict.fromkeys(("scale", "unit"), ABOVE_0),
+    **dict.fromkeys(("crop", "bands"), COUNT),
+    "overlap": BELOW_1,
+    "hooks": COUNT_FROM_0,
+}
 
 
 @dataclass
@@ -60,15 +68,9 @@ class DenseConfig(Rates):
     """auto: a GPU if there is one."""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "epochs", "batch"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "Give a number above 0.")
-        require(self.steps is None or self.steps > 0, "steps", self.steps, "Give a number above 0.")
-        for name in ("warmup_share", "drop_path"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "Give a share from 0 to 1.")
-        require(0 < self.layer_decay <= 1, "layer_decay", self.layer_decay, "Give a share above 0, up to 1.")
-        require(0 <= self.overlap < 1, "overlap", self.overlap, "Give a share from 0 up to, but not, 1.")
-        require(len(self.hooks) in (0, 4), "hooks", self.hooks, "Give four numbers.")
-        require(len(self.crop) in (0, 2) and all(side > 0 for side in self.crop), "crop", self.crop, "Give height and width in pixels.")
+        refuse_outside(self, BOUNDS, free=frozenset({"nothing"}))
+        require(len(self.hooks) in (0, 4), "--hooks", self.hooks, "Give four numbers.")
+        require(len(self.crop) in (0, 2), "--crop", self.crop, "Give height and width in pixels.")
 
 
 @dataclass
@@ -84,9 +86,7 @@ class OneViewConfig(DenseConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(0 <= self.flip <= 1, "flip", self.flip, "Give a share from 0 to 1.")
-        require(0 <= self.colour_jitter <= 1, "colour_jitter", self.colour_jitter, "Give a share from 0 to 1.")
-        require(len(self.scale) == 2 and 0 < self.scale[0] <= self.scale[1], "scale", self.scale, "Give the smallest and the largest factor.")
+        require(len(self.scale) == 2 and self.scale[0] <= self.scale[1], "--scale", self.scale, "Give the smallest and the largest factor.")
 
 
 @dataclass
@@ -114,11 +114,6 @@ class DenseRegressionConfig(OneViewConfig):
     metric: Literal["rmse", "mae", "r2"] = "rmse"
     """What arms are compared by. rmse, mae: of all test pixels together; r2: share of the variance that is explained."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.unit > 0, "unit", self.unit, "Give a number above 0.")
-
-
 @dataclass
 class DepthConfig(OneViewConfig):
     """Depth from one image."""
@@ -131,11 +126,6 @@ class DepthConfig(OneViewConfig):
     """A value in the files that means: no depth."""
     metric: Literal["delta1", "rmse", "absrel"] = "delta1"
     """What arms are compared by. delta1: share of the pixels right within a factor of 1.25, of each image, then averaged."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        require(self.unit > 0, "unit", self.unit, "Give a number above 0.")
-
 
 @dataclass
 class StereoConfig(DenseConfig):

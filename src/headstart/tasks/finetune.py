@@ -147,13 +147,7 @@ def _check(task: str, config: FinetuneConfig, dev: Any) -> None:
         raise UsageError(f"There is no task '{task}'.", f"Choose one of: {', '.join(TASKS)}.")
     refuse_choosing_on_test(config.rates, dev)
     refuse_without_classes(config.regulariser, task)
-    for name in ("epochs", "batch"):
-        if getattr(config, name) <= 0:
-            raise UsageError(f"{name} is {getattr(config, name)}.", "Give a number above 0.")
-    if config.micro_batch is not None and config.micro_batch < 1:
-        raise UsageError(f"micro_batch is {config.micro_batch}.", "Give a number above 0.")
-    if not 0.0 <= config.dropout < 1.0:
-        raise UsageError(f"dropout is {config.dropout}.", "Give a number from 0 up to, but not, 1.")
+    config.check()
 
 
 def _warnings(arms: list[Arm], task: Task, test: Any) -> list[str]:

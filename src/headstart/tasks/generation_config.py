@@ -5,8 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from headstart.core.errors import UsageError
-from headstart.tasks.config import Rates
+from headstart.core.bounds import COUNT, COUNT_FROM_0, refuse_outside
+from headstart.tasks.config import OF_EVERY_TRAINING, Rates
+
+BOUNDS = OF_EVERY_TRAINING | {
+    **dict.fromkeys(("targets_per_source", "beams", "max_new_tokens"), COUNT),
+    "no_repeat": COUNT_FROM_0,
+}
 
 
 @dataclass
@@ -67,17 +72,5 @@ class GenerationConfig(Rates):
 
 
 def check_generation(config: GenerationConfig) -> None:
-    """Raises UsageError for the first value that no fine-tuning can have."""
-    for name in ("learning_rate", "epochs", "batch", "beams", "max_new_tokens"):
-        if getattr(config, name) <= 0:
-            raise UsageError(f"--{name.replace('_', '-')} is {getattr(config, name)}.", "Give a number above 0.")
-    for name in ("micro_batch", "targets_per_source", "max_length"):
-        value = getattr(config, name)
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {value}.", "Give a number above 0.")
-    if config.no_repeat < 0:
-        raise UsageError(f"--no-repeat is {config.no_repeat}.", "Give 0 or more.")
-    if not 0 <= config.dropout < 1:
-        raise UsageError(f"--dropout is {config.dropout}.", "Give a number from 0 up to, but not, 1.")
-    if not 0 <= config.beta2 < 1:
-        raise UsageError(f"--beta2 is {config.beta2}.", "Give a number from 0 up to, but not, 1.")
+    """Raises UsageError for the first number that no fine-tuning can have."""
+    refuse_outside(config, BOUNDS)

@@ -5,12 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from headstart.core.bounds import COUNT, FROM_0, SHARE, SHARE_ABOVE_0, Bounds, refuse_outside
 from headstart.core.errors import UsageError
-from headstart.tasks.config import RegulariserConfig
+from headstart.tasks.config import OF_EVERY_TRAINING, RegulariserConfig
 
 ImageMetric = Literal["auto", "accuracy", "balanced_accuracy", "auc", "map", "knn_accuracy"]
 LARS_RATE = 6.4
 """Of MAE's probe: 0.1 for a batch of 256, at 16,384."""
+BOUNDS = OF_EVERY_TRAINING | {
+    **dict.fromkeys(("flip", "drop_path", "erasing", "label_smoothing", "minimum_share"), SHARE),
+    **dict.fromkeys(("mixup", "cutmix", "head_deviation"), FROM_0),
+    "crop_smallest": SHARE_ABOVE_0,
+    "randaugment": Bounds(0, 10, "Give a magnitude from 0 to 10."),
+    "bands": COUNT,
+}
 
 
 @dataclass
@@ -88,21 +96,11 @@ class ImageFinetuneConfig:
     """Staying near the pre-trained weights."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch"):
-            require(getattr(self, name) > 0, name, getattr(self, name), "Give a number above 0.")
-        require(min(self.rates) > 0, "a learning rate", min(self.rates), "Give a number above 0.")
-        require(0 <= self.randaugment <= 10, "randaugment", self.randaugment, "Give a magnitude from 0 to 10.")
-        require(self.steps is None or self.steps > 0, "steps", self.steps, "Give a number above 0.")
-        require(0 <= self.dropout < 1, "dropout", self.dropout, "Give a number from 0 up to, but not, 1.")
-        require(self.head_deviation >= 0, "head_deviation", self.head_deviation, "Give 0 or more.")
-        for name in ("flip", "drop_path", "erasing", "label_smoothing", "warmup_share", "minimum_share"):
-            require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "Give a share from 0 to 1.")
-        require(0 < self.crop_smallest <= 1, "crop_smallest", self.crop_smallest, "Give a share above 0, up to 1.")
+        refuse_outside(self, BOUNDS)
         require(self.regulariser.name != "r3f", "the regulariser", "r3f, noise on word embeddings", "Give recadam or mars.")
         held = self.regulariser.name != "none"
         require(not held or self.linear_probe == "off", "the regulariser", self.regulariser.name, "A probe trains a head alone: leave it out.")
-        require(self.label_separator != "", "label_separator", "empty", "Give what stands between the classes, such as |.")
-        require(self.mixup >= 0 and self.cutmix >= 0, "mixup or cutmix", min(self.mixup, self.cutmix), "Give 0 or more.")
+        require(self.label_separator != "", "--label-separator", "empty", "Give what stands between the classes, such as |.")
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -112,6 +110,6 @@ class ImageFinetuneConfig:
 
 
 def require(holds: bool, name: str, value: object, mend: str) -> None:
-    """Raises UsageError where a setting does not hold."""
+    """Raises UsageError where a setting does not hold; `name` is its flag."""
     if not holds:
         raise UsageError(f"{name} is {value}.", mend)

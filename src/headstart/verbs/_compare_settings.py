@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from headstart.core.bounds import ABOVE_0, COUNT, SEEDS, refuse_outside
 from headstart.core.errors import BadInput, UsageError
 from headstart.tasks import recipe
 from headstart.tasks.config import TEXT_TASKS, FinetuneConfig, Measure
@@ -64,6 +65,8 @@ def check(settings: CompareSettings) -> None:
     Raises:
         UsageError: a setting. BadInput: a folder that is not there.
     """
+    settings.finetune.check("finetune.")
+    refuse_outside(settings, {"seeds": SEEDS, "counts": COUNT, "budget.minutes": ABOVE_0})
     if not settings.runs:
         raise UsageError("No run is given.", "example: headstart compare runs/mlm-tiny-0 runs/electra-tiny-0 --labels labels.jsonl")
     if settings.task not in TEXT_TASKS:
@@ -73,10 +76,6 @@ def check(settings: CompareSettings) -> None:
         raise UsageError("A linear probe is for classification.", "Leave out --measure.")
     if settings.test is not None and settings.labels is None:
         raise UsageError("--test needs --labels.", "Give the labelled training records: --labels FILE.")
-    if settings.seeds < 1:
-        raise UsageError(f"--seeds is {settings.seeds}.", "Give at least 1; three or more give an interval.")
-    if settings.budget.minutes is not None and not 0 < settings.budget.minutes < float("inf"):
-        raise UsageError(f"--budget.minutes is {settings.budget.minutes:g}.", "Give a number above 0.")
     for name in ("text_field", "second_field", "label_field"):
         if getattr(settings.finetune, name) != getattr(RECIPE, name):
             flag = name.replace("_", "-")

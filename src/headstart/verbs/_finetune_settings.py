@@ -113,15 +113,17 @@ def check(settings: AnySettings) -> None:
     """Refuses, before anything is loaded, what cannot be trained.
 
     Raises:
-        UsageError: something is not given.
+        UsageError: something is not given, or a number that no fine-tuning can have; images and dense tasks refuse theirs when they are made.
         BadInput: something is not there.
     """
+    if isinstance(settings, FinetuneSettings):
+        settings.check()
+    elif isinstance(settings, GenerationSettings):
+        check_generation(settings)
     for name in ("init", "train", "test"):
         if getattr(settings, name) is None:
             raise UsageError(f"--{name} is missing.", "example: headstart finetune classification --init RUN --train train.jsonl --test test.jsonl")
     assert settings.init is not None
-    if isinstance(settings, GenerationSettings):
-        check_generation(settings)
     images = isinstance(settings, ImageFinetuneSettings | DenseConfig)
     if not (settings.init.is_dir() or (images and settings.init.is_file())):
         raise BadInput("is not a folder.", "Give a run, an export or a transformers folder.", file=settings.init)

@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, Bounds, refuse_outside
 from headstart.core.errors import UsageError
+
+BOUNDS = {
+    "quota": Bounds(0, float("inf"), "Give a number of tokens, or a share up to 1.", above=True, below=True),
+    "min_words": COUNT_FROM_0,
+    "min_count": COUNT,
+    "drop_lowest": BELOW_1,
+    "lower": ABOVE_0,
+    "upper": ABOVE_0,
+}
 
 
 @dataclass
@@ -54,6 +64,7 @@ def check(settings: SelectSettings) -> None:
     Raises:
         UsageError: a setting.
     """
+    refuse_outside(settings, BOUNDS)
     if not settings.pool:
         raise UsageError("No pool is given.", "example: headstart select --pool pool.jsonl --reference reference.jsonl --quota 0.25")
     ways = [bool(settings.scores), settings.scorer is not None]
@@ -61,9 +72,7 @@ def check(settings: SelectSettings) -> None:
         raise UsageError("--scorer and --scores both say how probable a text is.", "Give one of them.")
     if not any(ways) and not settings.reference:
         raise UsageError("Nothing says what good text is.", "Give --reference FILES, --scorer FOLDER or --scores FILES.")
-    if settings.quota is not None and not 0 < settings.quota < float("inf"):
-        raise UsageError(f"--quota is {settings.quota:g}.", "Give a number of tokens, or a share up to 1.")
     if settings.quota is not None and settings.quota > 1 and settings.quota != int(settings.quota):
         raise UsageError(f"--quota is {settings.quota:g}.", "Give a whole number of tokens, or a share up to 1.")
-    if settings.min_count < 1:
-        raise UsageError(f"--min-count is {settings.min_count}.", "Give at least 1.")
+    if settings.lower is not None and settings.upper is not None and not settings.lower <= settings.upper:
+        raise UsageError(f"--lower is {settings.lower:g}, --upper {settings.upper:g}.", "Give a lowest perplexity below the highest.")
