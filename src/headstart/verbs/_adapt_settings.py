@@ -6,9 +6,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from headstart.core.bounds import ABOVE_0, COUNT, COUNT_FROM_0, SEED, SHARE, refuse_outside
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.environments.config import HOW_TO_GIVE, reward_file
 from headstart.methods.oc_gfn.config import AdaptConfig
+
+BOUNDS = {
+    **dict.fromkeys(("calls", "best", "adapter.hidden_size", "adapter.num_layers", "adapter.batch", "adapter.outcomes"), COUNT),
+    **dict.fromkeys(("adapter.learning_rate", "adapter.temperature", "adapter.clip_norm"), ABOVE_0),
+    "adapter.epsilon": SHARE,
+    "adapter.replay": COUNT_FROM_0,
+    "seed": SEED,
+}
 
 
 @dataclass
@@ -48,12 +57,9 @@ def check(run: Path, settings: AdaptSettings) -> None:
     Raises:
         UsageError: something is not given, or no number for it. BadInput: something is not there.
     """
+    refuse_outside(settings, BOUNDS)
     if settings.reward is None:
         raise UsageError("--reward is missing.", "example: headstart adapt runs/oc_gfn-tiny-0 --reward score.py:score --calls 2000")
-    if min(settings.calls, settings.best, settings.adapter.batch, settings.adapter.outcomes) < 1 or settings.adapter.replay < 0:
-        raise UsageError("--calls, --best, --adapter.batch and --adapter.outcomes are at least 1, --adapter.replay is at least 0.")
-    if not 0 <= settings.adapter.epsilon <= 1 or settings.adapter.temperature <= 0 or settings.adapter.learning_rate <= 0:
-        raise UsageError("--adapter.epsilon is a share; --adapter.temperature and --adapter.learning-rate are above 0.")
     if not run.is_dir():
         raise BadInput("is not a folder.", "Give a run of oc_gfn.", file=run)
     file = reward_file(settings.reward)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from headstart.core.bounds import Bounds, refuse_outside
 from headstart.core.errors import UsageError
 
 
@@ -45,6 +46,7 @@ def check(settings: EvaluateSettings) -> None:
     Raises:
         UsageError: a setting.
     """
+    refuse_outside(settings, {"max_length": Bounds(2, 1 << 31, "Give at least 2 tokens.")})
     if settings.model is None:
         raise UsageError("No model is given.", "example: headstart evaluate runs/causal-lm-tiny-0 --items items.jsonl --text test.jsonl")
     if not settings.model.exists():
@@ -53,5 +55,3 @@ def check(settings: EvaluateSettings) -> None:
         raise UsageError("Nothing to evaluate on is given.", "Give --items FILES, --text FILES, or both.")
     if settings.pool and not settings.items:
         raise UsageError("--pool says which items stand in training text, and there are no --items.", "Give --items FILES.")
-    if settings.max_length is not None and settings.max_length < 2:
-        raise UsageError(f"--max-length is {settings.max_length}.", "Give at least 2 tokens.")

@@ -7,10 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from headstart.core.bounds import ABOVE_0, Bounds, refuse_outside
 from headstart.core.errors import UsageError
 from headstart.core.words import did_you_mean
 
 LAWS = ("dcpt-law",)
+LIMIT = Bounds(0, 1, "Give a share: 0.03 for 3 %.", below=True)
+DRAWS = Bounds(0, 1 << 31, "Give 0 for none, or 200.", below=True)
+RATIO = Bounds(0, 1, "A ratio is from 0 to 1.")
+BOUNDS = {
+    **dict.fromkeys(("unit_n", "unit_d", "general_loss", "at_n", "at_d", "domain_tokens", "flops", "unique_tokens", "k1", "k2"), ABOVE_0),
+    **dict.fromkeys(("sizes", "target"), ABOVE_0),
+    "at_r": RATIO,
+    "limit": LIMIT,
+    "draws": DRAWS,
+}
 
 
 @dataclass
@@ -112,18 +123,7 @@ def check(settings: FitSettings) -> None:
     if not settings.points:
         raise UsageError("No points are given.", "example: headstart fit dcpt-law losses.csv")
     settings.fixed()
-    if settings.draws < 0:
-        raise UsageError(f"--draws is {settings.draws}.", "Give 0 for none, or 200.")
-    for name in ("unit_n", "unit_d", "general_loss", "at_n", "at_d", "domain_tokens", "flops", "unique_tokens", "k1", "k2", "sizes", "target"):
-        value = getattr(settings, name)
-        for number in value if isinstance(value, tuple) else [value]:
-            if number is not None and not 0 < number < math.inf:
-                raise UsageError(f"--{name.replace('_', '-')} is {number:g}.", "Give a number above 0.")
-    if settings.at_r is not None and not 0 <= settings.at_r <= 1:
-        raise UsageError(f"--at-r is {settings.at_r:g}.", "A ratio is from 0 to 1.")
-    for limit in settings.limit:
-        if not 0 <= limit < 1:
-            raise UsageError(f"--limit is {limit:g}.", "Give a share: 0.03 for 3 %.")
+    refuse_outside(settings, BOUNDS)
     _check_questions(settings)
 
 

@@ -6,11 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, SEED_FROM_0, refuse_outside
 from headstart.core.errors import UsageError
 from headstart.core.words import did_you_mean
 from headstart.verbs.config import refuse_no_folder
 
 MEASURES = ("sharpness", "loss-exact")
+BOUNDS = {
+    **dict.fromkeys(("batches", "batch", "probes", "sentences"), COUNT),
+    **dict.fromkeys(("rho", "adaptive_rho", "sigma", "minutes"), ABOVE_0),
+    "relative_error": BELOW_1,
+    "iterations": COUNT_FROM_0,
+    "seed": SEED_FROM_0,
+}
 
 
 @dataclass
@@ -99,25 +107,12 @@ def check(settings: SharpnessSettings | ExactLossSettings) -> None:
     Raises:
         UsageError: the first value, by its flag.
     """
+    refuse_outside(settings, BOUNDS)
     if settings.target is None:
         raise UsageError("No model is given.", "Give a run: headstart measure sharpness runs/mlm-tiny-0.")
     refuse_no_folder(settings.target)
-    counts = {"sentences": settings.sentences} if isinstance(settings, ExactLossSettings) else {}
     if isinstance(settings, SharpnessSettings):
-        counts = {"batches": settings.batches, "batch": settings.batch} | ({} if settings.probes is None else {"probes": settings.probes})
-        for name in ("rho", "adaptive_rho", "sigma", "minutes"):
-            if not getattr(settings, name) > 0:
-                raise UsageError(f"--{name.replace('_', '-')} is {getattr(settings, name)}.", "Give a number above 0.")
-        if not 0 <= settings.relative_error < 1:
-            raise UsageError(f"--relative-error is {settings.relative_error}.", "Give a share from 0 up to, but not, 1.")
-        if settings.iterations is not None and settings.iterations < 0:
-            raise UsageError(f"--iterations is {settings.iterations}.", "Give 0 or more.")
         if settings.exact and settings.labels == "model":
             raise UsageError("--exact is of the Hessian.", "Leave out --labels model, whose trace is estimated.")
         if settings.enlarge_to is not None:
             refuse_no_folder(settings.enlarge_to)
-    for name, count in counts.items():
-        if not 1 <= count < 1 << 31:
-            raise UsageError(f"--{name} is {count}.", "Give a whole number of at least 1.")
-    if settings.seed < 0:
-        raise UsageError(f"--seed is {settings.seed}.", "Give a number of at least 0.")

@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from headstart.core.bounds import ABOVE_0, COUNT, SEED, Bounds, refuse_outside
 from headstart.core.errors import UsageError
+from headstart.verbs._fit_settings import DRAWS, LIMIT, RATIO
 from headstart.verbs.config import refuse_absent_data, refuse_no_folder
 
 PLANS = ("dcpt", "cpt")
 MOST_PLANNING = 0.5
 """Share of a budget that may be planned with."""
+BOUNDS = {
+    **dict.fromkeys(("tokens", "peak", "at_d", "budget.minutes", "budget.tokens"), ABOVE_0),
+    **dict.fromkeys(("batch", "sequence_length", "seeds", "budget.steps"), COUNT),
+    "ratios": RATIO,
+    "limit": LIMIT,
+    "held_out_share": Bounds(0, 1, "Give a share above 0 and below 1.", above=True, below=True),
+    "planning_share": Bounds(0, MOST_PLANNING, f"Give a share above 0, at most {MOST_PLANNING:g}.", above=True),
+    "draws": DRAWS,
+    "seed": SEED,
+}
+"""Of both kinds of plan."""
 
 
 @dataclass
@@ -149,23 +161,16 @@ def check_sweep(settings: SweepSettings) -> None:
         UsageError: a setting. BadInput: an entry of the data that is not there.
     """
     example = "example: headstart plan dcpt --general old.jsonl --domain new.jsonl --checkpoints runs/small runs/large --tokens 1e6 --peak 3e-4"
+    refuse_outside(settings, BOUNDS)
     _needed({"--general": settings.general, "--domain": settings.domain, "--checkpoints": settings.checkpoints}, example)
     if settings.tokens is None:
         raise UsageError("--tokens is missing: how long each run is.", example)
-    for ratio in settings.ratios:
-        if not 0 <= ratio <= 1:
-            raise UsageError(f"--ratios holds {ratio:g}.", "A ratio is from 0 to 1.")
     if len(set(settings.ratios)) != len(settings.ratios):
         raise UsageError("--ratios holds one twice.", "Give each once; --seeds repeats the sweep.")
     if len([ratio for ratio in settings.ratios if ratio < 1]) < 4 or len([ratio for ratio in settings.ratios if ratio > 0]) < 4:
         raise UsageError(f"{len(settings.ratios)} ratios.", "The law of each loss needs four at which its text has a share.")
-    for limit in settings.limit:
-        _check_limit(limit)
     if settings.limit and settings.at_d is None:
         raise UsageError("--limit needs --at-d.", "Say how many tokens the planned run has.")
-    if settings.seeds < 1:
-        raise UsageError(f"--seeds is {settings.seeds}.", "Give at least 1.")
-    _check_numbers(settings, ("tokens", "peak", "at_d"))
     for folder in settings.checkpoints:
         refuse_no_folder(folder)
     if len({folder.absolute() for folder in settings.checkpoints}) != len(settings.checkpoints):
@@ -176,6 +181,7 @@ def check_sweep(settings: SweepSettings) -> None:
 def check_cpt(settings: CptSettings) -> None:
     """As `check_sweep`, for a plan of one model."""
     example = "example: headstart plan cpt --init runs/causal-lm-tiny-0 --general old.jsonl --domain new.jsonl --budget.minutes 60"
+    refuse_outside(settings, BOUNDS)
     if settings.init is None:
         raise UsageError("--init is missing: which model to continue.", example)
     _needed({"--domain": settings.domain}, example)
@@ -183,11 +189,6 @@ def check_cpt(settings: CptSettings) -> None:
     if len(given) != 1:
         what = "No budget is given." if not given else "More than one budget is given."
         raise UsageError(what, "Give one of --budget.minutes, --budget.tokens, --budget.steps.")
-    _check_limit(settings.limit)
-    if not 0 < settings.planning_share <= MOST_PLANNING:
-        raise UsageError(f"--planning-share is {settings.planning_share:g}.", f"Give a share above 0, at most {MOST_PLANNING:g}.")
-    _check_numbers(settings, ("peak",))
-    _check_numbers(settings.budget, tuple(given), "budget.")
     refuse_no_folder(settings.init)
     files = (*settings.general, *settings.domain, *settings.reference, *settings.general_held_out, *settings.domain_held_out)
     refuse_absent_data((*files, *([] if settings.items is None else [str(settings.items)])))
@@ -196,21 +197,3 @@ def check_cpt(settings: CptSettings) -> None:
 def _needed(given: dict[str, Sequence[object]], example: str) -> None:
     if missing := [name for name, value in given.items() if not value]:
         raise UsageError(f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing.", example)
-
-
-def _check_limit(limit: float) -> None:
-    if not 0 <= limit < 1:
-        raise UsageError(f"--limit is {limit:g}.", "Give a share: 0.03, or 3%.")
-
-
-def _check_numbers(settings: object, names: Sequence[str], prefix: str = "") -> None:
-    for name in names:
-        value = getattr(settings, name)
-        if value is not None and not 0 < value < math.inf:
-            raise UsageError(f"--{prefix}{name.replace('_', '-')} is {value:g}.", "Give a number above 0.")
-    for name in ("batch", "sequence_length"):
-        if getattr(settings, name, None) is not None and getattr(settings, name) < 1:
-            raise UsageError(f"--{name.replace('_', '-')} is {getattr(settings, name)}.", "Give at least 1.")
-    share = getattr(settings, "held_out_share", None)
-    if share is not None and not 0 < share < 1:
-        raise UsageError(f"--held-out-share is {share:g}.", "Give a share above 0 and below 1.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, Bounds, refuse_outside
+from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, FROM_0, Bounds, refuse_outside
 from headstart.core.errors import UsageError
 
 BOUNDS = {
@@ -13,7 +13,7 @@ BOUNDS = {
     "min_words": COUNT_FROM_0,
     "min_count": COUNT,
     "drop_lowest": BELOW_1,
-    "lower": ABOVE_0,
+    "lower": FROM_0,
     "upper": ABOVE_0,
 }
 
@@ -74,5 +74,5 @@ def check(settings: SelectSettings) -> None:
         raise UsageError("Nothing says what good text is.", "Give --reference FILES, --scorer FOLDER or --scores FILES.")
     if settings.quota is not None and settings.quota > 1 and settings.quota != int(settings.quota):
         raise UsageError(f"--quota is {settings.quota:g}.", "Give a whole number of tokens, or a share up to 1.")
-    if settings.lower is not None and settings.upper is not None and not settings.lower <= settings.upper:
+    if settings.lower is not None and settings.upper is not None and not settings.lower < settings.upper:
         raise UsageError(f"--lower is {settings.lower:g}, --upper {settings.upper:g}.", "Give a lowest perplexity below the highest.")

@@ -1,0 +1,73 @@
+"""Numbers that a person sets, within bounds: a verb names the bounds of its numbers once, and the first one outside is refused by its flag before
+anything heavy is loaded or a file is read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from headstart.core.config import flatten
+from headstart.core.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The numbers from `low` to `high`. NaN lies within none.
+
+    Args:
+        mend: the sentence for a number outside.
+        above: `low` itself lies outside.
+        below: `high` itself lies outside.
+    """
+
+    low: float
+    high: float
+    mend: str
+    above: bool = False
+    below: bool = False
+
+    def hold(self, number: float) -> bool:
+        return (self.low < number if self.above else self.low <= number) and (number < self.high if self.below else number <= self.high)
+
+
+ABOVE_0 = Bounds(0, math.inf, "Give a number above 0.", above=True, below=True)
+FROM_0 = Bounds(0, math.inf, "Give 0 or more.", below=True)
+FINITE = Bounds(-math.inf, math.inf, "Give a finite number.", above=True, below=True)
+SHARE = Bounds(0, 1, "Give a share from 0 to 1.")
+SHARE_ABOVE_0 = Bounds(0, 1, "Give a share above 0, up to 1.", above=True)
+BELOW_1 = Bounds(0, 1, "Give a number from 0 up to, but not, 1.", below=True)
+COUNT = Bounds(1, 1 << 31, "Give a whole number of at least 1.", below=True)
+COUNT_FROM_0 = Bounds(0, 1 << 31, "Give a whole number of at least 0.", below=True)
+SEEDS = Bounds(1, 1 << 31, "Give at least 1; three or more give an interval.", below=True)
+SEED_FROM_0 = Bounds(0, 1 << 63, "Give a number of at least 0 that fits 64 bits.", below=True)
+SEED = Bounds(-(1 << 63), 1 << 63, "Give a number that fits 64 bits.", below=True)
+
+
+def refuse_outside(settings: Any, bounds: Mapping[str, Bounds], of: str = "", free: frozenset[str] = frozenset()) -> None:
+    """Refuses the first number of a (nested) dataclass that lies outside its bounds; a number without bounds must be finite.
+
+    Args:
+        bounds: dotted name of a field -> where its number, or each of its numbers, must lie. None is within any.
+        of: what stands before the name in the flag: "finetune." for --finetune.epochs.
+        free: fields that take any number, NaN too.
+
+    Raises:
+        UsageError: the flag, its value, what to give.
+    """
+    for name, value in flatten(settings).items():
+        within = bounds.get(name, FINITE)
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, int | float) and not isinstance(number, bool) and name not in free and not within.hold(number):
+                raise UsageError(f"{flag(of + name)} is {shown(number)}.", within.mend)
+
+
+def flag(name: str) -> str:
+    """A dotted field name as the command line writes it: --optimizer.learning-rate."""
+    return f"--{name.replace('_', '-')}"
+
+
+def shown(number: float) -> str:
+    """A number as a person wrote it: 0.5, -3, nan; whole numbers in full."""
+    return str(number) if isinstance(number, int) else f"{number:g}"
