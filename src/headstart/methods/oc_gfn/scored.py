@@ -82,16 +82,28 @@ class Kept:
 
     def log_probs(self) -> Tensor:
         """float32 [all rows, actions]: log-probabilities of all calls, one after another, with gradients."""
-        answers = [self.environment.encode(torch.cat(self.states)), *(hidden[: self.asked] for hidden in self.hidden), torch.cat(self.logits)]
+        states = torch.cat(self.states)
+        ones = self.columns is not None and not states.is_cuda  # on a GPU the order in which they are added would not be the same twice
+        first = states + offsets(self.environment.sizes, states.device) if ones else self.environment.encode(states)
+        answers = [first, *(hidden[: self.asked] for hidden in self.hidden), torch.cat(self.logits)]
         logits: Tensor = _Answered.apply(answers, *[part for layer in self.layers for part in layer])
         return masked_log_softmax(logits, torch.cat(self.valid))
+
+
+def column_sums(gradient: Tensor, ones: Tensor, weight: Tensor) -> Tensor:
+    """The gradient of a weight [out, in] that multiplied one-hot rows: column i is the sum of those rows of `gradient` [rows, out] whose state has
+    a one at i; `ones` int64 [rows, places] tells where."""
+    columns = gradient.new_zeros(weight.shape[1], weight.shape[0])
+    for place in ones.unbind(1):
+        columns.index_add_(0, place, gradient)
+    return columns.t()
 
 
 class _Answered(torch.autograd.Function):
     """Logits that are known already; the backward pass is that of the network that made them.
 
     Args:
-        answers: of all rows the one-hot states, what each hidden layer made of them, and the logits.
+        answers: of all rows the one-hot states (or int64 [rows, places], where their ones are), what each hidden layer made of them, and the logits.
         parameters: weight and bias of each layer, in turns.
     """
 
@@ -109,7 +121,8 @@ class _Answered(torch.autograd.Function):
         for number in reversed(range(count)):
             x, weight = inputs[number], weights[number]
             onednn = products.worth_it(x, weight)
-            found = [products.outer_sum(gradient, x, onednn), gradient.sum(0), *found]
+            of_weight = products.outer_sum(gradient, x, onednn) if x.is_floating_point() else column_sums(gradient, x, weight)
+            found = [of_weight, gradient.sum(0), *found]
             if number:  # through the LeakyReLU whose result x is; a state has no gradient
                 gradient = torch.ops.aten.leaky_relu_backward(products.matmul(gradient, weight, onednn), x, SLOPE, True)
         return None, *found
