@@ -75,7 +75,7 @@ def ours(arguments: argparse.Namespace) -> dict[str, Any]:
         "trainer.log_every": 1, "trainer.evaluate_every": steps, "trainer.evaluate_rows": arguments.batch, "trainer.checkpoint_every": steps,
     }  # fmt: skip
     out = folder / "runs" / str(os.getpid())  # the store beside it is made once for all rounds
-    run = pretrain("causal-lm", "builtin:python-docs", out=out, say=lambda line: print(line, file=sys.stderr), **settings)
+    run = pretrain("causal-lm", arguments.data, out=out, say=lambda line: print(line, file=sys.stderr), **settings)
     clock = [line["wall_s"] for line in read_lines(run.folder / "metrics.jsonl")]
     times = [after - before for before, after in zip(clock[arguments.warmup - 1 :], clock[arguments.warmup :], strict=False)]
     method = load("causal-lm")
@@ -107,6 +107,7 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=2)
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--data", default="builtin:python-docs", help="text for ours; the peer draws numbers")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=None)
@@ -140,7 +141,7 @@ def main() -> None:
         must=must,
         aim=aim,
         packing={"text": packed, "must": PACKED, "cropped": mine[-1].get("cropped_share", 0.0)},
-        command=" ".join(["python -m benchmarks.continue_step", *command]),
+        command=" ".join(["python -m benchmarks.continue_step", *(word for word in command if word not in ("--out", str(arguments.out)))]),
     )
 
 

@@ -226,6 +226,7 @@ def compiled_follows_plain(slug: str, data: Path, out: Path, device: str, steps:
     plain = train(slug, data, out / "plain", device, few, **settings, **{"trainer.cuda_graph": "off"})
     report: Report = {"seconds": {"plain": plain["wall_s"]}, "tokens_per_second": {"plain": plain["tokens_per_second"]}, "graphs": {}}
     for graph in ("off", "on"):
+        torch.compiler.reset()  # what was compiled for the run before would serve this one
         counters.clear()
         name = f"compiled, CUDA graph {graph}"
         compiled = train(slug, data, out / graph, device, few, **settings, **{"trainer.compile": "on", "trainer.cuda_graph": graph})

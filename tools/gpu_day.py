@@ -37,6 +37,8 @@ WHEELS = ("tyro", "docstring_parser", "typeguard")
 """What the core needs and an image with torch and transformers lacks."""
 PARTS = ("bench", "check", "continue", "smoke", "claim")
 BENCH_SECONDS = 460
+PAGES = "docs"
+"""What is trained on, seen from ROOT, and read at once: the docstrings of all packages of a machine would take minutes of its GPU."""
 LEAST = 20.0
 """Seconds of the day below which nothing is begun."""
 
@@ -105,16 +107,16 @@ class Day:
     def check(self) -> None:
         told = ["--steps", "20", "--methods", "causal-lm"] if self.trying else []
         places = ["--out", str(self.out / "cuda_check.json"), "--work", str(self.work / "check"), "--device", self.device]
-        places += ["--data", str(ROOT / "docs")]  # read at once; the docstrings of a machine's packages take minutes of its GPU
+        places += ["--data", PAGES]
         self.call("check", "tools/check_cuda.py", "--seconds", f"{max(1.0, self.left - 30):.0f}", *places, *told)
 
     def continued(self) -> None:
-        size = ["--batch", "1", "--seq", "32", "--warmup", "1", "--steps", "1", "--repeats", "1", "--rounds", "1"]
+        size = ["--batch", "1", "--seq", "32", "--warmup", "1", "--steps", "2", "--repeats", "1", "--rounds", "1"]
         if not self.trying:
             size = ["--batch", "32", "--seq", "1024", "--warmup", "4", "--steps", "5", "--repeats", "3", "--rounds", "1"]
         for more in ([], ["--compile"]):
             name = f"continue-lm-gpt2-{self.device}-bf16" + ("-compiled" if more else "")
-            told = [*size, "--device", self.device, "--precision", "bf16", *more, "--out", str(self.out / f"{name}.json")]
+            told = [*size, "--data", PAGES, "--device", self.device, "--precision", "bf16", *more, "--out", str(self.out / f"{name}.json")]
             self.call(name, "-m", "benchmarks.continue_step", *told, limit=180)
 
     def smoke(self) -> None:
