@@ -19,6 +19,7 @@ from headstart.cli import compare as cli
 from headstart.core.config import flatten
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_lines
+from headstart.verbs import _compare_run
 from headstart.verbs._compare_arms import read_source
 from headstart.verbs.compare import CompareSettings, Comparison
 from tests.at import At
@@ -321,6 +322,18 @@ def test_minutes_that_hold_no_verdict_are_refused_with_those_that_do(bench: Benc
     named = re.search(r"--budget.minutes (\S+),", str(refused.value))
     assert named is not None
     assert 0.01 < float(named[1]) < 60
+
+
+def test_minutes_that_turn_out_too_few_name_those_that_go_on_from_what_was_measured(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_compare_run, "time_a_score", lambda *bench: (1e-6, 1))  # a machine that was quicker when it was asked
+    told = {"measure": "finetune", "finetune.learning_rates": (1e-3,), "budget.minutes": 1e-4}
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"What was measured is kept: the same command with --budget\.minutes \S+ goes on from"):
+            compare(bench, [bench.noise], tmp_path / "out", **told)
+        kept = (tmp_path / "out" / "points.jsonl").read_text().splitlines()
+        assert len(kept) == 2, "one of each arm, once"
 
 
 @pytest.mark.slow

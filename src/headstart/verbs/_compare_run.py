@@ -245,10 +245,14 @@ class OnLabels(Comparing):
     def refuse_unless(self, least_s: float, budget_s: float) -> None:
         """Raises UsageError where even the least takes more than a fifth longer than the minutes that were given."""
         if least_s > TOLERANCE * budget_s:
+            minutes = f"--budget.minutes {rounded_up(1.1 * least_s / 60)}"
+            mend = f"Give {minutes}, fewer runs, or --measure linear-probe, which asks another question."
+            if self.measuring.points.found:  # dearer than the first moments of a training said
+                mend = f"What was measured is kept: the same command with {minutes} goes on from {self.out}."
             raise UsageError(
                 f"{in_words(budget_s / 60)} will not do for a verdict: {self.fewest} seeds of {len(self.arms)} arms on all labels take about"
                 f" {least_s / 60:.1f}.",
-                f"Give --budget.minutes {rounded_up(1.1 * least_s / 60)}, fewer runs, or --measure linear-probe, which asks another question.",
+                mend,
             )
 
     def plan(self, labelled: Labelled) -> Plan:
