@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import random
-from typing import Literal
+import tracemalloc
+from collections.abc import Callable
+from typing import Any, Literal
 
 import daft
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from headstart.curate import minhash
+from headstart.curate import duplicates, minhash
 from headstart.curate.config import NearConfig, UrlConfig
-from headstart.curate.duplicates import FEW, between, components, equal_urls, near_duplicates, normalised_url, signed
+from headstart.curate.duplicates import FEW, between, components, distinct, equal_urls, near_duplicates, normalised_url, signed
 from headstart.curate.engine import over
 from headstart.curate.tables import DOCUMENTS, items_of
 
@@ -82,7 +84,37 @@ def test_between_snapshots_it_is_as_pair_after_pair(keep: Literal["newer", "olde
             goes, stays = (a, b) if keep == "newer" else (b, a)
             expected[goes] = min(stays, expected.get(goes, stays))
     assert len(expected) > 5
-    assert between([(snapshot[a], a, b) for a, b in near], keep) == expected
+    older, newer = np.array(sorted(near, key=lambda pair: (snapshot[pair[0]], pair))).T
+    pairs = (np.array([snapshot[a] for a in older.tolist()]), older, newer)
+    assert dict(between(distinct(pairs, pairs), keep).tolist()) == expected
+
+
+def bytes_of(ask: Callable[[Any], pa.Table], snapshots: str) -> float:
+    """The memory that Python takes for one more copy that a question finds, at its peak."""
+    peaks = []
+    for n in (500, 2000, 8000):  # the first makes what is made once
+        documents = twice(n, snapshots)
+        tracemalloc.start()
+        assert ask(documents).num_rows == n
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    return (peaks[2] - peaks[1]) / 6000
+
+
+def twice(n: int, snapshots: str) -> Any:
+    """A dataframe of so many documents, each twice."""
+    band = pa.array([b"%064d" % (row % n) for row in range(2 * n)], pa.binary(minhash.BAND_BYTES))
+    urls = [f"https://a.org/{row % n}" for row in range(2 * n)]
+    columns = {"order": pa.array(range(2 * n), pa.int64()), "snapshot": [snapshots[row // n] for row in range(2 * n)], "url": urls}
+    return daft.from_arrow(pa.table(columns | {"words": pa.array([3] * 2 * n, pa.int32()), "band_00": band, "band_01": band}))
+
+
+def test_what_is_found_is_held_as_integers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuples of orders took 330 to 800 bytes a copy; of a month of a crawl there are a thousand million."""
+    monkeypatch.setattr(duplicates, "BAND_COLUMNS", ("band_00", "band_01"))
+    assert bytes_of(lambda documents: near_duplicates(documents, NearConfig()), "AA") < 250, "within a snapshot"
+    assert bytes_of(lambda documents: near_duplicates(documents, NearConfig()), "AB") < 250, "between two"
+    assert bytes_of(lambda documents: equal_urls(documents, UrlConfig(scope="all")), "AB") < 250
 
 
 def test_a_snapshot_for_every_page_ends() -> None:
