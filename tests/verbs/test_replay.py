@@ -48,7 +48,8 @@ def test_the_loss_of_a_log_step_comes_out_bit_for_bit(slug: str, step: int, bega
     assert found.began == began
     assert found.place is None
     assert found.mean_loss == found.logged_loss == next(line["loss"] for line in records(runs / slug, "metrics") if line["step"] == step)
-    assert said[-1].startswith("metrics.jsonl has the same loss for this log step, bit for bit")
+    of = {3: "mean loss of steps 1 to 3", 12: "mean loss of steps 10 to 12", 15: "mean loss of steps 13 to 15", 24: "mean loss of steps 22 to 24"}[step]
+    assert said[-1] == f"The {of} is that of metrics.jsonl, bit for bit: {found.logged_loss!r}."
     assert said[-2] == "All finite: the outputs of every module, and every gradient."
     assert {name: (runs / slug / name).stat().st_mtime_ns for name in files(runs / slug)} == before
 
@@ -67,7 +68,7 @@ def test_a_run_that_computed_otherwise_is_told_so(runs: Path, tmp_path: Path) ->
     (tmp_path / "run" / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     said: list[str] = []
     replay(tmp_path / "run", STEPS, say=said.append)
-    assert said[-1].startswith(f"metrics.jsonl says {lines[-1]['loss']!r} for this log step, here it is ")
+    assert said[-1].startswith(f"The mean loss of steps 22 to 24 is {lines[-1]['loss']!r} in metrics.jsonl, and ")
 
 
 def test_the_step_that_diverged_names_its_module(store: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from headstart.cli import _flags
 
 HELP = "average the weights of an old model and what it became, beside or instead of replay"
-EXAMPLE = "headstart merge runs/causal-lm-tiny-0 runs/continued --shares 0.3 0.7 --out runs/merged"
+EXAMPLE = "headstart merge runs/causal-lm-tiny-0 runs/continued --shares 0.3 0.7 --out runs/averaged"
 
 
 @dataclass

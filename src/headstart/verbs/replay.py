@@ -45,6 +45,8 @@ class Replay:
     """The loss as the log of this step has it: the mean since the log step before. None where this is no log step."""
     logged_loss: float | None
     """What metrics.jsonl says; None: it has no such line, or no number there."""
+    mean_from: int = 1
+    """The first step of that mean."""
 
 
 def replay(run: str | Path, step: int, *, device: str | None = None, say: Callable[[str], None] = print) -> Replay:
@@ -108,7 +110,9 @@ def replay(run: str | Path, step: int, *, device: str | None = None, say: Callab
             result = repeat(trainer, step, began)
     finally:
         torch.set_num_threads(threads)
-    result.logged_loss = next((line["loss"] for line in read_lines(folder / "metrics.jsonl") if line["step"] == step), None)
+    logged = {int(line["step"]): line["loss"] for line in read_lines(folder / "metrics.jsonl")}
+    result.logged_loss = logged.get(step)
+    result.mean_from = max((before for before in logged if before < step), default=0) + 1
     for line in lines(result, decisions.world):
         say(line)
     return result
@@ -143,9 +147,10 @@ def lines(result: Replay, world: int) -> list[str]:
     else:
         found.append("The outputs of every module and every gradient are finite; the norm of the gradient overflows.")
     if result.mean_loss is not None and result.logged_loss is not None:
+        of = "The loss" if result.mean_from == result.step else f"The mean loss of steps {result.mean_from:,} to {result.step:,}"
         if result.mean_loss == result.logged_loss:
-            found.append(f"metrics.jsonl has the same loss for this log step, bit for bit: {result.logged_loss!r}.")
+            found.append(f"{of} is that of metrics.jsonl, bit for bit: {result.logged_loss!r}.")
         else:
             why = f"the run had {world} processes" if world > 1 else "another machine, version or device computes in another order"
-            found.append(f"metrics.jsonl says {result.logged_loss!r} for this log step, here it is {result.mean_loss!r}: {why}.")
+            found.append(f"{of} is {result.logged_loss!r} in metrics.jsonl, and {result.mean_loss!r} here: {why}.")
     return found
