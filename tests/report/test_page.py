@@ -106,7 +106,7 @@ def test_a_run_of_100_000_log_lines_makes_a_small_page(tmp_path: Path) -> None:
 def test_the_report_imports_no_torch(everything: Path, tmp_path: Path) -> None:
     code = f"import sys, headstart; headstart.report({str(everything)!r}, out={str(tmp_path / 'r.html')!r}); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
-    assert done.stdout.strip() == "False"
+    assert done.stdout.splitlines()[-1] == "False"
 
 
 def test_the_verb_in_python_may_be_called_again_and_again(everything: Path, tmp_path: Path) -> None:
@@ -143,6 +143,18 @@ def test_a_folder_of_other_things_makes_no_page_of_nothing(tmp_path: Path) -> No
     with pytest.raises(BadInput, match="photos: no run and no result lies there"):
         report(tmp_path / "photos", out=tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()
+
+
+def test_what_cannot_be_read_is_named_and_takes_no_good_page(everything: Path, tmp_path: Path) -> None:
+    labels, page, said = tmp_path / "train.jsonl", tmp_path / "r.html", list[str]()
+    labels.write_text('{"text": "a"}\n{"text": "b"}\n')
+    page.write_text("a good one")
+    with pytest.raises(BadInput, match="Nothing that was named can be read: .*train.jsonl: is not valid JSON"):
+        report(labels, out=page)
+    assert page.read_text() == "a good one"
+    report([labels, everything / "causal-lm-tiny-0"], out=page, say=said.append)
+    assert [line.partition("train.jsonl")[2][:19] for line in said] == [": is not valid JSON"]
+    assert said[0].startswith("Not readable: ")
 
 
 def test_a_run_named_twice_is_shown_once(everything: Path) -> None:

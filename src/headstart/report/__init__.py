@@ -12,7 +12,7 @@ No torch is imported: the page reads only what runs have written. A folder may b
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -22,18 +22,21 @@ from headstart.report.collect import Collector
 from headstart.report.page import render
 
 
-def report(places: str | Path | Sequence[str | Path] = (), *, out: str | Path = "report.html") -> Path:
+def report(
+    places: str | Path | Sequence[str | Path] = (), *, out: str | Path = "report.html", say: Callable[[str], None] = print
+) -> Path:
     """Writes the report.
 
     Args:
         places: run folders, folders that hold some, result files. Without any: runs/ and the committed claims/results.
         out: the page; an older one is replaced.
+        say: gets a line for each run and each result that cannot be read; the page has the same.
 
     Returns:
         `out`.
 
     Raises:
-        BadInput: a place does not exist, or nothing of ours lies in any. UsageError: `out` is a folder, or lies in none.
+        BadInput: a place does not exist, or nothing that can be read lies in any. UsageError: `out` is a folder, or lies in none.
     """
     if Path(out).is_dir() or not Path(out).absolute().parent.is_dir():
         raise UsageError(f"--out {out} {'is a folder' if Path(out).is_dir() else 'lies in a folder that does not exist'}.", "Give a file's name.")
@@ -42,9 +45,14 @@ def report(places: str | Path | Sequence[str | Path] = (), *, out: str | Path = 
     if named and not (contents.runs or contents.evidence or contents.warnings):
         what = "no run and no result lies there." if len(named) == 1 else "no run and no result lies there, nor in the others."
         raise BadInput(what, "Give run folders, or folders that hold some.", file=Path(named[0]))
+    unread = [" ".join(one.error.splitlines()) for one in (*contents.runs, *contents.evidence) if one.error]
+    if named and unread and len(unread) == len(contents.runs) + len(contents.evidence):
+        raise BadInput(f"Nothing that was named can be read: {unread[0]}", "Name run folders or result files of this program.")
     page = render(contents)
     with atomic_write(out) as file:
         file.write(page.encode())
+    for error in unread:
+        say(f"Not readable: {error}")
     return Path(out)
 
 
