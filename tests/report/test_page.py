@@ -149,7 +149,7 @@ def test_what_cannot_be_read_is_named_and_takes_no_good_page(everything: Path, t
     labels, page, said = tmp_path / "train.jsonl", tmp_path / "r.html", list[str]()
     labels.write_text('{"text": "a"}\n{"text": "b"}\n')
     page.write_text("a good one")
-    with pytest.raises(BadInput, match="Nothing that was named can be read: .*train.jsonl: is not valid JSON"):
+    with pytest.raises(BadInput, match=r"Nothing that was named can be read: .*train.jsonl: is not valid JSON"):
         report(labels, out=page)
     assert page.read_text() == "a good one"
     report([labels, everything / "causal-lm-tiny-0"], out=page, say=said.append)
