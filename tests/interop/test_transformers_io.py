@@ -206,6 +206,13 @@ def test_a_spoilt_folder_is_refused_with_a_sentence(folder: Path, spoil, message
     assert str(folder) in str(caught.value)
 
 
+def test_a_network_of_images_is_no_text_model_that_lacks_its_tokenizer(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "vit_mae", "patch_size": 4, "image_size": 16}')
+    with pytest.raises(BadInput, match="holds a network that reads images") as caught:
+        load_encoder(tmp_path)
+    assert "tokenizer" not in str(caught.value)
+
+
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="no such folder"):
         load_encoder(tmp_path / "nowhere")

@@ -183,6 +183,9 @@ def set_dropout(config: Any, probability: float) -> None:
 def _read_tokenizer(folder: Path, config: Any) -> PreTrainedTokenizerFast:
     mend = "Put the tokenizer.json (or vocab.txt) that the network was trained with into the folder."
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):  # transformers would make an empty one
+        if hasattr(config, "patch_size"):
+            what = f"holds a network that reads images ({config.model_type}), where one that reads texts is needed"
+            raise BadInput(what, "Give a network of texts; finetune (image-classification) tries one of images.", file=folder)
         raise BadInput(f"has no tokenizer (one of {', '.join(_TOKENIZER_FILES)})", mend, file=folder)
     check_tokenizer_config(folder)
     if (folder / "tokenizer.json").is_file():
