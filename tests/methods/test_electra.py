@@ -396,8 +396,8 @@ def test_a_tokenizer_without_mask_is_refused() -> None:
     [
         ({"sequence_length": 99}, "99 tokens do not fit the position table of 24"),
         ({"hidden_size": 524, "generator_hidden_size": 0.25}, "width 131 .* cannot be split over 2 heads"),
-        ({"mask_ratio": 1.5}, "mask_ratio is 1.5"),
-        ({"temperature": 0.0}, "temperature is 0.0"),
+        ({"mask_ratio": 1.5}, "--method.mask-ratio is 1.5"),
+        ({"temperature": 0.0}, "--method.temperature is 0"),
         ({"generator_start": 5}, "both must be of one size"),
         ({"arm": "replace_mlm", "untied_generator": False}, "two networks by definition"),
         ({"architecture": "modernbert"}, "cannot share its embeddings"),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from headstart.core.bounds import BELOW_1, COUNT, refuse_outside
 from headstart.core.errors import UsageError
 
 
-def check_network(hidden_size: int, num_layers: int, num_heads: int, dropout: float, sequence_length: int) -> None:
+def check_network(hidden_size: int, num_layers: int, num_heads: int, intermediate_size: int, dropout: float, sequence_length: int) -> None:
     """Refuses sizes that no transformer can have.
 
     Raises:
@@ -16,7 +17,6 @@ def check_network(hidden_size: int, num_layers: int, num_heads: int, dropout: fl
     if hidden_size % (2 * num_heads):
         what = f"A width of {hidden_size} cannot be split over {num_heads} heads of an even size."
         raise UsageError(what, f"Choose a multiple of {2 * num_heads} as --method.hidden-size, or another --method.num-heads.")
-    if not 0 <= dropout < 1:
-        raise UsageError(f"--method.dropout is {dropout}.", "Give a number from 0 up to, but not, 1.")
+    refuse_outside({"intermediate_size": intermediate_size, "dropout": dropout}, {"intermediate_size": COUNT, "dropout": BELOW_1}, "method.")
     if sequence_length < 4:
         raise UsageError(f"--method.sequence-length is {sequence_length}.", "Give at least 4.")

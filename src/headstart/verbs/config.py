@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import glob
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,8 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from headstart import interventions
+from headstart.core.bounds import BELOW_1, COUNT, COUNT_FROM_0, FROM_0, SEED, SHARE, SHARE_ABOVE_0, refuse_outside
 from headstart.core.config import flatten, replace_nested
+from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.places import refuse_folder
 from headstart.core.words import did_you_mean
 from headstart.data.listing import is_store, readable
 from headstart.data.text.epoch_config import EpochsConfig
@@ -31,6 +33,20 @@ WEIGHT_FILES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 SMOKE_RECORDS = 64
 SMOKE_STEPS = 8
 LONG_RUN_STEPS = 10_000
+
+BOUNDS = {
+    **dict.fromkeys(("batch", "trainer.micro_batch", "trainer.log_every", "trainer.evaluate_every", "trainer.checkpoint_every"), COUNT),
+    **dict.fromkeys(("trainer.keep_checkpoints", "trainer.keep_every", "trainer.stop_at", "trainer.max_skipped"), COUNT),
+    **dict.fromkeys(("trainer.evaluate_rows", "trainer.part_rows", "trainer.evaluate_at"), COUNT),
+    **dict.fromkeys(("optimizer.beta1", "optimizer.beta2", "trainer.ema_decay"), BELOW_1),
+    **dict.fromkeys(("schedule.warmup_share", "schedule.minimum_share", "schedule.decay_share"), SHARE),
+    "schedule.run_share": SHARE_ABOVE_0,
+    "schedule.warmup_steps": COUNT_FROM_0,
+    "schedule.power": FROM_0,
+    "mixture.weights": FROM_0,
+    "seed": SEED,
+}
+"""Of every run; a method, its data and each intervention have their own."""
 
 COMMON_FLAGS = (
     "data", "out", "preset", "seed", "budget.steps", "budget.tokens", "budget.flops", "budget.minutes", "init", "mix", "batch", "device",
@@ -188,59 +204,70 @@ def check(config: PretrainConfig) -> None:
     Raises:
         UsageError: the first one, by its flag.
     """
+    check_numbers(config)
     if not config.data:
         raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
     config.budget.unit()
     check_parts(config.data, config.mix, config.init is not None)
     config.epochs.check()
-    if config.mixture.weights and parts_of(config.data):
+    weights = config.mixture.weights
+    if weights and parts_of(config.data):
         raise UsageError("--mixture.weights is for entries of --data without names.", "Give the shares of named parts as --mix new=0.7,old=0.3.")
-    if min((config.trainer.part_rows, *config.trainer.evaluate_at)) < 1:
-        raise UsageError("--trainer.part-rows and --trainer.evaluate-at take numbers from 1.", "Leave them out, or give at least 1.")
+    if weights and len(weights) != len(config.data):
+        raise UsageError(f"--mixture.weights has {len(weights)} numbers for {len(config.data)} entries of --data.", "Give one weight for each.")
+    if weights and not any(weights):
+        raise UsageError("--mixture.weights are all 0.", "Give at least one number above 0.")
     refuse_missing(config.trainer.trackers)
-    for name, value in flatten(config).items():
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"--{flag(name)} is {value}.", "Give a finite number.")
-    whole_numbers = {
-        "batch": config.batch,
-        "trainer.log_every": config.trainer.log_every,
-        "trainer.evaluate_every": config.trainer.evaluate_every,
-        "trainer.checkpoint_every": config.trainer.checkpoint_every,
-        "trainer.micro_batch": config.trainer.micro_batch,
-        "trainer.keep_checkpoints": config.trainer.keep_checkpoints,
-        "trainer.keep_every": config.trainer.keep_every,
-        "trainer.stop_at": config.trainer.stop_at,
-        "trainer.max_skipped": config.trainer.max_skipped,
-    }
-    for name, count in whole_numbers.items():
-        if count is not None and not 1 <= count < 1 << 31:
-            raise UsageError(f"--{flag(name)} is {count}.", "Give a whole number of at least 1.")
     if config.budget.steps is not None and config.budget.steps >= MAX_STEPS:
         raise UsageError(f"--budget.steps {config.budget.steps} is more than any run can take.", f"Give fewer than {MAX_STEPS:,}.")
-    if not -(1 << 63) <= config.seed < 1 << 63:
-        raise UsageError(f"--seed {config.seed} does not fit 64 bits.", "Give a smaller number.")
-    config.optimizer.check("--optimizer.")
-    for name in ("beta1", "beta2"):
-        if not 0 <= getattr(config.optimizer, name) < 1:
-            raise UsageError(f"--optimizer.{name} is {getattr(config.optimizer, name)}.", "Give a number from 0 up to, but not, 1.")
-    if config.trainer.ema_decay is not None and not 0 <= config.trainer.ema_decay < 1:
-        raise UsageError(f"--trainer.ema-decay is {config.trainer.ema_decay}.", "Give a number from 0 up to, but not, 1.")
-    multiplier(0, 10, config.schedule)
     if config.init is None and (check_method := getattr(config.method, "check", None)) is not None:  # a model of --init brings sizes of its own
         prepared = any(is_store(path_of(entry)) for entry in config.data)
         check_method(None if prepared else config.data_config)
+
+
+def check_numbers(config: PretrainConfig) -> None:
+    """The part of `check` that asks for nothing to be given: numbers, names of devices.
+
+    Raises:
+        UsageError: the first one, by its flag.
+    """
+    refuse_outside(config, BOUNDS)
+    check_device(config.device)
+    config.optimizer.check("--optimizer.")
+    multiplier(0, 10, config.schedule)
+    if (check_own := getattr(config.method, "check_own", None)) is not None:  # what a model of --init does not bring
+        check_own()
 
 
 def refuse_absent(config: PretrainConfig) -> None:
     """Refuses what is plainly not there.
 
     Raises:
-        BadInput: an entry of --data.
+        BadInput: an entry of --data, or the labels of --probe.
         UsageError: the folder of --init.
     """
     refuse_absent_data([path_of(entry) for entry in config.data])
+    refuse_absent_labels(config)
     if config.init is not None:
         refuse_no_folder(config.init)
+
+
+def refuse_unwritable(config: PretrainConfig, folder: Path) -> None:
+    """Raises UsageError where a new run could not write; one that goes on says itself what its folder lacks."""
+    if not (folder / "run.json").exists():
+        refuse_folder(folder)
+    place = config.trainer.checkpoint_folder
+    if place is not None and "://" not in place:
+        refuse_folder(place, "--trainer.checkpoint-folder")
+
+
+def refuse_absent_labels(config: PretrainConfig) -> None:
+    """Raises BadInput where the labelled records of --probe.labels are plainly not there: they are read once the data is prepared."""
+    labels = config.probe.labels
+    if labels is not None and not labels.exists():
+        raise BadInput("does not exist.", "Check the path of --probe.labels, or leave it out.", file=labels)
+    if labels is not None and config.data_group == "text" and labels.is_dir():
+        raise BadInput("is a folder.", "Give --probe.labels a .csv, .tsv, .jsonl or .parquet file with labelled texts.", file=labels)
 
 
 def refuse_absent_data(data: Sequence[str]) -> None:

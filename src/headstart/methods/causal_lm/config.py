@@ -37,7 +37,7 @@ class CausalLMConfig:
 
     def check(self, data: TextConfig | None = None) -> None:
         """Refuses what no run can have, before a text is read. Raises UsageError."""
-        check_network(self.hidden_size, self.num_layers, self.num_heads, self.dropout, self.sequence_length)
+        check_network(self.hidden_size, self.num_layers, self.num_heads, self.intermediate_size, self.dropout, self.sequence_length)
 
 
 PRESETS: dict[str, Preset] = {

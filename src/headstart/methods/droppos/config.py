@@ -74,7 +74,7 @@ class DropPosConfig:
             )
         if self.sigma < 0 or self.sigma_epochs < 1 or self.temperature <= 0:
             raise UsageError(
-                f"sigma is {self.sigma}, sigma_epochs {self.sigma_epochs}, temperature {self.temperature}.",
+                f"--method.sigma is {self.sigma}, --method.sigma-epochs {self.sigma_epochs}, --method.temperature {self.temperature}.",
                 "Give a sigma of 0 or more, at least one epoch and a positive temperature; the paper: 1, one an epoch, 0.1.",
             )
         if self.pos_weight < 0:

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart import catalog
+from headstart.core.bounds import ABOVE_0, COUNT, COUNT_FROM_0, FROM_0, MOST, Bounds, refuse_outside
 from headstart.core.errors import UsageError
+from headstart.data.text.config import TextConfig
 from headstart.engine.config import Preset, Settings
 
 logger = logging.getLogger(__name__)
@@ -16,6 +18,18 @@ Arm = Literal["electra", "electra_15", "mlm", "replace_mlm", "all_tokens_mlm"]
 
 LONGEST_START = 0.45
 """The share of a run that the causal and generator-only phases may take together: a short run shortens them."""
+
+BOUNDS = {
+    "mask_ratio": Bounds(0, 1, "Give a share between 0 and 1; the paper: 0.15.", above=True, below=True),
+    "temperature": ABOVE_0,
+    **dict.fromkeys(("gen_weight", "disc_weight", "main_weight", "plateau_margin"), FROM_0),
+    **dict.fromkeys(("causal_start", "generator_start", "example_seed"), COUNT_FROM_0),
+    "sequence_length": Bounds(5, MOST, "ELECTRA's examples need at least 5 tokens."),
+}
+OF_NETWORK = {
+    **dict.fromkeys(("num_heads", "intermediate_size", "embedding_size", "max_positions"), COUNT),
+    **dict.fromkeys(("generator_hidden_size", "generator_layers"), ABOVE_0),
+}
 
 
 @dataclass
@@ -99,6 +113,14 @@ class ElectraConfig:
     def has_generator(self) -> bool:
         return self.arm != "mlm" and not self.uniform_generator
 
+    def check(self, data: TextConfig | None = None) -> None:
+        """Refuses what no run can have, before a text is read. Raises UsageError."""
+        check(self)
+
+    def check_own(self) -> None:
+        """The same of what a model of --init does not bring."""
+        refuse_outside({name: getattr(self, name) for name in BOUNDS}, BOUNDS, "method.")
+
     @property
     def has_rtd_head(self) -> bool:
         return self.arm in ("electra", "electra_15")
@@ -110,23 +132,19 @@ def check(config: ElectraConfig) -> None:
     Raises:
         UsageError: the setting and what to choose instead.
     """
+    config.check_own()
+    refuse_outside({name: getattr(config, name) for name in OF_NETWORK}, OF_NETWORK, "method.")
     width = config.generator_width
     if config.architecture == "electra" and config.sequence_length > config.max_positions:
         raise UsageError(
             f"Rows of {config.sequence_length} tokens do not fit the position table of {config.max_positions}.",
             "Lower --method.sequence-length or raise --method.max-positions.",
         )
-    if config.sequence_length < 5:
-        raise UsageError(f"--method.sequence-length is {config.sequence_length}.", "ELECTRA's examples need at least 5 tokens.")
     if config.num_layers < 1 or config.hidden_size < 1 or config.hidden_size % config.heads or not 0 <= config.dropout < 1:
         raise UsageError(
             f"A network of {config.num_layers} layers, width {config.hidden_size}, {config.heads} heads, dropout {config.dropout} cannot be built.",
             "Choose a width that is a multiple of the number of heads, at least one layer, and a dropout below 1.",
         )
-    if not 0 < config.mask_ratio < 1:
-        raise UsageError(f"mask_ratio is {config.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.15.")
-    if config.temperature <= 0:
-        raise UsageError(f"temperature is {config.temperature}.", "Give a positive number; the paper: 1.")
     if config.mask_ratio * config.sequence_length < 1:
         logger.warning("mask_ratio %s of %d tokens is less than one token: one is masked anyway", config.mask_ratio, config.sequence_length)
     if config.arm == "mlm" or config.uniform_generator:

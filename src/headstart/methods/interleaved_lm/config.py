@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from headstart import catalog
+from headstart.core.bounds import COUNT, refuse_outside
 from headstart.data.interleaved.config import InterleavedConfig
 from headstart.engine.config import Preset, Settings
+from headstart.engine.text_settings import check_network
 
+BOUNDS = dict.fromkeys(("latents", "resampler_layers", "resampler_heads", "resampler_head_size", "max_images"), COUNT)
 Stage: TypeAlias = Literal["alignment", "continued", "instruction"]
 
 
@@ -47,6 +50,15 @@ class InterleavedLMConfig:
     """Without --init: its attention heads."""
     intermediate_size: int = 384
     """Without --init: width of each of the two gates of its MLP."""
+
+    def check(self, data: InterleavedConfig | None = None) -> None:
+        """Refuses what no run can have, before a document is read. Raises UsageError."""
+        self.check_own()
+        check_network(self.hidden_size, self.num_layers, self.num_heads, self.intermediate_size, 0.0, self.sequence_length)
+
+    def check_own(self) -> None:
+        """The same of what a model of --init does not bring."""
+        refuse_outside({name: getattr(self, name) for name in BOUNDS}, BOUNDS, "method.")
 
 
 ADAMW: dict[str, Any] = {"weight_decay": 0.1, "beta1": 0.9, "beta2": 0.95}

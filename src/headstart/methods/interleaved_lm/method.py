@@ -30,7 +30,6 @@ from headstart.data.text.prepare import preparation_changes
 from headstart.engine.distributed import is_cut
 from headstart.engine.method import Batch, Context, Phase
 from headstart.engine.text_method import TextMethod, model_folder, refuse_long_rows, sizes_of, special
-from headstart.engine.text_settings import check_network
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model
 from headstart.interop.vision_tower import VisionTower, load_vision_tower, refuse_images, tower_form
@@ -63,7 +62,7 @@ class InterleavedLM(TextMethod):
     def __init__(self, config: InterleavedLMConfig, store: InterleavedStore, init: Path | None = None) -> None:
         super().__init__(config, store, init)  # type: ignore[arg-type]
         if init is None:
-            check_network(config.hidden_size, config.num_layers, config.num_heads, 0.0, config.sequence_length)
+            config.check()
         model: Any = None if init is None else load_model(model_folder(init), AutoModelForCausalLM)
         if model is None:
             model = build_llama(

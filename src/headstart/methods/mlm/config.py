@@ -6,10 +6,17 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart import catalog
+from headstart.core.bounds import COUNT, COUNT_FROM_0, Bounds, refuse_outside
 from headstart.core.errors import UsageError
 from headstart.data.text.config import TextConfig
 from headstart.engine.config import Preset, Settings
 from headstart.engine.text_settings import check_network
+
+BOUNDS = {
+    "mask_ratio": Bounds(0, 1, "Give a share between 0 and 1; BERT: 0.15.", above=True, below=True),
+    "most_masked": COUNT,
+    "causal_start": COUNT_FROM_0,
+}
 
 
 @dataclass
@@ -50,9 +57,12 @@ class MLMConfig:
 
     def check(self, data: TextConfig | None = None) -> None:
         """Refuses what no run can have, before a text is read. Raises UsageError."""
-        check_network(self.hidden_size, self.num_layers, self.num_heads, self.dropout, self.sequence_length)
-        if not 0 < self.mask_ratio < 1:
-            raise UsageError(f"--method.mask-ratio is {self.mask_ratio}.", "Give a share between 0 and 1; BERT: 0.15.")
+        self.check_own()
+        check_network(self.hidden_size, self.num_layers, self.num_heads, self.intermediate_size, self.dropout, self.sequence_length)
+
+    def check_own(self) -> None:
+        """The same of what a model of --init does not bring."""
+        refuse_outside(self, BOUNDS, "method.")
         if not (self.mask_share >= 0 and self.random_share >= 0 and self.mask_share + self.random_share <= 1):
             raise UsageError("--method.mask-share and --method.random-share are shares of the chosen tokens.", "Give two that sum to at most 1.")
 

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from transformers import AutoModelForMaskedLM, PreTrainedModel
 
 from headstart.backbones.text import build_masked_lm, encode, mlm_head, mlm_logits
-from headstart.core.errors import UsageError
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Phase, Predictions
@@ -62,8 +61,6 @@ class MLM(TextMethod):
             )
         self.causal_start = config.causal_start if init is None else 0  # a trained encoder is off the plateau
         store.require_specials("pad", "cls", "sep", "mask")
-        if config.most_masked is not None and config.most_masked < 1:
-            raise UsageError(f"--method.most-masked is {config.most_masked}.", "Give at least 1.")
         self.slots = max(1, masking_slots(config.mask_ratio, config.sequence_length))
         if config.most_masked is not None:
             self.slots = min(config.most_masked, config.sequence_length)

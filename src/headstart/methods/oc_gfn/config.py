@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 from headstart import catalog
+from headstart.core.bounds import FROM_0, SHARE, Bounds, refuse_outside
+from headstart.core.errors import UsageError
 from headstart.data.environments.config import EnvironmentConfig
 from headstart.engine.config import Preset, Settings
+
+BOUNDS = {
+    "fail_floor": Bounds(0, 1, "Give a number between 0 and 1, for example 1e-4.", above=True, below=True),
+    "epsilon": SHARE,
+    "novelty": Bounds(0, math.inf, "Give a positive number, or take --method.explore uniform.", above=True, below=True),
+    "explorer_rate": FROM_0,
+    "log_z_rate": FROM_0,
+}
 
 
 @dataclass
@@ -42,6 +53,16 @@ class OCGFNConfig:
     """gafn: learning rate of its networks, in learning rates of the run. The paper's neighbours: 1e-3."""
     log_z_rate: float = 100.0
     """gafn: learning rate of its log Z, in learning rates of the run. The code: 0.1 beside 1e-3."""
+
+    def check(self, data: EnvironmentConfig | None = None) -> None:
+        """Refuses what no run can have, before an environment is made. Raises UsageError."""
+        self.check_own()
+        if self.hidden_size < 1 or self.num_layers < 1:
+            raise UsageError(f"A network of {self.num_layers} layers of width {self.hidden_size} cannot be built.", "Give at least 1 of each.")
+
+    def check_own(self) -> None:
+        """The same of what a model of --init does not bring."""
+        refuse_outside({name: getattr(self, name) for name in BOUNDS}, BOUNDS, "method.")
 
 
 @dataclass

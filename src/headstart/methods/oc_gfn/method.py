@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from headstart.core.errors import UsageError
 from headstart.core.rng import Rng
 from headstart.data.environments.store import EnvironmentStore
 from headstart.engine.environment_method import EnvironmentMethod
@@ -45,7 +44,7 @@ class OCGFN(EnvironmentMethod):
 
     def __init__(self, config: OCGFNConfig, store: EnvironmentStore, init: Path | None = None) -> None:
         super().__init__(config, store, init)
-        check(config)
+        config.check()
         self.flow = ConditionalFlow(self.environment, config.hidden_size, config.num_layers, config.backward == "learned")
         self.explorer = Explorer(self.environment, config.hidden_size, config.num_layers) if config.explore == "gafn" else None
         if self.explorer is not None:
@@ -190,18 +189,6 @@ class OCGFN(EnvironmentMethod):
 
     def export(self, folder: Path) -> None:
         save_flow(self.flow, folder, self.environment, self.config)
-
-
-def check(config: OCGFNConfig) -> None:
-    """Raises UsageError for settings that nothing can be made of."""
-    if config.hidden_size < 1 or config.num_layers < 1:
-        raise UsageError(f"A network of {config.num_layers} layers of width {config.hidden_size} cannot be built.", "Give at least 1 of each.")
-    if not 0 < config.fail_floor < 1:
-        raise UsageError(f"--method.fail-floor is {config.fail_floor}.", "Give a number between 0 and 1, for example 1e-4.")
-    if not 0 <= config.epsilon <= 1:
-        raise UsageError(f"--method.epsilon is {config.epsilon}.", "Give a share from 0 to 1.")
-    if config.novelty is not None and config.novelty <= 0:
-        raise UsageError(f"--method.novelty is {config.novelty}.", "Give a positive number, or take --method.explore uniform.")
 
 
 METHOD = OCGFN

@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Literal
 
 from headstart import catalog
+from headstart.core.bounds import COUNT_FROM_0, refuse_outside
 from headstart.core.errors import UsageError
 from headstart.data.image.config import ImageConfig
 from headstart.engine.config import Preset, Settings, Sizing
@@ -29,6 +30,8 @@ OPTICAL_BANDS = 3
 """Images of so many bands, or fewer, are taken for optical ones."""
 WIDEST_GROUP = 4
 """Bands of a group at most, where nobody says which belong together."""
+
+OF_GROUPS = dict.fromkeys(("group_width", "decoder_group_width"), COUNT_FROM_0)
 
 
 @dataclass
@@ -203,6 +206,7 @@ def check(config: SatMAEPPConfig) -> None:
         )
     if not 0 < config.mask_ratio < 1:
         raise UsageError(f"--method.mask-ratio is {config.mask_ratio}.", "Give a share between 0 and 1; the paper: 0.75.")
+    refuse_outside({name: getattr(config, name) for name in OF_GROUPS}, OF_GROUPS, "method.")
     if config.proj_ratio < 1:
         raise UsageError(f"--method.proj-ratio is {config.proj_ratio}.", "Give at least 1; the paper: 4.")
     if min(config.pixel_weight, config.scale_weight) < 0 or config.pixel_weight + config.scale_weight == 0:
