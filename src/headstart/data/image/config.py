@@ -93,25 +93,28 @@ class ImageConfig:
     """Threads that decode. None: one a core. Does not change the result."""
 
     def __post_init__(self) -> None:
-        require(1 <= self.size <= MAX_SIZE, f"size is {self.size}.", f"Give 1 to {MAX_SIZE:,} pixels.")
-        require(all(band >= 1 for band in self.bands), f"bands are {self.bands}.", "They are counted from 1.")
-        require(len(set(self.bands)) == len(self.bands), f"bands are {self.bands}.", "Give each once.")
-        require(not (self.bands and self.mode in ("rgb", "grey")), f"bands are given, and mode {self.mode}.", "Give --image.mode bands.")
+        require(1 <= self.size <= MAX_SIZE, f"--image.size is {self.size}.", f"Give 1 to {MAX_SIZE:,} pixels.")
+        require(all(band >= 1 for band in self.bands), f"--image.bands are {self.bands}.", "They are counted from 1.")
+        require(len(set(self.bands)) == len(self.bands), f"--image.bands are {self.bands}.", "Give each once.")
+        chosen = self.bands and self.mode in ("rgb", "grey")
+        require(not chosen, f"--image.bands are given, and --image.mode {self.mode}.", "Give --image.mode bands.")
         files = self.band_files
-        require(all(files) and len(set(files)) == len(files), f"band_files are {files}.", "Give what the names of a band's files end in, each once.")
-        require(not (files and self.bands), "both bands and band_files are given.", "Name the files of the bands that you want.")
-        require(not files or self.layout == "auto", f"layout is {self.layout}.", "Of files of single bands there is none: leave it out.")
-        require(not (files and self.storage == "encoded"), "tiles of several files have no encoded form.", "Leave out --image.storage encoded.")
-        require(bool(files) or not self.resample_bands, "resample_bands is for band_files.", "Leave it out.")
-        require(self.tile is None or 1 <= self.tile <= MAX_SIZE, f"tile is {self.tile}.", f"Give 1 to {MAX_SIZE:,} pixels.")
-        require(self.tile is None or self.storage == "decoded", "windows have no encoded form.", "Leave out --image.storage encoded.")
-        require(self.nodata is None or _is_number(self.nodata), f"nodata is {self.nodata!r}.", "Give a number, or nan.")
-        require(0 <= self.max_nodata_share <= 1, f"max_nodata_share is {self.max_nodata_share}.", "Give a share from 0 to 1.")
-        require(0 <= self.held_out_share < 1, f"held_out_share is {self.held_out_share}.", "Give a share from 0 up to, not including, 1.")
-        require(0 <= self.max_bad_share <= 1, f"max_bad_share is {self.max_bad_share}.", "Give a share from 0 to 1.")
+        once = all(files) and len(set(files)) == len(files)
+        require(once, f"--image.band-files are {files}.", "Give what the names of a band's files end in, each once.")
+        require(not (files and self.bands), "--image.bands and --image.band-files are both given.", "Name the files of the bands that you want.")
+        require(not files or self.layout == "auto", f"--image.layout is {self.layout}.", "Of files of single bands there is none: leave it out.")
+        encoded = self.storage == "encoded"
+        require(not (files and encoded), "--image.band-files have no encoded form.", "Leave out --image.storage encoded.")
+        require(bool(files) or not self.resample_bands, "--image.resample-bands is for --image.band-files.", "Leave it out.")
+        require(self.tile is None or 1 <= self.tile <= MAX_SIZE, f"--image.tile is {self.tile}.", f"Give 1 to {MAX_SIZE:,} pixels.")
+        require(self.tile is None or not encoded, "--image.tile cuts windows, which have no encoded form.", "Leave out --image.storage encoded.")
+        require(self.nodata is None or _is_number(self.nodata), f"--image.nodata is {self.nodata!r}.", "Give a number, or nan.")
+        require(0 <= self.max_nodata_share <= 1, f"--image.max-nodata-share is {self.max_nodata_share}.", "Give a share from 0 to 1.")
+        require(0 <= self.held_out_share < 1, f"--image.held-out-share is {self.held_out_share}.", "Give a share from 0 up to, not including, 1.")
+        require(0 <= self.max_bad_share <= 1, f"--image.max-bad-share is {self.max_bad_share}.", "Give a share from 0 to 1.")
         limit = self.max_megapixels
-        require(0 < limit <= MAX_MEGAPIXELS, f"max_megapixels is {limit}.", f"Give a number above 0, at most {MAX_MEGAPIXELS:g}.")
-        require(self.workers is None or self.workers >= 1, f"workers is {self.workers}.", "Give at least 1.")
+        require(0 < limit <= MAX_MEGAPIXELS, f"--image.max-megapixels is {limit}.", f"Give a number above 0, at most {MAX_MEGAPIXELS:g}.")
+        require(self.workers is None or self.workers >= 1, f"--image.workers is {self.workers}.", "Give at least 1.")
 
     def preparation(self) -> dict[str, Any]:
         """The fields that decide the bytes of the store. What only decides how it is made (workers, limits) is left out, and what is newer than some
@@ -142,4 +145,4 @@ def _is_number(text: str) -> bool:
 
 def require(holds: bool, what: str, mend: str) -> None:
     if not holds:
-        raise UsageError(f"--image: {what}", mend)
+        raise UsageError(what, mend)

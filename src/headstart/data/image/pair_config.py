@@ -37,13 +37,13 @@ class PairConfig(ImageConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.tile is None, "windows are no pairs.", "Leave out --image.tile.")
-        require(not self.band_files, "tiles of several files are no pairs.", "Leave out --image.band-files.")
-        require(len(self.view_folders) in (0, 2), f"view_folders are {self.view_folders}.", "Give two names.")
-        require(self.frame_gap >= 1, f"frame_gap is {self.frame_gap}.", "Give at least 1.")
-        require(0 < self.smallest_overlap <= 1, f"smallest_overlap is {self.smallest_overlap}.", "Give a share above 0, at most 1.")
-        require(self.scene_depth is None or self.scene_depth > 0, f"scene_depth is {self.scene_depth}.", "Give a distance above 0.")
-        require(self.pairs_per_scene >= 1, f"pairs_per_scene is {self.pairs_per_scene}.", "Give at least 1.")
+        require(self.tile is None, "--image.tile cuts windows, which are no pairs.", "Leave out --image.tile.")
+        require(not self.band_files, "--image.band-files are tiles of several files, which are no pairs.", "Leave out --image.band-files.")
+        require(len(self.view_folders) in (0, 2), f"--image.view-folders are {self.view_folders}.", "Give two names.")
+        require(self.frame_gap >= 1, f"--image.frame-gap is {self.frame_gap}.", "Give at least 1.")
+        require(0 < self.smallest_overlap <= 1, f"--image.smallest-overlap is {self.smallest_overlap}.", "Give a share above 0, at most 1.")
+        require(self.scene_depth is None or self.scene_depth > 0, f"--image.scene-depth is {self.scene_depth}.", "Give a distance above 0.")
+        require(self.pairs_per_scene >= 1, f"--image.pairs-per-scene is {self.pairs_per_scene}.", "Give at least 1.")
 
     def preparation(self) -> dict[str, Any]:
         return super().preparation() | {"view_folders": list(self.view_folders)}

@@ -130,5 +130,5 @@ def our_flags() -> Iterator[None]:
 
 
 def _ours(message: str) -> str:
-    message = message.replace("--text.", "--interleaved.").replace("--image: ", "--interleaved.image-")
+    message = message.replace("--text.", "--interleaved.")
     return re.sub(r"--image\.([\w-]+)", lambda found: f"--interleaved.{'' if found[1] in _SHARED else 'image-'}{found[1]}", message)

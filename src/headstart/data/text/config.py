@@ -64,14 +64,15 @@ class TextConfig:
     """Threads that tokenise. None: one a core. Does not change the result."""
 
     def __post_init__(self) -> None:
-        require(1 <= self.vocab_size <= 2**22, f"vocab_size is {self.vocab_size}.", "Give at least 300, at most 4 million.")
-        require(0 <= self.held_out_share < 1, f"held_out_share is {self.held_out_share}.", "Give a share from 0 up to, not including, 1.")
-        require(0 < self.near_duplicate_share <= 1, f"near_duplicate_share is {self.near_duplicate_share}.", "Give a share above 0, at most 1.")
-        require(0 <= self.max_bad_share <= 1, f"max_bad_share is {self.max_bad_share}.", "Give a share from 0 to 1.")
-        require(self.workers is None or self.workers >= 1, f"workers is {self.workers}.", "Give at least 1.")
+        require(1 <= self.vocab_size <= 2**22, f"--text.vocab-size is {self.vocab_size}.", "Give at least 300, at most 4 million.")
+        require(0 <= self.held_out_share < 1, f"--text.held-out-share is {self.held_out_share}.", "Give a share from 0 up to, not including, 1.")
+        near = self.near_duplicate_share
+        require(0 < near <= 1, f"--text.near-duplicate-share is {near}.", "Give a share above 0, at most 1.")
+        require(0 <= self.max_bad_share <= 1, f"--text.max-bad-share is {self.max_bad_share}.", "Give a share from 0 to 1.")
+        require(self.workers is None or self.workers >= 1, f"--text.workers is {self.workers}.", "Give at least 1.")
         size = self.max_document_mb
-        require(size is None or 0 < size <= 1e6, f"max_document_mb is {size}.", "Give a size above 0, at most 1,000,000.")
-        require(self.tokenizer_sample_mb > 0, f"tokenizer_sample_mb is {self.tokenizer_sample_mb}.", "Give a positive size.")
+        require(size is None or 0 < size <= 1e6, f"--text.max-document-mb is {size}.", "Give a size above 0, at most 1,000,000.")
+        require(self.tokenizer_sample_mb > 0, f"--text.tokenizer-sample-mb is {self.tokenizer_sample_mb}.", "Give a positive size.")
         require(
             not (self.tokenizer is None and self.tokenizer_kind == "wordpiece" and self.byte_fallback),
             "wordpiece has no byte fallback.",
