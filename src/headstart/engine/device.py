@@ -6,28 +6,39 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
 from headstart.data.loader import Loader, Prefetcher
 from headstart.engine.method import Batch
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device of "auto", "cpu", "cuda", or "cuda:1" where there are several: that is then the one that "cuda" means in this process, the one whose
-    generator is seeded and whose stream is captured.
+    """The device of "auto", "cpu", "cuda", or "cuda:1" where there are several. Nothing in the process changes.
 
     Raises:
         UsageError: it is not there.
     """
+    check_device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError("--device cuda was given, but torch sees no GPU here.", "`headstart doctor` shows what there is.")
-    try:
-        device = torch.device(name)
-        if device.type == "cuda" and device.index is not None:
-            torch.cuda.set_device(device)
-    except RuntimeError:
-        raise UsageError(f"There is no device '{name}'.", "Give auto, cpu or cuda.") from None
+    device = torch.device(name)
+    if device.type == "cuda" and device.index is not None and device.index >= (there := torch.cuda.device_count()):
+        raise UsageError(f"There is no device '{name}'.", f"torch sees {there}, counted from 0; `headstart doctor` shows what there is.")
+    return device
+
+
+def use_device(name: str) -> torch.device:
+    """`resolve_device`, for whoever begins to compute: the GPU is then the one that "cuda" means in this process, the one whose generator is seeded
+    and whose stream is captured.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    device = resolve_device(name)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
     return device
 
 

@@ -27,7 +27,7 @@ from headstart.backbones.vit_blocks import grid_of
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import write_json
 from headstart.core.rng import mix_int
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.interop.croco import find_croco
 from headstart.interop.vit import load_vit, stated_reading, stated_statistics
 from headstart.tasks.arms import Say, Trained, of_each_seed, refuse_choosing_on_test, run_arms, seeds_and_draws, stuck_warnings
@@ -97,7 +97,7 @@ def finetune_dense(
     if job.views == 2:
         notes = [*notes, *load_head(assemble(network, job, config, *pixel_statistics(init, first)), init, job.views)]
     by_seed = of_each_seed(seed_list, trains)
-    bench = Bench(init, job, config, by_seed, found, *pixel_statistics(init, first), crop, resolve_device(config.device))
+    bench = Bench(init, job, config, by_seed, found, *pixel_statistics(init, first), crop, use_device(config.device))
     arms, tuned = run_arms(bench.train, seed_list, config.rates, job.metric, baseline, report or (lambda line: None), job.higher_is_better)
     seen = {content for part in trains for content in part.hashes}
     leaks = leaks_of(found["test"].hashes, found["test"].looks, seen, np.concatenate([part.looks for part in trains]), init)

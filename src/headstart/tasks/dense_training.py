@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from headstart.core.rng import mix_int
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.optim import clip_gradients, set_learning_rate
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.update import autocast, precision_of
@@ -70,7 +70,7 @@ def train_dense(
     Raises:
         Diverged: a loss was not finite.
     """
-    device = device or resolve_device(config.device)
+    device = device or use_device(config.device)
     model.to(device).train()
     a_batch = min(config.batch, len(data))
     steps_an_epoch = math.ceil(len(data) / a_batch)

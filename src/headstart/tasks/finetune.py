@@ -22,7 +22,7 @@ import torch
 from headstart.core.errors import UsageError
 from headstart.core.files import write_json
 from headstart.data.text.tokenizer import FAILS, library_errors
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.interop.transformers_io import Encoder, load_encoder
 from headstart.tasks.arms import Say, Trained, of_each_seed, refuse_choosing_on_test, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.config import FinetuneConfig
@@ -72,7 +72,7 @@ def finetune(
     config = config or FinetuneConfig()
     say = report or (lambda line: None)
     _check(task, config, dev)
-    device = resolve_device(config.device)
+    device = use_device(config.device)
     seed_list, draws = seeds_and_draws(seeds, train, "training files")
     job = TASKS[task](config, draws[0])
     trains = [job.train, *(job.read(draw) for draw in draws[1:])]

@@ -27,7 +27,7 @@ from transformers import PreTrainedTokenizerFast
 from headstart.core.errors import BadInput, MissingDependency, UsageError
 from headstart.core.files import write_json
 from headstart.core.rng import mix_int
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.optim import OptimizerConfig, build_optimizer, clip_gradients, set_learning_rate
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.update import Precision, autocast, precision_of
@@ -370,7 +370,7 @@ def finetune_generation(
     train_rows = [make_pairs(decoder, part, config, config.targets_per_source) for part in trains]
     scored = dataclasses.replace(config, loss_on_source=False)
     rows = {name: make_pairs(decoder, part, scored) for name, part in parts.items()}
-    bench = Bench(decoder, Path(model_folder), config, masks, of_each_seed(seed_list, train_rows), rows, parts["test"], resolve_device(config.device))
+    bench = Bench(decoder, Path(model_folder), config, masks, of_each_seed(seed_list, train_rows), rows, parts["test"], use_device(config.device))
     arms, first = run_arms(bench.train, seed_list, config.rates, METRIC, baseline, say)
     tested = parts["test"].leak_texts()
     beside = find_overlap(tested, chain.from_iterable(part.leak_texts() for part in trains)).sentence("the training file")

@@ -28,7 +28,7 @@ from headstart.core.files import write_json
 from headstart.core.rng import Rng, mix_int
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
 from headstart.data.image.reading import Reading
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.optim import clip_gradients, set_learning_rate
 from headstart.engine.probes import knn_accuracy
 from headstart.engine.schedules import ScheduleConfig, multiplier
@@ -88,7 +88,7 @@ def finetune_images(
     first = read(draws[0], classes=None)
     trains = [first, *(read(draw, classes=first.classes) for draw in draws[1:])]
     found = {name: read(data, classes=first.classes) for name, data in (("test", test), ("dev", dev)) if data is not None}
-    bench = Bench(folder, config, of_each_seed(seed_list, trains), found, *statistics(folder, first), resolve_device(config.device))
+    bench = Bench(folder, config, of_each_seed(seed_list, trains), found, *statistics(folder, first), use_device(config.device))
     metric = metric_of(config, first)
     arms, model = run_arms(bench.train, seed_list, config.rates, metric, baseline, report or (lambda line: None))
     leaks = image_leaks(found["test"], trains, folder)

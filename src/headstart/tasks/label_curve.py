@@ -26,7 +26,7 @@ from torch import Tensor
 
 from headstart.core.errors import UsageError
 from headstart.data.text.tokenizer import FAILS, library_errors
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.probes import fit_linear_probe
 from headstart.interop.transformers_io import Encoder, load_encoder
 from headstart.tasks.config import TEXT_TASKS, FinetuneConfig, Measure, Pooling
@@ -176,7 +176,7 @@ class Bench:
         if task not in TEXT_TASKS or (measure == "linear-probe" and task != "classification"):
             raise UsageError(f"The measure {measure} of {task} has no curve here.", f"The tasks: {', '.join(TEXT_TASKS)}; a probe: classification.")
         self.folder, self.config, self.fresh, self.measure = Path(folder), config, fresh, measure
-        self.device = resolve_device(config.device)
+        self.device = use_device(config.device)
         self.job: Any = TASKS[task](config, records)
         self.records, self.test = records, test
         encoder = load_encoder(self.folder, fresh=fresh, dropout=config.dropout)

@@ -16,7 +16,7 @@ import torch
 
 from headstart.core.errors import MissingDependency
 from headstart.core.files import atomic_write
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.tasks.generation import Decoder
 from headstart.tasks.lm_scores import score_text
 from headstart.tasks.multiple_choice import Item, read_items, score_items
@@ -42,7 +42,7 @@ def HarnessModel(model: str | Path, device: str = "auto", max_length: int | None
     except ImportError:
         raise MissingDependency("lm-eval", "lm-eval", "A model for lm-evaluation-harness") from None
     folder = Path(model) / "export" if (Path(model) / "run.json").is_file() else Path(model)
-    decoder, where = Decoder.load(folder), resolve_device(device)
+    decoder, where = Decoder.load(folder), use_device(device)
 
     class Ours(LM):
         def loglikelihood(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:

@@ -22,7 +22,7 @@ from headstart.core.config import plain, replace_nested
 from headstart.core.errors import HeadstartError, MachineError, UsageError
 from headstart.data.loader import Loader
 from headstart.engine.budget import Budget, steps_within
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.method import Method
 from headstart.engine.plateau import steps_to_leave
 from headstart.engine.text_method import model_folder
@@ -181,7 +181,7 @@ def measure_speed(wanted: Candidate, minutes: float, starts: Path) -> Method:
     config = configuration(wanted, **{"budget.minutes": minutes})
     method, corpus = built(wanted, None)
     started = time.perf_counter()  # the data is prepared: this is what a start costs each time
-    device = resolve_device(config.device)
+    device = use_device(config.device)
     loader = Loader(corpus.mixture(config, method), config.global_batch)
     threads = torch.get_num_threads()
     try:

@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional as F
 
 from headstart.core.errors import BadInput, UsageError
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.method import Method
 from headstart.engine.probes import rankme
 from headstart.engine.text_method import model_folder
@@ -236,7 +236,7 @@ def without_labels(
         documents: held-out records, at most.
     """
     method, corpus = built(arm, weights)
-    device = resolve_device(str(arm.settings.get("device", "auto")))
+    device = use_device(str(arm.settings.get("device", "auto")))
     method.to(device)
     if type(method).data_group not in HALVES:
         rows = features(method, corpus.held_out_batches(PROBE_BATCH, documents), device)
@@ -264,7 +264,7 @@ def prices_on_documents(arm: Candidate, seed: int) -> tuple[Prices, int]:
         return time.perf_counter() - started
 
     few, more = PROBE_DOCUMENTS
-    first, threads = fastest_threads(lambda: seconds(few), resolve_device(str(arm.settings.get("device", "auto"))))
+    first, threads = fastest_threads(lambda: seconds(few), use_device(str(arm.settings.get("device", "auto"))))
     with on_threads(threads):
         a_score = max(0.0, seconds(more) - first) / (more - few)
     return Prices(False, a_score, first), threads

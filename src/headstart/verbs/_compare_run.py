@@ -18,7 +18,7 @@ from headstart.core.config import plain
 from headstart.core.errors import MissingDependency, UsageError
 from headstart.core.files import atomic_write, write_json
 from headstart.core.run import now
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.label_curve import DEV_SHARE, Curve, labels_worth
 from headstart.tasks.leaks import find_overlap, training_leaks
@@ -361,7 +361,7 @@ class Unlabelled(Comparing):
         for described, loss in zip(self.info["arms"], losses(self.arms), strict=True):
             described["loss"] = loss
         measured: dict[int, dict[int, Values]] = {}
-        device = resolve_device(self.config.device)
+        device = use_device(self.config.device)
         for number, arm in enumerate(self.arms):
             measured[number] = {}
             for station in arm.stations():

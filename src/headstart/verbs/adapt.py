@@ -20,7 +20,7 @@ from headstart.core.rng import Rng
 from headstart.core.terminal import printable
 from headstart.data.environments.rewards import Described, read_reward
 from headstart.data.environments.scores import Scores
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.methods.oc_gfn.adapt import Adaptation
 from headstart.methods.oc_gfn.baselines import Chains, Chance, QLearning, QLearningConfig, Scratch, ScratchConfig
 from headstart.methods.oc_gfn.conversion import Converted
@@ -116,7 +116,7 @@ def adapt_with(run: Path, settings: AdaptSettings, say: Callable[[str], None] = 
     method, _, _ = load_run(run)
     if not isinstance(method, OCGFN):
         raise UsageError(f"{run} is a run of {method.card.slug}, which samples no objects.", "Give a run of oc_gfn.")
-    device = resolve_device(settings.device)
+    device = use_device(settings.device)
     environment, reward = method.environment, read_reward(settings.reward, method.environment)
     out = settings.out or Path("runs") / "adapted" / run.absolute().name
     if isinstance(reward, Described):

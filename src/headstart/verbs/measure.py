@@ -33,7 +33,7 @@ from headstart.data.permute import draw
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import load_tokenizer, special_ids
 from headstart.engine import sharpness
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.method import Batch, Context, Method, Predictions
 from headstart.engine.optim import count_layers, layer_depth
 from headstart.engine.text_method import model_folder
@@ -154,7 +154,7 @@ def measure_sharpness(settings: SharpnessSettings, say: Callable[[str], None] = 
     """Of a run or a folder, as the settings say."""
     assert settings.target is not None
     method, store = open_method(settings.target, settings.data)
-    device = resolve_device(settings.device)
+    device = use_device(settings.device)
     notes = []
     if settings.enlarge_to is not None:
         notes.append(enlarge_method(method, settings.enlarge_to))
@@ -427,7 +427,7 @@ def measure_exact_loss(settings: ExactLossSettings) -> Optimality:
     words = words_of(language, tokenizer, special_ids(tokenizer, names))
     kinds = " ".join(getattr(read_config(model_place), "architectures", None) or [])
     sentences = language.test_sentences(settings.sentences, settings.seed)
-    device = resolve_device(settings.device)
+    device = use_device(settings.device)
     if "MaskedLM" in kinds:
         masked: Any = load_model(model_place, AutoModelForMaskedLM)
         kind, loss = "masked", masked_loss(masked.to(device), language, sentences, words, device)

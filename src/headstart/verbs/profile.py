@@ -23,7 +23,7 @@ from headstart import methods
 from headstart.core import hardware
 from headstart.core.run import RunFolder
 from headstart.data.loader import Loader
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.method import Phase
 from headstart.engine.trainer import Trainer
 from headstart.engine.update import BACKWARD, FORWARD, OPTIMIZER
@@ -99,7 +99,7 @@ def profile(slug: str, config: PretrainConfig, *, say: Callable[[str], None] = p
     """
     config = long_run(with_mixture(config))
     check(config)
-    method_class, device = methods.load(slug), resolve_device(config.device)
+    method_class, device = methods.load(slug), use_device(config.device)
     threads, log = torch.get_num_threads(), logging.getLogger("headstart")
     log_level = log.level
     log.setLevel(logging.ERROR)  # a phase that begins untrained has much to say
