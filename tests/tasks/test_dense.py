@@ -359,7 +359,7 @@ def test_settings_and_data_that_do_not_fit_are_refused(encoder: Path) -> None:
     with pytest.raises(BadInput, match="has the class 1, 1 are named"):
         finetune_dense("segmentation", encoder, data, data, config=SegmentationConfig(class_names=("all",)))
     for wrong in ({"crop": (16,)}, {"hooks": (1, 2)}, {"overlap": 1.0}, {"scale": (2.0, 1.0)}, {"flip": 1.5}, {"layer_decay": 0.0}):
-        with pytest.raises(UsageError, match=next(iter(wrong))):
+        with pytest.raises(UsageError, match="--" + next(iter(wrong)).replace("_", "-")):
             SegmentationConfig(**wrong)  # type: ignore[arg-type]
 
 

@@ -273,10 +273,10 @@ def test_the_seed_makes_the_random_start(electra: Path) -> None:
     ("settings", "message"),
     [
         ({"task": "poetry"}, "no task 'poetry'"),
-        ({"config": FinetuneConfig(epochs=0)}, "epochs is 0"),
-        ({"config": FinetuneConfig(batch=0)}, "batch is 0"),
-        ({"config": FinetuneConfig(dropout=1.0)}, r"dropout is 1\.0"),
-        ({"config": FinetuneConfig(micro_batch=0)}, "micro_batch is 0"),
+        ({"config": FinetuneConfig(epochs=0)}, "--epochs is 0"),
+        ({"config": FinetuneConfig(batch=0)}, "--batch is 0"),
+        ({"config": FinetuneConfig(dropout=1.0)}, r"--dropout is 1\.\n"),
+        ({"config": FinetuneConfig(micro_batch=0)}, "--micro-batch is 0"),
         ({"seeds": 0}, "no seed"),
     ],
 )

@@ -101,7 +101,7 @@ def test_several_classes_of_an_image_are_read_from_its_label(folder: Path, tmp_p
     assert np.mean([set(one) == true for one, true in zip(said, truth, strict=True)]) > 0.8
     with pytest.raises(BadInput, match="has the class 'down', which the training images have not"):
         read_images(test, channels=1, size=16, classes=["across", "any"], separator="|")
-    with pytest.raises(UsageError, match="label_separator is empty"):
+    with pytest.raises(UsageError, match="--label-separator is empty"):
         ImageFinetuneConfig(label_separator="")
     one = tmp_path / "test" / "one.csv"
     one.write_text("image,label\n0.png,any\n1.png,any|\n")
@@ -190,7 +190,7 @@ def test_folders_of_classes_are_read_and_what_does_not_fit_is_refused(folder: Pa
         finetune_images(folder, data, data, config=ImageFinetuneConfig(learning_rates=(1e-3, 3e-3)))
     with pytest.raises(UsageError, match="3 channels, the network 1"):
         finetune_images(folder, ImageData(np.zeros((2, 3, 16, 16), np.uint8), np.array([0, 1])), data)
-    with pytest.raises(UsageError, match=r"crop_smallest is 0\."):
+    with pytest.raises(UsageError, match=r"--crop-smallest is 0\."):
         ImageFinetuneConfig(crop_smallest=0.0)
 
 

@@ -135,5 +135,5 @@ def test_the_rate_is_that_of_the_optimiser_unless_one_is_given() -> None:
     assert ImageFinetuneConfig(linear_probe="lars").rates == (6.4,)
     assert ImageFinetuneConfig(linear_probe="lars", learning_rate=0.5).rates == (0.5,)
     assert ImageFinetuneConfig(learning_rates=(1e-3, 1e-2)).rates == (1e-3, 1e-2)
-    with pytest.raises(UsageError, match="a learning rate is 0"):
+    with pytest.raises(UsageError, match="--learning-rate is 0"):
         ImageFinetuneConfig(learning_rate=0.0)

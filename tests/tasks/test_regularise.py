@@ -155,5 +155,5 @@ def test_what_has_no_sense_is_refused() -> None:
     with pytest.raises(UsageError, match="which tagging has none of"):
         _check("tagging", FinetuneConfig(regulariser=RegulariserConfig(name="r3f")), None)
     with pytest.raises(UsageError, match=r"--regulariser\.radius is 0"):
-        RegulariserConfig(radius=0)
+        FinetuneConfig(regulariser=RegulariserConfig(radius=0)).check()
     assert np.isfinite(RegulariserConfig().gamma)

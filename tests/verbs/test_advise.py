@@ -356,7 +356,7 @@ def test_a_folder_without_data_and_a_kind_without_a_method_are_refused(tmp_path:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"budget.minutes": 0.0}, "budget.minutes is 0.0"),
+        ({"budget.minutes": 0.0}, "--budget.minutes is 0"),
         ({"budget.minutes": None}, "No budget is given"),
         ({"methods": ("elektra",)}, "There is no method 'elektra'"),
         ({"pretrain": ("budget.steps=3",)}, "cannot be set here"),

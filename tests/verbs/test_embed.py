@@ -83,7 +83,7 @@ def test_what_cannot_be_embedded_is_refused(trained: Path, tmp_path: Path) -> No
         embed(trained, [], out=tmp_path / "out")
     with pytest.raises(UsageError, match="names a file; embed writes a folder"):
         embed(trained, [tmp_path], out=tmp_path / "vectors.npy")
-    with pytest.raises(UsageError, match="0 records"):
+    with pytest.raises(UsageError, match="--shown is 0"):
         embed(trained, ["x"], out=tmp_path / "out", shown=0)
     with pytest.raises(BadInput, match="does not exist"):
         embed(trained, [tmp_path / "nothing.txt"], out=tmp_path / "out")

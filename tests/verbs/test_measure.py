@@ -190,7 +190,7 @@ def test_sentences_longer_than_the_table_of_positions_are_refused(tiny: Run) -> 
         (["measure", "sharpness", "nowhere"], "nowhere is not a folder"),
         (["measure", "sharpness", "."], "."),
         (["measure", "sharpness", ".", "--probes", "0"], "--probes is 0"),
-        (["measure", "sharpness", ".", "--relative-error", "1"], "--relative-error is 1.0"),
+        (["measure", "sharpness", ".", "--relative-error", "1"], "--relative-error is 1."),
         (["measure", "sharpness", ".", "--exact", "--labels", "model"], "--exact is of the Hessian"),
         (["measure", "loss-exact", ".", "--sentences", "-1"], "--sentences is -1"),
         (["measure", "sharpness", ".", "--probe", "uniform"], "--probe cannot be 'uniform'"),

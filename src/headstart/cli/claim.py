@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 from headstart.claims import checked_claim, checked_preset, claim_names, refuse_no_seeds
+from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
+from headstart.core.places import refuse_folder
 
 HELP = "test a paper's central claim: its arms at equal training FLOPs, several seeds, a verdict; the same command continues"
 EXAMPLE = "headstart claim electra --preset smoke"
@@ -34,6 +36,10 @@ def run(args: argparse.Namespace) -> int:
     slugs = claim_names() if args.all else [checked_claim(args.slug)]
     preset = checked_preset(args.preset)
     refuse_no_seeds(args.seeds)
+    check_device(args.device)
+    refuse_folder(args.out or "runs")
+    if args.results is not None:
+        refuse_folder(args.results, "--results")
     from headstart.claims._run import claim
 
     say = lambda line: print(line, file=sys.stderr if args.json else sys.stdout, flush=True)  # noqa: E731

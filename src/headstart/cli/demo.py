@@ -21,6 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from headstart.core.bounds import refuse_outside
+    from headstart.core.places import refuse_folder
+    from headstart.verbs._look_settings import DEMO
+
+    refuse_outside(vars(args), DEMO)
+    refuse_folder(args.out)
     from headstart.verbs.demo import demo
 
     result = demo(

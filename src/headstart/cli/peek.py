@@ -19,6 +19,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from headstart.core.bounds import refuse_outside
+    from headstart.verbs._look_settings import PEEK
+
+    refuse_outside(vars(args), PEEK)
     from headstart.verbs.peek import lines, peek
 
     found = peek(args.store, count=args.count, seed=args.seed, sheet=args.sheet)

@@ -75,13 +75,14 @@ def refuse(args: Arguments) -> None:
     from headstart.core.run import read_run
     from headstart.verbs._mixture_file import with_mixture
     from headstart.verbs._same_run import refuse_changes, refuse_places
-    from headstart.verbs.config import check, refuse_absent, run_folder, smoke
+    from headstart.verbs.config import check, refuse_absent, refuse_unwritable, run_folder, smoke
 
     args.config = with_mixture(args.config)
     config, folder = smoke(args.config) if args.config.smoke else args.config, run_folder(args.slug, args.config)
     check(config)
     interventions.refuse(methods.settings(args.slug), config)
     refuse_places(config, folder)
+    refuse_unwritable(config, folder)
     if not folder.exists():
         refuse_absent(config)  # a run that goes on has its store
     elif (folder / "run.json").is_file() and (info := read_run(folder)).get("checkpoint"):

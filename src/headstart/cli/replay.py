@@ -8,7 +8,10 @@ import math
 from dataclasses import asdict
 from pathlib import Path
 
+from headstart.core.bounds import refuse_outside
+from headstart.core.device_names import check_device
 from headstart.core.run import read_run
+from headstart.verbs._look_settings import REPLAY
 
 HELP = "repeat one step of a run with every module watched: who made the NaN?"
 EXAMPLE = "headstart replay runs/causal-lm-tiny-0 --step 1240"
@@ -22,6 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    refuse_outside(vars(args), REPLAY)
+    check_device(args.device)
     read_run(Path(args.run))  # a wrong folder is refused before torch is imported
     from headstart.verbs.replay import replay
 

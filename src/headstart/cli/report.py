@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from headstart.core.bounds import Bounds, refuse_outside
 from headstart.core.errors import UsageError
 
 HELP = "one self-contained HTML page: what helped, how much, at what cost; curves, samples, claims, comparisons, advice"
@@ -19,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    refuse_outside({"port": args.port}, {"port": Bounds(0, 65535, "Give a port from 0 to 65535; 0 takes a free one.")})
     if args.serve:
         if args.out is not None:
             raise UsageError("--serve writes no file.", "Leave out --out, or leave out --serve.")

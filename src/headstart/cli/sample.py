@@ -6,7 +6,9 @@ import argparse
 import json
 from pathlib import Path
 
+from headstart.core.bounds import refuse_outside
 from headstart.core.run import read_run
+from headstart.verbs._look_settings import SAMPLE
 
 HELP = "see what a run has learned: completions of a causal model, filled masks of a masked one"
 EXAMPLE = 'headstart sample runs/causal-lm-tiny-0 --text "Returns the"'
@@ -21,6 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    refuse_outside(vars(args), SAMPLE)
     read_run(Path(args.run))  # a wrong folder is refused before torch is imported
     from headstart.verbs.sample import sample
 

@@ -38,17 +38,19 @@ FINITE = Bounds(-math.inf, math.inf, "Give a finite number.", above=True, below=
 SHARE = Bounds(0, 1, "Give a share from 0 to 1.")
 SHARE_ABOVE_0 = Bounds(0, 1, "Give a share above 0, up to 1.", above=True)
 BELOW_1 = Bounds(0, 1, "Give a number from 0 up to, but not, 1.", below=True)
-COUNT = Bounds(1, 1 << 31, "Give a whole number of at least 1.", below=True)
-COUNT_FROM_0 = Bounds(0, 1 << 31, "Give a whole number of at least 0.", below=True)
-SEEDS = Bounds(1, 1 << 31, "Give at least 1; three or more give an interval.", below=True)
+MOST = (1 << 31) - 1
+COUNT = Bounds(1, MOST, f"Give at least 1, at most {MOST:,}.")
+COUNT_FROM_0 = Bounds(0, MOST, f"Give at least 0, at most {MOST:,}.")
+SEEDS = Bounds(1, MOST, "Give at least 1; three or more give an interval.")
 SEED_FROM_0 = Bounds(0, 1 << 63, "Give a number of at least 0 that fits 64 bits.", below=True)
-SEED = Bounds(-(1 << 63), 1 << 63, "Give a number that fits 64 bits.", below=True)
+SEED = Bounds(-(1 << 63), 1 << 63, "It does not fit 64 bits: give a smaller number.", below=True)
 
 
 def refuse_outside(settings: Any, bounds: Mapping[str, Bounds], of: str = "", free: frozenset[str] = frozenset()) -> None:
-    """Refuses the first number of a (nested) dataclass that lies outside its bounds; a number without bounds must be finite.
+    """Refuses the first number that lies outside its bounds; a number without bounds must be finite.
 
     Args:
+        settings: a (nested) dataclass, or name -> value.
         bounds: dotted name of a field -> where its number, or each of its numbers, must lie. None is within any.
         of: what stands before the name in the flag: "finetune." for --finetune.epochs.
         free: fields that take any number, NaN too.
@@ -56,18 +58,18 @@ def refuse_outside(settings: Any, bounds: Mapping[str, Bounds], of: str = "", fr
     Raises:
         UsageError: the flag, its value, what to give.
     """
-    for name, value in flatten(settings).items():
+    for name, value in (settings if isinstance(settings, Mapping) else flatten(settings)).items():
         within = bounds.get(name, FINITE)
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int | float) and not isinstance(number, bool) and name not in free and not within.hold(number):
-                raise UsageError(f"{flag(of + name)} is {shown(number)}.", within.mend)
+                raise UsageError(f"{_flag(of + name)} is {_shown(number)}.", within.mend)
 
 
-def flag(name: str) -> str:
+def _flag(name: str) -> str:
     """A dotted field name as the command line writes it: --optimizer.learning-rate."""
     return f"--{name.replace('_', '-')}"
 
 
-def shown(number: float) -> str:
-    """A number as a person wrote it: 0.5, -3, nan; whole numbers in full."""
-    return str(number) if isinstance(number, int) else f"{number:g}"
+def _shown(number: float) -> str:
+    """A number as a person wrote it: 0.5, -3, nan."""
+    return str(number).removesuffix(".0")

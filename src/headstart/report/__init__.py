@@ -16,8 +16,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write
+from headstart.core.places import refuse_file
 from headstart.report.collect import Collector
 from headstart.report.page import render
 
@@ -36,10 +37,10 @@ def report(
         `out`.
 
     Raises:
-        BadInput: a place does not exist, or nothing that can be read lies in any. UsageError: `out` is a folder, or lies in none.
+        BadInput: a place does not exist, or nothing that can be read lies in any.
+        UsageError: `out` is a folder, or lies where nothing may be written.
     """
-    if Path(out).is_dir() or not Path(out).absolute().parent.is_dir():
-        raise UsageError(f"--out {out} {'is a folder' if Path(out).is_dir() else 'lies in a folder that does not exist'}.", "Give a file's name.")
+    refuse_file(out)
     named = [places] if isinstance(places, str | Path) else list(places)
     contents = Collector(named).contents()
     if named and not (contents.runs or contents.evidence or contents.warnings):

@@ -4,39 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from headstart.core.errors import UsageError
 from headstart.tasks.config import FinetuneConfig
 from headstart.verbs._advise_candidates import Candidate
 from headstart.verbs.config import flag
 
-OWN_FLAGS = ("data", "out", "init", "seed", "device", "preset", "smoke", "dry_run", "resume", "json", "debug")
 DEFAULTS = {"device": "auto", "text.text_field": "text"}
 """Settings of a candidate that its command need not repeat."""
-
-
-def run_settings(entries: Sequence[str]) -> dict[str, Any]:
-    """name=value as settings of `pretrain`; a value is read as YAML reads it.
-
-    Raises:
-        UsageError: an entry that is none, or a setting that the trial itself decides.
-    """
-    found = {}
-    for entry in entries:
-        name, equals, value = entry.partition("=")
-        name = name.strip().replace("-", "_")
-        if not equals or name in OWN_FLAGS or name.startswith(("budget", "trainer.stop")):
-            raise UsageError(f"--pretrain {entry} cannot be set here.", "Give name=value, as text.vocab_size=8000; advise has flags for the rest.")
-        try:
-            found[name] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise UsageError(f"--pretrain {entry}: the value cannot be read.", "Give name=value.") from None
-    return found
 
 
 def pretrain_command(winner: Candidate, flops: float) -> str:

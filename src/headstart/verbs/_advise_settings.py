@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import yaml
+
+from headstart import catalog, methods
+from headstart.core.bounds import ABOVE_0, SEED_FROM_0, refuse_outside
+from headstart.core.config import replace_nested
+from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.places import refuse_folder
+from headstart.core.words import did_you_mean
 from headstart.data.text.builtin import PREFIX
+from headstart.verbs.config import check_numbers, preset_config
+
+OWN_FLAGS = ("data", "out", "init", "seed", "device", "preset", "smoke", "dry_run", "resume", "json", "debug")
 
 
 @dataclass
@@ -55,12 +68,13 @@ class AdviseSettings:
 
 def checked(settings: AdviseSettings) -> Path:
     """The folder of the advice; refuses settings that no advice can have before anything is written."""
+    refuse_outside(settings, {"budget.minutes": ABOVE_0, "seed": SEED_FROM_0})
     if not settings.data:
         raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
-    minutes = settings.budget.minutes
-    if minutes is None or not 0 < minutes < float("inf"):
-        what = "No budget is given." if minutes is None else f"--budget.minutes is {minutes}."
-        raise UsageError(what, "Give the minutes that you have for the answer and the pre-training: --budget.minutes 10.")
+    check_device(settings.device)
+    check_candidates(settings)
+    if settings.budget.minutes is None:
+        raise UsageError("No budget is given.", "Give the minutes that you have for the answer and the pre-training: --budget.minutes 10.")
     first = settings.data[0]
     name = first.removeprefix(PREFIX) if first.startswith(PREFIX) else Path(first).resolve().name.split(".")[0]
     out = settings.out or Path("runs") / "advice" / (re.sub(r"[^\w-]+", "-", name).strip("-") or "data")
@@ -72,4 +86,53 @@ def checked(settings: AdviseSettings) -> Path:
         raise BadInput("does not exist, or is no file.", mend, file=settings.labels)
     if not (out / "advice.json").exists() and out.is_dir() and any(not path.name.startswith(".") for path in out.iterdir()):
         raise UsageError(f"{out} holds other files.", "Give a new folder for the advice.")
+    refuse_folder(out)
     return out
+
+
+def wanted_methods(settings: AdviseSettings) -> list[str]:
+    """The methods that --methods names, with or without commas."""
+    return [slug for entry in settings.methods for slug in entry.split(",") if slug]
+
+
+def check_candidates(settings: AdviseSettings) -> None:
+    """Refuses, before data is read, a method, a preset or a setting of --pretrain that no candidate could have.
+
+    Raises:
+        UsageError: the first one.
+    """
+    wanted = [catalog.card(slug).slug for slug in wanted_methods(settings)]
+    trained = [slug for slug in (*catalog.BASELINES, *catalog.CARDS) if (catalog.implementation(slug) or "").startswith(f"{methods.__name__}.")]
+    known = {slug: methods.settings(slug) for slug in wanted or trained}
+    presets = {name for method in known.values() for name in method.presets}
+    if settings.preset is not None and settings.preset not in presets:
+        mend = f"{did_you_mean(settings.preset, presets)}`headstart show METHOD` lists its presets."
+        raise UsageError(f"No method that is tried has a preset '{settings.preset}'.", mend)
+    given = run_settings(settings.pretrain)
+    refused: list[UsageError] = []
+    for method in known.values():
+        try:
+            check_numbers(replace_nested(preset_config(method, next(iter(method.presets)))[1], given, where="--pretrain"))
+            return
+        except UsageError as error:
+            refused.append(error)
+    raise refused[0]
+
+
+def run_settings(entries: Sequence[str]) -> dict[str, Any]:
+    """name=value as settings of `pretrain`; a value is read as YAML reads it.
+
+    Raises:
+        UsageError: an entry that is none, or a setting that the trial itself decides.
+    """
+    found = {}
+    for entry in entries:
+        name, equals, value = entry.partition("=")
+        name = name.strip().replace("-", "_")
+        if not equals or name in OWN_FLAGS or name.startswith(("budget", "trainer.stop")):
+            raise UsageError(f"--pretrain {entry} cannot be set here.", "Give name=value, as text.vocab_size=8000; advise has flags for the rest.")
+        try:
+            found[name] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise UsageError(f"--pretrain {entry}: the value cannot be read.", "Give name=value.") from None
+    return found

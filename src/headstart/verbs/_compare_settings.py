@@ -6,9 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headstart.core.bounds import ABOVE_0, COUNT, SEEDS, refuse_outside
+from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.places import refuse_folder
 from headstart.tasks import recipe
 from headstart.tasks.config import TEXT_TASKS, FinetuneConfig, Measure
+from headstart.verbs.config import refuse_absent_data
 
 RECIPE = FinetuneConfig(**recipe.SMALL)
 """For every network alike; which rates are tried depends on its size."""
@@ -63,10 +66,11 @@ def check(settings: CompareSettings) -> None:
     """Refuses, before anything is loaded, what cannot be compared.
 
     Raises:
-        UsageError: a setting. BadInput: a folder that is not there.
+        UsageError: a setting. BadInput: a folder or file that is not there.
     """
     settings.finetune.check("finetune.")
     refuse_outside(settings, {"seeds": SEEDS, "counts": COUNT, "budget.minutes": ABOVE_0})
+    check_device(settings.finetune.device, "--finetune.device")
     if not settings.runs:
         raise UsageError("No run is given.", "example: headstart compare runs/mlm-tiny-0 runs/electra-tiny-0 --labels labels.jsonl")
     if settings.task not in TEXT_TASKS:
@@ -83,3 +87,5 @@ def check(settings: CompareSettings) -> None:
     for folder in settings.runs:
         if not folder.is_dir():
             raise BadInput("is not a folder.", "Give a run, an export or a transformers folder.", file=folder)
+    refuse_absent_data([str(file) for file in (settings.labels, settings.test) if file is not None])
+    refuse_folder(settings.out or "runs")

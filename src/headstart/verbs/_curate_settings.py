@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from headstart.core.bounds import ABOVE_0, COUNT, COUNT_FROM_0, FROM_0, MOST, SEED_FROM_0, Bounds, refuse_outside
 from headstart.core.errors import UsageError
+from headstart.core.places import refuse_folder
 from headstart.core.words import did_you_mean
 from headstart.curate.config import CurateConfig, defaults
 from headstart.curate.stages import RECIPES
+
+PROBABILITY = Bounds(0, 1, "It is a share or probability, from 0 to 1.")
+BOUNDS = {
+    **dict.fromkeys(("language.at_least", "recall.at_least", "precision.at_least", "read.max_bad_share", "rules.max_punctuation"), PROBABILITY),
+    **dict.fromkeys(("workers", "read.max_record_mb", "read.tries", "recall.negatives", "precision.sample", "precision.rounds"), COUNT),
+    **dict.fromkeys(("prefilter.max_bytes", "prefilter.max_url", "images.per_host"), COUNT),
+    **dict.fromkeys(("prefilter.min_bytes", "rules.lorem_under", "rules.min_words"), COUNT_FROM_0),
+    **dict.fromkeys(("images.max_documents", "images.max_images", "images.min_side"), COUNT_FROM_0),
+    **dict.fromkeys(("page_seconds", "read.timeout_s", "images.max_image_mb"), ABOVE_0),
+    **dict.fromkeys(("recall.seed", "precision.seed"), SEED_FROM_0),
+    "images.delay_s": FROM_0,
+    "precision.positive_from": Bounds(0, 10, "Scores go from 0 to 10."),
+    "decontaminate.n_gram": Bounds(3, MOST, "It is 3 or more: fewer words quote nothing."),
+}
 
 
 @dataclass
@@ -64,46 +79,11 @@ def check(settings: CurateSettings) -> None:
     Raises:
         UsageError: what and how to mend it.
     """
+    refuse_outside(settings, BOUNDS)
     if settings.recipe not in RECIPES:
         settings_of(settings.recipe)
     if not settings.data or settings.out is None:
         raise UsageError("DATA and --out are needed.", "example: headstart curate webmath crawl/*.warc.gz --out corpus")
-    shares = {
-        "--read.max-bad-share": settings.read.max_bad_share,
-        "--language.at-least": settings.language.at_least,
-        "--recall.at-least": settings.recall.at_least,
-        "--precision.at-least": settings.precision.at_least,
-        "--rules.max-punctuation": settings.rules.max_punctuation,
-    }
-    for flag, share in shares.items():
-        if not 0 <= share <= 1:
-            raise UsageError(f"{flag} cannot be {share:g}.", "It is a share or probability, from 0 to 1.")
-    least = {
-        "--workers": 1 if settings.workers is None else settings.workers,
-        "--read.max-record-mb": settings.read.max_record_mb,
-        "--recall.negatives": settings.recall.negatives,
-        "--precision.sample": settings.precision.sample,
-        "--precision.rounds": settings.precision.rounds,
-        "--images.per-host": settings.images.per_host,
-        "--read.tries": settings.read.tries,
-    }
-    for flag, value in least.items():
-        if value < 1:
-            raise UsageError(f"{flag} cannot be {value}.", "It is 1 or more.")
-    if settings.decontaminate.n_gram < 3:
-        raise UsageError(f"--decontaminate.n-gram cannot be {settings.decontaminate.n_gram}.", "It is 3 or more: fewer words quote nothing.")
-    sizes = {
-        "--page-seconds": settings.page_seconds,
-        "--read.timeout-s": settings.read.timeout_s,
-        "--images.max-image-mb": settings.images.max_image_mb,
-    }
-    for flag, size in sizes.items():
-        if not 0 < size < math.inf:
-            raise UsageError(f"{flag} cannot be {size:g}.", "It is a number, more than 0.")
-    if not 0 <= settings.images.delay_s < math.inf:
-        raise UsageError(f"--images.delay-s cannot be {settings.images.delay_s:g}.", "It is a number of seconds, 0 or more.")
-    if not 0 <= settings.precision.positive_from <= 10:
-        raise UsageError(f"--precision.positive-from cannot be {settings.precision.positive_from:g}.", "Scores go from 0 to 10.")
     if settings.recipe == "decontaminate" and not settings.decontaminate.benchmarks:
         raise UsageError("The stage decontaminate needs --decontaminate.benchmarks.", "Give files of test items: .jsonl, .txt or .parquet.")
     if settings.recipe == "private" and not settings.private.mask:
@@ -116,3 +96,4 @@ def check(settings: CurateSettings) -> None:
         raise UsageError(f"--precision.endpoint cannot be {settings.precision.endpoint}.", "Give its whole address: http://localhost:8000/v1.")
     if settings.ray_address is not None and settings.engine != "ray":
         raise UsageError("--ray-address belongs to --engine ray.", "Add --engine ray, or leave it out.")
+    refuse_folder(settings.out)

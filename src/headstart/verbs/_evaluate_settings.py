@@ -6,8 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from headstart.core.bounds import Bounds, refuse_outside
+from headstart.core.bounds import MOST, Bounds, refuse_outside
+from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
+from headstart.core.places import refuse_folder
+from headstart.verbs.config import refuse_absent_data
 
 
 @dataclass
@@ -44,9 +47,10 @@ def check(settings: EvaluateSettings) -> None:
     """Refuses, before torch is imported, what cannot be.
 
     Raises:
-        UsageError: a setting.
+        UsageError: a setting. BadInput: a file that is not there.
     """
-    refuse_outside(settings, {"max_length": Bounds(2, 1 << 31, "Give at least 2 tokens.")})
+    check_device(settings.device)
+    refuse_outside(settings, {"max_length": Bounds(2, MOST, "Give at least 2 tokens.")})
     if settings.model is None:
         raise UsageError("No model is given.", "example: headstart evaluate runs/causal-lm-tiny-0 --items items.jsonl --text test.jsonl")
     if not settings.model.exists():
@@ -55,3 +59,5 @@ def check(settings: EvaluateSettings) -> None:
         raise UsageError("Nothing to evaluate on is given.", "Give --items FILES, --text FILES, or both.")
     if settings.pool and not settings.items:
         raise UsageError("--pool says which items stand in training text, and there are no --items.", "Give --items FILES.")
+    refuse_absent_data((*map(str, settings.items), *settings.text, *settings.pool))
+    refuse_folder(settings.out or "runs")

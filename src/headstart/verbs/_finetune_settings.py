@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import open_regular
+from headstart.core.places import refuse_folder
 from headstart.core.words import did_you_mean
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.dense_config import DenseConfig, DenseRegressionConfig, DepthConfig, FlowConfig, SegmentationConfig, StereoConfig
@@ -120,6 +122,7 @@ def check(settings: AnySettings) -> None:
         settings.check()
     elif isinstance(settings, GenerationSettings):
         check_generation(settings)
+    check_device(settings.device)
     for name in ("init", "train", "test"):
         if getattr(settings, name) is None:
             raise UsageError(f"--{name} is missing.", "example: headstart finetune classification --init RUN --train train.jsonl --test test.jsonl")
@@ -133,3 +136,5 @@ def check(settings: AnySettings) -> None:
                 raise BadInput("is a folder.", f"Give a file; of a folder of images the task is {IMAGES}.", file=file)
         elif file is not None:
             open_regular(file).close()
+    if settings.out is not None:
+        refuse_folder(settings.out)

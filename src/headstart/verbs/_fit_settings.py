@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from headstart.core.bounds import ABOVE_0, Bounds, refuse_outside
+from headstart.core.bounds import ABOVE_0, MOST, Bounds, refuse_outside
 from headstart.core.errors import UsageError
+from headstart.core.places import refuse_folder
 from headstart.core.words import did_you_mean
 
 LAWS = ("dcpt-law",)
 LIMIT = Bounds(0, 1, "Give a share: 0.03 for 3 %.", below=True)
-DRAWS = Bounds(0, 1 << 31, "Give 0 for none, or 200.", below=True)
+DRAWS = Bounds(0, MOST, "Give 0 for none, or 200.")
 RATIO = Bounds(0, 1, "A ratio is from 0 to 1.")
 BOUNDS = {
     **dict.fromkeys(("unit_n", "unit_d", "general_loss", "at_n", "at_d", "domain_tokens", "flops", "unique_tokens", "k1", "k2"), ABOVE_0),
@@ -118,13 +119,14 @@ def check(settings: FitSettings) -> None:
     Raises:
         UsageError: a setting, or what a question lacks.
     """
+    refuse_outside(settings, BOUNDS)
     if settings.law.replace("_", "-") not in LAWS:
         raise UsageError(f"There is no law '{settings.law}'.", f"{did_you_mean(settings.law, LAWS)}The laws: {', '.join(LAWS)}.")
     if not settings.points:
         raise UsageError("No points are given.", "example: headstart fit dcpt-law losses.csv")
     settings.fixed()
-    refuse_outside(settings, BOUNDS)
     _check_questions(settings)
+    refuse_folder(settings.out or "runs")
 
 
 def _check_questions(settings: FitSettings) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, SEED_FROM_0, refuse_outside
+from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
 from headstart.core.words import did_you_mean
 from headstart.verbs.config import refuse_no_folder
@@ -107,6 +108,7 @@ def check(settings: SharpnessSettings | ExactLossSettings) -> None:
     Raises:
         UsageError: the first value, by its flag.
     """
+    check_device(settings.device)
     refuse_outside(settings, BOUNDS)
     if settings.target is None:
         raise UsageError("No model is given.", "Give a run: headstart measure sharpness runs/mlm-tiny-0.")

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 from headstart.core.bounds import ABOVE_0, COUNT, SEED, Bounds, refuse_outside
+from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
+from headstart.core.places import refuse_folder
 from headstart.verbs._fit_settings import DRAWS, LIMIT, RATIO
 from headstart.verbs.config import refuse_absent_data, refuse_no_folder
 
@@ -162,6 +164,7 @@ def check_sweep(settings: SweepSettings) -> None:
     """
     example = "example: headstart plan dcpt --general old.jsonl --domain new.jsonl --checkpoints runs/small runs/large --tokens 1e6 --peak 3e-4"
     refuse_outside(settings, BOUNDS)
+    check_device(settings.device)
     _needed({"--general": settings.general, "--domain": settings.domain, "--checkpoints": settings.checkpoints}, example)
     if settings.tokens is None:
         raise UsageError("--tokens is missing: how long each run is.", example)
@@ -176,12 +179,14 @@ def check_sweep(settings: SweepSettings) -> None:
     if len({folder.absolute() for folder in settings.checkpoints}) != len(settings.checkpoints):
         raise UsageError("--checkpoints holds one twice.", "Give each size once.")
     refuse_absent_data((*settings.general, *settings.domain, *settings.general_held_out, *settings.domain_held_out))
+    refuse_folder(settings.out or "runs")
 
 
 def check_cpt(settings: CptSettings) -> None:
     """As `check_sweep`, for a plan of one model."""
     example = "example: headstart plan cpt --init runs/causal-lm-tiny-0 --general old.jsonl --domain new.jsonl --budget.minutes 60"
     refuse_outside(settings, BOUNDS)
+    check_device(settings.device)
     if settings.init is None:
         raise UsageError("--init is missing: which model to continue.", example)
     _needed({"--domain": settings.domain}, example)
@@ -192,6 +197,7 @@ def check_cpt(settings: CptSettings) -> None:
     refuse_no_folder(settings.init)
     files = (*settings.general, *settings.domain, *settings.reference, *settings.general_held_out, *settings.domain_held_out)
     refuse_absent_data((*files, *([] if settings.items is None else [str(settings.items)])))
+    refuse_folder(settings.out or "runs")
 
 
 def _needed(given: dict[str, Sequence[object]], example: str) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, FROM_0, Bounds, refuse_outside
 from headstart.core.errors import UsageError
+from headstart.core.places import refuse_folder
+from headstart.verbs.config import refuse_absent_data
 
 BOUNDS = {
     "quota": Bounds(0, float("inf"), "Give a number of tokens, or a share up to 1.", above=True, below=True),
@@ -62,7 +64,7 @@ def check(settings: SelectSettings) -> None:
     """Refuses, before a file is read, what cannot be.
 
     Raises:
-        UsageError: a setting.
+        UsageError: a setting. BadInput: a file that is not there.
     """
     refuse_outside(settings, BOUNDS)
     if not settings.pool:
@@ -76,3 +78,6 @@ def check(settings: SelectSettings) -> None:
         raise UsageError(f"--quota is {settings.quota:g}.", "Give a whole number of tokens, or a share up to 1.")
     if settings.lower is not None and settings.upper is not None and not settings.lower < settings.upper:
         raise UsageError(f"--lower is {settings.lower:g}, --upper {settings.upper:g}.", "Give a lowest perplexity below the highest.")
+    beside = [str(path) for path in (settings.scorer, *settings.scores, settings.tokenizer) if path is not None]
+    refuse_absent_data((*settings.pool, *settings.reference, *beside))
+    refuse_folder(settings.out or "runs")

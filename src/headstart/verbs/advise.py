@@ -72,10 +72,10 @@ from headstart.engine.device import resolve_device
 from headstart.tasks.leaks import leak_sentences, training_overlaps
 from headstart.verbs import _advise_lines, _advise_look, _advise_verdict
 from headstart.verbs._advise_candidates import Candidate, candidate, fitting_methods, usable
-from headstart.verbs._advise_commands import finetune_command, pretrain_command, run_settings
+from headstart.verbs._advise_commands import finetune_command, pretrain_command
 from headstart.verbs._advise_measure import Labels, Start, describe_labels, final_recipe, read_labels
 from headstart.verbs._advise_points import Book, Measuring, point_at, random_start_of
-from headstart.verbs._advise_settings import AdviseSettings, checked
+from headstart.verbs._advise_settings import AdviseSettings, checked, run_settings, wanted_methods
 from headstart.verbs._advise_trial import ON_LABELS, TRIAL_SHARE, Rung, beside, earliest, minutes_for, plan, plan_again, shortened
 from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM
 from headstart.verbs.config import flag
@@ -148,14 +148,14 @@ class _Advising:
         self.say = say
         self.live = live
         self.warned: set[str] = set()
+        resolve_device(settings.device)
         self.book = Book(out)
         most = max(effort.splits for effort in ON_LABELS)
         fields = settings.text_field, settings.label_field
         self.labels = None if settings.labels is None else read_labels(settings.labels, *fields, settings.seed, most)
         self.measuring = Measuring(self.book, settings, self.labels, say)
         self.contents = _advise_look.contents_of(settings.data)
-        wanted = [slug for entry in settings.methods for slug in entry.split(",") if slug]
-        self.slugs, self.not_yet = fitting_methods(self.contents, wanted)
+        self.slugs, self.not_yet = fitting_methods(self.contents, wanted_methods(settings))
         if self.labels is not None:
             self.leave_out_other_records()
         self.options = {"seed": settings.seed, "device": settings.device, "text_field": settings.text_field} | run_settings(settings.pretrain)
@@ -234,7 +234,9 @@ class _Advising:
         kinds = sorted({kind for entry in self.contents for kind in entry.kinds})
         where = ", ".join(self.settings.data)
         if not kinds:
-            raise BadInput("nothing to pre-train on was recognised", "`headstart list` says which data the methods ask for.", file=where)
+            empty, files = (sum(getattr(entry, name) for entry in self.contents) for name in ("empty", "n_files"))
+            what = "nothing to pre-train on was recognised" if not empty else f"there is no data, {empty:,} of {files:,} files are empty"
+            raise BadInput(what, "`headstart list` says which data the methods ask for.", file=where)
         named = ", ".join(entry["method"] for entry in self.not_yet) or "none"
         raise UsageError(
             f"{where} holds {', '.join(kinds)}, and no method for that has code yet (in the catalog: {named}).",

@@ -55,6 +55,7 @@ from typing import Any
 from headstart.core.config import replace_nested
 from headstart.core.files import locked
 from headstart.core.terminal import printable
+from headstart.engine.device import resolve_device
 from headstart.verbs import forgetting
 from headstart.verbs._compare_arms import Arm, read_arms
 from headstart.verbs._compare_measure import read_labelled
@@ -93,6 +94,7 @@ def compare(
 def compare_with(settings: CompareSettings, *, say: Callable[[str], None] = print, live: Callable[[str], None] | None = None) -> Comparison:
     """As `compare`, from settings."""
     check(settings)
+    resolve_device(settings.finetune.device)
     arms, starts = read_arms(settings.runs)
     out = settings.out or Path("runs") / "comparisons" / _folder_name(arms)
     config = dataclasses.replace(

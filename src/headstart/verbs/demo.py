@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core import hardware
-from headstart.core.errors import UsageError
+from headstart.core.bounds import refuse_outside
 from headstart.core.files import atomic_write, write_json
 from headstart.core.run import now
 from headstart.data.text.builtin import SPEC, builtin_documents
@@ -30,6 +30,7 @@ from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.finetune import finetune
 from headstart.tasks.metrics import paired_difference
 from headstart.tasks.result import PRETRAINED, RANDOM
+from headstart.verbs._look_settings import DEMO
 from headstart.verbs.pretrain import Run, pretrain, versions
 
 METHODS = ("causal-lm", "mlm")
@@ -45,8 +46,7 @@ def demo(out: Path, *, minutes: float, seeds: int, say: Callable[[str], None] = 
         minutes: pre-training time of the causal language model on this machine; mlm gets the same counted FLOPs.
         seeds: fine-tuning seeds.
     """
-    if seeds < 1:
-        raise UsageError(f"--seeds is {seeds}.", "Give at least 1; three or more give an interval.")
+    refuse_outside({"minutes": minutes, "seeds": seeds}, DEMO)
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     say("1/3  Data: the documentation of the packages in this Python, and a labelled task from it.")

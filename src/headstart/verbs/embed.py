@@ -20,13 +20,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from headstart.core.bounds import refuse_outside
 from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write
+from headstart.core.places import refuse_folder
 from headstart.core.progress import Reporter
 from headstart.data.permute import draw
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.method import Method
 from headstart.verbs._kinds import kind_of
+from headstart.verbs._look_settings import EMBED
 from headstart.verbs.sample import load_run
 
 BATCH = 64
@@ -73,15 +76,15 @@ def embed(
         BadInput: not a run, or a record cannot be used.
         UsageError: nothing is given, or a number is impossible.
     """
+    refuse_outside({"shown": shown, "neighbours": neighbours, "seed": seed}, EMBED)
     if not data:
         raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER: the records to embed.")
-    if shown < 1 or neighbours < 1 or seed < 0:
-        raise UsageError(f"{shown} records with {neighbours} neighbours, seed {seed}.", "Give at least 1 of each, and a seed of at least 0.")
     folder = Path(out) if out is not None else Path("runs") / "embeddings" / Path(run).absolute().name
     if folder.suffix in (".npy", ".parquet", ".npz", ".jsonl") and not folder.is_dir():
         raise UsageError(f"{folder} names a file; embed writes a folder.", f"Give --out {folder.with_suffix('')}: it gets vectors.npy.")
+    refuse_folder(folder)
     method, store, _ = load_run(Path(run))
-    kind, where = kind_of(method), resolve_device(device)
+    kind, where = kind_of(method), use_device(device)
     names, vectors = embed_records(method.to(where).eval(), kind.read_records(data, store), where)
     folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(folder / "vectors.npy") as file:

@@ -23,7 +23,7 @@ from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, read_json, write_json
 from headstart.data.text.pool import read_pool
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.text_method import model_folder
 from headstart.engine.update import precision_of
 from headstart.tasks.generation import Decoder
@@ -78,13 +78,13 @@ def evaluate_with(settings: EvaluateSettings, say: Callable[[str], None] = print
     """As `evaluate`, from settings."""
     check(settings)
     assert settings.model is not None
-    began = time.time()
+    began, device = time.time(), use_device(settings.device)
     items = [item for path in settings.items for item in read_items(path)]  # a bad item is refused before the model is read
     kept, excluded = _outside_pool(items, settings)
     exported = resolve_init(settings.model)
     assert exported is not None
     folder = model_folder(exported)
-    decoder, device = Decoder.load(folder), resolve_device(settings.device)
+    decoder = Decoder.load(folder)
     precision = precision_of(settings, device)
     found: dict[str, dict[str, Any]] = {}
     leaks: list[str] = []

@@ -12,6 +12,7 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_run
 from headstart.core.terminal import printable
 from headstart.core.words import counted
+from headstart.engine.device import resolve_device
 from headstart.engine.export_hashes import verify_export
 from headstart.engine.text_method import model_folder
 from headstart.interop.vit import is_vision
@@ -73,6 +74,7 @@ def finetune_with(
     """
     check_task(task)
     check(settings)
+    resolve_device(settings.device)  # one that is not there is refused before a file is read
 
     def tell(line: str) -> None:
         say(printable(line))  # classes and tags are named as the files spell them

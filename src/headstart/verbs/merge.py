@@ -11,6 +11,7 @@ from typing import Any
 from headstart.core.config import replace_nested
 from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write, sha256_file, write_json
+from headstart.core.places import refuse_folder
 from headstart.core.run import read_run
 from headstart.core.words import counted, share
 from headstart.engine.export_hashes import write_hashes
@@ -57,6 +58,7 @@ def merge_with(models: Sequence[Path], settings: MergeSettings, say: Callable[[s
     out = settings.out or Path("runs") / "merged" / "-".join(dict.fromkeys(model.absolute().name for model in models))
     if out.exists():
         raise UsageError(f"{out} is there already.", "Give another --out.")
+    refuse_folder(out)
     half = out.with_name(f".{out.name}.writing")
     shutil.rmtree(half, ignore_errors=True)
     try:

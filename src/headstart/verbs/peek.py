@@ -7,10 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from headstart.core.bounds import refuse_outside
 from headstart.core.errors import UsageError
 from headstart.core.run import read_run
 from headstart.data.listing import is_store
 from headstart.verbs._kinds import KINDS, kind_of_store
+from headstart.verbs._look_settings import PEEK
 
 
 def peek(store: str | Path, *, count: int = 3, seed: int = 0, sheet: str | Path | None = None) -> Any:
@@ -28,6 +30,7 @@ def peek(store: str | Path, *, count: int = 3, seed: int = 0, sheet: str | Path 
         BadInput: it is neither.
         UsageError: the run has several stores, or none yet; or a contact sheet of what are no pictures is asked for.
     """
+    refuse_outside({"count": count, "seed": seed}, PEEK)
     folder = store_folder(Path(store))
     kind = kind_of_store(folder)
     if sheet is not None and kind.WITHOUT_PICTURES:

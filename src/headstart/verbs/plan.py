@@ -19,6 +19,7 @@ from headstart.core.config import replace_nested
 from headstart.core.errors import UsageError
 from headstart.core.run import read_run
 from headstart.core.words import counted, did_you_mean, duration
+from headstart.engine.device import resolve_device
 from headstart.planning.dcpt_law import plan as arithmetic
 from headstart.planning.dcpt_law.plan import looks
 from headstart.verbs._fit_settings import FitSettings
@@ -83,6 +84,7 @@ def plan(what: str, *, say: Callable[[str], None] = print, **settings: Any) -> A
 def plan_sweep(settings: SweepSettings, say: Callable[[str], None] = print) -> PlannedSweep:
     """`plan dcpt`: makes the runs, writes their losses, fits the law."""
     check_sweep(settings)
+    resolve_device(settings.device)
     assert settings.tokens is not None
     origins = [origin_of(folder, settings.peak, settings.batch, settings.sequence_length) for folder in settings.checkpoints]
     folder = settings.out or Path("runs") / "plans" / f"dcpt-{Path(settings.domain[0]).name.split('.')[0]}"

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from headstart import methods
 from headstart.core.config import dotted, replace_nested
 from headstart.core.errors import UsageError
+from headstart.core.places import refuse_folder
 from headstart.core.terminal import printable
+from headstart.data.listing import is_store
 from headstart.engine.config import Settings
 from headstart.verbs._kinds import kind_of
 from headstart.verbs._sizing import by_data_of_store
@@ -73,6 +75,8 @@ def prepare_with(slug: str, config: Any, say: Callable[[str], None] = print, nam
     if not config.data or config.out is None:
         raise UsageError("--data and --out are needed.", f"example: headstart prepare {slug} --data my/texts --out stores/mine")
     refuse_absent_data(config.data)
+    if not is_store(config.out):
+        refuse_folder(config.out)
     method = methods.load(slug)
     chosen = by_data_of_store(method, config.data, getattr(config, method.data_group), config.out, named)
     if chosen is not None:

@@ -23,7 +23,7 @@ from headstart.data.listing import is_store
 from headstart.data.loader import Loader
 from headstart.engine import memory
 from headstart.engine.budget import Budget
-from headstart.engine.device import resolve_device
+from headstart.engine.device import resolve_device, use_device
 from headstart.engine.distributed import joined, lost_ranks_explained
 from headstart.engine.export_hashes import verify_export
 from headstart.engine.method import Method
@@ -42,7 +42,7 @@ from headstart.verbs._exports import checkpoint_export, resolve_init
 from headstart.verbs._mixture_file import with_mixture
 from headstart.verbs._same_run import changes, refuse_places
 from headstart.verbs._sizing import by_data
-from headstart.verbs.config import PretrainConfig, check, preset_config, run_folder, smoke
+from headstart.verbs.config import PretrainConfig, check, preset_config, refuse_absent_labels, run_folder, smoke
 
 
 @dataclass
@@ -127,6 +127,7 @@ class _Pretraining:
             refuse_float8(self.device)
         interventions.refuse(self.method_class, self.config)
         refuse_places(self.config, self.out)
+        use_device(self.config.device)
         with joined(self.device.type) as self.ranks:
             if not self.ranks.first:
                 self.say, self.live = _nobody, _nobody
@@ -135,6 +136,7 @@ class _Pretraining:
     def on_these_ranks(self) -> Run:
         if done := self.ranks.on_first(self.finished):
             return done
+        self.ranks.on_first(lambda: refuse_absent_labels(self.config))
         run = self.ranks.first_then_others(self.open_run)
         threads = torch.get_num_threads()
         try:

@@ -19,7 +19,7 @@ from headstart.core.run import RunFolder, read_lines, read_run
 from headstart.data.loader import Loader
 from headstart.engine.checkpoint import load_before
 from headstart.engine.checkpoint_places import Owner
-from headstart.engine.device import resolve_device
+from headstart.engine.device import use_device
 from headstart.engine.trainer import Trainer
 from headstart.engine.trial import decisions_from
 from headstart.verbs._corpus import is_same_data, recorded_corpus
@@ -78,7 +78,7 @@ def replay(run: str | Path, step: int, *, device: str | None = None, say: Callab
     if corpus is None or not is_same_data(info, corpus):
         raise BadInput("holds other data than the run was trained on.", "Bring the old data back.", file=Path(info["data"][0]["store"]))
 
-    where = resolve_device(device or config.device)
+    where = use_device(device or config.device)
     threads = torch.get_num_threads()
     torch.set_num_threads(decisions.threads)
     try:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from headstart import methods
+from headstart.core.bounds import refuse_outside
 from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.rng import Rng
@@ -18,6 +19,7 @@ from headstart.core.terminal import printable
 from headstart.engine.method import Context, Method
 from headstart.verbs._exports import newest_export
 from headstart.verbs._kinds import refuse_texts
+from headstart.verbs._look_settings import SAMPLE
 from headstart.verbs.config import preset_config
 
 
@@ -34,8 +36,7 @@ def sample(run: str | Path, texts: Sequence[str] = (), *, count: int = 4, seed: 
         BadInput: not a run.
         UsageError: it has nothing exported yet, its store is gone, or a number is impossible.
     """
-    if count < 1 or seed < 0:
-        raise UsageError(f"{count} rows of seed {seed} to look at.", "Give --count of at least 1 and --seed of at least 0.")
+    refuse_outside({"count": count, "seed": seed}, SAMPLE)
     method, store, _ = load_run(Path(run))
     if texts:
         refuse_texts(method)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write
+from headstart.core.places import refuse_file
 from headstart.data.image.form import Content
 from headstart.data.image.head import Tile, decode_records
 from headstart.data.image.store import ImageStore, open_image_store
@@ -61,6 +62,7 @@ def peek(store: ImageStore | str | Path, n: int = 3, seed: int = 0, sheet: Path 
     if sheet is not None:
         if sheet.suffix.lower() != ".png":
             raise UsageError(f"The contact sheet {sheet} is no .png file.", "Give a name that ends in .png.")
+        refuse_file(sheet, "--sheet", made=True)
         sheet.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(sheet) as file:
             contact_sheet(store, draw(len(store), SHEET_IMAGES, seed)).save(file, format="PNG")
