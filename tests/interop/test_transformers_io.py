@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
 from headstart.core.errors import BadInput, UsageError
+from headstart.engine.text_method import refuse_larger_tokenizer
 from headstart.interop.transformers_io import load_encoder, save_model_folder
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "cat", "##s", "sat", "on", "mat", ",", "a", "dog"]
@@ -243,12 +244,16 @@ def test_plain_torch_weights_are_read_without_pickle(folder: Path) -> None:
 def test_a_tokenizer_larger_than_the_network_is_refused(tmp_path: Path) -> None:
     tokenizer = word_piece()
     tokenizer.add_tokens([f"extra{i}" for i in range(10)])
-    with pytest.raises(UsageError, match="24 entries, the network 20"):
+    with pytest.raises(UsageError, match="The tokenizer has 24 entries, the network 20") as saved:
         save_model_folder(tiny("bert"), tokenizer, tmp_path / "m")
     save_model_folder(tiny("bert"), word_piece(), tmp_path / "m")
     tokenizer.save(str(tmp_path / "m" / "tokenizer.json"))
-    with pytest.raises(BadInput, match="24 entries, the network 20"):
+    with pytest.raises(BadInput) as loaded:
         load_encoder(tmp_path / "m")
+    with pytest.raises(BadInput) as begun:
+        refuse_larger_tokenizer(tmp_path / "m")
+    assert loaded.value.reason == begun.value.reason == saved.value.what.replace("The tokenizer", "its tokenizer"), "one sentence wherever it is met"
+    assert loaded.value.mend == begun.value.mend == saved.value.mend
 
 
 def test_a_vocab_txt_folder_as_people_have_it(folder: Path) -> None:

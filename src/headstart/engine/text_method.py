@@ -17,7 +17,7 @@ from headstart.data.text.prepare import input_differences, preparation_changes
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.sources import find_inputs
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
-from headstart.data.text.tokenizer import FAILS, described, library_errors, load_tokenizer, vocabulary_size
+from headstart.data.text.tokenizer import FAILS, described, library_errors, load_tokenizer, refuse_more_entries
 from headstart.engine.method import Batch, Context, Method
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import learned_positions
@@ -161,9 +161,8 @@ def refuse_larger_tokenizer(folder: Path) -> Any:
     """The tokenizer of a model folder. Raises BadInput where it has more entries than the network has rows of embeddings."""
     tokenizer, _ = load_tokenizer(str(folder), TextConfig())
     rows = getattr(read_config(folder), "vocab_size", None)
-    if isinstance(rows, int) and (size := vocabulary_size(tokenizer)) > rows:  # an id without a row fails in the first batch that has it
-        mend = "Put the tokenizer.json that the network was trained with into the folder, or resize its embeddings with transformers."
-        raise BadInput(f"its tokenizer has {size:,} entries, the network {rows:,}.", mend, file=folder)
+    if isinstance(rows, int):
+        refuse_more_entries(tokenizer, rows, folder)
     return tokenizer
 
 

@@ -27,10 +27,10 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrai
 
 from headstart.backbones.kernels import use_fast_kernels
 from headstart.backbones.text import Architecture, encode
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.errors import BadInput
 from headstart.core.words import first_line
 from headstart.data.text.config import TextConfig
-from headstart.data.text.tokenizer import check_tokenizer, library_errors, load_tokenizer, vocabulary_size
+from headstart.data.text.tokenizer import check_tokenizer, library_errors, load_tokenizer, refuse_more_entries
 from headstart.interop.model_folder import WEIGHTS, check_tokenizer_config, read_config, refuse_not_finite
 
 WEIGHT_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError)
@@ -195,8 +195,7 @@ def _read_tokenizer(folder: Path, config: Any) -> PreTrainedTokenizerFast:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise BadInput(f"has a slow tokenizer, {type(tokenizer).__name__}", "Convert it to a tokenizer.json with transformers.", file=folder)
     check_tokenizer(tokenizer.backend_tokenizer, folder)
-    if (size := vocabulary_size(tokenizer.backend_tokenizer)) > config.vocab_size:
-        raise BadInput(f"the tokenizer has {size} entries, the network {config.vocab_size}", mend, file=folder)
+    refuse_more_entries(tokenizer.backend_tokenizer, config.vocab_size, folder)
     return tokenizer
 
 
@@ -277,9 +276,7 @@ def _as_transformers_tokenizer(tokenizer: Tokenizer | PreTrainedTokenizerFast, m
     limit = _max_length(model, config)
     if isinstance(tokenizer, PreTrainedTokenizerFast):
         return tokenizer
-    if tokenizer.get_vocab_size() > config.vocab_size:
-        what = f"The tokenizer has {tokenizer.get_vocab_size()} entries, the network {config.vocab_size}."
-        raise UsageError(what, "Save each model with its own tokenizer.")
+    refuse_more_entries(tokenizer, config.vocab_size)
     vocabulary = tokenizer.get_vocab()
     special = {role: present[0] for role, names in _SPECIAL_NAMES.items() if (present := [name for name in names if name in vocabulary])}
     own = copy.deepcopy(tokenizer)

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from headstart.core.errors import BadInput, HeadstartError
+from headstart.core.errors import BadInput, HeadstartError, UsageError
 from headstart.core.files import read_bounded, read_json
 from headstart.data.text.config import TextConfig
 
@@ -381,6 +381,22 @@ def require_specials(ids: dict[str, int], names: Iterable[str]) -> None:
 def vocabulary_size(tokenizer: Tokenizer) -> int:
     """One more than the largest id: a vocabulary may have gaps, and an embedding table needs a row for every id up to the last."""
     return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+
+
+def refuse_more_entries(tokenizer: Tokenizer, rows: int, file: Path | None = None) -> None:
+    """Refuses a tokenizer with more entries than a network has rows of embeddings: an id without a row fails in the first batch that has it.
+
+    Args:
+        file: the folder that both come from; None: a program brought them together.
+
+    Raises:
+        BadInput: of the folder. UsageError: of a program.
+    """
+    if (size := vocabulary_size(tokenizer)) <= rows:
+        return
+    words = f"tokenizer has {size:,} entries, the network {rows:,}."
+    mend = "Give the network the tokenizer that it was trained with (tokenizer.json or vocab.txt), or resize its embeddings with transformers."
+    raise UsageError(f"The {words}", mend) if file is None else BadInput(f"its {words}", mend, file=file)
 
 
 def sentence_encoder(tokenizer: Tokenizer) -> tuple[Tokenizer, int]:
