@@ -14,6 +14,7 @@ import pytest
 
 from headstart.catalog import card, cards
 from headstart.catalog.folder import ENDINGS, TABLES, fitting, kinds_of_fields, what_lies_here
+from headstart.cli.list import in_words
 from headstart.core.errors import BadInput
 from headstart.data.image.sources import KINDS
 from headstart.data.text.sources import FORMATS
@@ -176,6 +177,21 @@ def test_the_walk_is_bounded_and_says_so(tmp_path: Path) -> None:
     contents = what_lies_here(tmp_path, max_files=3)
     assert (contents.kinds, contents.n_files, contents.complete) == ({"audio": 3}, 3, False)
     assert what_lies_here(tmp_path, max_files=5).complete
+
+
+def test_an_empty_file_is_no_record_and_is_counted_as_empty(tmp_path: Path) -> None:
+    for name in ("a.txt", "b.jpg", "c.jsonl"):
+        write(tmp_path / "empty" / name, b"")
+    contents = what_lies_here(tmp_path / "empty")
+    assert (contents.kinds, contents.passed_over, contents.n_files, contents.empty) == ({}, {}, 3, 3)
+    assert in_words(contents) == [f"{tmp_path / 'empty'}: there is no data, 3 files are empty."]
+    write(tmp_path / "mixed" / "a.txt")
+    for name in ("b.txt", "1.jpg"):  # 1.txt, the caption of 1.jpg, says nothing
+        write(tmp_path / "mixed" / name, b"x" if name.endswith("jpg") else b"")
+    write(tmp_path / "mixed" / "1.txt", b"")
+    contents = what_lies_here(tmp_path / "mixed")
+    assert (contents.kinds, contents.n_files, contents.empty) == ({"text": 1, "images": 1}, 4, 2)
+    assert in_words(contents)[-1] == "  2 files are empty and hold no record"
 
 
 def test_hidden_files_and_folders_are_passed_by(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ class FolderContents:
     """What `what_lies_here` found.
 
     `kinds` counts files (pairs count once) by key of `DATA_KINDS`; one file may be of several kinds. `passed_over` counts the files of no
-    known kind, by ending; texts and records that are under a hundredth of all bytes go there too. `complete` is False when the walk stopped
+    known kind, by ending; texts and records that are under a hundredth of all bytes go there too. `empty` counts the files without a byte, which
+    are of no kind: there is no record in them. `complete` is False when the walk stopped
     at its limit, after `n_files` files.
     """
 
@@ -64,6 +65,7 @@ class FolderContents:
     passed_over: dict[str, int]
     n_files: int
     complete: bool
+    empty: int = 0
 
 
 def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderContents:
@@ -80,6 +82,8 @@ def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderCont
     if not folder.exists():
         raise BadInput("no such file or folder", "Check the path given to --data.", file=folder)
     paths, complete = _walk(folder, max_files)
+    n_files = len(paths)
+    paths = [path for path in paths if path.stat().st_size > 0]
     endings_of_stem: defaultdict[tuple[Path, str], set[str]] = defaultdict(set)
     for path in paths:
         endings_of_stem[path.parent, path.stem].add(path.suffix.lower())
@@ -112,7 +116,8 @@ def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderCont
     for kind in dropped:
         del kinds[kind]
     aside = sum((passed_over[kind] for kind in ("", *dropped)), Counter[str]())
-    return FolderContents(folder, {kind: n for kind, n in kinds.most_common() if n}, dict(aside.most_common()), len(paths), complete)
+    found = {kind: n for kind, n in kinds.most_common() if n}
+    return FolderContents(folder, found, dict(aside.most_common()), n_files, complete, n_files - len(paths))
 
 
 def fitting(contents: FolderContents, candidates: Iterable[Card]) -> list[tuple[Card, list[str]]]:

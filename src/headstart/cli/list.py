@@ -75,7 +75,9 @@ def closing_lines(shown: list[Card], others: list[Card]) -> list[str]:
 
 def in_words(contents: FolderContents) -> list[str]:
     """What lies in the folder, as lines for a person."""
-    if not contents.kinds:
+    if contents.empty and contents.empty == contents.n_files:
+        lines = [f"{contents.folder}: there is no data, {_empty(contents)}."]
+    elif not contents.kinds:
         lines = [f"{contents.folder}: nothing to pre-train on was recognised."]
     else:
         lines = [f"{contents.folder} holds"]
@@ -83,9 +85,15 @@ def in_words(contents: FolderContents) -> list[str]:
     if contents.passed_over:
         most = list(contents.passed_over.items())[:5]
         lines.append("  passed over: " + ", ".join(f"{n:,} {ending}" for ending, n in most) + (", ..." if len(contents.passed_over) > 5 else ""))
+    if 0 < contents.empty < contents.n_files:
+        lines.append(f"  {_empty(contents)} and {'holds' if contents.empty == 1 else 'hold'} no record")
     if not contents.complete:
         lines.append(f"  (only the first {contents.n_files:,} files were looked at)")
     return lines
+
+
+def _empty(contents: FolderContents) -> str:
+    return f"{contents.empty:,} {'file is' if contents.empty == 1 else 'files are'} empty"
 
 
 def claims_of(card: Card) -> list[str]:
@@ -110,7 +118,7 @@ def _as_json(rows: list[tuple[Card, list[str]]], contents: FolderContents | None
     if contents is None:
         return {"methods": methods}
     found: dict[str, object] = {"folder": str(contents.folder), "kinds": contents.kinds, "passed_over": contents.passed_over}
-    found |= {"n_files": contents.n_files, "complete": contents.complete}
+    found |= {"n_files": contents.n_files, "complete": contents.complete, "empty": contents.empty}
     return {"data": found, "methods": methods}
 
 
