@@ -13,6 +13,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from headstart.core.errors import BadInput
+from headstart.data.image.config import ImageConfig
+from headstart.data.image.decode import form_of
+from headstart.data.image.form import Unusable
 from headstart.data.image.targets import READERS, read_disparities, read_flows, read_mask, read_numbers
 from tests.data.image.test_matching_files import flo, pfm
 
@@ -188,6 +191,19 @@ def test_damaged_targets_are_read_or_refused_in_a_sentence(suffix: str, changes:
         else:
             assert refused.file == str(path)
             assert "object at 0x" not in str(refused)
+
+
+def test_a_tiff_that_states_millions_of_strips_is_refused_at_once(tmp_path: Path) -> None:
+    """One changed byte of its height: 16,711,684 rows in 4,177,921 strips, of which it has one. The decoder walked over each, for minutes."""
+    path = tmp_path / "target.tif"
+    write_target(path)
+    data = bytearray(path.read_bytes())
+    data[32] = 255
+    path.write_bytes(data)
+    with pytest.raises(BadInput, match=r"states 4,177,921 strips or tiles and has 1\)"):
+        read_mask(path)
+    with pytest.raises(Unusable, match=r"states 4,177,921 strips or tiles and has 1\."):
+        form_of(bytes(data), ImageConfig(size=8, mode="bands"))
 
 
 def test_a_damaged_archive_is_refused_in_a_sentence(tmp_path: Path) -> None:

@@ -180,6 +180,7 @@ def _tiff(content: bytes, form: Form) -> np.ndarray | None:
         if page.imagedepth != 1:
             raise Unusable("is a volume.", "Write its slices to files of their own.")
         refuse_size(page.imagelength, page.imagewidth, pages if channel_pages else samples, page.dtype.itemsize, form)
+        refuse_missing_segments(page)
         array = np.asarray(file.series[0].asarray() if channel_pages else page.asarray())
     if array.ndim == 3 and int(page.planarconfig) == 1 and not channel_pages:
         array = array.transpose(2, 0, 1)  # written pixel by pixel; band by band it is [bands, height, width] already
@@ -283,6 +284,17 @@ def pages_of(file: Any) -> tuple[int, bool]:
     """(pages of a tifffile.TiffFile that are images of their own, neither a smaller copy nor a mask; whether each is a channel of one image)."""
     pages = sum(not int(getattr(page, "subfiletype", 0) or 0) & 5 for page in file.pages)
     return pages, pages > 1 and file.series[0].axes == "CYX"
+
+
+def refuse_missing_segments(page: Any) -> None:
+    """A damaged or hostile file states more strips or tiles than it has: the decoder would walk over each of millions.
+
+    Raises:
+        Unusable: it does.
+    """
+    stated, there = math.prod(page.chunked), len(page.dataoffsets)
+    if stated > there and not page.is_contiguous:
+        raise Unusable(f"states {stated:,} strips or tiles and has {there:,}.", "Write it again.")
 
 
 def holds(planes: np.ndarray, nodata: str) -> np.ndarray:

@@ -28,7 +28,7 @@ from headstart.core.machine import refuse_limits
 from headstart.core.words import first_line
 from headstart.data.arrays import HEADER_ERRORS
 from headstart.data.image.matching_files import MAX_BYTES, checked_disparity, read_disparity, read_flow, read_pfm
-from headstart.data.image.opening import read_header
+from headstart.data.image.opening import read_header, refuse_missing_segments
 from headstart.data.listing import readable
 
 MAX_PIXELS = 178_000_000
@@ -204,6 +204,7 @@ def _tiff(data: bytes, path: Path) -> np.ndarray:
                 raise ValueError("its samples are no numbers of a plane")
             samples = int(page.samplesperpixel)
             _refuse_size((samples, page.imagelength, page.imagewidth), page.dtype.itemsize, path)
+            refuse_missing_segments(page)
             return np.asarray(page.asarray())
     except BadInput:
         raise
