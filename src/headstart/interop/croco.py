@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from headstart.backbones.croco import Binocular, CroCoNet, CrossDecoder, DecoderConfig
@@ -27,6 +26,7 @@ from headstart.backbones.positions import Grid
 from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import BadInput
 from headstart.core.files import read_json, write_json
+from headstart.core.tensor_files import save_tensors
 from headstart.interop.model_folder import MAX_LAYERS, MAX_SIDE, refuse_strange_entries, refuse_unexplained
 from headstart.interop.vit import Weights, count_blocks, load_beside, load_encoder, read_tensors, read_vit
 
@@ -281,7 +281,7 @@ def save_croco(network: CroCoNet | Binocular, folder: Path, mask_ratio: float = 
         beside: more tensors for the same file (`head.dpt.*`).
     """
     state = {name: value.detach().cpu().float().contiguous() for name, value in (to_official(network) | dict(beside or {})).items()}
-    save_file(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
+    save_tensors(state, folder / WEIGHTS_FILE, metadata={"format": "pt"})
     write_json(folder / SHAPE_FILE, croco_kwargs(network, mask_ratio))
 
 

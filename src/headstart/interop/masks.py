@@ -7,11 +7,11 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from headstart.core.errors import BadInput
 from headstart.core.files import own_file
+from headstart.core.tensor_files import save_tensors
 
 MASKS = "masks.safetensors"
 
@@ -38,4 +38,4 @@ def read_masks(folder: str | Path) -> dict[str, Tensor]:
 
 def write_masks(folder: Path, masks: Mapping[str, Tensor]) -> None:
     """Name -> bool, True where a weight is kept."""
-    save_file({name: mask.contiguous().clone() for name, mask in masks.items()}, folder / MASKS)  # an export may have a weight under two names
+    save_tensors({name: mask.contiguous().clone() for name, mask in masks.items()}, folder / MASKS)  # an export may have a weight under two names

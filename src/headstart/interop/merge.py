@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json
+from headstart.core.tensor_files import save_tensors
 from headstart.core.words import plural
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import load_tokenizer
@@ -117,7 +117,7 @@ def merge_folders(folders: Sequence[Path], shares: Sequence[float], out: Path) -
         for file in dict.fromkeys(places[0].values()):  # in the first model's own shards
             names = [name for name, place in places[0].items() if place == file]
             mean = {name: _mean(name, folders, [of_model[name] for of_model in opened], shares, sums) for name in names}
-            save_file(mean, out / file.name, metadata={"format": "pt"})
+            save_tensors(mean, out / file.name, metadata={"format": "pt"})
     for name in KEPT:
         if (first / name).is_file():
             shutil.copyfile(own_file(first, name), out / name)

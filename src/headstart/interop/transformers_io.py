@@ -28,6 +28,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrai
 from headstart.backbones.kernels import use_fast_kernels
 from headstart.backbones.text import Architecture, encode
 from headstart.core.errors import BadInput
+from headstart.core.tensor_files import open_to_others
 from headstart.core.words import first_line
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import check_tokenizer, library_errors, load_tokenizer, refuse_more_entries
@@ -89,6 +90,7 @@ def save_model_folder(model: PreTrainedModel, tokenizer: Tokenizer | PreTrainedT
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as beside, quiet():
         model.save_pretrained(beside)
         _as_transformers_tokenizer(tokenizer, model).save_pretrained(beside)
+        open_to_others(beside)
         for path in sorted(Path(beside).iterdir()):
             path.replace(folder / path.name)
 

@@ -18,6 +18,7 @@ from transformers import PreTrainedModel
 from headstart.backbones.kernels import use_fast_kernels
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json, write_json
+from headstart.core.tensor_files import open_to_others
 from headstart.data.image.augment import normalize, resize
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, quiet
@@ -78,6 +79,7 @@ class VisionTower(nn.Module):
         """As a folder of transformers that `load_vision_tower` reads."""
         with quiet():
             self.model.save_pretrained(folder)
+        open_to_others(folder)
         write_json(folder / PREPROCESSOR, self.form.preprocessor)
 
 

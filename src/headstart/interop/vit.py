@@ -21,7 +21,7 @@ from typing import Any
 import torch
 import transformers
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from headstart.backbones.positions import Grid, interpolate_positions
@@ -29,6 +29,7 @@ from headstart.backbones.vit import ViT, ViTConfig, adapt_channels
 from headstart.core.errors import BadInput
 from headstart.core.files import read_json, write_json
 from headstart.core.hardware import memory_total
+from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.data.image.reading import KEY, USUAL, Reading
 from headstart.interop.model_folder import (
@@ -458,13 +459,13 @@ def save_vit(network: ViT, folder: str | Path, preprocessor: Mapping[str, Any] |
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: value.detach().cpu().float().contiguous() for name, value in network.state_dict().items()}
-    save_file(state, folder / TIMM_FILE, metadata={"format": "pt"})
+    save_tensors(state, folder / TIMM_FILE, metadata={"format": "pt"})
     write_json(folder / SHAPE_FILE, dataclasses.asdict(network.config))
     if beside:
         tensors = {name: value.detach().cpu().float().contiguous() for name, value in beside.items()}
-        save_file(tensors, folder / METHOD_FILE, metadata={"format": "pt"})
+        save_tensors(tensors, folder / METHOD_FILE, metadata={"format": "pt"})
     if has_transformers_class(network.config):
-        save_file(to_transformers(state), folder / "model.safetensors", metadata={"format": "pt"})
+        save_tensors(to_transformers(state), folder / "model.safetensors", metadata={"format": "pt"})
         transformers_config(network.config).save_pretrained(folder)
     if preprocessor is not None:
         (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor, indent=2) + "\n", encoding="utf-8")

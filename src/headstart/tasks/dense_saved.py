@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from headstart.backbones.croco import Binocular, CrossDecoder, DecoderConfig
@@ -26,6 +25,7 @@ from headstart.backbones.vit import ViT
 from headstart.core.config import checked
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
+from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.data.image.decode import decode_whole
 from headstart.data.image.form import Content, Unusable
@@ -73,7 +73,7 @@ def save_dense(
         learned["decoder"] = dataclasses.asdict(network.network.decoder.config)
     else:
         state = {name: value.detach().cpu().float().contiguous() for name, value in (network.encoder.state_dict() | head).items()}
-        save_file(state, folder / TIMM_FILE, metadata={"format": "pt"})
+        save_tensors(state, folder / TIMM_FILE, metadata={"format": "pt"})
     write_json(folder / SHAPE_FILE, dataclasses.asdict(model.encoder.config.at(drop_path=0.0)))
     numbers = {name: getattr(model, name).tolist() for name in _NUMBERS}
     write_json(folder / _TASK, {"format_version": FORMAT_VERSION, "task": task.name, **learned, **numbers})

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from headstart.backbones.dropout import dropout
@@ -23,6 +22,7 @@ from headstart.backbones.vit_blocks import EPSILON
 from headstart.core.config import checked, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
+from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.data.image.augment import normalize, resize
 from headstart.data.image.reading import USUAL, Reading
@@ -112,7 +112,7 @@ def save_classifier(folder: Path, model: ImageClassifier, classes: Sequence[str]
     folder.mkdir(parents=True, exist_ok=True)
     state = {name.removeprefix("encoder."): value.detach().cpu().float().contiguous() for name, value in model.state_dict().items()}
     pixels = {name: state.pop(name).tolist() for name in ("mean", "std")}
-    save_file(state, folder / TIMM_FILE, metadata={"format": "pt"})
+    save_tensors(state, folder / TIMM_FILE, metadata={"format": "pt"})
     write_json(folder / SHAPE_FILE, dataclasses.asdict(model.encoder.config.at(drop_path=0.0)))
     learned = {"classes": list(classes), "several": several, "pooling": model.pooling, "probe": model.probe, "reading": reading.as_json()}
     write_json(folder / _TASK, {"format_version": FORMAT_VERSION, "task": "image-classification", **learned, **pixels})

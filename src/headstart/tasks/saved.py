@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from headstart.core.config import checked, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
+from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import resolve_device
@@ -60,7 +61,7 @@ class FineTunedModel:
 def save_finetuned(folder: Path, task: Task, encoder: Encoder, model: FineTuned) -> None:
     """Writes the backbone (loads with `AutoModel` too), the head and the task."""
     save_model_folder(model.encoder, encoder.tokenizer, folder)
-    save_file({name: value.detach().cpu().contiguous() for name, value in model.head.state_dict().items()}, folder / _HEAD)
+    save_tensors({name: value.detach().cpu().contiguous() for name, value in model.head.state_dict().items()}, folder / _HEAD)
     config = dataclasses.asdict(task.config)
     write_json(folder / _TASK, {"format_version": FORMAT_VERSION, "task": task.name, "config": config, **task.to_json()})
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from headstart.core.errors import BadInput
 from headstart.core.files import sync_folder
 from headstart.core.machine import refuse_limits, writing
+from headstart.core.tensor_files import save_tensors
 
 PARTS_VERSION = 3
 ARRAYS = ("hashes", "lengths", "label", "places", "sizes", "mean", "spread", "missing", "looks")
@@ -116,7 +116,7 @@ def write_part(path: Path, part: Part, rows: PartArrays, channels: int) -> Path:
     part.labels = list(rows.labels)
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with writing(path):
-        save_file(rows.arrays(channels), temporary, metadata={"part": json.dumps(asdict(part))})
+        save_tensors(rows.arrays(channels), temporary, metadata={"part": json.dumps(asdict(part))})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from headstart.core.errors import BadInput
 from headstart.core.files import sync_folder
 from headstart.core.machine import refuse_limits, writing
 from headstart.core.progress import Reporter
+from headstart.core.tensor_files import save_tensors
 from headstart.data.interleaved.config import InterleavedConfig, our_flags
 from headstart.data.interleaved.documents import Image, Refused
 from headstart.data.interleaved.images import EMBEDDED, EmbeddedImages, ImageFinder
@@ -170,7 +170,7 @@ def _add(
 def _write(path: Path, part: Part, growing: _Growing) -> Path:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with writing(path):
-        save_file(growing.arrays(), temporary, metadata={"part": json.dumps(asdict(part))})
+        save_tensors(growing.arrays(), temporary, metadata={"part": json.dumps(asdict(part))})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

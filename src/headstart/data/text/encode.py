@@ -21,13 +21,13 @@ from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 from headstart.core.errors import BadInput
 from headstart.core.files import sync_folder
 from headstart.core.machine import refuse_limits, writing
 from headstart.core.progress import Reporter
+from headstart.core.tensor_files import save_tensors
 from headstart.data.ordered import in_order
 from headstart.data.text.config import TextConfig
 from headstart.data.text.read import Fault, Reading, Record, bad_input
@@ -237,7 +237,7 @@ def _encode(batch: _Batch, encoder: Tokenizer, mark: int, unknown: int, dtype: n
 def _write_part(path: Path, part: Part, arrays: list[dict[str, np.ndarray]]) -> Path:
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     with writing(path):
-        save_file({name: np.concatenate([array[name] for array in arrays]) for name in ARRAYS}, temporary, metadata={"part": part.metadata()})
+        save_tensors({name: np.concatenate([array[name] for array in arrays]) for name in ARRAYS}, temporary, metadata={"part": part.metadata()})
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

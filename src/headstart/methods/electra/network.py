@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import ElectraForPreTraining, ModernBertModel, PreTrainedModel
 from transformers.activations import ACT2FN
@@ -21,6 +21,7 @@ from transformers.activations import ACT2FN
 from headstart.backbones.text import build_encoder, build_masked_lm, encoder_config, word_embeddings
 from headstart.core.errors import BadInput
 from headstart.core.files import inside, own_file
+from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import WEIGHT_ERRORS, quiet
@@ -218,7 +219,7 @@ def load(folder: Path, config: ElectraConfig, vocab_size: int, special_ids: Mapp
 
 def save_beside(head: nn.Module, path: Path) -> None:
     """Writes a head that the transformers folder has no place for."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}, path)
+    save_tensors({name: value.detach().cpu().contiguous() for name, value in head.state_dict().items()}, path)
 
 
 def load_beside(head: nn.Module, path: Path) -> None:

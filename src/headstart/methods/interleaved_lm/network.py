@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModelForCausalLM
@@ -23,6 +23,7 @@ from headstart.backbones.perceiver import PerceiverResampler, ResamplerConfig
 from headstart.backbones.text import decode
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
+from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import form_of
@@ -113,7 +114,7 @@ class InterleavedNetwork(nn.Module):
             for part in ("resampler", "projection")
             for name, value in getattr(self, part).state_dict().items()
         }
-        save_file(state, folder / RESAMPLER / "model.safetensors", metadata={"format": "pt"})
+        save_tensors(state, folder / RESAMPLER / "model.safetensors", metadata={"format": "pt"})
         described = {"model_type": "perceiver-resampler", **asdict(self.resampler.config), "output_dim": self.projection.out_features}
         write_json(folder / RESAMPLER / "config.json", described)
         self.tower.save(folder / TOWER)

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file, read_json, write_json
+from headstart.core.tensor_files import save_tensors
 from headstart.data.environments.environment import Environment
 from headstart.methods.oc_gfn.adapt import Adapter
 from headstart.methods.oc_gfn.config import AdaptConfig, OCGFNConfig
@@ -25,7 +26,7 @@ MODEL_TYPE = "headstart-oc-gfn"
 def save_flow(flow: ConditionalFlow, folder: Path, environment: Environment, config: OCGFNConfig) -> None:
     """Writes both files into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.detach().cpu().contiguous() for name, value in flow.state_dict().items()}, folder / WEIGHTS)
+    save_tensors({name: value.detach().cpu().contiguous() for name, value in flow.state_dict().items()}, folder / WEIGHTS)
     encoding = "every int of a state one-hot, one after another; the outcome likewise, after the state"
     write_json(folder / CONFIG, {"model_type": MODEL_TYPE, "environment": environment.describe(), "encoding": encoding, **asdict(config)})
 
@@ -81,7 +82,7 @@ def save_adapter(network: Adapter | ConditionalFlow | None, folder: Path, enviro
     if network is None:
         (folder / ADAPTER).unlink(missing_ok=True)  # of an earlier way
     else:
-        save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, folder / ADAPTER)
+        save_tensors({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, folder / ADAPTER)
     write_json(folder / ADAPTER_CONFIG, {"environment": environment.describe(), **more, **asdict(config)})
 
 
