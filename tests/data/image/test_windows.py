@@ -139,6 +139,8 @@ def test_windows_with_too_many_gaps_are_left_out_and_counted(tmp_path: Path) -> 
         (record, f"has no data in {share} of its pixels.") for record, share in ((1, "100.0%"), (2, "25.0%"), (5, "100.0%"), (6, "25.0%"))
     ]
     assert any("4 images left out" in line and "quarantine.jsonl names each" in line for line in store.report())
+    (tmp_path / "store" / "quarantine.jsonl").write_text('{"file": "of a bad image", "record": 0, "what": "is empty.", "mend": ""}\n')
+    assert any("4 images left out" in line and "not in this store: prepare the same images into another folder" in line for line in store.report())
     assert np.isfinite(store.read(range(4))).all()
     assert np.isfinite(store.std).all()
     most = prepare_images([tmp_path / "scene.npy"], tmp_path / "most", ImageConfig(**settings, max_nodata_share=0.3))

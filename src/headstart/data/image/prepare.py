@@ -38,7 +38,7 @@ from headstart.data.image.pair_sources import find_pairs
 from headstart.data.image.parts import PARTS_VERSION, GrowingArray, Part, PartArrays, read_part, write_part
 from headstart.data.image.read import ALONE, Fault, Record, bad_input, read_picture, read_tile, records
 from headstart.data.image.sources import InputFile, Inputs, find_images
-from headstart.data.image.store import ARRAYS, FORMAT_VERSION, KIND, LATER_ARRAYS, PIXELS, ImageStore, read_inputs
+from headstart.data.image.store import ARRAYS, FORMAT_VERSION, KIND, LATER_ARRAYS, NO_DATA, PIXELS, PLAIN, ImageStore, read_inputs
 from headstart.data.ordered import in_order
 from headstart.data.preparing import begin_work, changed_settings, in_words, opened_or_built, put_in_place
 from headstart.data.text.split import held_out_documents
@@ -50,7 +50,7 @@ NAMES = ("inputs.parquet", *OF_PAIRS, *(f"{name}.npy" for name in (*ARRAYS, *LAT
 PART_BYTES, PART_IMAGES = 2**24, 512
 """A part ends with the first of these. A kill loses at most its work."""
 OneColour = Literal["drop", "keep"]
-ONE_COLOUR = ("is of one colour everywhere: nothing can be learnt from it.", "It is left out; remove it, or mend what made it.")
+ONE_COLOUR = (f"{PLAIN}: nothing can be learnt from it.", "It is left out; remove it, or mend what made it.")
 """What quarantine.jsonl says of such an image. It stops nothing: scenes that are cut into windows have many."""
 GAPS_MEND = "It is left out; --image.max-nodata-share says from which share on."
 
@@ -471,7 +471,7 @@ def _write_quarantine(out: Path, files: list[InputFile], parts: list[Part], plai
     """
     path = out / "quarantine.jsonl"
     faults = [fault for part in parts for fault in part.faults]
-    faults += [(file, record, f"has no data in {missing:.1%} of its pixels.", GAPS_MEND) for part in parts for file, record, missing in part.gaps]
+    faults += [(file, record, f"{NO_DATA}{missing:.1%} of its pixels.", GAPS_MEND) for part in parts for file, record, missing in part.gaps]
     faults += [(int(file), int(record), *ONE_COLOUR) for file, record in plain]
     lines = [
         json.dumps({"file": files[index].name, "record": number, "what": what, "mend": mend}, ensure_ascii=False) + "\n"

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core.errors import BadInput
-from headstart.core.files import own_file
+from headstart.core.files import open_regular, own_file
 from headstart.core.hardware import cores
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import decode
@@ -41,6 +41,9 @@ PIXELS = {"decoded": ("images",), "encoded": ("encoded", "offsets")}
 ARRAYS = ("labels", "held_out", "dropped", "hashes", "places")
 LATER_ARRAYS = ("looks",)
 """Those that a store of an older version lacks."""
+NO_DATA, PLAIN = "has no data in ", "is of one colour everywhere"
+"""How quarantine.jsonl begins to say why an image is left out that is not bad."""
+MAX_LINE = 2**20
 COUNTS = ("images", "training_images", "held_out_images", "duplicate_images", "enlarged_images", "quarantined")
 
 
@@ -145,9 +148,8 @@ class ImageStore:
             more = f", and {len(self.classes) - 8:,} more" if len(self.classes) > 8 else ""
             lines.append(f"{len(self.classes):,} classes: {shown}{more}")
         if without := counts.get("images_without_data"):
-            names = self.folder / "quarantine.jsonl"  # a store of an earlier version may have none
-            named = f"; {names} names each" if names.exists() else ""
-            lines.append(f"{without:,} images left out: too many of their pixels have no data (--image.max-nodata-share{named})")
+            why = f"too many of their pixels have no data (--image.max-nodata-share; {self._named(NO_DATA, without)})"
+            lines.append(f"{without:,} images left out: {why}")
         if filled := counts.get("images_with_gaps"):
             lines.append(f"{filled:,} images have pixels without data, filled with the mean of their band")
         if counts["quarantined"]:
@@ -158,14 +160,24 @@ class ImageStore:
         """What of it can harm a run, as lines."""
         counts, found = self.manifest["counts"], []
         if plain := counts.get("one_colour_images"):
-            names = self.folder / "quarantine.jsonl"
-            found.append(f"{plain:,} images are of one colour everywhere and left out: nothing can be learnt from them ({names} names each)")
+            why = f"nothing can be learnt from them ({self._named(PLAIN, plain)})"
+            found.append(f"{plain:,} images are of one colour everywhere and left out: {why}")
         if smaller := counts["enlarged_images"]:
             share = f"{smaller:,} of {counts['images']:,} images are"
             found.append(f"{share} smaller than {self.width} pixels and were enlarged; --image.size sets the size")
         if (flat := np.flatnonzero(self.std == 0)).size:
             found.append(f"channel {', '.join(str(channel + 1) for channel in flat)} never varies")
         return found
+
+    def _named(self, what: str, count: int) -> str:
+        """Where the names of so many images are that were left out for this: stores of earlier versions did not write them all."""
+        file = self.folder / "quarantine.jsonl"
+        if file.is_file():
+            with open_regular(file) as opened:
+                said = sum(f'"what": "{what}'.encode() in line for line in iter(lambda: opened.readline(MAX_LINE), b""))
+            if said >= count:
+                return f"{file} names each"
+        return "their names are not in this store: prepare the same images into another folder, whose quarantine.jsonl names each"
 
     @cached_property
     def _threads(self) -> ThreadPoolExecutor:
