@@ -69,7 +69,7 @@ def test_another_number_of_channels_is_refused_with_the_flag_that_chooses() -> N
 
 @pytest.mark.parametrize(
     "found", [None, [], {"bands": "1"}, {"bands": [0]}, {"bands": [1, 1]}, {"bands": [True]}, {"bands": [2**40]}, {"fit": "x"}, {"layout": 3},
-              {"nodata": 5}, {"nodata": "x"}, {"size": 4}, {"bands": [1.0]}, {"as_bands": 1}], ids=repr,
+              {"nodata": 5}, {"nodata": "x"}, {"size": 4}, {"bands": [1.0]}, {"as_bands": 1}, {"deep": 1}], ids=repr,
 )  # fmt: skip
 def test_strange_words_are_refused(found: Any) -> None:
     with pytest.raises(ValueError, match=r"."):

@@ -1,8 +1,7 @@
 """One image: bytes or an array -> [channels, size, size], the same for every image of a store. `opening` reads the bytes.
 
 What is done without a word, because it loses nothing that can be seen: EXIF orientation is applied, palettes and CMYK become colours, transparency is
-laid over white, a grey image in a colour store gets three equal channels. Colour profiles are not applied. 16-bit greys stay 16-bit, and so do
-16-bit colours of TIFF; Pillow reads those of PNG as 8-bit.
+laid over white, a grey image in a colour store gets three equal channels. Colour profiles are not applied. 16-bit greys and colours stay 16-bit.
 """
 
 from __future__ import annotations
@@ -37,13 +36,16 @@ class Decoded:
     missing: float = 0.0
 
 
-def form_of(content: Content, config: ImageConfig) -> Form:
+def form_of(content: Content, config: ImageConfig, deep: bool = True) -> Form:
     """The form that the first image of a store gives it.
+
+    Args:
+        deep: see `Form`.
 
     Raises:
         Unusable: it cannot be read.
     """
-    form = _of_config(config)
+    form = replace(_of_config(config), deep=deep)
     opened = open_content(content, replace(form, colour="bands" if form.as_bands else "rgb"))
     planes = _planes(opened, form)
     colour = "bands" if form.as_bands else config.mode
@@ -202,6 +204,9 @@ def _coloured(planes: np.ndarray, form: Form) -> np.ndarray:
         return np.repeat(planes, 3, 0)
     if form.colour == "grey" and len(planes) == 3 and form.converts and planes.dtype == np.uint8:
         return np.asarray(Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0))).convert("L"))[None]
+    if form.colour == "grey" and len(planes) == 3 and form.converts and planes.dtype == np.uint16:
+        red, green, blue = planes.astype(np.uint32)
+        return ((red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16).astype(np.uint16)[None]  # as Pillow weighs 8 bits
     if form.colour == "grey" and len(planes) == 3:
         raise _is_colour()
     raise Unusable(f"has {counted(len(planes))}; the store has {form.channels}.", "Leave it out, or choose the bands that all have: --image.bands.")

@@ -34,6 +34,7 @@ class Form:
         converts: colour images may become grey, because a person asked for grey.
         fit, bands, layout, first_frame, max_pixels, nodata: see `ImageConfig`.
         as_bands: every sample of a file is a band with its numbers, also what it calls transparency, because a person asked for bands.
+        deep: colours of 16 bits of a PNG keep their numbers; they became 8 bits in stores of earlier versions, and do for networks of 8 bits.
     """
 
     channels: int
@@ -48,6 +49,7 @@ class Form:
     max_pixels: int
     nodata: str | None = None
     as_bands: bool = False
+    deep: bool = True
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -64,11 +66,13 @@ class Form:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Form:
         """Raises ValueError or TypeError where the fields are not those of a form: they may come from a stranger."""
-        older = {"as_bands": True}  # 16 bits were read so in every store of an earlier version
+        older = {"as_bands": True, "deep": False}  # 16 bits were read so in every store of an earlier version
         form = cls(**(older | fields | {"bands": tuple(fields["bands"])}))
         numbers = (form.channels, form.size, form.max_pixels, *form.bands)
         if not all(isinstance(number, int) and 0 < number < 2**31 for number in numbers) or form.dtype not in DTYPES:
             raise ValueError("no form of images")
         if form.colour not in ("rgb", "grey", "bands") or not isinstance(form.as_bands, bool) or form.fit not in ("crop", "squash", "pad"):
+            raise ValueError("no form of images")
+        if not isinstance(form.deep, bool):
             raise ValueError("no form of images")
         return form

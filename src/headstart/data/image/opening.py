@@ -36,8 +36,11 @@ MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, CMYK, YCBCR, LAB = 0, 1, 2, 3, 5, 6, 8
 JPEG = 7
 PREMULTIPLIED, STRAIGHT = 1, 2
 """Of TIFF: the tag, kinds of colours, a compression, kinds of transparency."""
-PNG_COLOUR, GREY_AND_ALPHA = 25, 4
-"""Where a PNG says what its colours are, and one of these."""
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_BITS, PNG_COLOUR, GREY_AND_ALPHA = 24, 25, 4
+"""Where a PNG says how many bits its samples have and what its colours are, and one of these."""
+DEEP_COLOURS = (2, GREY_AND_ALPHA, 6)
+"""Those of which Pillow reads 16 bits as 8: colours, and what is with transparency."""
 logger = logging.getLogger(__name__)
 FILE_SIZE = "headstart_file_size"
 """Where an opened picture's `info` keeps its own (width, height): a large JPEG is decoded smaller."""
@@ -94,6 +97,10 @@ def _picture(content: bytes, form: Form, prepared: bool) -> Any:
     refuse_size(height, width, 4, 1, form)
     if picture.format not in ("MPO", "TIFF") and getattr(picture, "is_animated", False):  # an MPO's other pictures are previews of its first
         _refuse_pages("several pictures (an animation)", form)
+    if is_deep_png(content):
+        if form.deep:
+            return _deep_png(content, picture, form)
+        _say_reduced()
     if picture.format in ("JPEG", "MPO") and picture.mode in ("L", "RGB"):
         picture.draft(picture.mode, asked)  # a large photograph is decoded at a half, quarter or eighth: still twice `size`
     picture.load()
@@ -104,6 +111,40 @@ def _picture(content: bytes, form: Form, prepared: bool) -> Any:
     flat = _flat(picture, grey=picture.format == "PNG" and content[PNG_COLOUR] == GREY_AND_ALPHA)
     flat.info[FILE_SIZE] = (height, width) if turned else (width, height)
     return flat
+
+
+def is_deep_png(content: bytes) -> bool:
+    """Whether it is a PNG with samples of 16 bits that Pillow reads as 8."""
+    return content[:8] == PNG_MAGIC and content[12:16] == b"IHDR" and content[PNG_BITS] == 16 and content[PNG_COLOUR] in DEEP_COLOURS
+
+
+def deep_samples(content: bytes) -> np.ndarray:
+    """uint16 [height, width, channels] of a PNG of 16 bits, whose size was looked at. Whatever its decoder raises is passed on."""
+    try:
+        import imagecodecs
+    except ImportError:
+        raise MissingDependency("imagecodecs", "image", "Reading 16-bit colours") from None
+    found = np.asarray(imagecodecs.png_decode(content))
+    if found.ndim != 3 or found.dtype != np.uint16:
+        raise ValueError(f"its samples are {found.dtype} {found.shape}")
+    return found
+
+
+def _deep_png(content: bytes, picture: Any, form: Form) -> np.ndarray:
+    """uint16 [channels, height, width]: upright, transparency laid over white unless every sample is a band."""
+    refuse_size(picture.height, picture.width, 4, 2, form)
+    orientation = picture.getexif().get(ORIENTATION, 1) if b"eXIf" in content else 1
+    planes = upright(deep_samples(content).transpose(2, 0, 1), orientation)
+    if form.as_bands or len(planes) == 3:
+        return planes
+    opaque = planes[-1].astype(np.float64) / 65535
+    return np.rint(planes[:-1] * opaque + 65535 * (1 - opaque)).astype(np.uint16)
+
+
+@cache
+def _say_reduced() -> None:
+    """Once."""
+    logger.warning("colours of 16 bits of a PNG are read as 8 bits: of 8 are the store or the network that they are read for")
 
 
 def _flat(picture: Any, grey: bool = False) -> Any:

@@ -20,7 +20,7 @@ from headstart.core.files import sync_folder
 from headstart.core.machine import refuse_limits, writing
 from headstart.core.tensor_files import save_tensors
 
-PARTS_VERSION = 3
+PARTS_VERSION = 4
 ARRAYS = ("hashes", "lengths", "label", "places", "sizes", "mean", "spread", "missing", "looks")
 """Of a part, a row an image: content hash (uint64); how many rows of the growing array; index into `Part.labels` or -1; input file and record; height
 and width of the file (int64 [n, 2]); mean and sum of squared deviations of each channel (float64 [n, channels]); share of the pixels without data;

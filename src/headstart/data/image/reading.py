@@ -25,6 +25,7 @@ class Reading:
     Attributes:
         bands: which bands of the files are its channels, counted from 1; empty: all.
         layout, nodata, fit, band_files, resample_bands: see `ImageConfig`.
+        deep: colours of 16 bits of a PNG are read with their numbers, for the network learned from images of 16 bits.
         as_bands: greys of 16 bits are read with their numbers, also where white is zero: bands were asked for, or the store is of an earlier version.
     """
 
@@ -35,6 +36,7 @@ class Reading:
     band_files: tuple[str, ...] = ()
     resample_bands: bool = False
     as_bands: bool = False
+    deep: bool = False
 
     @classmethod
     def of(cls, form: Form, preparation: Mapping[str, Any] | None = None) -> Reading:
@@ -42,7 +44,8 @@ class Reading:
         files = {} if preparation is None else preparation
         as_bands = form.as_bands and form.channels == 1 and form.dtype == "uint16"  # otherwise as bands, or no different
         names, enlarged = tuple(files.get("band_files", ())), files.get("resample_bands", False)
-        return cls(form.bands, form.layout, form.nodata, form.fit, names, enlarged, as_bands)
+        deep = form.deep and form.dtype == "uint16" and not names and max(form.bands, default=form.channels) <= 4  # as many as a PNG may have
+        return cls(form.bands, form.layout, form.nodata, form.fit, names, enlarged, as_bands, deep)
 
     @classmethod
     def from_json(cls, found: Any) -> Reading:
@@ -57,7 +60,7 @@ class Reading:
             raise bad
         made = cls(**{**found, "bands": tuple(bands), "band_files": tuple(files)})
         known = (made.layout in ("auto", "channels-first", "channels-last"), made.fit in ("crop", "squash", "pad"))
-        flags = (made.resample_bands, made.as_bands)
+        flags = (made.resample_bands, made.as_bands, made.deep)
         if not all(known) or not isinstance(made.nodata, str | None) or not all(isinstance(flag, bool) for flag in flags):
             raise bad
         try:
@@ -75,7 +78,7 @@ class Reading:
     def config(self, channels: int, size: int = 64) -> ImageConfig:
         """The settings for a network of so many channels that sees this size."""
         own = vars(self) | {"mode": "bands" if self.bands or self.band_files else MODES.get(channels, "bands")}
-        del own["as_bands"]
+        del own["as_bands"], own["deep"]
         return ImageConfig(size=size, **own)
 
     def form(self, first: Content, channels: int, size: int = 64) -> Form:
@@ -85,17 +88,17 @@ class Reading:
             Unusable: it cannot be read, or has another number of channels than the network.
         """
         try:
-            found = form_of(first, self.config(channels, size))
+            found = form_of(first, self.config(channels, size), self.deep)
         except Unusable as error:
             if not self.bands:
                 raise
-            found = form_of(first, replace(self, bands=()).config(channels, size))
+            found = form_of(first, replace(self, bands=()).config(channels, size), self.deep)
             if found.channels != channels:
                 raise error from None
         if found.channels != channels:
             mend = "Give images of that kind, or choose bands of theirs: --bands 1 2 3."
             if self.band_files:
-                mend = "Stack the bands of each tile in one file: fine-tuning image classification alone reads tiles of several files."
+                mend = f"Give tiles with a file each for {' '.join(self.band_files)}, or with these bands stacked in one file."
             raise Unusable(f"has {found.channels} channels, the network takes {channels}.", mend)
         return replace(found, as_bands=found.as_bands or self.as_bands)
 

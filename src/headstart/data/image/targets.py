@@ -28,7 +28,7 @@ from headstart.core.machine import refuse_limits
 from headstart.core.words import first_line
 from headstart.data.arrays import HEADER_ERRORS
 from headstart.data.image.matching_files import MAX_BYTES, checked_disparity, read_disparity, read_flow, read_pfm
-from headstart.data.image.opening import read_header, refuse_missing_segments
+from headstart.data.image.opening import deep_samples, is_deep_png, read_header, refuse_missing_segments
 from headstart.data.listing import readable
 
 MAX_PIXELS = 178_000_000
@@ -222,10 +222,10 @@ def _png_numbers(path: Path) -> np.ndarray:
     data = read_bounded(path, MAX_BYTES, "map")
     try:
         with Image.open(io.BytesIO(data), formats=("PNG",)) as picture:
-            _refuse_size((picture.height, picture.width), 4, path)
-            values: Any = np.asarray(picture)
+            _refuse_size((picture.height, picture.width), 8, path)
+            values: Any = deep_samples(data) if is_deep_png(data) else np.asarray(picture)
             mode = picture.mode
-    except BadInput:
+    except (BadInput, MissingDependency):
         raise
     except UnidentifiedImageError as error:  # its text names an address in memory
         raise BadInput("is no PNG, or damaged where it begins.", "Write it again.", file=readable(path)) from error
