@@ -20,6 +20,7 @@ from headstart.core.errors import BadInput
 from headstart.core.hardware import memory_total
 from headstart.data.image.decode import decode_whole
 from headstart.data.image.form import Form, Unusable
+from headstart.data.image.head import content_of
 from headstart.data.image.looks import look_of
 from headstart.data.image.reading import USUAL, Reading
 from headstart.data.image.target_sources import DenseFiles, find_targets
@@ -165,7 +166,7 @@ def read_dense(
     if isinstance(source, DenseData):
         data = source
     else:
-        found = find_targets(source, task)
+        found = find_targets(source, task, reading.band_files)
         reader = _Reader(found.records, task, config, channels, reading)
         data = DenseData([None] * len(found.records), reader, str(source))
         data.notes = found.notes
@@ -196,6 +197,7 @@ class _Reader:
 
     def __init__(self, records: Sequence[DenseFiles], task: str, config: DenseConfig, channels: int, reading: Reading) -> None:
         self.records, self.task, self.config, self.reading = records, task, config, reading
+        self.files = reading.config(channels)
         self.form: Form = self._form(records[0].views[0], channels)
 
     def __call__(self, number: int) -> Sample:
@@ -213,17 +215,13 @@ class _Reader:
 
     def _form(self, path: Path, channels: int) -> Form:
         try:
-            return self.reading.form(path.read_bytes(), channels)
-        except OSError as error:
-            raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=readable(path)) from error
+            return self.reading.form(content_of(path, self.files), channels)
         except Unusable as error:
             raise BadInput(error.what, error.mend, file=readable(path)) from error
 
     def _image(self, path: Path) -> np.ndarray:
         try:
-            return decode_whole(path.read_bytes(), self.form)
-        except OSError as error:
-            raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=readable(path)) from error
+            return decode_whole(content_of(path, self.files), self.form)
         except Unusable as error:
             raise BadInput(error.what, error.mend, file=readable(path)) from error
 

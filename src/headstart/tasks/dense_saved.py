@@ -29,6 +29,7 @@ from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.data.image.decode import decode_whole
 from headstart.data.image.form import Content, Unusable
+from headstart.data.image.head import content_of
 from headstart.data.image.reading import USUAL, Reading
 from headstart.engine.device import resolve_device
 from headstart.engine.update import autocast, precision_of
@@ -95,7 +96,8 @@ class SavedDense:
         """A map for each record: int64 [height, width] of classes, or float32 [channels, height, width] ([height, width] of one channel).
 
         Args:
-            records: files, their bytes, or arrays as in .npy files; of stereo and flow pairs of these.
+            records: files (of a tile with a file for each band any of them), their bytes, or arrays as in .npy files; of stereo and flow pairs
+                of these.
             overlap: of windows on images larger than the crop; None: that of the training's validation. CroCo: 0.9 (slower, smoother).
         """
         kind, found = TASKS[self.task], []
@@ -121,11 +123,9 @@ class SavedDense:
         name = str(record) if is_file else "the images given"
         channels = self.model.encoder.config.channels
         try:
-            content: Content = Path(record).read_bytes() if isinstance(record, str | Path) else record
+            content: Content = content_of(record, self.reading.config(channels)) if isinstance(record, str | Path) else record
             form = self.reading.form(content, channels)
             return torch.from_numpy(decode_whole(content, form))[None].to(self.device)
-        except OSError as error:
-            raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=name) from error
         except Unusable as error:
             raise BadInput(error.what, error.mend, file=name) from error
 

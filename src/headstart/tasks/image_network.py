@@ -25,6 +25,7 @@ from headstart.core.files import own_file, read_json, write_json
 from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.data.image.augment import normalize, resize
+from headstart.data.image.head import as_given
 from headstart.data.image.reading import USUAL, Reading
 from headstart.engine.device import resolve_device
 from headstart.engine.update import autocast, precision_of
@@ -132,11 +133,13 @@ class SavedClassifier:
         """The class of each image; where an image may have several, the list of those with a probability above one half.
 
         Args:
-            images: files, their bytes, or arrays as in .npy files.
+            images: files (of a tile with a file for each band any of them), their bytes, or arrays as in .npy files.
         """
         if not images:
             return []
         config = self.model.encoder.config
+        files = self.reading.config(config.channels)
+        images = [as_given(one, files) if isinstance(one, str | Path) else one for one in images]
         pixels = read_pixels(images, config.channels, config.image_size[0], reading=self.reading)
         logits = predict(self.model, pixels, ImageFinetuneConfig(), self.device)
         if self.several:

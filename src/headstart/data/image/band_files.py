@@ -34,6 +34,11 @@ def tile_of(path: Path, rest: str) -> Path:
     return path.parent if name in ("", path.parent.name) else path.parent / name
 
 
+def first_band(path: Path, rest: str, endings: Sequence[str]) -> Path:
+    """The file of the first band of the tile that a file is of another of, there or not."""
+    return path.with_name(f"{rest}{endings[0]}{path.suffix}")
+
+
 def stacked(contents: Sequence[bytes], names: Sequence[str], config: ImageConfig) -> np.ndarray:
     """[bands, height, width], masked where files say that there is no data.
 

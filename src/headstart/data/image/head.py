@@ -18,7 +18,7 @@ from headstart.data.image.decode import decode
 from headstart.data.image.form import Content, Form, Unusable
 from headstart.data.image.prepare import in_class_order
 from headstart.data.image.read import Fault, Record, bad_input, read_alone, records
-from headstart.data.image.sources import InputFile, find_images
+from headstart.data.image.sources import InputFile, described_tile, find_images
 
 UNLABELLED = "none"
 
@@ -55,8 +55,32 @@ class Tile:
         """[bands, height, width]. Raises BadInput."""
         found = read_alone(self.file, self.config)
         if isinstance(found, Fault):
-            raise bad_input(self.file, found)
+            names = " ".join(self.config.band_files)
+            of_network = f"Give tiles as the network learned from: a file each for {names}; or with these bands stacked in one file."
+            raise BadInput(found.what, of_network if "--image." in found.mend else found.mend, file=self.file.name)
         return found
+
+
+def as_given(path: str | Path, config: ImageConfig) -> Path | Tile:
+    """A file; or the tile that it is of one band of."""
+    path = Path(path)
+    cut = cut_name(path, config.band_files) if config.band_files else None
+    return path if cut is None else Tile(described_tile(path, cut[0], config.band_files), config)
+
+
+def content_of(path: str | Path, config: ImageConfig) -> Content:
+    """What a file holds, or the files of its tile.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    found = as_given(path, config)
+    if isinstance(found, Tile):
+        return found.read()
+    try:
+        return found.read_bytes()
+    except OSError as error:
+        raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=str(path)) from error
 
 
 @dataclass

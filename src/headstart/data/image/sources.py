@@ -20,7 +20,7 @@ from typing import Literal
 from headstart.core.curation import DOCUMENTS, holds
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
-from headstart.data.image.band_files import cut_name, tile_of
+from headstart.data.image.band_files import cut_name, first_band, tile_of
 from headstart.data.image.config import ImageConfig
 from headstart.data.listing import reached_once, readable, refuse_twice, walk
 
@@ -148,15 +148,25 @@ def _tiles(files: Sequence[InputFile], endings: Sequence[str], passed_over: Coun
             found[file.path] = file
         elif cut is None:
             passed_over["files of no band that is asked for"] += 1
-        elif (first := file.path.with_name(f"{cut[0]}{endings[0]}{file.path.suffix}")) not in found:
-            paths = [file.path.with_name(f"{cut[0]}{ending}{file.path.suffix}") for ending in endings]
-            parts = tuple(_described(path, "picture", None) for path in paths)
-            size, changed = sum(max(part.size, 0) for part in parts), max(part.mtime_ns for part in parts)
-            found[first] = InputFile(first, readable(tile_of(file.path, cut[0])), "bands", size, changed, file.label, parts)
+        elif first_band(file.path, cut[0], endings) not in found:
+            tile = described_tile(file.path, cut[0], endings, file.label)
+            found[tile.path] = tile
     if files and not found:
         mend = f"--image.band-files is {' '.join(endings)}: give what the names end in, without the suffix."
         raise BadInput("no file is of a band that is asked for.", mend, file=files[0].name)
     return list(found.values())
+
+
+def described_tile(path: Path, rest: str, endings: Sequence[str], label: str | None = None) -> InputFile:
+    """The tile that a file is of one band of.
+
+    Args:
+        rest: of the file's name, as `cut_name` says.
+    """
+    paths = [path.with_name(f"{rest}{ending}{path.suffix}") for ending in endings]
+    parts = tuple(_described(path, "picture", None) for path in paths)
+    size, changed = sum(max(part.size, 0) for part in parts), max(part.mtime_ns for part in parts)
+    return InputFile(paths[0], readable(tile_of(path, rest)), "bands", size, changed, label, parts)
 
 
 def _described(path: Path, kind: Kind, label: str | None) -> InputFile:

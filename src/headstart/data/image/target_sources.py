@@ -6,7 +6,8 @@
   (`left`, `right`, `disparity`), Sintel (`clean/S/frame_0001.png` and the next, `flow/S/frame_0001.flo`), FlyingChairs (`1_img1.ppm`, `1_img2.ppm`,
   `1_flow.flo`).
 
-A target without its image is an error. Images without a target are counted: what is not labelled cannot be trained on.
+Where a network learned from tiles with a file for each band (`t_B02.tif`, `t_B03.tif`), these files are one image `t`: `masks/t.png` is of it, and a
+list names any of its files. A target without its image is an error. Images without a target are counted: what is not labelled cannot be trained on.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias
 
 from headstart.catalog.folder import PAIR_ENDS, PAIR_FOLDERS
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
+from headstart.data.image.band_files import cut_name, first_band, tile_of
 from headstart.data.image.sources import KINDS, LISTS, MAX_LIST_BYTES
 from headstart.data.image.targets import ARRAYS, DISPARITIES, FLOWS, MASKS, NUMBERS
 from headstart.data.listing import readable, refuse_twice, walk
@@ -52,7 +55,7 @@ VIEW_FOLDERS = (*PAIR_FOLDERS, ("first", "second"))
 
 @dataclass(frozen=True)
 class DenseFiles:
-    """One record: its views (one or two), and its target."""
+    """One record: its views (one or two), and its target. Of a tile in several files the view is that of the first band."""
 
     views: tuple[Path, ...]
     target: Path
@@ -66,11 +69,16 @@ class Found:
     notes: list[str] = field(default_factory=list)
 
 
-def find_targets(source: str | Path, task: str) -> Found:
+Images: TypeAlias = dict[tuple[Path, str], Path]
+"""(folder, name) of images, and their files."""
+
+
+def find_targets(source: str | Path, task: str, band_files: Sequence[str] = ()) -> Found:
     """The records of a list or folder.
 
     Args:
         task: segmentation, dense-regression, depth (one view), stereo, flow (two).
+        band_files: see `ImageConfig`; where no file is of such a band, files are whole images that somebody stacked.
 
     Raises:
         BadInput: there is none; a file is missing, or comes twice; a target has no image.
@@ -78,9 +86,10 @@ def find_targets(source: str | Path, task: str) -> Found:
     path = Path(source)
     views = 2 if task in ("stereo", "flow") else 1
     if path.is_dir():
-        found = _in_folder(path, task, views)
+        found = _in_folder(path, task, views, band_files)
     elif path.suffix.lower() in LISTS:
-        found = Found(list(_listed(path, views)))
+        listed = (DenseFiles(tuple(_first_file(view, band_files) for view in one.views), one.target) for one in _listed(path, views))
+        found = Found(list(listed))
     else:
         raise BadInput("is neither a folder nor a list.", "Give a folder with images and targets, or a .txt, .csv or .tsv list.", file=readable(path))
     if not found.records:
@@ -148,12 +157,33 @@ def _table(text: str, path: Path, views: int) -> Iterator[list[str]]:
 # --- folders --------------------------------------------------------------------------------------------------------------------------------------
 
 
-def _in_folder(folder: Path, task: str, views: int) -> Found:
+def _first_file(path: Path, band_files: Sequence[str]) -> Path:
+    """The file of the first band of the tile that a file is of; itself where it is of none."""
+    cut = cut_name(path, band_files) if band_files else None
+    return path if cut is None else first_band(path, cut[0], band_files)
+
+
+def _tiles(files: Sequence[Path], band_files: Sequence[str]) -> Images:
+    """The tiles that files are of, each the file of its first band."""
+    found: Images = {}
+    for file in files:
+        if cut := cut_name(file, band_files):
+            tile = tile_of(file, cut[0])
+            for folder in (tile.parent, file.parent):  # a target may lie in a tile's own folder
+                found[folder, tile.name] = first_band(file, cut[0], band_files)
+    return found
+
+
+def _in_folder(folder: Path, task: str, views: int, band_files: Sequence[str]) -> Found:
     files = [file for file in walk(folder) if not file.name.startswith(".")]
     targets = [file for file in files if file.suffix.lower() in SUFFIXES[task] and _is_target(file, folder, task)]
     others = set(files) - set(targets)
-    images = {(file.parent, file.stem): file for file in sorted(others) if KINDS.get(file.suffix.lower()) == "picture"}
-    found, alone = Found(), []
+    pictures = [file for file in sorted(others) if KINDS.get(file.suffix.lower()) == "picture"]
+    found, alone, images = Found(), [], _tiles(pictures, band_files)
+    if not images:
+        images = {(file.parent, file.stem): file for file in pictures}
+    elif left := sum(cut_name(file, band_files) is None for file in pictures):
+        found.notes.append(f"{left:,} files in {readable(folder)} are of none of the bands {' '.join(band_files)} and are left out.")
     for target in targets:
         record = next((record for first in _first_views(target, folder, task, images) if (record := _whole(first, target, task, images))), None)
         found.records += [record] if record is not None else []
@@ -163,8 +193,8 @@ def _in_folder(folder: Path, task: str, views: int) -> Found:
         what = f"{len(alone):,} of {len(targets):,} targets have no image{'' if views == 1 else ', or no second view'}: {listed}."
         raise BadInput(what, "Name them alike, or give a list of the files.", file=readable(folder))
     used = {view for record in found.records for view in record.views}
-    if left := len(images) - len(used & set(images.values())):
-        found.notes.append(f"{left:,} of {len(images):,} images in {readable(folder)} have no target and are left out.")
+    if left := len(there := set(images.values())) - len(used & there):
+        found.notes.append(f"{left:,} of {len(there):,} images in {readable(folder)} have no target and are left out.")
     return found
 
 
@@ -174,7 +204,7 @@ def _is_target(file: Path, folder: Path, task: str) -> bool:
     return named or bool(set(parts) & set(TARGET_FOLDERS[task])) or file.suffix.lower() in ALWAYS_TARGETS
 
 
-def _first_views(target: Path, folder: Path, task: str, images: dict[tuple[Path, str], Path]) -> Iterator[Path]:
+def _first_views(target: Path, folder: Path, task: str, images: Images) -> Iterator[tuple[Path, str]]:
     """The images that may be the (first) view of a target, the likeliest first."""
     stems = [target.stem, *(target.stem[: -len(ending)] for ending in TARGET_ENDINGS[task] if target.stem.endswith(ending))]
     if task in ("stereo", "flow"):
@@ -182,8 +212,8 @@ def _first_views(target: Path, folder: Path, task: str, images: dict[tuple[Path,
     inner = target.relative_to(folder).parts[:-1]
     for parent in (target.parent, *_other_parents(folder, inner, TARGET_FOLDERS[task])):
         for stem in stems:
-            if image := images.get((parent, stem)):
-                yield image
+            if (parent, stem) in images:
+                yield parent, stem
 
 
 def _other_parents(folder: Path, inner: tuple[str, ...], of_targets: Sequence[str]) -> Iterator[Path]:
@@ -195,31 +225,33 @@ def _other_parents(folder: Path, inner: tuple[str, ...], of_targets: Sequence[st
             yield folder.joinpath(*inner[:place], *inner[place + 1 :])
 
 
-def _whole(first: Path, target: Path, task: str, images: dict[tuple[Path, str], Path]) -> DenseFiles | None:
+def _whole(first: tuple[Path, str], target: Path, task: str, images: Images) -> DenseFiles | None:
     if task not in ("stereo", "flow"):
-        return DenseFiles((first,), target)
+        return DenseFiles((images[first],), target)
     ways = (_by_ending, _by_folder) if task == "stereo" else (_by_ending, _next_frame, _by_folder)
     second = next((found for way in ways if (found := way(first, images))), None)
-    return None if second is None else DenseFiles((first, second), target)
+    return None if second is None else DenseFiles((images[first], second), target)
 
 
-def _by_ending(first: Path, images: dict[tuple[Path, str], Path]) -> Path | None:
-    pairs = ((first.stem[: -len(one)] + two for one, two in VIEW_ENDINGS if first.stem.endswith(one)))
-    return next((found for stem in pairs if (found := images.get((first.parent, stem)))), None)
+def _by_ending(first: tuple[Path, str], images: Images) -> Path | None:
+    folder, name = first
+    pairs = ((name[: -len(one)] + two for one, two in VIEW_ENDINGS if name.endswith(one)))
+    return next((found for stem in pairs if (found := images.get((folder, stem)))), None)
 
 
-def _by_folder(first: Path, images: dict[tuple[Path, str], Path]) -> Path | None:
-    parts = first.parent.parts
+def _by_folder(first: tuple[Path, str], images: Images) -> Path | None:
+    parts = first[0].parts
     for place in range(len(parts) - 1, -1, -1):
         for one, two in VIEW_FOLDERS:
-            if parts[place] == one and (found := images.get((Path(*parts[:place], two, *parts[place + 1 :]), first.stem))):
+            if parts[place] == one and (found := images.get((Path(*parts[:place], two, *parts[place + 1 :]), first[1]))):
                 return found
     return None
 
 
-def _next_frame(first: Path, images: dict[tuple[Path, str], Path]) -> Path | None:
-    match = re.search(r"(\d+)$", first.stem)
+def _next_frame(first: tuple[Path, str], images: Images) -> Path | None:
+    folder, name = first
+    match = re.search(r"(\d+)$", name)
     if match is None:
         return None
     number = str(int(match[1]) + 1).zfill(len(match[1]))
-    return images.get((first.parent, first.stem[: match.start()] + number))
+    return images.get((folder, name[: match.start()] + number))
