@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headstart.core.errors import BadInput
 from headstart.data.image import opening
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import decode, decode_whole, form_of
 from headstart.data.image.form import Form, Unusable
+from headstart.data.image.prepare import prepare_inputs
 from headstart.data.image.reading import USUAL, Reading
+from headstart.data.image.sources import find_images
 from headstart.data.image.targets import read_numbers
 from tests.data.image.pictures import decoded, smooth
 from tests.data.image.test_decode import png
@@ -66,6 +69,18 @@ def test_a_network_of_16_bits_reads_16_bits() -> None:
 def test_numbers_wanted_of_pixels_keep_16_bits(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(COLOURS)
     np.testing.assert_array_equal(read_numbers(tmp_path / "a.png", unit=1.0, nothing=None), FINE.transpose(2, 0, 1))
+
+
+def test_images_of_documents_are_of_8_bits_whatever_comes_first(tmp_path: Path) -> None:
+    """They come from everywhere, and a tower of vision takes 8 bits."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(COLOURS)
+    (tmp_path / "a" / "2.png").write_bytes(png(smooth(12, 12), bits=8, colour=2))
+    config, inputs = ImageConfig(size=12, held_out_share=0.0), find_images([tmp_path / "a"])
+    store = prepare_inputs(inputs, [], tmp_path / "out", config, one_colour="keep", deep=False)
+    np.testing.assert_array_equal(store.read([0])[0], (FINE >> 8).transpose(2, 0, 1))
+    with pytest.raises(BadInput, match="holds uint8 values; the store, as its first image, uint16"):
+        prepare_inputs(inputs, [], tmp_path / "other", config)
 
 
 def stating(width: int, height: int) -> bytes:

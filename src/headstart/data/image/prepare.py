@@ -72,17 +72,20 @@ def prepare_images(sources: Sequence[str | Path], out: Path, config: ImageConfig
     return prepare_inputs(find_images(sources, config), sources, out, config)
 
 
-def prepare_inputs(inputs: Inputs, sources: Sequence[str | Path], out: Path, config: ImageConfig, one_colour: OneColour = "drop") -> ImageStore:
+def prepare_inputs(
+    inputs: Inputs, sources: Sequence[str | Path], out: Path, config: ImageConfig, one_colour: OneColour = "drop", deep: bool = True
+) -> ImageStore:
     """The same where the files are chosen already (pairs of images, pictures of documents).
 
     Args:
         one_colour: what becomes of images of one colour everywhere. keep: they belong to something that is learnt from all the same.
+        deep: see `Form`.
     """
 
     def build() -> None:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="PIL")  # of a damaged file it warns a line at a time; our fault says it once
-            _build(sources, inputs, out, config, one_colour)
+            _build(sources, inputs, out, config, one_colour, deep)
 
     return opened_or_built(
         out,
@@ -210,7 +213,7 @@ def content_hash(pixels: np.ndarray) -> int:
     return int.from_bytes(hashlib.blake2b(np.ascontiguousarray(pixels).tobytes(), digest_size=8).digest(), "little")
 
 
-def first_form(files: list[InputFile], config: ImageConfig) -> Form:
+def first_form(files: list[InputFile], config: ImageConfig, deep: bool = True) -> Form:
     """The form that the first image gives the store.
 
     Raises BadInput if there is none, or at the first bad one if `config.on_bad_input` is "stop".
@@ -221,7 +224,7 @@ def first_form(files: list[InputFile], config: ImageConfig) -> Form:
             continue
         try:
             if not isinstance(content, Fault):
-                return form_of(content, config)
+                return form_of(content, config, deep)
             fault = content
         except Unusable as error:
             fault = Fault(item.record.number, error.what, error.mend)
@@ -319,7 +322,7 @@ def is_begun_of(plan: Any, sources: Sequence[str | Path], config: ImageConfig) -
     return bool(stated == files_hash(files))
 
 
-def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: ImageConfig, one_colour: OneColour) -> None:
+def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: ImageConfig, one_colour: OneColour, deep: bool) -> None:
     work, files = out / ".work", inputs.files
     plan = {
         "format_version": FORMAT_VERSION,
@@ -333,7 +336,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
     pixels = f"{PIXELS[config.storage][0]}.npy"
     if (out / pixels).exists() and not (work / pixels).exists():  # killed while the finished arrays were put in place
         (out / pixels).replace(work / pixels)
-    form = first_form(files, config)
+    form = first_form(files, config, deep)
     parts = [read_part(path) for path in _decode_all(files, form, config, work, config.workers or cores())]
     rows = {name: np.concatenate([arrays[name] for _, arrays in parts]) for name in parts[0][1]}
     plain: np.ndarray = np.zeros(len(rows["spread"]), bool)

@@ -251,7 +251,7 @@ def _store_images(paths: list[Path], out: Path, config: InterleavedConfig) -> Im
     if not paths:
         return None
     with our_flags():
-        return prepare_inputs(_image_files(paths), [], out / "images", config.of_images(), one_colour="keep")
+        return prepare_inputs(_image_files(paths), [], out / "images", config.of_images(), one_colour="keep", deep=False)
 
 
 def _number_images(arrays: dict[str, np.ndarray], images: ImageStore | None, n_paths: int) -> int:

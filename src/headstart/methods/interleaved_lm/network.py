@@ -151,7 +151,7 @@ class Reader:
             form = self.network.tower.form
             grey = form.channels == 1
             settings = ImageConfig(size=form.image_size, fit="squash", mode="grey" if grey else "rgb", animated="first")
-            pixels = decode_records(list(images), lambda content: form_of(content, settings))
+            pixels = decode_records(list(images), lambda content: form_of(content, settings, deep=False))
             batch |= {"image_slots": torch.tensor([slots]), "images": torch.from_numpy(pixels)[None]}
         return batch
 
