@@ -110,6 +110,10 @@ def test_odd_numbers_are_refused_before_torch_is_loaded_and_a_file_is_read(tmp_p
         "curate webmath x --out y --prefilter.min-bytes -1": "--prefilter.min-bytes is -1.",
         "pretrain mlm --data x --budget.steps 5 --schedule.warmup-share 3": "--schedule.warmup-share is 3.",
         "prepare mlm --data x --out y --text.held-out-share 1": "--text.held-out-share is 1.0.",
+        "pretrain mlm --data x --smoke --budget.minutes -1": "--budget.minutes is -1.0.",
+        "pretrain mlm --data x --smoke --budget.minutes nan": "--budget.minutes is nan.",
+        "pretrain mlm --data x --budget.flops 1e400": "--budget.flops is inf.",
+        "pretrain mlm --data x --smoke --budget.minutes 5 --budget.steps 5": "More than one budget is given: steps, minutes.",
     }
     assert refused(commands, tmp_path) == [*commands.values()]
 

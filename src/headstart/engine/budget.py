@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
@@ -34,7 +35,7 @@ class Budget:
             what = "No budget is given." if not given else f"More than one budget is given: {', '.join(given)}."
             raise UsageError(what, "Give one of --budget.steps, --budget.tokens, --budget.flops, --budget.minutes.")
         name, value = next(iter(given.items()))
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise UsageError(f"--budget.{name} is {value}.", "Give a number above 0.")
         return name
 

@@ -187,7 +187,10 @@ def run_folder(slug: str, config: PretrainConfig) -> Path:
 
 
 def smoke(config: PretrainConfig) -> PretrainConfig:
-    """The same settings on 64 records and a few steps."""
+    """The same settings on 64 records and a few steps. Raises UsageError for what the rehearsal would leave out: a budget that no run can have."""
+    check_numbers(config)
+    if any(value is not None for value in flatten(config.budget).values()):
+        config.budget.unit()
     trainer = dataclasses.replace(config.trainer, log_every=1, evaluate_every=4, checkpoint_every=4, evaluate_rows=8)
     return dataclasses.replace(config, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=8 if config.batch is None else min(config.batch, 8))
 
