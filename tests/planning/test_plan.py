@@ -107,3 +107,19 @@ def test_what_gives_way_when_domain_text_is_short_is_the_best_that_does(unique: 
 def test_where_tokens_count_more_than_the_ratio_the_ratio_gives_way() -> None:
     hungry = Law.of(L3, (1.2, 0.3, 0.25, 0.5, 0.5, 0.2, 0.001, 0.6, 0.08))
     assert plan.within_epochs(hungry, GEN, 1.8, 10.0, 0.8, 1.9, 99) == plan.Fitting(10.0, 0.76, "r")
+
+
+@pytest.mark.parametrize(
+    ("ratio", "tokens", "times", "warned"),
+    [
+        (0.2, 61_440, 20.48, "the old text is read 20.5 times by the run, its 2.4\u202fk tokens are learnt by heart: give more of it as --general"),
+        (0.9, 61_440, 2.56, None),  # 6,144 old tokens of 2,400
+        (0.75, 38_400, 4.0, None),  # 9,600 of 2,400: four times, which is let pass
+        (1.0, 61_440, 0.0, None),
+    ],
+    ids=["most of it old", "a tenth of it old", "four times", "none of it old"],
+)
+def test_how_often_a_run_reads_its_old_text(ratio: float, tokens: float, times: float, warned: str | None) -> None:
+    found, warning = plan.old_repeats(ratio, tokens, 2_400)
+    assert found == pytest.approx(times)
+    assert warning == warned

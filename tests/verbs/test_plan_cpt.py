@@ -271,9 +271,6 @@ def test_a_little_text_is_not_read_a_hundred_times(place: Path, tmp_path: Path) 
     (tmp_path / "old-held-out.jsonl").write_text("".join(old[12:40]))
     few = {"general": str(tmp_path / "old.jsonl"), "general_held_out": (str(tmp_path / "old-held-out.jsonl"),), "draws": 0}
     found = plan(place, out=tmp_path / "old", **few)
-    told = [line for line in found.info["warnings"] if line.startswith("the old text is read ")]
-    if found.info["recommended"] is not None:
-        assert (found.info["recommended"]["old_epochs"] > 4) == bool(told)
     assert any(line.startswith("in the sweep the general text is read up to ") for line in found.info["warnings"])
 
 

@@ -26,6 +26,7 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_json, write_json
 from headstart.core.run import read_run
 from headstart.core.words import counted, share, signed
+from headstart.engine.device import resolve_device
 from headstart.planning.dcpt_law import ask
 from headstart.planning.dcpt_law import plan as arithmetic
 from headstart.planning.dcpt_law.answers import limit_of
@@ -110,6 +111,7 @@ class _Laws:
 def plan_cpt(settings: CptSettings, say: Callable[[str], None] = print) -> CptPlan:
     """Plans, and with `settings.run` runs, the continuation of one model."""
     check_cpt(settings)
+    resolve_device(settings.device)
     folder = settings.out or Path("runs") / "plans" / f"cpt-{Path(settings.domain[0]).name.split('.')[0]}"
     return _Planning(settings, folder, say).plan()
 
@@ -303,10 +305,8 @@ class _Planning:
         """Where the long run learns a small sample of old text by heart: its held-out part then says little of what is replayed."""
         if (chosen := self.info["recommended"]) is None:
             return
-        chosen["old_epochs"] = (1 - chosen["r_d"]) * chosen["tokens"] / self.old_tokens
-        if chosen["old_epochs"] > arithmetic.MOST_EPOCHS:
-            read = f"the old text is read {chosen['old_epochs']:.3g} times by the run, its {counted(self.old_tokens)} tokens are learnt by heart"
-            self.warnings.append(f"{read}: give more of it as --general")
+        chosen["old_epochs"], warning = arithmetic.old_repeats(chosen["r_d"], chosen["tokens"], self.old_tokens)
+        self.warnings += [] if warning is None else [warning]
 
     # --- 4 and 5: the sweep and its law --------------------------------------------------------------------------------------------------------
 

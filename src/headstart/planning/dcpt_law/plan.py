@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.core.errors import UsageError
+from headstart.core.words import counted
 from headstart.planning.dcpt_law.answers import limited_text
 from headstart.planning.dcpt_law.forms import Law
 from headstart.planning.dcpt_law.points import FEWEST_POINTS
@@ -111,6 +112,15 @@ def epochs(tokens: float, ratio: float, unique_tokens: float) -> float:
         fitting = f"At most {MOST_EPOCHS:g} epochs: r_d {MOST_EPOCHS * unique_tokens / tokens:.3g} at these tokens"
         raise UsageError(what, f"{fitting}, {MOST_EPOCHS * unique_tokens / ratio:,.0f} tokens at this r_d, or more domain text.")
     return found
+
+
+def old_repeats(ratio: float, tokens: float, old_tokens: float) -> tuple[float, str | None]:
+    """(how many times a run reads its old text, the warning where that is more than four)."""
+    found = (1 - ratio) * tokens / old_tokens
+    if found <= MOST_EPOCHS:
+        return found, None
+    read = f"the old text is read {found:.3g} times by the run, its {counted(old_tokens)} tokens are learnt by heart"
+    return found, f"{read}: give more of it as --general"
 
 
 def repeats(found: float) -> str | None:
