@@ -12,10 +12,12 @@ import torch
 from safetensors.torch import load_file
 
 from headstart.core.errors import UsageError
+from headstart.data.environments.sequences import Dna
 from headstart.engine.flops import uncounted
 from headstart.interop.masks import read_masks
 from headstart.interventions.spdf.export import REPORT
 from headstart.interventions.spdf.intervention import counter
+from headstart.methods.oc_gfn.network import ConditionalFlow
 from headstart.verbs.pretrain import pretrain
 from tests.running import TINY, records, run_info, torchrun, untimed
 
@@ -159,3 +161,32 @@ def test_zeros_are_counted_where_flops_are() -> None:
     assert skipped == []
     layer(x)
     assert skipped == [2 * 0.5 * 3 * 2 * 4 * 2], "forward, and the gradient of the weight"
+
+
+def test_zeros_of_a_layer_whose_halves_are_multiplied_apart_are_counted_in_each() -> None:
+    """The first layer of an OC-GFN: the outcome meets its columns once a trajectory, the state its own at each step."""
+    flow, skipped = ConditionalFlow(Dna(), hidden_size=6, num_layers=1), []  # type: ignore[var-annotated]
+    size = flow.environment.encoding_size
+    handle = flow.trunk[0].register_forward_hook(counter(skipped, 2 * 0.5 * 6 * 2 * size))
+    outcomes = torch.zeros(2, flow.environment.state_size, dtype=torch.int64)
+    states = flow.environment.start(2, outcomes.device)[:, None].expand(2, 5, -1)  # 5 states of each of 2 trajectories
+    hidden = flow.hidden(states, flow.condition(outcomes)[:, None])
+    handle.remove()
+    forward_and_weight = 2  # a one-hot state takes no gradient
+    assert skipped == [2 * 0.5 * 6 * size * 2 * forward_and_weight, 2 * 0.5 * 6 * size * 10 * forward_and_weight]
+    weight, bias = flow.trunk[0].weight, flow.trunk[0].bias
+    both = torch.cat([flow.environment.encode(states), flow.environment.encode(outcomes)[:, None].expand(2, 5, -1)], -1)
+    assert torch.allclose(hidden, torch.nn.functional.leaky_relu(both @ weight.t() + bias, 0.01), atol=1e-6), "the halves are the whole"
+
+
+def test_an_update_of_an_oc_gfn_counts_the_zeros_of_its_first_layer(tmp_path: Path) -> None:
+    """By hand, for 4 strings of 8 letters: one attempt without gradients, then success and attempt with."""
+    settings = {"batch": 4, "device": "cpu", "precision": "fp32", "budget.steps": 1, "method.hidden_size": 6, "method.num_layers": 1}
+    sparse = {"sparsity.level": 0.5, "sparsity.include": ("*flow.trunk.0.weight",)}
+    done = pretrain("oc_gfn", "builtin:tfbind8", out=tmp_path / "run", say=lambda line: None, dry_run=True, **settings, **sparse)
+    decided = done.info["decisions"]
+    half, steps = Dna().encoding_size, Dna().max_steps
+    attempt = 4 * half + steps * 4 * half  # rows times columns: the outcome once, the state at each step
+    scored = 2 * (8 * half + steps * 8 * half)  # success and attempt, forward and the gradient of the weight
+    saved = sum(decided["executed_flops_per_step"].values()) - sum(decided["flops_per_step"].values())
+    assert saved == 2 * 0.5 * 6 * (attempt + scored)

@@ -239,7 +239,8 @@ def phase_name(level: float) -> str:
 
 
 def counter(skipped: list[float], flops: float) -> Callable[[nn.Module, Any, Tensor], None]:
-    """A hook that adds, for each row that goes through a layer, `flops` times the number of its products."""
+    """A hook that adds, for each row that goes through a layer, `flops` times the number of its products; of a row that meets some of the columns of
+    the weight alone (`methods.oc_gfn`), that part."""
 
     def count(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if is_uncounted():
@@ -248,7 +249,7 @@ def counter(skipped: list[float], flops: float) -> Callable[[nn.Module, Any, Ten
         products = 1
         if output.requires_grad and torch._C._current_graph_task_id() == -1:  # not where the backward pass computes activations again
             products += int(weight.requires_grad) + int(x.requires_grad)  # type: ignore[arg-type]
-        skipped.append(flops * products * (x.numel() // x.shape[-1]))
+        skipped.append(flops * products * (x.numel() // x.shape[-1]) * x.shape[-1] / weight.shape[1])
 
     return count
 

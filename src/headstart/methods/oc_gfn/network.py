@@ -18,14 +18,23 @@ RND_SIZES = (256, 256, 128)
 """Layers of the two networks whose difference is the novelty of a state."""
 
 
-def mlp(sizes: tuple[int, ...], last_linear: bool = False) -> nn.Sequential:
+def mlp(sizes: tuple[int, ...], last_linear: bool = False, first: type[products.Linear] = products.Linear) -> nn.Sequential:
     """Linear layers with LeakyReLU after each; none after the last where it is a head."""
     layers: list[nn.Module] = []
     for number, (inner, outer) in enumerate(pairwise(sizes), 2):
-        layers.append(products.Linear(inner, outer))
+        layers.append((first if number == 2 else products.Linear)(inner, outer))
         if not (last_linear and number == len(sizes)):
             layers.append(nn.LeakyReLU(SLOPE))
     return nn.Sequential(*layers)
+
+
+class SideBySide(products.Linear):
+    """A layer on two inputs side by side, each of which can be multiplied alone by its columns of the weight. Through the layer, not past it: whoever
+    watches layers (the count of what zeros save) sees every product."""
+
+    def forward(self, input: Tensor, columns: slice = slice(None), shift: bool = True) -> Tensor:
+        """[..., out] of input [..., those columns]; `shift`: plus the bias."""
+        return products.linear(input, self.weight[:, columns], self.bias if shift else None)
 
 
 class ConditionalFlow(nn.Module):
@@ -34,20 +43,20 @@ class ConditionalFlow(nn.Module):
     def __init__(self, environment: Environment, hidden_size: int, num_layers: int, learned_backward: bool = False) -> None:
         super().__init__()
         self.environment = environment
-        self.trunk = mlp((2 * environment.encoding_size, *[hidden_size] * num_layers))
+        self.trunk = mlp((2 * environment.encoding_size, *[hidden_size] * num_layers), first=SideBySide)
         self.head_pf = products.Linear(hidden_size, environment.n_actions)
         self.head_logf = products.Linear(hidden_size, 1)
         self.head_pb = products.Linear(hidden_size, environment.n_actions) if learned_backward and not environment.tree else None
 
     def condition(self, outcomes: Tensor) -> Tensor:
         """[..., hidden]: what the outcome adds to the first layer. The same for all states of a trajectory, so it is computed once."""
-        first: nn.Linear = self.trunk[0]  # type: ignore[assignment]
-        return products.linear(self.environment.encode(outcomes), first.weight[:, self.environment.encoding_size :], first.bias)
+        of_outcome: Tensor = self.trunk[0](self.environment.encode(outcomes), slice(self.environment.encoding_size, None))
+        return of_outcome
 
     def hidden(self, states: Tensor, condition: Tensor) -> Tensor:
         """[..., hidden]: the trunk; `condition` is broadcast against `states`."""
-        first: nn.Linear = self.trunk[0]  # type: ignore[assignment]
-        return self.trunk[1:](products.linear(self.environment.encode(states), first.weight[:, : self.environment.encoding_size]) + condition)
+        of_state: Tensor = self.trunk[0](self.environment.encode(states), slice(self.environment.encoding_size), False)
+        return self.trunk[1:](of_state + condition)
 
     def forward(self, states: Tensor, outcomes: Tensor) -> tuple[Tensor, Tensor]:
         """(log P_F float32 [..., actions], log F float32 [...]) of states that are not done."""
