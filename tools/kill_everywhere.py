@@ -11,6 +11,7 @@ nothing; the kill is a real SIGKILL. Exit 1 when anything differs from the work 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import shutil
 import signal
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +47,8 @@ def forked(work: Work, folder: Path, change: int, report: Path) -> int:
     try:
         kill_before(change, folder, report)
         work(folder)
+        if change == 0:
+            report.with_suffix(".modules").write_text("\n".join(sorted(sys.modules)))
     except BaseException as error:
         os.write(said, f"{type(error).__name__}: {error}\n".encode())
         os._exit(1)
@@ -66,6 +70,9 @@ def everywhere(
     undisturbed.mkdir(parents=True)
     if forked(work, undisturbed, 0, report) != 0:
         raise RuntimeError(f"the undisturbed work failed: {report.with_suffix('.log').read_text()[-2000:]}")
+    for module in report.with_suffix(".modules").read_text().split():  # what the work imports late, not anew in each of hundreds of processes
+        with suppress(Exception):
+            importlib.import_module(module)
     killed: list[str] = []
     different: dict[str, list[str]] = {}
     change = 1

@@ -189,11 +189,14 @@ def _characters(sentences: Sequence[str], tokenizer: Tokenizer) -> tuple[np.ndar
     punctuation)."""
     counts = np.zeros(0x110000, np.int64)
     inside = np.zeros(0x110000, bool)
-    is_word = np.array([not (chr(code).isspace() or _is_punctuation(chr(code))) for code in range(0x110000)])
+    is_word = np.zeros(0x110000, bool)  # of those that occurred: to ask for all takes longer than most texts
     for start in range(0, len(sentences), 1000):
         text = tokenizer.normalizer.normalize_str("\n".join(sentences[start : start + 1000]))
         codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        counts += np.bincount(codes, minlength=len(counts))
+        found = np.bincount(codes, minlength=len(counts))
+        new = np.flatnonzero((found > 0) & (counts == 0))
+        is_word[new] = [not (chr(code).isspace() or _is_punctuation(chr(code))) for code in new.tolist()]
+        counts += found
         in_word = is_word[codes]
         inside[codes[1:][in_word[1:] & in_word[:-1]]] = True
     return counts, inside
