@@ -11,8 +11,12 @@ import json
 import logging
 import os
 import re
+import socket
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing import AuthenticationError
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +32,44 @@ from headstart.curate.tables import Stage
 
 try:
     import daft
+    from daft.execution import udf
 except ImportError:
     raise errors.MissingDependency("daft", "curate", "headstart curate") from None
 
 
 _GONE = re.compile(r"UDF process (?:closed the connection|has terminated)|actor ?(?:died|is dead)|worker ?(?:died|crashed)", re.IGNORECASE)
 """What Daft and Ray say of a worker that is there no more."""
+_NOT_BEGUN = re.compile(r"UDF process has terminated: (did not begin[^\n]*)")
+BEGIN_S = 300.0
+"""Seconds in which a worker must have loaded its libraries; on a busy machine they are a few."""
+
+
+class _Handle(udf.UdfHandle):
+    """Daft's end of a worker process. It waits without a limit until the worker connects; this one stops when the worker ended, or took `BEGIN_S`."""
+
+    def __init__(self, expression: Any) -> None:
+        began = threading.Event()
+        watch = threading.Thread(target=self._watch, args=(began,), daemon=True)
+        watch.start()
+        try:
+            super().__init__(expression)
+        except (EOFError, OSError, AuthenticationError) as error:
+            self.process.kill()
+            said, _ = self.process.communicate()
+            last = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise RuntimeError(f"UDF process has terminated: did not begin (exit code {self.process.returncode}): {last[:300]}") from error
+        finally:
+            began.set()
+
+    def _watch(self, began: threading.Event) -> None:
+        """Calls in place of a worker that will not."""
+        for _ in range(int(BEGIN_S / 0.1)):
+            if began.wait(0.1):
+                return
+            if "process" in vars(self) and self.process.poll() is not None:
+                break
+        with suppress(OSError), socket.socket(socket.AF_UNIX) as caller:
+            caller.connect(self.socket_path)
 
 
 class _Worker:
@@ -72,6 +108,7 @@ def start(engine: str, address: str | None = None) -> None:
             raise errors.UsageError(f"This Python process runs Daft plans by the engine {name} already.", "Curate in a process of its own.")
         return
     if engine == "embedded":
+        udf.UdfHandle = _Handle  # type: ignore[misc]
         daft.set_runner_native()
         return
     try:
@@ -124,6 +161,9 @@ def _next(rows: Iterator[dict[str, Any]]) -> dict[str, Any] | None:
     except Exception as error:
         if _GONE.search(str(error)) is None:
             raise
+        if found := _NOT_BEGUN.search(str(error)):
+            mend = "Install what it lacks for this Python, or give a smaller --workers where memory is short; the same command then continues."
+            raise errors.MachineError(f"A worker process of the curation {found[1]}", mend) from error
         mend = "Look whether it took too much memory (--workers with a smaller number needs less), then give the same command: it continues."
         raise errors.MachineError("A worker process of the curation was killed.", mend) from error
 
