@@ -11,8 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from headstart.core.errors import BadInput, UsageError
-from headstart.curate.config import CurateConfig, RecallConfig, defaults
+from headstart.core.errors import BadInput, MachineError, UsageError
+from headstart.curate.config import CurateConfig, DecontaminateConfig, NearConfig, ReadConfig, RecallConfig, RulesConfig, defaults
+from headstart.curate.given import input_again, settings_given
 from headstart.curate.pipeline import Curation, curate
 from tests.curate.crawl import crawl, page, record, write_texts, zipped
 from tests.curate.test_pipeline import command, environment
@@ -59,6 +60,62 @@ def test_killed_between_the_last_pass_and_the_counts_no_pass_is_done_again(whole
 
 
 @pytest.mark.slow
+def test_what_finished_passes_used_may_be_gone(whole: Path, tmp_path: Path) -> None:
+    """A crawl need not be kept until the last pass is done; another setting is refused all the same, and what is needed again is asked for."""
+    data, out = tmp_path / "texts.jsonl", tmp_path / "out"
+    shutil.copy(whole / "texts.jsonl", data)
+    again(tmp_path, out, keep_work=True)
+    before = digest(out)
+    (out / "counts.json").unlink()
+    data.unlink()
+    assert set(again(tmp_path, out, keep_work=True).seconds) <= {"asked: near-duplicates"}
+    assert digest(out) == before
+    for config, address, error in (
+        (CurateConfig(near=NearConfig(keep="older")), data, "another --near.keep"),
+        (defaults("near-duplicates"), tmp_path / "other.jsonl", "names no file"),
+    ):
+        with pytest.raises((BadInput, UsageError), match=error):
+            curate("near-duplicates", [str(address)], out, config, say=quiet)
+    (out / "counts.json").unlink()
+    (out / "work" / "0" / "counts" / "shard-00000.json").unlink()
+    with pytest.raises(BadInput, match="names no file"):
+        again(tmp_path, out)
+
+
+def test_a_file_of_a_stage_that_is_over_counts_as_what_it_was(tmp_path: Path) -> None:
+    words, items = tmp_path / "words.txt", tmp_path / "items.txt"
+    for file in (words, items):
+        file.write_text("some words")
+    config = CurateConfig(rules=RulesConfig(nsfw_words=words), decontaminate=DecontaminateConfig(benchmarks=(items,)))
+    known, gone = settings_given(config, {}, lambda stage: False)
+    assert (known["rules"]["nsfw_words"], known["decontaminate"]["benchmarks"], gone) == ([str(words), 10], [[str(items), 10]], set())
+    words.unlink()
+    assert settings_given(config, known, lambda stage: stage == "rules") == (known, {"rules"})
+    for over, was in ((lambda stage: False, known), (lambda stage: True, {}), (lambda stage: True, {"rules": {"nsfw_words": ["other.txt", 10]}})):
+        with pytest.raises(BadInput, match=r"words\.txt: is not there"):
+            settings_given(config, was, over)
+    items.write_text("other words")
+    assert settings_given(config, known, lambda stage: True)[0] != known, "a file that is there and another one is another setting"
+
+
+def test_the_input_that_is_gone_must_be_what_the_addresses_name(tmp_path: Path) -> None:
+    files = [write_texts(tmp_path / f"{name}.jsonl", ["words"]) for name in ("a", "b")]
+    known = [[str(file.resolve()), file.stat().st_size] for file in files]
+    files[1].unlink()
+
+    def found(*addresses: str) -> list[str]:
+        there = input_again([str(tmp_path / one) for one in addresses], known, ReadConfig(), lambda stage: True)
+        return [Path(source.address).stem for source in there]
+
+    assert found("*.jsonl") == found("a.jsonl", "b.jsonl") == found("") == ["a", "b"]
+    assert found("a.jsonl") == ["a"], "b was not given again: another input"
+    with pytest.raises(BadInput, match="names no file"):
+        found("a.jsonl", "c.jsonl")
+    with pytest.raises(BadInput, match="names no file"):
+        input_again([str(files[1])], known, ReadConfig(), lambda stage: False)
+
+
+@pytest.mark.slow
 def test_killed_while_the_work_was_removed_the_rest_of_it_goes(whole: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     shutil.copytree(whole / "out", out)
@@ -88,6 +145,19 @@ def test_a_worker_that_is_killed_ends_the_curation_with_a_message(tmp_path: Path
     assert "worker" in errors
     done = subprocess.run(command(files, out), env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_worker_that_ends_before_it_begins_ends_the_curation_with_what_it_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Daft alone waits for it for ever."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif 'daft.execution.udf_worker' in sys.orig_argv:\n    os.write(1, b'a line\\nno such library\\n')\n    os._exit(7)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    data, out = [str(write_texts(tmp_path / "texts.jsonl", ["Some words."]))], tmp_path / "out"
+    with pytest.raises(MachineError, match=r"did not begin \(exit code 7\): no such library\n"):
+        curate("rules", data, out, CurateConfig(), say=quiet)
+    (tmp_path / "sitecustomize.py").unlink()
+    assert curate("rules", data, out, CurateConfig(), say=quiet).stages[-1].kept == 1
 
 
 def test_a_file_beside_the_data_is_read_before_the_first_page(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from headstart.curate.config import CurateConfig, ReadConfig
 from headstart.curate.counts import StageCounts, from_json, to_json
 from headstart.curate.duplicates import FEW, FEW_GRAMS, equal_urls, near_duplicates
 from headstart.curate.fasttext import save_classifier
-from headstart.curate.given import check_given
+from headstart.curate.given import check_given, input_again, settings_given
 from headstart.curate.images import frequent_images, wanted_images
 from headstart.curate.minhash import BANDS, ROWS, found_with, threshold
 from headstart.curate.passes import Pass, timed
@@ -120,13 +121,18 @@ def curate(
     for address in addresses:
         if "://" not in address and Path(address).is_dir() and out.resolve().is_relative_to(Path(address).resolve()):
             raise UsageError(f"{out} lies in the data ({address}).", "Give a folder outside: what is written there would be read as data.")
-    sources = tuple(find_sources(addresses, config.read))
+    begun = (out / ABOUT).is_file()
+    sources = () if begun else tuple(find_sources(addresses, config.read))
     with _alone(out):
-        settings = _plain(asdict(config))
-        if not (out / COUNTS).is_file():
-            check_given(names, config, stages.Answers(out / "answers"), say)  # before the folder takes these files and no others
-        _claim(out, recipe, names, settings, sources)
         _after_a_kill(out)
+        known = read_json(out / ABOUT) if begun else {}
+        is_over = partial(_is_over, out, names, config, len(known.get("sources", ())))
+        if begun:
+            sources = tuple(input_again(addresses, known.get("sources", ()), config.read, is_over))
+        settings, gone = settings_given(config, known.get("settings", {}), is_over)
+        if not (out / COUNTS).is_file():  # before the folder takes these files and no others
+            check_given([name for name in names if name not in gone], config, stages.Answers(out / "answers"), say)
+        _claim(out, recipe, names, settings, sources)
         seconds: dict[str, float] = {}
         if not (out / COUNTS).is_file():
             engine.start(run_on, ray_address)
@@ -198,6 +204,21 @@ def _passes(names: Sequence[str], config: CurateConfig) -> Iterator[tuple[tuple[
         yield asked, tuple(group), place == len(groups) - 1
 
 
+def _is_over(out: Path, names: Sequence[str], config: CurateConfig, n_shards: int, stage: str) -> bool:
+    """Whether nothing that was given for a stage is opened any more: its pass is finished, or what it learns is learned. "read": the input."""
+    answers, sources = stages.Answers(out / "answers"), (Source("", 0),) * n_shards
+    if (out / COUNTS).is_file() or (stage in ("recall", "precision") and answers.of(stage).is_file()):
+        return True
+    if stage not in ("read", *names):
+        return True
+    for number, (_, group, last) in enumerate(_passes(names, config)):
+        if Pass(out / DOCUMENTS if last else out / "work" / str(number), group, None, sources, config, answers, last).unfinished():
+            return False
+        if stage in group or stage == "read":
+            return True
+    return False
+
+
 def _after_a_kill(out: Path) -> None:
     """Takes away what a process left half written, and what it was about to remove. Counts are written last: with them all else is whole."""
     complete = (out / COUNTS).is_file()
@@ -263,19 +284,6 @@ def _comparable(settings: dict[str, Any]) -> dict[str, Any]:
         "read": {name: value for name, value in read.items() if name not in HOW_LONG},
         "precision": precision | {"endpoint": precision.get("endpoint") is not None},
     }
-
-
-def _plain(value: Any) -> Any:
-    """Settings as JSON has them; a file by its path and size, so that another one is noticed."""
-    if isinstance(value, dict):
-        return {name: _plain(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, Path):
-        if not value.exists():
-            raise BadInput("is not there.", "Check the path.", file=value)
-        return [str(value), value.stat().st_size]
-    return value
 
 
 def _finished(out: Path, n_shards: int, form: str, seconds: dict[str, float]) -> Curation:
