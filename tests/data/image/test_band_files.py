@@ -122,7 +122,7 @@ def test_what_else_does_not_fit_together(tmp_path: Path) -> None:
     for more in ({"bands": (1,)}, {"storage": "encoded"}, {"band_files": ("B1", "B1")}, {"layout": "channels-last"}, {"band_files": ("",)}):
         with pytest.raises(UsageError, match=r"^--image\."):
             config(**more)
-    with pytest.raises(UsageError, match="--image.resample-bands is for --image.band-files"):
+    with pytest.raises(UsageError, match=r"--image\.resample-bands is for --image\.band-files"):
         ImageConfig(resample_bands=True)
 
 
