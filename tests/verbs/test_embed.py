@@ -63,6 +63,11 @@ def test_images_get_vectors_and_a_picture_of_neighbours(vision_run: Path, photos
     again = embed(vision_run, [photos / "03.png"], out=tmp_path / "one", say=lambda line: None)
     assert np.allclose(again.vectors[0], found.vectors[3], atol=1e-5)
     assert not (tmp_path / "one" / "neighbours.png").exists(), "one record has no neighbours"
+    with pytest.raises(UsageError, match=r"one holds vectors with other settings \(data: "):
+        embed(vision_run, [photos], out=tmp_path / "one", say=lambda line: None)
+    (tmp_path / "one" / "neighbours.png").write_bytes(b"of neighbours that went")
+    embed(vision_run, [photos / "03.png"], out=tmp_path / "one", say=lambda line: None)
+    assert not (tmp_path / "one" / "neighbours.png").exists()
 
 
 @pytest.mark.slow

@@ -60,6 +60,16 @@ def test_it_takes_the_most_probable_documents(folder: Path, tmp_path: Path) -> N
     assert found.tokens == found.report["chosen"]["tokens"] == 810
 
 
+def test_another_selection_does_not_replace_it(folder: Path, tmp_path: Path) -> None:
+    quietly(folder, quota=800, out=tmp_path)
+    kept = (tmp_path / "selected.jsonl").read_bytes()
+    with pytest.raises(UsageError, match=r"holds a selection with other settings \(quota: 800\.0 -> 400\.0\)"):
+        quietly(folder, quota=400, out=tmp_path)
+    quietly(folder, quota=800, out=tmp_path)
+    assert (tmp_path / "selected.jsonl").read_bytes() == kept
+    assert (tmp_path / ".lock").is_file()  # two at once do not mix their files
+
+
 def test_a_quota_of_one_or_less_is_a_share(folder: Path, tmp_path: Path) -> None:
     assert quietly(folder, quota=0.25, out=tmp_path).tokens == 810
 
@@ -93,7 +103,7 @@ def test_scores_of_different_scorers_are_not_compared(folder: Path, tmp_path: Pa
     pq.write_table(table.slice(0, 20), tmp_path / "one.parquet")
     pq.write_table(table.slice(20).replace_schema_metadata(other), tmp_path / "two.parquet")
     with pytest.raises(BadInput, match=f"another scorer.*{normalisation}"):
-        quietly(folder, scores=[tmp_path / "one.parquet", tmp_path / "two.parquet"], quota=100, out=tmp_path)
+        quietly(folder, scores=[tmp_path / "one.parquet", tmp_path / "two.parquet"], quota=100, out=tmp_path / "chosen")
 
 
 @pytest.mark.parametrize(
@@ -110,7 +120,7 @@ def test_bad_scores_are_named(folder: Path, tmp_path: Path, change: Any, why: st
     quietly(folder, out=tmp_path)
     pq.write_table(change(pq.read_table(tmp_path / "scores.parquet")), tmp_path / "changed.parquet")
     with pytest.raises(BadInput, match=why):
-        quietly(folder, scores=tmp_path / "changed.parquet", quota=100, out=tmp_path)
+        quietly(folder, scores=tmp_path / "changed.parquet", quota=100, out=tmp_path / "chosen")
 
 
 def test_a_short_reference_and_strange_documents_are_said(folder: Path, tmp_path: Path) -> None:

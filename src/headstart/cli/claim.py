@@ -10,10 +10,12 @@ from pathlib import Path
 from headstart.claims import checked_claim, checked_preset, claim_names, refuse_no_seeds
 from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
-from headstart.core.places import refuse_folder
+from headstart.core.places import Folder, refuse_folder
 
 HELP = "test a paper's central claim: its arms at equal training FLOPs, several seeds, a verdict; the same command continues"
 EXAMPLE = "headstart claim electra --preset smoke"
+CLAIM = Folder("measured.json", ("slug", "identity"), ("data",))
+"""What --out holds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
     preset = checked_preset(args.preset)
     refuse_no_seeds(args.seeds)
     check_device(args.device)
-    refuse_folder(args.out or "runs")
+    refuse_folder(args.out or "runs", ours=None if args.out is None else CLAIM)
     if args.results is not None:
         refuse_folder(args.results, "--results")
     from headstart.claims._run import claim

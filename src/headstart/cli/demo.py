@@ -23,10 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from headstart.core.bounds import refuse_outside
     from headstart.core.places import refuse_folder
-    from headstart.verbs._look_settings import DEMO
+    from headstart.verbs._look_settings import DEMO, DEMO_FOLDER
 
     refuse_outside(vars(args), DEMO)
-    refuse_folder(args.out)
+    refuse_folder(args.out, ours=DEMO_FOLDER)
     from headstart.verbs.demo import demo
 
     result = demo(

@@ -10,7 +10,7 @@ from pathlib import Path
 from headstart.core.bounds import refuse_outside
 from headstart.core.device_names import check_device
 from headstart.core.run import read_run
-from headstart.verbs._look_settings import EMBED
+from headstart.verbs._look_settings import EMBED, vectors_folder
 
 HELP = "vectors of your records from the backbone of a run, and the nearest neighbours of a few of them"
 EXAMPLE = "headstart embed runs/mae-tiny-0 --data my/images --out vectors"
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     refuse_outside(vars(args), EMBED)
     check_device(args.device)
+    vectors_folder(args.run, args.data, args.out)
     read_run(Path(args.run))  # a wrong folder is refused before torch is imported
     from headstart.verbs.embed import embed
 

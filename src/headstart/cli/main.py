@@ -16,8 +16,8 @@ from typing import Any
 
 from headstart import __version__
 from headstart.cli._flags import Parser
-from headstart.core.errors import FirstRankFailed, HeadstartError, UsageError
-from headstart.core.machine import ordinary
+from headstart.core.errors import FirstRankFailed, HeadstartError, MachineError, UsageError
+from headstart.core.machine import CONTINUES, STARTS_AGAIN, ordinary
 from headstart.core.terminal import leave_terminal, open_closed_streams, printable, silence
 from headstart.core.words import did_you_mean
 
@@ -84,6 +84,8 @@ def main(argv: list[str] | None = None) -> int:
         module = importlib.import_module(f"headstart.cli.{verb}")
         return int(module.run(parse(module, verb, rest)))
     except HeadstartError as error:
+        if isinstance(error, MachineError):
+            _say_how_it_goes_on(error, verb)
         if not isinstance(error, FirstRankFailed):
             _tell(f"{speaker()}headstart {verb}: {error}", debug)
         return error.exit_code
@@ -100,11 +102,18 @@ def main(argv: list[str] | None = None) -> int:
         return 4
     except Exception as error:
         if expected := ordinary(error):
+            _say_how_it_goes_on(expected, verb)
             _tell(f"{speaker()}headstart {verb}: {expected}", debug)
             return expected.exit_code
         what = f"{type(error).__name__}: {error}\nThis is a bug; repeat with --debug and report what it prints."
         _tell(f"{speaker()}headstart {verb}: {what}", debug)
         return 1
+
+
+def _say_how_it_goes_on(error: HeadstartError, verb: str) -> None:
+    """What a machine refused is told with what the same command then does: not every verb continues."""
+    if verb not in CONTINUE:
+        error.reword(lambda text: text.replace(CONTINUES, STARTS_AGAIN))
 
 
 def _tell(text: str, debug: bool = False) -> None:

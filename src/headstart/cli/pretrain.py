@@ -15,6 +15,8 @@ from headstart.core.terminal import printable, silence
 
 HELP = "pre-train a method on your data; the same command continues after a stop"
 EXAMPLE = "headstart pretrain causal-lm --data my/texts --preset tiny --budget.minutes 3"
+CONFIG_MARK = b"# Settings of headstart pretrain"
+"""The first line of a file that --write-config wrote, which it writes again."""
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Arguments:
     config: Any
     origin: dict[str, str]
     write_config: Path | None
+    read_config: Path | None = None
 
 
 def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: str = EXAMPLE) -> Arguments:
@@ -66,7 +69,7 @@ def parse(argv: list[str], verb: str = "pretrain", about: str = HELP, example: s
     layers = [("default", defaults), ("preset", chosen), ("config", from_file), ("flag", config)]
     given = {"config": dotted(values), "flag": _flags.named(flags)}
     config, origin = by_data(slug, method, config, provenance(layers, given))
-    return Arguments(slug, config, origin, known.write_config)
+    return Arguments(slug, config, origin, known.write_config, known.config)
 
 
 def refuse(args: Arguments) -> None:
@@ -92,10 +95,13 @@ def refuse(args: Arguments) -> None:
 def run(args: Arguments) -> int:
     from headstart.core.config import to_yaml
     from headstart.core.errors import UsageError
+    from headstart.core.places import refuse_other_file
 
     if args.write_config is not None:
+        if args.write_config != args.read_config:  # which loses nothing
+            refuse_other_file(args.write_config, "--write-config", "configuration", CONFIG_MARK)
         try:
-            args.write_config.write_text(to_yaml(args.config), encoding="utf-8")
+            args.write_config.write_bytes(CONFIG_MARK + f" {args.slug}, to be given with --config.\n".encode() + to_yaml(args.config).encode())
         except OSError as error:
             raise UsageError(f"{args.write_config} cannot be written: {error.strerror}.", "Give --write-config another file.") from None
         print(f"Wrote every setting, explained, to {args.write_config}.")

@@ -1,5 +1,5 @@
 """What a machine refuses: room on a disk, a permission, a folder that is gone, file descriptors. The person is told what was being written and how to
-go on; the same command then continues.
+go on; of most verbs the same command then continues.
 
 Libraries say it in their own ways (safetensors and tokenizers raise errors of their own with the number in the text, threads and distributed
 checkpoints wrap them), so the whole chain of an error is looked through.
@@ -16,7 +16,9 @@ from pathlib import Path
 
 from headstart.core.errors import HeadstartError, MachineError, UsageError
 
-_AGAIN = "then give the same command: it continues."
+CONTINUES, STARTS_AGAIN = "it continues.", "it starts again."
+"""How the mends end; the command line changes one for the other where a verb does not go on."""
+_AGAIN = f"then give the same command: {CONTINUES}"
 _MENDS = {
     errno.ENOSPC: f"Make room on that disk, {_AGAIN}",
     errno.EDQUOT: f"Make room within your quota, {_AGAIN}",

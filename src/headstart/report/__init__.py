@@ -22,6 +22,9 @@ from headstart.core.places import refuse_file
 from headstart.report.collect import Collector
 from headstart.report.page import render
 
+PAGE_MARK = b'class="brand" href="#'
+"""What every page of ours has near its beginning, that of a curation too: only such a page is written over."""
+
 
 def report(
     places: str | Path | Sequence[str | Path] = (), *, out: str | Path = "report.html", say: Callable[[str], None] = print
@@ -38,9 +41,9 @@ def report(
 
     Raises:
         BadInput: a place does not exist, or nothing that can be read lies in any.
-        UsageError: `out` is a folder, or lies where nothing may be written.
+        UsageError: `out` is a folder, another file, or lies where nothing may be written.
     """
-    refuse_file(out)
+    refuse_file(out, ours=("report", PAGE_MARK))
     named = [places] if isinstance(places, str | Path) else list(places)
     contents = Collector(named).contents()
     if named and not (contents.runs or contents.evidence or contents.warnings):

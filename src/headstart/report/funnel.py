@@ -18,6 +18,7 @@ from headstart.core.files import atomic_write, read_json
 from headstart.core.places import refuse_file
 from headstart.core.terminal import printable
 from headstart.curate.counts import StageCounts, from_json, merged
+from headstart.report import PAGE_MARK
 from headstart.report.page import asset, policy, template
 
 ABOUT = {
@@ -47,7 +48,7 @@ def write_funnel(folder: Path, out: Path | None = None) -> Path:
     """
     page = render(read_funnel(folder))
     out = out or folder / "report.html"
-    refuse_file(out, made=True)
+    refuse_file(out, made=True, ours=("report", PAGE_MARK))
     out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(out) as file:
         file.write(page.encode())

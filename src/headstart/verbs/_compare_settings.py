@@ -8,13 +8,15 @@ from pathlib import Path
 from headstart.core.bounds import ABOVE_0, COUNT, SEEDS, refuse_outside
 from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.places import refuse_folder
+from headstart.core.places import Folder, refuse_folder
 from headstart.tasks import recipe
 from headstart.tasks.config import TEXT_TASKS, FinetuneConfig, Measure
 from headstart.verbs.config import refuse_absent_data
 
 RECIPE = FinetuneConfig(**recipe.SMALL)
 """For every network alike; which rates are tried depends on its size."""
+RESULT = Folder("comparison.json", ("kind", "arms"), ("comparison.svg", "points.jsonl"))
+"""What --out holds."""
 
 
 @dataclass
@@ -88,4 +90,4 @@ def check(settings: CompareSettings) -> None:
         if not folder.is_dir():
             raise BadInput("is not a folder.", "Give a run, an export or a transformers folder.", file=folder)
     refuse_absent_data([str(file) for file in (settings.labels, settings.test) if file is not None])
-    refuse_folder(settings.out or "runs")
+    refuse_folder(settings.out or "runs", ours=None if settings.out is None else RESULT)

@@ -9,8 +9,11 @@ from typing import Literal
 from headstart.core.bounds import MOST, Bounds, refuse_outside
 from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
-from headstart.core.places import refuse_folder
+from headstart.core.places import Folder, refuse_folder
 from headstart.verbs.config import refuse_absent_data
+
+RESULT = Folder("results.json", ("results", "config", "versions"), ("results_*.json", "samples_*.jsonl"))
+"""What --out holds."""
 
 
 @dataclass
@@ -60,4 +63,10 @@ def check(settings: EvaluateSettings) -> None:
     if settings.pool and not settings.items:
         raise UsageError("--pool says which items stand in training text, and there are no --items.", "Give --items FILES.")
     refuse_absent_data((*map(str, settings.items), *settings.text, *settings.pool))
-    refuse_folder(settings.out or "runs")
+    refuse_folder(results_folder(settings), ours=RESULT)
+
+
+def results_folder(settings: EvaluateSettings) -> Path:
+    """Where the results go."""
+    assert settings.model is not None
+    return settings.out or Path("runs") / "evaluations" / settings.model.absolute().name

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import open_regular
-from headstart.core.places import refuse_folder
+from headstart.core.places import Folder, refuse_folder
 from headstart.core.words import did_you_mean
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.dense_config import DenseConfig, DenseRegressionConfig, DepthConfig, FlowConfig, SegmentationConfig, StereoConfig
@@ -21,6 +21,9 @@ IMAGES = "image-classification"
 GENERATION = "generation"
 DENSE = ("segmentation", "dense-regression", "depth", "stereo", "flow")
 TASKS = ("classification", "regression", "tagging", "question-answering", GENERATION, IMAGES, *DENSE)
+
+RESULT = Folder("result.json", ("task", "metric", "model", "arms"))
+"""What --out holds."""
 
 
 @dataclass
@@ -137,4 +140,4 @@ def check(settings: AnySettings) -> None:
         elif file is not None:
             open_regular(file).close()
     if settings.out is not None:
-        refuse_folder(settings.out)
+        refuse_folder(settings.out, ours=RESULT)

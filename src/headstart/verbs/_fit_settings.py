@@ -9,10 +9,12 @@ from typing import Literal
 
 from headstart.core.bounds import ABOVE_0, MOST, Bounds, refuse_outside
 from headstart.core.errors import UsageError
-from headstart.core.places import refuse_folder
+from headstart.core.places import Folder, refuse_folder
 from headstart.core.words import did_you_mean
 
 LAWS = ("dcpt-law",)
+RESULT = Folder("law.json", ("slug", "laws"), ("predictions.csv", "bootstrap.csv", "*.svg"))
+"""What --out holds."""
 LIMIT = Bounds(0, 1, "Give a share: 0.03 for 3 %.", below=True)
 DRAWS = Bounds(0, MOST, "Give 0 for none, or 200.")
 RATIO = Bounds(0, 1, "A ratio is from 0 to 1.")
@@ -126,7 +128,12 @@ def check(settings: FitSettings) -> None:
         raise UsageError("No points are given.", "example: headstart fit dcpt-law losses.csv")
     settings.fixed()
     _check_questions(settings)
-    refuse_folder(settings.out or "runs")
+    refuse_folder(law_folder(settings), ours=RESULT)
+
+
+def law_folder(settings: FitSettings) -> Path:
+    """Where the law goes."""
+    return settings.out if settings.out is not None else Path("runs") / "laws" / settings.points[0].name.split(".")[0]
 
 
 def _check_questions(settings: FitSettings) -> None:

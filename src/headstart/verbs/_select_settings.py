@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, FROM_0, Bounds, refuse_outside
-from headstart.core.errors import UsageError
-from headstart.core.places import refuse_folder
+from headstart.core.config import plain
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import read_json
+from headstart.core.places import SETTINGS, refuse_folder, refuse_other_settings
 from headstart.verbs.config import refuse_absent_data
 
 BOUNDS = {
@@ -18,6 +21,10 @@ BOUNDS = {
     "lower": FROM_0,
     "upper": ABOVE_0,
 }
+
+FREE = ("out", "json", "debug")
+WRITTEN = ("selected.jsonl", "scores.parquet", "scorer", "report.json")
+REPORTED = ("pool", "scorer", "fates")
 
 
 @dataclass
@@ -80,4 +87,30 @@ def check(settings: SelectSettings) -> None:
         raise UsageError(f"--lower is {settings.lower:g}, --upper {settings.upper:g}.", "Give a lowest perplexity below the highest.")
     beside = [str(path) for path in (settings.scorer, *settings.scores, settings.tokenizer) if path is not None]
     refuse_absent_data((*settings.pool, *settings.reference, *beside))
-    refuse_folder(settings.out or "runs")
+    folder = selection_folder(settings)
+    refuse_folder(folder)
+    _refuse_others(folder)
+    refuse_other_settings(folder, "a selection", asked(settings))
+
+
+def selection_folder(settings: SelectSettings) -> Path:
+    """Where the selection goes."""
+    return settings.out or Path("runs") / "selections" / Path(settings.pool[0]).name.split(".")[0]
+
+
+def asked(settings: SelectSettings) -> dict[str, Any]:
+    """What decides the selection."""
+    return {name: value for name, value in plain(settings).items() if name not in FREE}
+
+
+def _refuse_others(folder: Path) -> None:
+    """A plan and a claim let `select` write among files of theirs, so only what it would replace is looked at. A selection of before there were
+    `SETTINGS` has a report.json with `REPORTED`."""
+    if (folder / SETTINGS).is_file() or not any((folder / name).exists() for name in WRITTEN):
+        return
+    try:
+        found = read_json(folder / "report.json")
+    except BadInput:
+        found = None
+    if not (isinstance(found, dict) and all(name in found for name in REPORTED)):
+        raise UsageError(f"{folder} holds other files.", "Give --out a new folder.")

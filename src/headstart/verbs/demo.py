@@ -20,6 +20,7 @@ import numpy as np
 from headstart.core import hardware
 from headstart.core.bounds import refuse_outside
 from headstart.core.files import atomic_write, write_json
+from headstart.core.places import refuse_folder
 from headstart.core.run import now
 from headstart.data.text.builtin import SPEC, builtin_documents
 from headstart.data.text.docstring_task import DocstringTask, docstring_task
@@ -30,7 +31,7 @@ from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.finetune import finetune
 from headstart.tasks.metrics import paired_difference
 from headstart.tasks.result import PRETRAINED, RANDOM
-from headstart.verbs._look_settings import DEMO
+from headstart.verbs._look_settings import DEMO, DEMO_FOLDER
 from headstart.verbs.pretrain import Run, pretrain, versions
 
 METHODS = ("causal-lm", "mlm")
@@ -47,6 +48,7 @@ def demo(out: Path, *, minutes: float, seeds: int, say: Callable[[str], None] = 
         seeds: fine-tuning seeds.
     """
     refuse_outside({"minutes": minutes, "seeds": seeds}, DEMO)
+    refuse_folder(out, ours=DEMO_FOLDER)
     began = time.perf_counter()
     out.mkdir(parents=True, exist_ok=True)
     say("1/3  Data: the documentation of the packages in this Python, and a labelled task from it.")

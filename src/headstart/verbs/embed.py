@@ -4,6 +4,7 @@
     OUT/records.jsonl     {"record": name} of each
     OUT/neighbours.jsonl  {"record", "neighbours": [{"record", "cosine"}]} of those that are shown
     OUT/neighbours.png    of images: the same to look at
+    OUT/settings.json     the run and the data; vectors of others do not replace them
 """
 
 from __future__ import annotations
@@ -21,18 +22,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.core.bounds import refuse_outside
-from headstart.core.errors import UsageError
-from headstart.core.files import atomic_write
-from headstart.core.places import refuse_folder
+from headstart.core.files import atomic_write, locked, write_json
+from headstart.core.places import SETTINGS, refuse_other_settings
 from headstart.core.progress import Reporter
 from headstart.data.permute import draw
 from headstart.engine.device import use_device
 from headstart.engine.method import Method
 from headstart.verbs._kinds import kind_of
-from headstart.verbs._look_settings import EMBED
+from headstart.verbs._look_settings import EMBED, vectors_folder
 from headstart.verbs.sample import load_run
 
 BATCH = 64
+PICTURE = "neighbours.png"
 
 
 @dataclass
@@ -74,37 +75,35 @@ def embed(
 
     Raises:
         BadInput: not a run, or a record cannot be used.
-        UsageError: nothing is given, or a number is impossible.
+        UsageError: nothing is given, a number is impossible, or `out` holds vectors of another run or other data.
     """
     refuse_outside({"shown": shown, "neighbours": neighbours, "seed": seed}, EMBED)
-    if not data:
-        raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER: the records to embed.")
-    folder = Path(out) if out is not None else Path("runs") / "embeddings" / Path(run).absolute().name
-    if folder.suffix in (".npy", ".parquet", ".npz", ".jsonl") and not folder.is_dir():
-        raise UsageError(f"{folder} names a file; embed writes a folder.", f"Give --out {folder.with_suffix('')}: it gets vectors.npy.")
-    refuse_folder(folder)
+    folder, asked = vectors_folder(run, data, out)
     method, store, _ = load_run(Path(run))
     kind, where = kind_of(method), use_device(device)
     names, vectors = embed_records(method.to(where).eval(), kind.read_records(data, store), where)
-    folder.mkdir(parents=True, exist_ok=True)
-    with atomic_write(folder / "vectors.npy") as file:
-        np.save(file, vectors, allow_pickle=False)
-    write_lines(folder / "records.jsonl", ({"record": name} for name in names))
-    found = nearest(vectors, draw(len(names), shown, seed).tolist(), neighbours)
-    write_lines(
-        folder / "neighbours.jsonl",
-        (
-            {"record": names[index], "neighbours": [{"record": names[other], "cosine": round(cosine, 6)} for other, cosine in others]}
-            for index, others in found
-        ),
-    )
-    say(f"{len(names):,} vectors of {vectors.shape[1]} numbers: {folder / 'vectors.npy'}, in the order of records.jsonl.")
-    if found[0][1]:
-        wanted = {index for number, others in found for index in (number, *(other for other, _ in others))}
-        records = {index: record for index, (_, record) in enumerate(kind.read_records(data, store)) if index in wanted}
-        rows = [[(names[index], records[index], cosine) for index, cosine in [(number, 1.0), *others]] for number, others in found]
-        for line in kind.show_neighbours(rows, store, folder):
-            say(line)
+    with locked(folder / ".lock", "writes vectors into this folder"):
+        refuse_other_settings(folder, "vectors", asked)  # of a call that was faster
+        write_json(folder / SETTINGS, asked)
+        (folder / PICTURE).unlink(missing_ok=True)  # of other neighbours; one record has none
+        with atomic_write(folder / "vectors.npy") as file:
+            np.save(file, vectors, allow_pickle=False)
+        write_lines(folder / "records.jsonl", ({"record": name} for name in names))
+        found = nearest(vectors, draw(len(names), shown, seed).tolist(), neighbours)
+        write_lines(
+            folder / "neighbours.jsonl",
+            (
+                {"record": names[index], "neighbours": [{"record": names[other], "cosine": round(cosine, 6)} for other, cosine in others]}
+                for index, others in found
+            ),
+        )
+        say(f"{len(names):,} vectors of {vectors.shape[1]} numbers: {folder / 'vectors.npy'}, in the order of records.jsonl.")
+        if found[0][1]:
+            wanted = {index for number, others in found for index in (number, *(other for other, _ in others))}
+            records = {index: record for index, (_, record) in enumerate(kind.read_records(data, store)) if index in wanted}
+            rows = [[(names[index], records[index], cosine) for index, cosine in [(number, 1.0), *others]] for number, others in found]
+            for line in kind.show_neighbours(rows, store, folder):
+                say(line)
     return Embedded(folder, names, vectors, found)
 
 

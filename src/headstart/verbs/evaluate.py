@@ -30,7 +30,7 @@ from headstart.tasks.generation import Decoder
 from headstart.tasks.leaks import leak_sentences, training_leaks, training_overlaps
 from headstart.tasks.lm_scores import score_text
 from headstart.tasks.multiple_choice import Item, Scored, contaminated, metric_of, pick, read_items, results, score_items
-from headstart.verbs._evaluate_settings import EvaluateSettings, check
+from headstart.verbs._evaluate_settings import EvaluateSettings, check, results_folder
 from headstart.verbs._exports import resolve_init
 from headstart.verbs.pretrain import git_commit, versions
 
@@ -88,7 +88,7 @@ def evaluate_with(settings: EvaluateSettings, say: Callable[[str], None] = print
     precision = precision_of(settings, device)
     found: dict[str, dict[str, Any]] = {}
     leaks: list[str] = []
-    out = settings.out or Path("runs") / "evaluations" / settings.model.absolute().name
+    out = results_folder(settings)
     out.mkdir(parents=True, exist_ok=True)
     scored: Scored | None = None
     if kept:

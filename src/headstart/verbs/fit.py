@@ -34,7 +34,7 @@ from headstart.planning.dcpt_law.refit import bootstrap, quality, resample
 from headstart.planning.dcpt_law.rollout import errors
 from headstart.tasks.data import records
 from headstart.verbs import _fit_lines as lines
-from headstart.verbs._fit_settings import FitSettings, check
+from headstart.verbs._fit_settings import FitSettings, check, law_folder
 from headstart.verbs._sweep_points import is_runs, points_of_runs, runs_in
 
 __all__ = ["FitSettings", "FittedLaw", "fit", "fit_with"]
@@ -81,7 +81,7 @@ def fit(law: str, points: str | Path | Sequence[str | Path], *, say: Callable[[s
 def fit_with(settings: FitSettings, say: Callable[[str], None] = print) -> FittedLaw:
     """As `fit`, from settings."""
     check(settings)
-    folder = settings.out if settings.out is not None else Path("runs") / "laws" / settings.points[0].name.split(".")[0]
+    folder = law_folder(settings)
     table, warnings = read_table(settings)
     held_out = None if not settings.held_out else _topic(_read(settings.held_out, settings, table.unit_n)[0], settings)
     say(lines.points(table))

@@ -4,6 +4,7 @@
     OUT/scores.parquet    id, perplexity, words, tokens, unknown (share), fate: of every document of the pool
     OUT/scorer/           the trigram, if one was trained
     OUT/report.json       what was read, dropped and taken, and what to be careful of
+    OUT/settings.json     what was asked for; a selection with other settings does not replace this one
 
 The pool is read twice as a stream; between the passes only numbers are kept of it. Scoring is one pass: give several machines a part of the pool
 each, without --quota, and choose with all their --scores.
@@ -25,7 +26,8 @@ import pyarrow.parquet as pq
 
 from headstart.core.config import replace_nested
 from headstart.core.errors import BadInput
-from headstart.core.files import atomic_write, write_json
+from headstart.core.files import atomic_write, locked, write_json
+from headstart.core.places import SETTINGS, refuse_other_settings
 from headstart.core.progress import progress
 from headstart.core.words import first_line
 from headstart.data import parquet
@@ -48,7 +50,7 @@ from headstart.data.text.quality import (
     take,
 )
 from headstart.data.text.tokenizer import load_tokenizer
-from headstart.verbs._select_settings import SelectSettings, check
+from headstart.verbs._select_settings import SelectSettings, asked, check, selection_folder
 
 __all__ = ["SelectSettings", "Selection", "select", "select_with"]
 
@@ -123,17 +125,19 @@ def select_with(settings: SelectSettings, say: Callable[[str], None] = print) ->
     if settings.quota is not None:
         quota = int(settings.quota) if settings.quota > 1 else max(1, round(settings.quota * int(pool.tokens.sum())))
         chosen = take(pool.perplexity, pool.tokens, order, fate, quota)
-    folder = settings.out or Path("runs") / "selections" / Path(settings.pool[0]).name.split(".")[0]
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = selection_folder(settings)
     identity = _identity(settings, scorer)
     warnings = _warnings(settings, scorer, reference, pool)
-    _write_scores(folder / "scores.parquet", pool, fate, identity)
-    if isinstance(scorer, Trigram) and settings.scorer is None:
-        scorer.save(folder / "scorer")
-    if settings.quota is not None:
-        _write_chosen(folder / "selected.jsonl", settings, pool, chosen)
     report = _report(settings, pool, fate, chosen, identity, warnings)
-    write_json(folder / "report.json", report)
+    with locked(folder / ".lock", "selects into this folder"):
+        refuse_other_settings(folder, "a selection", asked(settings))  # of a call that was faster
+        write_json(folder / SETTINGS, asked(settings))
+        _write_scores(folder / "scores.parquet", pool, fate, identity)
+        if isinstance(scorer, Trigram) and settings.scorer is None:
+            scorer.save(folder / "scorer")
+        if settings.quota is not None:
+            _write_chosen(folder / "selected.jsonl", settings, pool, chosen)
+        write_json(folder / "report.json", report)
     for line in _lines(report, folder):
         say(line)
     return Selection(folder, [pool.ids[i] for i in chosen], int(pool.tokens[chosen].sum()), warnings, report)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from headstart.core.errors import UsageError
 from headstart.data.image.config import ImageConfig
@@ -47,3 +48,12 @@ def test_what_cannot_be_shown_is_refused(bands: ImageStore, tmp_path: Path) -> N
         peek(bands, 0)
     with pytest.raises(UsageError, match=r"no \.png file"):
         peek(bands, 1, sheet=tmp_path / "sheet.jpg")
+
+
+def test_a_contact_sheet_replaces_another_and_no_photograph(bands: ImageStore, tmp_path: Path) -> None:
+    sheet = tmp_path / "sheet.png"
+    for seed in (0, 1):
+        peek(bands, 1, seed, sheet)
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(sheet)
+    with pytest.raises(UsageError, match=r"sheet\.png is there and is no contact sheet of ours"):
+        peek(bands, 1, sheet=sheet)

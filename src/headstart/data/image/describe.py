@@ -9,6 +9,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write
@@ -19,6 +20,8 @@ from headstart.data.image.store import ImageStore, open_image_store
 from headstart.data.permute import draw
 
 COLUMNS, SHEET_IMAGES = 10, 60
+SHEET_MARK = b"headstart: contact sheet"
+"""In a chunk before the pixels: only such a file is written over."""
 MIN_SIDE, MAX_SIDE = 48, 128
 """Pixels of an image's side on the sheet."""
 
@@ -62,10 +65,12 @@ def peek(store: ImageStore | str | Path, n: int = 3, seed: int = 0, sheet: Path 
     if sheet is not None:
         if sheet.suffix.lower() != ".png":
             raise UsageError(f"The contact sheet {sheet} is no .png file.", "Give a name that ends in .png.")
-        refuse_file(sheet, "--sheet", made=True)
+        refuse_file(sheet, "--sheet", made=True, ours=("contact sheet", SHEET_MARK))
         sheet.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(sheet) as file:
-            contact_sheet(store, draw(len(store), SHEET_IMAGES, seed)).save(file, format="PNG")
+            about = PngInfo()
+            about.add_text("Software", "headstart: contact sheet")
+            contact_sheet(store, draw(len(store), SHEET_IMAGES, seed)).save(file, format="PNG", pnginfo=about)
     images = [_peeked(store, int(index)) for index in draw(len(store), n, seed)]
     return Peek(store.report(), images, None if sheet is None else str(sheet))
 
