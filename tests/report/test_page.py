@@ -148,10 +148,10 @@ def test_a_folder_of_other_things_makes_no_page_of_nothing(tmp_path: Path) -> No
 def test_what_cannot_be_read_is_named_and_takes_no_good_page(everything: Path, tmp_path: Path) -> None:
     labels, page, said = tmp_path / "train.jsonl", tmp_path / "r.html", list[str]()
     labels.write_text('{"text": "a"}\n{"text": "b"}\n')
-    page.write_text("a good one")
+    page.write_text(good := '<a class="brand" href="#top">an earlier page</a>')
     with pytest.raises(BadInput, match=r"Nothing that was named can be read: .*train.jsonl: is not valid JSON"):
         report(labels, out=page)
-    assert page.read_text() == "a good one"
+    assert page.read_text() == good
     report([labels, everything / "causal-lm-tiny-0"], out=page, say=said.append)
     assert [line.partition("train.jsonl")[2][:19] for line in said] == [": is not valid JSON"]
     assert said[0].startswith("Not readable: ")
