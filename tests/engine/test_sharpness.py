@@ -162,6 +162,9 @@ def test_sizes_that_cannot_be_exact_and_empty_networks_are_refused() -> None:
     network.pooler = nn.Linear(2, 2)
     with pytest.raises(UsageError, match="no parameters"):
         sharpness.measured_parameters(network)
+    with pytest.raises(UsageError, match=r"no parameter has a name like '\.\*'\.\nGive patterns as of files, \* for anything: pooler\.weight"):
+        sharpness.measured_parameters(network, [".*"])  # a regular expression: nothing was left out, not even what always is
+    assert list(sharpness.measured_parameters(network, ["*.bias"])) == ["pooler.weight"]
 
 
 def test_the_fisher_trace_agrees_where_the_model_is_right_and_only_there() -> None:

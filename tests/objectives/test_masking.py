@@ -68,6 +68,15 @@ def test_without_replacement_positions_differ() -> None:
     assert any(len(set(row.tolist())) < 16 for row in with_replacement)
 
 
+def test_a_row_with_fewer_tokens_than_slots_has_a_slot_for_each() -> None:
+    """A short text that is sampled from, beside rows of training: two of four tokens may be hidden, 15 % of 512 would be 79."""
+    candidates = torch.tensor([[False, True, True, False]])
+    positions, weights = choose_positions(rng(1), candidates, torch.tensor([4]), 0.5, 79, replacement=False)
+    assert positions.shape == weights.shape == (1, 4)
+    assert sorted(positions[0, :2].tolist()) == [1, 2]
+    assert weights.tolist() == [[1, 1, 0, 0]]
+
+
 def test_a_row_without_candidates_counts_nothing() -> None:
     candidates = torch.zeros(2, LENGTH, dtype=torch.bool)
     for replacement in (True, False):

@@ -81,16 +81,22 @@ class Trace:
         return ""
 
 
-def measured_parameters(network: nn.Module, leave_out: Sequence[str] = LEFT_OUT) -> Parameters:
+def measured_parameters(network: nn.Module, leave_out: Sequence[str] | None = None) -> Parameters:
     """The parameters that sharpness is about, a shared one once.
 
     Args:
-        leave_out: patterns of names.
+        leave_out: patterns of names, as of files (`*`); None: `LEFT_OUT`, of which a network need not have every one.
 
     Raises:
-        UsageError: none is left ("no parameters" is not a trace of 0).
+        UsageError: a given pattern fits no name; or none is left ("no parameters" is not a trace of 0).
     """
-    found = {name: value for name, value in network.named_parameters() if not any(fnmatchcase(name, pattern) for pattern in leave_out)}
+    names = [name for name, _ in network.named_parameters()]
+    for pattern in leave_out or ():
+        if not any(fnmatchcase(name, pattern) for name in names):
+            some = ", ".join([*names[:2], *names[-2:]])
+            raise UsageError(f"--leave-out: no parameter has a name like {pattern!r}.", f"Give patterns as of files, * for anything: {some}.")
+    left_out = LEFT_OUT if leave_out is None else leave_out
+    found = {name: value for name, value in network.named_parameters() if not any(fnmatchcase(name, pattern) for pattern in left_out)}
     if not found:
         raise UsageError("There are no parameters to measure.", "A trace is of a network; leave fewer out.")
     return found

@@ -41,7 +41,8 @@ def choose_positions(
         replacement: draw each slot afresh, so a position may come twice (the official ELECTRA); otherwise all positions are distinct.
 
     Returns:
-        positions int64 [batch, N] and weights float32 [batch, N]. A row without a candidate gets weight 0 everywhere.
+        positions int64 [batch, N] and weights float32 [batch, N], N at most the length where all are distinct. A row without a candidate gets
+        weight 0 everywhere.
     """
     available = candidates.sum(1)  # [batch]
     counts = slot_counts(n_tokens, probability, slots)
@@ -52,7 +53,7 @@ def choose_positions(
     else:
         counts = torch.minimum(counts, available)
         keys = rng.uniform(f"{name}.positions", candidates.shape[1]).masked_fill(~candidates, -1.0)
-        positions = keys.topk(slots, dim=1).indices
+        positions = keys.topk(min(slots, keys.shape[1]), dim=1).indices
     return _close_slots(positions, counts)
 
 

@@ -49,7 +49,7 @@ class SharpnessSettings:
     exact: bool = False
     """The exact trace, one product for each parameter: tiny networks only."""
     leave_out: tuple[str, ...] | None = None
-    """Patterns of parameter names that are left out; None: pooler and output bias of token prediction, as the paper."""
+    """Patterns of parameter names, * for anything, that are left out; None: pooler and output bias of token prediction, as the paper."""
     enlarge_to: Path | None = None
     """A run with a wider or deeper network of the same kind: the model is embedded into it first, without changing what it computes."""
     rho: float = 0.05

@@ -184,7 +184,7 @@ def sharpness_of(
 ) -> Sharpness:
     """Of a live method on its device; it is the same to the bit afterwards. What is quick comes first, so that Ctrl-C keeps most."""
     notes = list(notes)
-    parameters = sharpness.measured_parameters(method, sharpness.LEFT_OUT if settings.leave_out is None else settings.leave_out)
+    parameters = sharpness.measured_parameters(method, settings.leave_out)
     with sharpness.still(method):
         losses = [loss_of(method, batch, at, settings, device) for at, batch in enumerate(batches)]
         value = float(np.mean([float(loss().detach()) for loss in losses]))
