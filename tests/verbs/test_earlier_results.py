@@ -114,6 +114,21 @@ def test_select_keeps_what_another_call_chose(tmp_path: Path) -> None:
         _select_settings.check(dataclasses.replace(settings, quota=0.25))
 
 
+def test_a_selection_may_be_moved_with_its_files(tmp_path: Path) -> None:
+    """A claim goes on in a copy of its folder, on another machine."""
+    found = []
+    for place in ("here", "there"):
+        folder = tmp_path / place
+        (folder / "model").mkdir(parents=True)
+        for name in ("pool.jsonl", "reference.jsonl", "model/tokenizer.json"):
+            (folder / name).write_text(name)
+        pool, reference = (str(folder / f"{name}.jsonl") for name in ("pool", "reference"))
+        found.append(_select_settings.asked(_select_settings.SelectSettings((pool,), (reference,), tokenizer=folder / "model", out=folder)))
+    assert found[0] == found[1]
+    (tmp_path / "there" / "pool.jsonl").write_text("other")
+    assert _select_settings.asked(_select_settings.SelectSettings(pool=(pool,)))["pool"] == ["pool.jsonl (5 bytes)"]
+
+
 @pytest.mark.parametrize("command", [["report", "runs", "--out"], ["pretrain", "mlm", "--write-config"]], ids=["report", "write-config"])
 def test_another_file_stays(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     mine = tmp_path / "labels.jsonl"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, FROM_0, Bounds, refuse_outside
 from headstart.core.config import plain
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import read_json
+from headstart.core.files import read_json, sha256_file
 from headstart.core.places import SETTINGS, refuse_folder, refuse_other_settings
 from headstart.verbs.config import refuse_absent_data
 
@@ -99,8 +100,17 @@ def selection_folder(settings: SelectSettings) -> Path:
 
 
 def asked(settings: SelectSettings) -> dict[str, Any]:
-    """What decides the selection."""
-    return {name: value for name, value in plain(settings).items() if name not in FREE}
+    """What decides the selection. Files are known by name and size: the folder that holds all of it may be moved, or copied to another machine."""
+    found = {name: value for name, value in plain(settings).items() if name not in FREE}
+    found |= {name: [_known(entry) for entry in found[name]] for name in ("pool", "reference", "scores")}
+    if settings.tokenizer is not None:
+        files = (settings.tokenizer, settings.tokenizer / "tokenizer.json", settings.tokenizer / "export" / "tokenizer.json")
+        found["tokenizer"] = next((sha256_file(file) for file in files if file.is_file()), found["tokenizer"])
+    return found
+
+
+def _known(entry: str) -> str:
+    return f"{Path(entry).name} ({Path(entry).stat().st_size:,} bytes)" if os.path.isfile(entry) else entry  # noqa: PTH113 (a pattern may be no path)
 
 
 def _refuse_others(folder: Path) -> None:
