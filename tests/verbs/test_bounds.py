@@ -134,6 +134,9 @@ def test_names_and_files_that_are_not_there_are_refused_before_torch_is_loaded(t
         "advise --data x.txt --budget.minutes 5 --pretrain text.vocab=3": "--pretrain: text: there is no setting 'vocab'.",
         "advise --data x.txt --budget.minutes 5 --pretrain batch=0": "--batch is 0.",
         "finetune classification --init model --train x.txt --test x.txt --device tpu": tpu,
+        "finetune tagging --init model --train x.txt --test x.txt --dev ./model/../x.txt": (
+            "--dev and --test are the same file: the choices would be made on the records that judge them."
+        ),
         "finetune flow --init model --train x.txt --test x.txt --device cuda:x": "There is no device 'cuda:x' (--device).",
         "compare model --finetune.device tpu": "There is no device 'tpu' (--finetune.device).",
         "compare model --labels nowhere.csv": here,

@@ -139,5 +139,8 @@ def check(settings: AnySettings) -> None:
                 raise BadInput("is a folder.", f"Give a file; of a folder of images the task is {IMAGES}.", file=file)
         elif file is not None:
             open_regular(file).close()
+    if settings.dev is not None and settings.test is not None and settings.dev.samefile(settings.test):
+        what = "--dev and --test are the same file: the choices would be made on the records that judge them."
+        raise UsageError(what, "Give other records as --dev.")
     if settings.out is not None:
         refuse_folder(settings.out, ours=RESULT)
