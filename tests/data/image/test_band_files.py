@@ -182,4 +182,4 @@ def test_labelled_tiles_that_somebody_stacked_are_read_whole(tmp_path: Path) -> 
     write_tile(tmp_path / "bands", "a_")
     with pytest.raises(BadInput, match="has 1 channels") as caught:
         read_pixels([tmp_path / "bands" / "a_B02.tif"], 3, 20, reading=reading)
-    assert "Stack the bands of each tile in one file" in caught.value.mend
+    assert f"Give tiles with a file each for {' '.join(BANDS)}, or with these bands stacked in one file." in caught.value.mend
