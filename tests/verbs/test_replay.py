@@ -48,8 +48,7 @@ def test_the_loss_of_a_log_step_comes_out_bit_for_bit(slug: str, step: int, bega
     assert found.began == began
     assert found.place is None
     assert found.mean_loss == found.logged_loss == next(line["loss"] for line in records(runs / slug, "metrics") if line["step"] == step)
-    of = {3: "mean loss of steps 1 to 3", 12: "mean loss of steps 10 to 12", 15: "mean loss of steps 13 to 15", 24: "mean loss of steps 22 to 24"}[step]
-    assert said[-1] == f"The {of} is that of metrics.jsonl, bit for bit: {found.logged_loss!r}."
+    assert said[-1] == f"The mean loss of steps {step - 2} to {step} is that of metrics.jsonl, bit for bit: {found.logged_loss!r}."
     assert said[-2] == "All finite: the outputs of every module, and every gradient."
     assert {name: (runs / slug / name).stat().st_mtime_ns for name in files(runs / slug)} == before
 

@@ -116,8 +116,8 @@ def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderCont
     for kind in dropped:
         del kinds[kind]
     aside = sum((passed_over[kind] for kind in ("", *dropped)), Counter[str]())
-    found = {kind: n for kind, n in kinds.most_common() if n}
-    return FolderContents(folder, found, dict(aside.most_common()), n_files, complete, n_files - len(paths))
+    counts = {kind: n for kind, n in kinds.most_common() if n}
+    return FolderContents(folder, counts, dict(aside.most_common()), n_files, complete, n_files - len(paths))
 
 
 def fitting(contents: FolderContents, candidates: Iterable[Card]) -> list[tuple[Card, list[str]]]:

@@ -3,6 +3,7 @@ else on a shared machine could load an export."""
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,11 +15,9 @@ os.umask(_UMASK)
 
 def save_tensors(tensors: Mapping[str, Any], path: str | Path, metadata: dict[str, str] | None = None) -> None:
     """Writes contiguous CPU tensors, or arrays of numpy."""
-    if "numpy" in type(next(iter(tensors.values()), None)).__module__:
-        from safetensors.numpy import save_file
-    else:
-        from safetensors.torch import save_file
-    save_file(dict(tensors), path, metadata=metadata)
+    of_numpy = "numpy" in type(next(iter(tensors.values()), None)).__module__
+    library = importlib.import_module("safetensors.numpy" if of_numpy else "safetensors.torch")
+    library.save_file(dict(tensors), path, metadata=metadata)
     open_to_others(path)
 
 

@@ -108,7 +108,7 @@ def start(engine: str, address: str | None = None) -> None:
             raise errors.UsageError(f"This Python process runs Daft plans by the engine {name} already.", "Curate in a process of its own.")
         return
     if engine == "embedded":
-        udf.UdfHandle = _Handle  # type: ignore[misc]
+        udf.UdfHandle = _Handle  # type: ignore[misc, assignment]
         daft.set_runner_native()
         return
     try:

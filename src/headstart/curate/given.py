@@ -85,7 +85,7 @@ def settings_given(config: CurateConfig, known: Mapping[str, Any], is_over: Call
 
     def plain(value: Any, was: Any, group: str) -> Any:
         if isinstance(value, dict):
-            before = was if isinstance(was, dict) else {}
+            before: Any = was if isinstance(was, dict) else {}
             return {name: plain(inner, before.get(name), group or name) for name, inner in value.items()}
         if isinstance(value, list | tuple):
             before = was if isinstance(was, list) else []

@@ -49,8 +49,9 @@ def report(
     if named and not (contents.runs or contents.evidence or contents.warnings):
         what = "no run and no result lies there." if len(named) == 1 else "no run and no result lies there, nor in the others."
         raise BadInput(what, "Give run folders, or folders that hold some.", file=Path(named[0]))
-    unread = [" ".join(one.error.splitlines()) for one in (*contents.runs, *contents.evidence) if one.error]
-    if named and unread and len(unread) == len(contents.runs) + len(contents.evidence):
+    errors = [*(run.error for run in contents.runs), *(entry.error for entry in contents.evidence)]
+    unread = [" ".join(error.splitlines()) for error in errors if error]
+    if named and unread and len(unread) == len(errors):
         raise BadInput(f"Nothing that was named can be read: {unread[0]}", "Name run folders or result files of this program.")
     page = render(contents)
     with atomic_write(out) as file:

@@ -246,9 +246,10 @@ def counter(skipped: list[float], flops: float) -> Callable[[nn.Module, Any, Ten
         if is_uncounted():
             return
         x, weight = args[0], module.weight
+        assert isinstance(weight, Tensor)
         products = 1
         if output.requires_grad and torch._C._current_graph_task_id() == -1:  # not where the backward pass computes activations again
-            products += int(weight.requires_grad) + int(x.requires_grad)  # type: ignore[arg-type]
+            products += int(weight.requires_grad) + int(x.requires_grad)
         skipped.append(flops * products * (x.numel() // x.shape[-1]) * x.shape[-1] / weight.shape[1])
 
     return count
