@@ -97,6 +97,10 @@ def test_an_easy_segmentation_is_learned_beside_a_random_start_and_loads_again(e
     assert result.arm("pretrained").mean("miou") > 0.85
     assert set(result.arms[0].runs[0].metrics) == {"miou", "pixel_accuracy", "mean_accuracy"}
     assert "95 % interval" in result.verdict()
+    assert "over 3 seeds and 24 test records" in result.verdict()
+    for run in result.arms[1].runs:
+        assert run.records is not None
+        assert run.records.values.mean() == pytest.approx(run.metrics["miou"])
     assert result.data["classes"] == ["0", "1"]
     assert said[-1].startswith("random, seed 2: miou ")
     saved = load_dense(tmp_path / "model", device="cpu")
@@ -204,7 +208,8 @@ def test_another_encoder_gets_a_decoder_of_its_own_width_for_two_views(tmp_path:
 @pytest.mark.parametrize(("mine", "said"), [(1.0, "helps"), (3.0, "hurts")])
 def test_where_lower_is_better_the_lower_one_has_helped(mine: float, said: str) -> None:
     def arm(name: str, value: float) -> Arm:
-        runs = [SeedRun(seed, {"rmse": value + 0.01 * seed}, None, 0.0, None, 1, 0.0) for seed in range(3)]
+        turned = (0.0, 0.01, 0.02) if name == "pretrained" else (0.02, 0.01, 0.0)  # differences that are all alike would give no interval
+        runs = [SeedRun(seed, {"rmse": value + more}, None, 0.0, None, 1, 0.0) for seed, more in enumerate(turned)]
         return Arm(name, 1e-3, runs)
 
     result = Result("dense-regression", "rmse", "m", [arm("pretrained", mine), arm("random", 2.0)], {}, higher_is_better=False)

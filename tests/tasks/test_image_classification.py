@@ -50,6 +50,7 @@ def test_an_easy_task_is_learned_beside_a_random_start(folder: Path) -> None:
     assert result.arm("pretrained").mean("accuracy") > 0.9
     assert result.leaks == []
     assert "95 % interval" in result.verdict()
+    assert "over 3 seeds and 64 test records" in result.verdict()
     again = finetune_images(folder, bars(64, 0), bars(64, 1), config=ImageFinetuneConfig(**QUICK), seeds=[1], baseline=False)
     assert again.arms[0].runs[0].metrics == result.arm("pretrained").runs[1].metrics
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from headstart.core.errors import UsageError
+from headstart.tasks.metrics import Records
 from headstart.tasks.result import PRETRAINED, RANDOM, Arm, SeedRun
 
 Say: TypeAlias = Callable[[str], None]
@@ -23,6 +24,7 @@ class Trained(Generic[M]):
         scores: part ("test", "dev") -> its metrics.
         loss: mean training loss over the last epoch.
         stuck: what is the matter with predictions that are all the same.
+        records: what each test record adds to the metric that decides; None: it cannot be said.
     """
 
     model: M
@@ -30,6 +32,7 @@ class Trained(Generic[M]):
     loss: float
     steps: int
     stuck: str | None
+    records: Records | None
 
 
 def seeds_and_draws(seeds: int | Sequence[int], train: Any, what: str) -> tuple[list[int], list[Any]]:
@@ -91,7 +94,8 @@ def run_arms(
         wall_s, done = time.perf_counter() - started, done + 1
         test = trained.scores["test"]
         say(f"{what}: {metric} {test[metric]:.4f}, loss {trained.loss:.4f}, {wall_s:.1f} s ({done} of {total} runs)")
-        return SeedRun(seed, test, trained.scores.get("dev"), trained.loss, trained.stuck, trained.steps, wall_s), trained.model
+        dev = trained.scores.get("dev")
+        return SeedRun(seed, test, dev, trained.loss, trained.stuck, trained.steps, wall_s, trained.records), trained.model
 
     def all_of(arm: str) -> tuple[Arm, M]:
         trials = [run(arm, seeds[0], rate) for rate in rates]

@@ -139,7 +139,7 @@ class Bench:
         loss, steps = train_dense(model, self.task, self.trains[seed], self.crop, self.config, learning_rate, seed, self.device, say)
         found = {name: measure(model, self.task, part, self.crop, self.config, self.device) for name, part in self.data.items()}
         self.far |= found["test"].far
-        return Trained(model, {name: part.metrics for name, part in found.items()}, loss, steps, found["test"].stuck)
+        return Trained(model, {name: part.metrics for name, part in found.items()}, loss, steps, found["test"].stuck, found["test"].records)
 
     def warnings(self) -> list[str]:
         found = []

@@ -22,6 +22,7 @@ from headstart.tasks.dense_data import DenseData
 from headstart.tasks.dense_network import DenseModel, Prediction, TwoView, layer_id
 from headstart.tasks.dense_tasks import DenseTask, Totals
 from headstart.tasks.epoch_loss import EpochLoss
+from headstart.tasks.metrics import RECORD_GROUPS, Records, without_each
 from headstart.tasks.rows import epoch_batches
 from headstart.tasks.tiling import tiled
 
@@ -166,11 +167,13 @@ class Measured:
     Attributes:
         stuck: they are all the same, in words; None: they are not.
         far: the largest predicted length in pixels nears the width of the window.
+        records: what each image adds to the metric that decides.
     """
 
     metrics: dict[str, float]
     stuck: str | None
     far: bool
+    records: Records | None
 
 
 def measure(
@@ -184,10 +187,12 @@ def measure(
 ) -> Measured:
     """Scores a model on a set; nothing waits for the device until all is predicted."""
     totals: Totals = {}
+    parts: list[Totals] = [{} for _ in range(min(len(data), RECORD_GROUPS))]  # the same, of the groups of images that `without_each` leaves out
     least, most = [], []
-    for _, predicted, truth in predictions(model, task, data, crop, config, device, second_of):
+    for number, predicted, truth in predictions(model, task, data, crop, config, device, second_of):
         for name, value in task.add(predicted, truth).items():
-            totals[name] = totals[name] + value if name in totals else value
+            for sums in (totals, parts[number % len(parts)]):
+                sums[name] = sums[name] + value if name in sums else value
         said = predicted.argmax(1).float() if task.classes else predicted
         least.append(said.min())
         most.append(said.max())
@@ -195,4 +200,10 @@ def measure(
     stuck = None
     if high - low <= 1e-6 * max(1.0, abs(high)):
         stuck = f"it says {task.classes[int(high)] if task.classes else f'{high:.4g}'} for every pixel"
-    return Measured(task.metrics(totals), stuck, task.in_pixels and max(high, -low) > NEAR_WIDTH * crop[1])
+    groups = {name: torch.stack([part[name] for part in parts]).cpu().double() for name in totals}
+
+    def score(kept: np.ndarray) -> float:
+        return task.metrics({name: values[torch.from_numpy(kept)].sum(0) for name, values in groups.items()})[task.metric]
+
+    records = without_each(score, len(parts), len(data))
+    return Measured(task.metrics(totals), stuck, task.in_pixels and max(high, -low) > NEAR_WIDTH * crop[1], records)

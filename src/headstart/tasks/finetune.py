@@ -133,7 +133,7 @@ class Bench:
                 predictions = predict(model, self.task, self.rows[part], self.data[part], encoder, self.config, self.device)
                 found[part] = self.task.score(predictions, self.data[part])
                 stuck = self.task.stuck(predictions)
-        return Trained(model, found, loss, steps, stuck)
+        return Trained(model, found, loss, steps, stuck, self.task.records(predictions, self.data["test"]))
 
 
 def _folder(path: str | Path) -> Path:

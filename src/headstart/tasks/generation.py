@@ -42,6 +42,7 @@ from headstart.tasks.generation_config import GenerationConfig, check_generation
 from headstart.tasks.generation_data import GenerationData, Item, read_generation, refuse_shared, write_outputs
 from headstart.tasks.generation_metrics import SCORER, bleu, rouge_l, slot_error
 from headstart.tasks.leaks import find_overlap, training_leaks
+from headstart.tasks.metrics import Records, without_each
 from headstart.tasks.result import PRETRAINED, Result
 from headstart.tasks.rows import DeviceRows, Rows, epoch_batches, make_rows
 
@@ -320,6 +321,13 @@ def loss_scores(nll: np.ndarray, rows: Rows) -> dict[str, float]:
     return {METRIC: -float(nll.sum()) / tokens, "bits_per_byte": float(nll.sum()) / math.log(2) / int(rows.row_values["bytes"].sum())}
 
 
+def loss_records(nll: np.ndarray, rows: Rows) -> Records | None:
+    """What each source, with all its targets, adds to `log_prob`."""
+    item = rows.row_values["item"]
+    sums = np.stack([np.bincount(item, -nll), np.bincount(item, rows.lengths - rows.row_values["start"])])  # [2, sources]
+    return without_each(lambda kept: float(np.divide(*sums[:, kept].sum(1))), sums.shape[1])
+
+
 def output_scores(outputs: Sequence[str], data: GenerationData) -> dict[str, float]:
     """BLEU and ROUGE-L against all targets of each source, and the slot error of meaning representations."""
     references = [item.targets for item in data.items]
@@ -425,16 +433,16 @@ class Bench:
         else:
             mine = Decoder.load(self.folder, fresh=True, seed=seed, dropout=config.dropout)
         loss, steps = train_pairs(mine, self.trains[seed], config, learning_rate, seed, device, self.masks, say)
-        metrics = {
-            name: loss_scores(pair_nll(mine.model, Pairs(of_part, mine, device), device, precision_of(config, device)), of_part)
-            for name, of_part in self.rows.items()
+        nll = {
+            name: pair_nll(mine.model, Pairs(of_part, mine, device), device, precision_of(config, device)) for name, of_part in self.rows.items()
         }
+        metrics = {name: loss_scores(nll[name], of_part) for name, of_part in self.rows.items()}
         stuck = None
         if config.generate:
             outputs = self.written[arm, seed, learning_rate] = write(mine, self.test, config, device)
             metrics["test"] |= output_scores(outputs, self.test)
             stuck = "it writes the same for every source" if len(outputs) > 1 and len(set(outputs)) == 1 else None
-        return Trained(mine, metrics, loss, steps, stuck)
+        return Trained(mine, metrics, loss, steps, stuck, loss_records(nll["test"], self.rows["test"]))
 
 
 def refuse_no_scorers() -> None:

@@ -37,7 +37,7 @@ from headstart.interop.vit import load_vit, stated_reading, stated_statistics
 from headstart.tasks.arms import Say, Trained, of_each_seed, refuse_choosing_on_test, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.epoch_loss import EpochLoss
 from headstart.tasks.image_config import ImageFinetuneConfig
-from headstart.tasks.image_data import ImageData, image_metrics, read_images
+from headstart.tasks.image_data import ImageData, image_metrics, image_records, read_images
 from headstart.tasks.image_leaks import image_leaks
 from headstart.tasks.image_mixing import erase, mix, soft_targets
 from headstart.tasks.image_network import EVAL_BATCH, ImageClassifier, hidden_dropout, of_whole_images, predict, save_classifier
@@ -126,8 +126,8 @@ class Bench:
                 scores[name][KNN] = accuracy
         same = len(np.unique(logits["test"].argmax(1))) == 1 and len(logits["test"]) > 1 and not self.data["test"].several
         stuck = f"it says {self.data['test'].classes[logits['test'][0].argmax()]!r} for every image" if same else None
-        return Trained(model, scores, loss, steps, stuck)
-
+        records = image_records(logits["test"], self.data["test"].labels, metric_of(self.config, self.data["test"]))
+        return Trained(model, scores, loss, steps, stuck, records)
 
     def neighbours(self, model: ImageClassifier, train: ImageData) -> dict[str, float]:
         """What the nearest training images say of each part, by the features that a probe sees."""

@@ -18,6 +18,7 @@ from headstart.data.image.head import Tile, decode_records, read_labelled
 from headstart.data.image.prepare import in_class_order
 from headstart.data.image.reading import USUAL, Reading
 from headstart.objectives.ranking import auc
+from headstart.tasks.metrics import Records, without_each
 
 
 @dataclass
@@ -150,6 +151,15 @@ def image_metrics(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     log_p = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
     areas = [_auc(log_p[:, k], labels == k) for k in occurring if len(occurring) > 1]
     return {"accuracy": float(right.mean()), "balanced_accuracy": balanced, "auc": float(np.mean(areas)) if areas else 0.5}
+
+
+def image_records(logits: np.ndarray, labels: np.ndarray, metric: str) -> Records | None:
+    """What each image adds to one of the `image_metrics`, of the same arguments; None for a metric that is none of them."""
+    if metric == "accuracy":
+        return Records.of_shares(logits.argmax(1) == labels)
+    if metric not in image_metrics(logits, labels):
+        return None
+    return without_each(lambda kept: image_metrics(logits[kept], labels[kept])[metric], len(labels))
 
 
 def average_precision(scores: np.ndarray, positive: np.ndarray) -> float:

@@ -72,15 +72,23 @@ def to_bioes(tags: Sequence[str]) -> list[str]:
 
 def span_metrics(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]) -> dict[str, float]:
     """Precision, recall and F1 over (sentence, start, end, type); accuracy is the share of words with the right tag."""
-    mine = {(i, *span) for i, tags in enumerate(predicted) for span in spans(tags)}
-    gold = {(i, *span) for i, tags in enumerate(truth) for span in spans(tags)}
-    right = len(mine & gold)
-    precision = right / len(mine) if mine else 0.0
-    recall = right / len(gold) if gold else 0.0
-    f1 = 2 * right / (len(mine) + len(gold)) if mine or gold else 1.0
-    words = sum(len(tags) for tags in truth)
-    same = sum(a == b for p, t in zip(predicted, truth, strict=True) for a, b in zip(p, t, strict=True))
-    return {"f1": f1, "precision": precision, "recall": recall, "accuracy": same / max(words, 1)}
+    return span_scores(span_counts(predicted, truth))
+
+
+def span_counts(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]) -> np.ndarray:
+    """int64 [sentences, 5]: right, predicted and true spans, right words, words."""
+    found = []
+    for said, gold in zip(predicted, truth, strict=True):
+        mine, true = set(spans(said)), set(spans(gold))
+        found.append((len(mine & true), len(mine), len(true), sum(a == b for a, b in zip(said, gold, strict=True)), len(gold)))
+    return np.array(found, dtype=np.int64).reshape(-1, 5)
+
+
+def span_scores(counts: np.ndarray) -> dict[str, float]:
+    """The metrics of sentences with these `span_counts`."""
+    right, mine, gold, same, words = counts.sum(0).tolist()
+    f1 = 2 * right / (mine + gold) if mine or gold else 1.0
+    return {"f1": f1, "precision": right / mine if mine else 0.0, "recall": right / gold if gold else 0.0, "accuracy": same / max(words, 1)}
 
 
 def normalise_answer(text: str) -> str:
@@ -105,11 +113,12 @@ def token_f1(predicted: str, truth: str) -> float:
 
 def answer_metrics(predicted: Sequence[str], truths: Sequence[Sequence[str]]) -> dict[str, float]:
     """SQuAD exact match and F1, the best over the accepted answers of each question; no accepted answer means that "" is right."""
+    return {name: float(np.mean(answer_values(predicted, truths, measure))) for name, measure in (("exact_match", exact_match), ("f1", token_f1))}
 
-    def mean(measure: Callable[[str, str], float]) -> float:
-        return float(np.mean([max(measure(p, truth) for truth in accepted or ("",)) for p, accepted in zip(predicted, truths, strict=True)]))
 
-    return {"exact_match": mean(exact_match), "f1": mean(token_f1)}
+def answer_values(predicted: Sequence[str], truths: Sequence[Sequence[str]], measure: Callable[[str, str], float]) -> list[float]:
+    """One value a question, the best over its accepted answers."""
+    return [max(measure(p, truth) for truth in accepted or ("",)) for p, accepted in zip(predicted, truths, strict=True)]
 
 
 FEWEST_SEEDS = 3
@@ -151,6 +160,53 @@ def paired_difference(a: Sequence[float], b: Sequence[float], bounds: Interval =
     return found.mean, found.interval
 
 
+RECORD_GROUPS = 200
+"""More test records than these are taken together in so many groups where a metric has to be found anew without each; t is 1.97 then."""
+
+
+@dataclass(frozen=True)
+class Records:
+    """What each test record adds to the metric of one training.
+
+    Attributes:
+        values: float64 [records], or [groups of records]; their mean is the metric.
+        count: how many test records.
+        shares: the metric is the mean of what is right of each record, 0 to 1, so one record more or less is worth 1 / count.
+    """
+
+    values: np.ndarray
+    count: int
+    shares: bool
+
+    @classmethod
+    def of_shares(cls, right: Sequence[float] | np.ndarray) -> Records:
+        """Of a metric that is the mean of these values, 0 to 1 each."""
+        return cls(np.asarray(right, dtype=np.float64), len(right), True)
+
+
+def without_each(score: Callable[[np.ndarray], float], count: int, of: int | None = None) -> Records | None:
+    """The `Records` of any other metric, as jackknife pseudo-values (Tukey 1958): n score(all) - (n - 1) score(all but this one), moved as a whole so
+    that their mean is score(all). Where the score is a mean they are its terms. None where one record holds all that can be scored.
+
+    Args:
+        score: the metric of the records with these numbers, int64.
+        count: how many there are. Of more than `RECORD_GROUPS` those with one remainder are left out together.
+        of: the test records that they stand for; None: as many.
+    """
+    n = min(count, RECORD_GROUPS)
+    if n < 2:
+        return None
+    numbers = np.arange(count)
+    whole = score(numbers)
+    try:
+        left = np.array([score(numbers[numbers % n != part]) for part in range(n)])
+    except ZeroDivisionError:
+        return None
+    values = n * whole - (n - 1) * left
+    values += whole - values.mean()
+    return Records(values, count if of is None else of, False) if np.isfinite(values).all() else None
+
+
 @dataclass(frozen=True)
 class Difference:
     """A mean difference, its 95 % interval and two-sided p value; None for fewer than three seeds."""
@@ -160,7 +216,9 @@ class Difference:
     p: float | None
 
 
-def difference(a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share: float = 0.0, bounds: Interval = ANY) -> Difference:
+def difference(
+    a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share: float = 0.0, bounds: Interval = ANY, shares: bool = True
+) -> Difference:
     """Mean of a - b.
 
     Args:
@@ -170,6 +228,7 @@ def difference(a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share:
             the seeds differ by their records already, and the part that gives the wider interval counts.
         paired: by seed; otherwise the numbers of seeds may differ (Welch).
         test_share: as in `mean_interval`.
+        shares: as in `Records`.
     """
     from scipy.special import stdtr, stdtrit  # late: docs/decisions/0001-late-imports.md
 
@@ -186,7 +245,7 @@ def difference(a: np.ndarray, b: np.ndarray, *, paired: bool = True, test_share:
         a, b = a[:, tested], b[:, tested]
         records = _over(a - b, 0) if paired else _over(a, 0) - _over(b, 0)
         # at least as if one record more could have gone the other way: all right in every seed is no certainty
-        part = (max(float(records.var(ddof=1)) / len(records), 1 / len(records) ** 2), len(records) - 1)
+        part = (max(float(records.var(ddof=1)) / len(records), 1 / len(records) ** 2 if shares else 0.0), len(records) - 1)
         if test_share > 0:
             parts = [max([(sum(one for one, _ in parts), n - 1), part], key=lambda one: math.sqrt(one[0]) * float(stdtrit(one[1], 0.975)))]
         else:

@@ -19,7 +19,7 @@ from headstart.core.errors import UsageError
 from headstart.interop.transformers_io import Encoder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.data import Question, QuestionData, read_questions
-from headstart.tasks.metrics import answer_metrics
+from headstart.tasks.metrics import Records, answer_metrics, answer_values, token_f1
 from headstart.tasks.rows import Rows, make_rows
 from headstart.tasks.task import Head, Task, frame, linear, plain_tokenizer, real_positions
 
@@ -200,6 +200,9 @@ class QuestionAnswering(Task):
             silent = [text == "" for text in texts]
             found["no_answer_accuracy"] = float(np.mean([s == q.impossible for s, q in zip(silent, data.questions, strict=True)]))
         return found
+
+    def records(self, predictions: list[Answer], data: QuestionData) -> Records:
+        return Records.of_shares(answer_values([self.said(answer) for answer in predictions], [q.answers for q in data.questions], token_f1))
 
     def stuck(self, predictions: list[Answer]) -> str | None:
         texts = [self.said(answer) for answer in predictions]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from headstart.tasks.metrics import ANY, FEWEST_SEEDS, difference_range, paired_difference, standard_error
+from headstart.tasks.metrics import ANY, FEWEST_SEEDS, Interval, Records, difference, difference_range, standard_error
 
+ALIKE = 1e-9
+"""Of the metric: an interval of less width is none."""
 PRETRAINED, RANDOM = "pretrained", "random"
 
 
@@ -23,6 +25,7 @@ class SeedRun:
     stuck: str | None  # what is the matter with predictions that are all the same
     steps: int
     wall_s: float
+    records: Records | None = field(default=None, repr=False, compare=False)  # of the metric that decides; not in result.json
 
 
 @dataclass
@@ -43,6 +46,13 @@ class Arm:
     def standard_error(self, metric: str) -> float | None:
         return standard_error(self.values(metric))
 
+    def to_json(self, metric: str) -> dict[str, Any]:
+        """The runs without what each test record adds, mean and standard error."""
+        found = asdict(replace(self, runs=[replace(run, records=None) for run in self.runs]))
+        for run in found["runs"]:
+            del run["records"]
+        return found | {"mean": self.mean(metric), "standard_error": self.standard_error(metric)}
+
 
 @dataclass
 class Result:
@@ -61,12 +71,31 @@ class Result:
     def arm(self, name: str) -> Arm:
         return next(arm for arm in self.arms if arm.arm == name)
 
-    def difference(self) -> tuple[float, tuple[float, float] | None] | None:
-        """Mean of pretrained - random paired by seed, and its 95 % t interval (None for fewer than three seeds); None without a baseline."""
+    def tested(self) -> int | None:
+        """The test records whose choice the interval covers beside the seeds; None: it covers the seeds alone."""
+        found = [run.records for arm in self.arms for run in arm.runs]
+        if any(one is None or len(one.values) < 2 for one in found):
+            return None
+        return found[0].count if found[0] is not None else None
+
+    def difference(self) -> tuple[float, Interval | None] | None:
+        """Mean of pretrained - random paired by seed, and its 95 % interval (None for fewer than three seeds, and where it would have no width); None
+        without a baseline."""
         if len(self.arms) < 2:
             return None
         bounds = difference_range(self.metric) if self.higher_is_better and self.metric != "r2" else ANY  # errors have no upper end, r2 no lower
-        return paired_difference(self.arm(PRETRAINED).values(self.metric), self.arm(RANDOM).values(self.metric), bounds)
+        runs = [self.arm(name).runs for name in (PRETRAINED, RANDOM)]
+        if self.tested() is None:
+            a, b = (np.array([run.metrics[self.metric] for run in of_arm]) for of_arm in runs)
+            found = difference(a, b, bounds=bounds)
+        else:
+            kept = [[run.records for run in of_arm if run.records is not None] for of_arm in runs]
+            a, b = (np.array([one.values for one in of_arm]) for of_arm in kept)
+            found = difference(a, b, bounds=bounds, shares=kept[0][0].shares)
+        interval = found.interval
+        if interval is not None and interval[1] - interval[0] <= ALIKE * max(abs(a.mean()), abs(b.mean())):
+            interval = None
+        return found.mean, interval
 
     def verdict(self) -> str:
         """One sentence: did the head start help, and by how much?"""
@@ -77,10 +106,13 @@ class Result:
             return f"The network reaches {has}; without a random start beside it nothing can be said of what pre-training gave."
         gain, interval = compared
         against = f"{has} against {self.arm(RANDOM).mean(self.metric):.4f} from random initialisation, {gain:+.4f}"
+        many, tested = len(mine.runs), self.tested()
+        if interval is None and many >= FEWEST_SEEDS:
+            return f"Whether the head start helps is open: {against} in each of {many} seeds. Values that are all alike give no interval."
         if interval is None:
-            many = len(mine.runs)
             return f"{'One seed decides' if many == 1 else f'{many} seeds decide'} nothing: {against}. Use at least {FEWEST_SEEDS} seeds."
-        within = f"{against} (95 % interval {interval[0]:+.4f} to {interval[1]:+.4f}, {len(mine.runs)} seeds)"
+        over = f"{many} seeds alone, not over the choice of test records" if tested is None else f"{many} seeds and {tested:,} test records"
+        within = f"{against} (95 % interval {interval[0]:+.4f} to {interval[1]:+.4f} over {over})"
         better, worse = interval[0] > 0, interval[1] < 0
         if not self.higher_is_better:
             better, worse = worse, better
@@ -120,11 +152,10 @@ class Result:
             "higher_is_better": self.higher_is_better,
             "model": self.model,
             "data": self.data,
-            "arms": [
-                asdict(arm) | {"mean": arm.mean(self.metric), "standard_error": arm.standard_error(self.metric)} for arm in self.arms
-            ],
+            "arms": [arm.to_json(self.metric) for arm in self.arms],
             "difference": None if compared is None else compared[0],
             "ci95": None if compared is None or compared[1] is None else list(compared[1]),
+            "ci95_over": None if compared is None or compared[1] is None else ["seeds"] if self.tested() is None else ["seeds", "test records"],
             "verdict": self.verdict(),
             "leaks": self.leaks,
             "warnings": self.warnings,

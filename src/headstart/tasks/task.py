@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from headstart.core.errors import UsageError
 from headstart.interop.transformers_io import Encoder
 from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.metrics import Records
 from headstart.tasks.rows import Rows
 
 
@@ -59,6 +60,10 @@ class Task(ABC):
     @abstractmethod
     def score(self, predictions: list[Any], data: Any) -> dict[str, float]:
         """The metrics."""
+
+    @abstractmethod
+    def records(self, predictions: list[Any], data: Any) -> Records | None:
+        """What each record adds to `metric`; None where that cannot be said."""
 
     @abstractmethod
     def stuck(self, predictions: list[Any]) -> str | None:

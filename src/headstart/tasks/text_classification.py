@@ -19,7 +19,7 @@ from headstart.engine.text_method import mean_pool
 from headstart.interop.transformers_io import Encoder
 from headstart.tasks.config import FinetuneConfig, Pooling
 from headstart.tasks.data import TextData, read_classification, read_regression
-from headstart.tasks.metrics import classification_metrics, regression_metrics
+from headstart.tasks.metrics import Records, classification_metrics, regression_metrics, without_each
 from headstart.tasks.rows import Rows, make_rows
 from headstart.tasks.task import Head, Task, linear
 
@@ -131,6 +131,9 @@ class TextClassification(Task):
         predicted = np.array([index[name] for name in predictions])
         return classification_metrics(predicted, np.asarray(data.labels), len(self.classes))
 
+    def records(self, predictions: list[str], data: TextData) -> Records:
+        return Records.of_shares([data.classes[label] == said for said, label in zip(predictions, map(int, data.labels), strict=True)])
+
     def stuck(self, predictions: list[str]) -> str | None:
         (name, count), *_ = Counter(predictions).most_common(1)
         return f"it says {name!r} for every record" if count == len(predictions) > 1 else None
@@ -176,6 +179,10 @@ class Regression(Task):
 
     def score(self, predictions: list[float], data: TextData) -> dict[str, float]:
         return regression_metrics(np.asarray(predictions), np.asarray(data.labels, dtype=np.float64))
+
+    def records(self, predictions: list[float], data: TextData) -> Records | None:
+        said, truth = np.asarray(predictions), np.asarray(data.labels, dtype=np.float64)
+        return without_each(lambda kept: regression_metrics(said[kept], truth[kept])[self.metric], len(truth))
 
     def stuck(self, predictions: list[float]) -> str | None:
         spread = float(np.ptp(predictions))

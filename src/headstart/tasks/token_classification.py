@@ -17,7 +17,7 @@ from headstart.core.errors import BadInput
 from headstart.interop.transformers_io import Encoder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.data import TaggedData, read_tags
-from headstart.tasks.metrics import is_span_scheme, span_metrics, to_bioes
+from headstart.tasks.metrics import Records, is_span_scheme, span_counts, span_metrics, span_scores, to_bioes, without_each
 from headstart.tasks.rows import Rows, make_rows
 from headstart.tasks.task import Head, Task, frame, linear, plain_tokenizer
 
@@ -126,6 +126,12 @@ class Tagging(Task):
             return span_metrics(predictions, [to_bioes(sentence) for sentence in data.tags])
         pairs = [(p, t) for mine, gold in zip(predictions, data.tags, strict=True) for p, t in zip(mine, gold, strict=True)]
         return {"accuracy": sum(p == t for p, t in pairs) / len(pairs)}
+
+    def records(self, predictions: list[list[str]], data: TaggedData) -> Records | None:
+        """Of each sentence."""
+        gold = [to_bioes(sentence) for sentence in data.tags] if self.span_scheme else data.tags
+        counts = span_counts(predictions, gold)
+        return without_each(lambda kept: span_scores(counts[kept])[self.metric], len(counts))
 
     def stuck(self, predictions: list[list[str]]) -> str | None:
         (tag, count), *_ = Counter(tag for sentence in predictions for tag in sentence).most_common(1)
