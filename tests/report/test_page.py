@@ -402,6 +402,19 @@ def test_where_nothing_helped_the_best_comes_first() -> None:
     assert headline(found, []).startswith("Not enough evidence yet: nothing looks like a gain, and the best that was seen is causal-lm")
 
 
+def test_the_headline_is_about_random_starts_where_there_are_any(tmp_path: Path) -> None:
+    """Two runs of which one is bad differ much; what a head start is worth is another difference."""
+    result = comparison_result()
+    result["comparisons"][0] |= {"difference": 0.4, "ci95": [0.3, 0.5], "verdict": "better"}
+    result["comparisons"][1] |= {"difference": 0.028, "ci95": None, "verdict": "not enough evidence"}
+    (tmp_path / "comparison.json").write_text(json.dumps(result))
+    entry = read_evidence(tmp_path / "comparison.json", "a")
+    assert entry is not None
+    seen = "the most that was seen is causal-lm, +2.8 points of accuracy over random, llama; it has no interval."
+    assert headline(Contents(evidence=[entry]).findings(), []) == f"Not enough evidence yet: {seen}"
+    assert headline(entry.findings[:1], []).startswith("causal-lm is better: +40.0 points of accuracy over mlm"), "there is no random start"
+
+
 @pytest.mark.parametrize("out", ["folder", "nowhere/report.html"])
 def test_a_page_that_cannot_be_put_there_is_wrong_usage(out: str, tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()

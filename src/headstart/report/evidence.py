@@ -57,6 +57,8 @@ class Finding:
     higher_is_better: bool = True
     reached: float = math.nan
     """The metric of `a` itself: the largest gain is not always the best network."""
+    over_start: bool = False
+    """`b` is a random start, not another way of training."""
 
     @property
     def what(self) -> str:
@@ -74,7 +76,7 @@ class Finding:
         return f"reaches {_value(self.reached, self.percent)}" if math.isfinite(self.reached) else ""
 
     def interval_words(self) -> str:
-        return "too few seeds for an interval" if self.ci95 is None else f"{self.shown(self.ci95[0])} to {self.shown(self.ci95[1])}"
+        return "no interval" if self.ci95 is None else f"{self.shown(self.ci95[0])} to {self.shown(self.ci95[1])}"
 
     def cost(self) -> str:
         parts = [words.duration(self.seconds), f"{words.flops(self.flops)} FLOPs"]
@@ -252,6 +254,7 @@ def advice(content: dict[str, Any], path: Path) -> Evidence:
                     name, "a random start", metric, f"expected at the full budget, {path.parent.name}", finite(gain["value"]), interval, word,
                     TONES.get(word, "open"), "", "advice", (methods[name],), finite(budget.get("flops")),
                     60 * finite(candidates.get(name, {}).get("minutes")), percent, reached=finite(mapping(entry.get("full")).get("value")),
+                    over_start=True,
                 )
             )  # fmt: skip
     chart = [_series(entry, "flops", lambda point: mean_of(listed(point.get("values")))) for entry in arms]
@@ -300,6 +303,7 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
     arms = [mapping(arm) for arm in listed(content.get("arms"))]
     methods = {text(arm.get("arm")): text(arm.get("method")) for arm in arms}
     evidence.slugs = tuple(dict.fromkeys(filter(None, methods.values())))
+    starts = {text(arm.get("arm")) for arm in arms if arm.get("kind") == "random"}
     for found in map(mapping, listed(content.get("comparisons"))):
         a, b, word = text(found.get("a")), text(found.get("b")), text(found.get("verdict"))
         spent = rows.get(a, {})
@@ -307,7 +311,7 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
             Finding(
                 a, b, metric, evidence.title, finite(found.get("difference")), pair(found.get("ci95")), word, TONES.get(word, "open"), "",
                 "comparison", tuple(filter(None, (methods.get(a),))), finite(spent.get("flops")), finite(spent.get("wall_s")), percent,
-                reached=finite(spent.get("value")),
+                reached=finite(spent.get("value")), over_start=b in starts,
             )
         )  # fmt: skip
         if found.get("equal_compute") is False:
@@ -378,7 +382,7 @@ def fine_tuning(content: dict[str, Any], path: Path) -> Evidence:
         evidence.findings = [
             Finding(
                 path.parent.name, "a random start", metric, task, difference, interval, evidence.verdict, evidence.tone, "", "fine-tuning",
-                percent=percent, higher_is_better=higher_is_better, reached=evidence.arms[0].mean,
+                percent=percent, higher_is_better=higher_is_better, reached=evidence.arms[0].mean, over_start=True,
             )
         ]  # fmt: skip
     evidence.facts = labelled(("Model", content.get("model")), *((text(k), v) for k, v in list(mapping(content.get("data")).items())[:12]))
@@ -408,7 +412,7 @@ def demo(content: dict[str, Any], path: Path) -> Evidence:
         evidence.findings.append(
             Finding(
                 trained.name, "a random start", "accuracy", "which package a sentence documents", difference, interval, word, TONES.get(word, "open"),
-                "", "fine-tuning", (trained.name,), trained.flops, trained.seconds, percent=True, reached=trained.mean,
+                "", "fine-tuning", (trained.name,), trained.flops, trained.seconds, percent=True, reached=trained.mean, over_start=True,
             )
         )  # fmt: skip
     evidence.facts = labelled(

@@ -253,17 +253,19 @@ def _scales(findings: Sequence[Finding]) -> dict[int, Any]:
 
 
 def headline(findings: Sequence[Finding], runs: Sequence[RunSection]) -> str:
-    """The answer in one sentence: what helped, how much, at what cost."""
+    """The answer in one sentence: what helped, how much, at what cost. A head start is a difference to a random start: one between two ways of
+    training leads only where there is none of these."""
     if not findings:
         going = sum(run.status == "running" for run in runs)
         if not runs:
             return "Nothing has been run here yet."
         return f"{_count(len(runs), 'run')}{f', {going} going on' if going else ''}; no gain measured yet."
-    first = findings[0]
+    first = next((finding for finding in findings if finding.over_start), findings[0])
     told = f"{first.shown(first.difference)} {first.unit} over {first.b}"
     if first.tone == "open":
         seen = "the most" if first.difference > 0 else "nothing looks like a gain, and the best"
-        return f"Not enough evidence yet: {seen} that was seen is {first.a}, {told}; its interval holds zero."
+        so = "its interval holds zero" if first.ci95 else "it has no interval"
+        return f"Not enough evidence yet: {seen} that was seen is {first.a}, {told}; {so}."
     if first.tone == "bad":
         return f"Nothing here helped. {first.a}: {told}."
     word = {"helps": "helps", "should help": "should help"}.get(first.verdict, "is better")

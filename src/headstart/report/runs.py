@@ -186,6 +186,7 @@ def _probe_finding(section: RunSection, verdict: dict[str, Any]) -> Finding | No
     return Finding(
         section.method, began, "accuracy", where, gain, interval, word, TONES.get(word, "open"), section.anchor, "probe", slugs,
         section.flops, section.seconds, percent=True, reached=finite(verdict.get("trained")),
+        over_start=began == "a random start",
     )  # fmt: skip
 
 
