@@ -85,7 +85,7 @@ TRAJECTORIES = tuple(
         aim=3.0,
         shown=times,
         value=of_row("ratio", environment=name, batch=batch),
-        most=of_row("most_possible", environment=name, batch=batch),
+        most=of_row("products_alone", environment=name, batch=batch),
     )
     for name in ("hypergrid", "bits")
     for batch in (16, 256)
@@ -171,7 +171,7 @@ def row(line: Line, result: Mapping[str, Any] | None) -> str:
     figure, outcome = ("not measured yet", "") if value is None else (f"**{line.shown(value)}**", judged(line, value))
     command = "" if result is None else f"`{result['command']}`"
     if outcome == "**missed**" and result is not None and (most := line.most(result)) is not None:
-        outcome += f", the most possible: {line.shown(most)}"
+        outcome += f", the products alone: {line.shown(most)}"
     aim = "" if line.aim == line.must else line.shown(line.aim)
     must = line.shown(line.must) if line.must else ""
     return f"| {line.what} | {figure} | {must} | {aim} | {outcome} | {command} |"
