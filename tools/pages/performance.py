@@ -22,7 +22,7 @@ class Line:
     shown: Callable[[float], str]
     value: Callable[[Mapping[str, Any]], float | None] = lambda result: result["ratio"]
     higher_is_better: bool = True
-    most: Callable[[Mapping[str, Any]], float | None] = lambda result: None  # what nothing could exceed, where that was measured
+    most: Callable[[Mapping[str, Any]], float | None] = lambda result: None  # what its products alone take, where that was measured
 
 
 def times(value: float) -> str:
