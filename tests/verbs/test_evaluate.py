@@ -90,7 +90,7 @@ def test_a_text_in_training_text_is_said(model: Run, files: Path, tmp_path: Path
     words = CORPUS.read_text().split("\n\n")[0]
     unseen = "Nothing of this was ever read before by anyone at all."
     (tmp_path / "seen.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in (words, unseen)))
-    told = quietly(model, files, tmp_path, items=[], text=[tmp_path / "seen.jsonl", files / "test.jsonl"])
+    told = quietly(model, files, tmp_path / "out", items=[], text=[tmp_path / "seen.jsonl", files / "test.jsonl"])
     assert len(told.leaks) == 1
     assert told.leaks[0].startswith("seen: 1 of 2 test records (50.0 %) stand in the pre-training text of ")
 
@@ -98,10 +98,10 @@ def test_a_text_in_training_text_is_said(model: Run, files: Path, tmp_path: Path
 def test_a_text_without_tokens_and_a_bad_item_are_named(model: Run, files: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.jsonl").write_text('{"text": ""}')
     with pytest.raises(BadInput, match=r"empty\.jsonl: holds no text"):
-        quietly(model, files, tmp_path, text=tmp_path / "empty.jsonl")
+        quietly(model, files, tmp_path / "out", text=tmp_path / "empty.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"context": "", "choices": [" a", " b"], "answer": 5}')
     with pytest.raises(BadInput, match=r"bad\.jsonl, record 1"):
-        quietly(model, files, tmp_path, items=tmp_path / "bad.jsonl")
+        quietly(model, files, tmp_path / "out", items=tmp_path / "bad.jsonl")
 
 
 @pytest.mark.parametrize("settings", [{"items": []}, {"items": [], "text": ["a"], "pool": ["b"]}, {"max_length": 1}], ids=["none", "pool", "length"])
