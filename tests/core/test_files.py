@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from headstart.core.errors import BadInput
-from headstart.core.files import atomic_write, locked, read_json, sha256_file, write_json
+from headstart.core.files import atomic_write, locked, read_json, sha256_file, whole_folder, write_json
 
 
 @pytest.mark.promise("A file of ours is whole under its name or not there, also when its writer fails in the middle.")
@@ -96,3 +96,28 @@ def test_json_takes_the_name_of_a_file_that_is_not_utf_8(tmp_path: Path) -> None
     write_json(tmp_path / "a.json", {"name": name})
     assert read_json(tmp_path / "a.json") == {"name": name}
     assert (tmp_path / "a.json").read_bytes().isascii()
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    """What a killed process left beside it goes; the older one stays until the new one is whole, and none of its files is mixed into it."""
+    place = tmp_path / "out" / "model"
+    with whole_folder(place) as folder:
+        (folder / "head").write_text("old")
+        (folder / "classes").write_text("old")
+    left = tmp_path / "out" / ".model.writing" / "model"
+    left.mkdir(parents=True)
+    (left / "head").write_text("half")
+
+    def fail_half_way() -> None:
+        with whole_folder(place) as folder:
+            (folder / "head").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail_half_way()
+    assert {path.name: path.read_text() for path in place.iterdir()} == {"head": "old", "classes": "old"}
+    with whole_folder(place) as folder:
+        assert not list(folder.iterdir())
+        (folder / "head").write_text("new")
+    assert {path.name: path.read_text() for path in place.iterdir()} == {"head": "new"}
+    assert [path.name for path in place.parent.iterdir()] == ["model"]

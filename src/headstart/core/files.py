@@ -13,6 +13,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Iterator
@@ -53,6 +54,34 @@ def atomic_write(path: str | Path) -> Iterator[BinaryIO]:
             sync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: str | Path) -> Iterator[Path]:
+    """A new folder that takes its place, and that of an older one, when the block ends without an error, and not at all otherwise. What a killed
+    process left beside it is removed.
+
+    Raises:
+        MachineError: the disk is full, gone, or not ours to write.
+    """
+    folder = Path(folder)
+    beside = folder.with_name(f".{folder.name}.writing")
+    new = beside / folder.name
+    with writing(folder):
+        shutil.rmtree(beside, ignore_errors=True)
+        new.mkdir(parents=True)
+        try:
+            yield new
+            for path in new.rglob("*"):
+                if path.is_file():
+                    with path.open("rb") as file:
+                        os.fsync(file.fileno())
+            if os.path.lexists(folder):
+                folder.rename(beside / "before")
+            new.rename(folder)
+            sync_folder(folder.parent)
+        finally:
+            shutil.rmtree(beside, ignore_errors=True)
 
 
 @contextmanager

@@ -113,7 +113,7 @@ def merge_folders(folders: Sequence[Path], shares: Sequence[float], out: Path) -
         _refuse_other_names(folders, places)
         opened = [_open_all(stack, of_model) for of_model in places]
         sums = [_Sums() for _ in others]
-        out.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
         for file in dict.fromkeys(places[0].values()):  # in the first model's own shards
             names = [name for name, place in places[0].items() if place == file]
             mean = {name: _mean(name, folders, [of_model[name] for of_model in opened], shares, sums) for name in names}

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from headstart.core.errors import UsageError
-from headstart.core.files import write_json
+from headstart.core.files import whole_folder, write_json
 from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import use_device
 from headstart.interop.transformers_io import Encoder, load_encoder
@@ -101,7 +101,8 @@ def finetune(
     )
     if out is not None:
         write_json(_folder(out) / "result.json", result.to_json())
-        save_finetuned(Path(out) / "model", job, encoder, first)
+        with whole_folder(Path(out) / "model") as folder:
+            save_finetuned(folder, job, encoder, first)
     return result
 
 

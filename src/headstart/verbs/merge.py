@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from headstart.core.config import replace_nested
 from headstart.core.errors import UsageError
-from headstart.core.files import atomic_write, sha256_file, write_json
+from headstart.core.files import atomic_write, sha256_file, whole_folder, write_json
 from headstart.core.places import refuse_folder
 from headstart.core.run import read_run
 from headstart.core.words import counted, share
@@ -59,20 +58,14 @@ def merge_with(models: Sequence[Path], settings: MergeSettings, say: Callable[[s
     if out.exists():
         raise UsageError(f"{out} is there already.", "Give another --out.")
     refuse_folder(out)
-    half = out.with_name(f".{out.name}.writing")
-    shutil.rmtree(half, ignore_errors=True)
-    try:
-        merged = merge_folders(folders, shares, half)
+    with whole_folder(out) as new:
+        merged = merge_folders(folders, shares, new)
         info = described(models, folders, shares, merged)
-        write_json(half / MERGE, info)
-        with atomic_write(half / CARD) as file:
+        write_json(new / MERGE, info)
+        with atomic_write(new / CARD) as file:
             file.write(card_text(info).encode())
-        load_encoder(half)  # a folder that does not load is no result
-        write_hashes(half)
-        half.rename(out)
-    except BaseException:
-        shutil.rmtree(half, ignore_errors=True)
-        raise
+        load_encoder(new)  # a folder that does not load is no result
+        write_hashes(new)
     for line in lines(info, models, out):
         say(line)
     return MergedModel(out, info)
