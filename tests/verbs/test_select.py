@@ -71,6 +71,8 @@ def test_another_selection_does_not_replace_it(folder: Path, tmp_path: Path) -> 
 
 
 def test_a_quota_of_one_or_less_is_a_share(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--quota 25 is 25 tokens, and the shortest document has 81\.\n.* 0\.25 is a quarter"):
+        quietly(folder, quota=25, out=tmp_path)
     assert quietly(folder, quota=0.25, out=tmp_path).tokens == 810
 
 

@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from headstart.core.config import replace_nested
-from headstart.core.errors import BadInput
+from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import atomic_write, locked, write_json
 from headstart.core.places import SETTINGS, refuse_other_settings
 from headstart.core.progress import progress
@@ -124,6 +124,9 @@ def select_with(settings: SelectSettings, say: Callable[[str], None] = print) ->
     chosen = np.zeros(0, np.int64)
     if settings.quota is not None:
         quota = int(settings.quota) if settings.quota > 1 else max(1, round(settings.quota * int(pool.tokens.sum())))
+        if 1 < settings.quota < pool.tokens.min():
+            what = f"--quota {quota} is {quota} tokens, and the shortest document has {int(pool.tokens.min()):,}."
+            raise UsageError(what, "Give more tokens, or a share: 0.25 is a quarter of the pool.")
         chosen = take(pool.perplexity, pool.tokens, order, fate, quota)
     folder = selection_folder(settings)
     identity = _identity(settings, scorer)
