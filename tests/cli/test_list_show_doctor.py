@@ -97,7 +97,7 @@ def test_list_data_says_what_lies_there_and_lists_what_fits(tmp_path: Path) -> N
 
 
 def test_list_data_with_nothing_known_names_the_kinds_that_are(tmp_path: Path) -> None:
-    (tmp_path / "a.xyz").touch()
+    (tmp_path / "a.xyz").write_text("a letter")
     done = headstart("list", "--data", str(tmp_path))
     assert done.returncode == 0
     assert "nothing to pre-train on was recognised" in done.stdout

@@ -154,7 +154,7 @@ def test_on_two_processes_masks_are_the_same_and_a_run_resumes(store: Path, tmp_
 def test_zeros_are_counted_where_flops_are() -> None:
     """A pass that is left out of the counts has no zeros to take off them."""
     layer, skipped = torch.nn.Linear(3, 2, bias=False), []  # type: ignore[var-annotated]
-    layer.register_forward_hook(counter(skipped, 2 * 0.5 * 3 * 2))
+    layer.register_forward_hook(counter(skipped, 2 * 0.5 * 2))
     x = torch.ones(4, 3)
     with uncounted():
         layer(x)
@@ -167,7 +167,7 @@ def test_zeros_of_a_layer_whose_halves_are_multiplied_apart_are_counted_in_each(
     """The first layer of an OC-GFN: the outcome meets its columns once a trajectory, the state its own at each step."""
     flow, skipped = ConditionalFlow(Dna(), hidden_size=6, num_layers=1), []  # type: ignore[var-annotated]
     size = flow.environment.encoding_size
-    handle = flow.trunk[0].register_forward_hook(counter(skipped, 2 * 0.5 * 6 * 2 * size))
+    handle = flow.trunk[0].register_forward_hook(counter(skipped, 2 * 0.5 * 6))
     outcomes = torch.zeros(2, flow.environment.state_size, dtype=torch.int64)
     states = flow.environment.start(2, outcomes.device)[:, None].expand(2, 5, -1)  # 5 states of each of 2 trajectories
     hidden = flow.hidden(states, flow.condition(outcomes)[:, None])

@@ -204,7 +204,7 @@ class Sparse(Around):
         skipped: list[float] = []
         modules = dict(self.inner.named_modules())
         handles = [
-            modules[matrix.name.rpartition(".")[0]].register_forward_hook(counter(skipped, 2 * share * matrix.shape[0] * matrix.shape[1]))
+            modules[matrix.name.rpartition(".")[0]].register_forward_hook(counter(skipped, 2 * share * matrix.shape[0]))
             for matrix, share in zip(self.matrices, self.zero_shares(self.level_in(phase)), strict=True)
         ]
         try:
@@ -239,8 +239,8 @@ def phase_name(level: float) -> str:
 
 
 def counter(skipped: list[float], flops: float) -> Callable[[nn.Module, Any, Tensor], None]:
-    """A hook that adds, for each row that goes through a layer, `flops` times the number of its products; of a row that meets some of the columns of
-    the weight alone (`methods.oc_gfn`), that part."""
+    """A hook that adds, for each number that goes into a layer, `flops` times the number of its products. A row of `methods.oc_gfn` may meet some of
+    the columns of the weight alone."""
 
     def count(module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         if is_uncounted():
@@ -250,7 +250,7 @@ def counter(skipped: list[float], flops: float) -> Callable[[nn.Module, Any, Ten
         products = 1
         if output.requires_grad and torch._C._current_graph_task_id() == -1:  # not where the backward pass computes activations again
             products += int(weight.requires_grad) + int(x.requires_grad)
-        skipped.append(flops * products * (x.numel() // x.shape[-1]) * x.shape[-1] / weight.shape[1])
+        skipped.append(flops * products * x.numel())
 
     return count
 
