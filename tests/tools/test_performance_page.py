@@ -25,7 +25,7 @@ def test_a_row_has_figure_command_and_verdict() -> None:
 
 def test_a_figure_of_a_row_and_what_its_products_alone_would_take() -> None:
     result = {"command": "c", "rows": [{"of": "grid", "ratio": 4.0}, {"of": "bits", "ratio": 1.5, "most": 1.9}]}
-    bits, grid = (Line("x", "r", 3.0, 3.0, times, of_row("ratio", of=of), most=of_row("most", of=of)) for of in ("bits", "grid"))
+    bits, grid = (Line("x", "r", 3.0, 3.0, times, of_row("ratio", of=of), products=of_row("most", of=of)) for of in ("bits", "grid"))
     assert row(bits, result) == "| x | **1.50 x** | 3.00 x |  | **missed**, the products alone: 1.90 x | `c` |"
     assert row(grid, result) == "| x | **4.00 x** | 3.00 x |  | aim reached | `c` |"
     assert row(Line("x", "r", 3.0, 3.0, times, of_row("ratio", of="words")), result) == "| x | not measured yet | 3.00 x |  |  | `c` |"

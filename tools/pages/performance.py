@@ -22,7 +22,7 @@ class Line:
     shown: Callable[[float], str]
     value: Callable[[Mapping[str, Any]], float | None] = lambda result: result["ratio"]
     higher_is_better: bool = True
-    most: Callable[[Mapping[str, Any]], float | None] = lambda result: None  # what its products alone take, where that was measured
+    products: Callable[[Mapping[str, Any]], float | None] = lambda result: None  # what its products alone take, where that was measured
 
 
 def times(value: float) -> str:
@@ -85,7 +85,7 @@ TRAJECTORIES = tuple(
         aim=3.0,
         shown=times,
         value=of_row("ratio", environment=name, batch=batch),
-        most=of_row("products_alone", environment=name, batch=batch),
+        products=of_row("products_alone", environment=name, batch=batch),
     )
     for name in ("hypergrid", "bits")
     for batch in (16, 256)
@@ -170,8 +170,8 @@ def row(line: Line, result: Mapping[str, Any] | None) -> str:
     value = None if result is None else line.value(result)
     figure, outcome = ("not measured yet", "") if value is None else (f"**{line.shown(value)}**", judged(line, value))
     command = "" if result is None else f"`{result['command']}`"
-    if outcome == "**missed**" and result is not None and (most := line.most(result)) is not None:
-        outcome += f", the products alone: {line.shown(most)}"
+    if outcome == "**missed**" and result is not None and (products := line.products(result)) is not None:
+        outcome += f", the products alone: {line.shown(products)}"
     aim = "" if line.aim == line.must else line.shown(line.aim)
     must = line.shown(line.must) if line.must else ""
     return f"| {line.what} | {figure} | {must} | {aim} | {outcome} | {command} |"

@@ -25,7 +25,6 @@ from headstart.backbones.croco import Binocular, CrossDecoder, DecoderConfig
 from headstart.backbones.vit import ViT
 from headstart.backbones.vit_blocks import grid_of
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import whole_folder, write_json
 from headstart.core.rng import mix_int
 from headstart.engine.device import use_device
 from headstart.interop.croco import find_croco
@@ -111,9 +110,7 @@ def finetune_dense(
     ]
     result = Result(task, job.metric, str(init), arms, counts, leaks, warnings, dataclasses.asdict(config), job.higher_is_better)
     if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        write_json(Path(out) / "result.json", result.to_json())
-        with whole_folder(Path(out) / "model") as place:
+        with result.saved(out) as place:
             save_dense(place, tuned, job, crop, config, reading)
         draw_predictions(Path(out), tuned, job, found["test"], crop, config, bench.device)
     return result

@@ -20,7 +20,6 @@ from typing import Any
 import torch
 
 from headstart.core.errors import UsageError
-from headstart.core.files import whole_folder, write_json
 from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import use_device
 from headstart.interop.transformers_io import Encoder, load_encoder
@@ -100,8 +99,7 @@ def finetune(
         dataclasses.asdict(config),
     )
     if out is not None:
-        write_json(_folder(out) / "result.json", result.to_json())
-        with whole_folder(Path(out) / "model") as folder:
+        with result.saved(out) as folder:
             save_finetuned(folder, job, encoder, first)
     return result
 
@@ -135,12 +133,6 @@ class Bench:
                 found[part] = self.task.score(predictions, self.data[part])
                 stuck = self.task.stuck(predictions)
         return Trained(model, found, loss, steps, stuck, self.task.records(predictions, self.data["test"]))
-
-
-def _folder(path: str | Path) -> Path:
-    path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def _check(task: str, config: FinetuneConfig, dev: Any) -> None:

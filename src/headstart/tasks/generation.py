@@ -25,7 +25,6 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerFast
 
 from headstart.core.errors import BadInput, MissingDependency, UsageError
-from headstart.core.files import whole_folder, write_json
 from headstart.core.rng import mix_int
 from headstart.engine.device import use_device
 from headstart.engine.optim import OptimizerConfig, build_optimizer, clip_gradients, set_learning_rate
@@ -394,15 +393,12 @@ def finetune_generation(
         dataclasses.asdict(config),
     )
     if out is not None:
-        folder = Path(out)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "result.json", result.to_json())
-        with whole_folder(folder / "model") as place:
+        with result.saved(out) as place:
             save_model_folder(first.model, first.tokenizer, place)
             if masks:
                 write_masks(place, masks)  # a further training can keep them too
         if config.generate:
-            write_outputs(folder, bench.written[PRETRAINED, seed_list[0], arms[0].learning_rate], parts["test"])
+            write_outputs(Path(out), bench.written[PRETRAINED, seed_list[0], arms[0].learning_rate], parts["test"])
     return result
 
 

@@ -24,7 +24,6 @@ from torch.nn import functional as F
 from headstart.backbones.kernels import use_fast_kernels
 from headstart.backbones.vit import ViT, layer_scales
 from headstart.core.errors import UsageError
-from headstart.core.files import whole_folder, write_json
 from headstart.core.rng import Rng, mix_int
 from headstart.data.image.augment import normalize, random_resized_crop_flip, resize
 from headstart.data.image.reading import Reading
@@ -96,9 +95,7 @@ def finetune_images(
     warnings = [*notes, *stuck_warnings(arms, "Try another learning rate.")]
     result = Result("image-classification", metric, str(folder), arms, counts, leaks, warnings, dataclasses.asdict(config))
     if out is not None:
-        Path(out).mkdir(parents=True, exist_ok=True)
-        write_json(Path(out) / "result.json", result.to_json())
-        with whole_folder(Path(out) / "model") as place:
+        with result.saved(out) as place:
             save_classifier(place, model, first.classes, first.several, reading)
     return result
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from headstart.core.files import whole_folder, write_json
 from headstart.tasks.metrics import ANY, FEWEST_SEEDS, Interval, Records, difference, difference_range, standard_error
 
 ALIKE = 1e-9
@@ -142,6 +146,15 @@ class Result:
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return [*lines, *(f"Warning: {warning}" for warning in self.warnings), *self.leaks, self.verdict()]
+
+    @contextmanager
+    def saved(self, out: str | Path) -> Iterator[Path]:
+        """Writes result.json into `out`, which is made; what the block writes into the yielded folder becomes out/model, whole or not at all."""
+        folder = Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "result.json", self.to_json())
+        with whole_folder(folder / "model") as model:
+            yield model
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for result.json: runs, means, the comparison and the verdict."""
