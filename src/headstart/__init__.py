@@ -22,6 +22,7 @@ _VERBS = {
     "plan": "headstart.verbs.plan",
     "measure": "headstart.verbs.measure",
     "merge": "headstart.verbs.merge",
+    "probe": "headstart.verbs.probe",
     "compare": "headstart.verbs.compare",
     "peek": "headstart.verbs.peek",
     "sample": "headstart.verbs.sample",

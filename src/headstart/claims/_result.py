@@ -20,6 +20,7 @@ from headstart.core.config import plain
 from headstart.core.errors import MissingDependency, UsageError
 from headstart.core.files import atomic_write, write_json
 from headstart.core.run import now
+from headstart.core.words import aligned
 from headstart.tasks.leaks import training_leaks
 from headstart.verbs.pretrain import git_commit, versions
 
@@ -325,9 +326,8 @@ def lines(result: Mapping[str, Any]) -> list[str]:
         rate = "-" if arm["learning_rate"] is None else f"{arm['learning_rate']:g}"
         cells = [arm["arm"], *(spread_words(result, arm, tasks) for tasks in columns.values()), str(len(arm["runs"]))]
         rows.append([*cells, f"{first['train_flops']:.4g}", f"{first['tokens']:,}", f"{first['wall_s']:.0f} s", rate])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     head = [f"{result['metric']}:"] if len(columns) > 1 else []
-    told = ["", *head, *("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows), ""]
+    told = ["", *head, *aligned(rows), ""]
     for name in dict.fromkeys(name for arm in result["arms"] for run in arm["runs"] for name in run["beside"]):
         having = {arm["arm"]: arm["runs"] for arm in result["arms"] if all(name in run["beside"] for run in arm["runs"])}
         means = {arm: statistics.fmean(run["beside"][name] for run in runs) for arm, runs in having.items()}

@@ -38,6 +38,7 @@ VERBS = {
     "measure": "how sharp a minimum is, how far a model is from a known optimum",
     "merge": "average an old model and what it became, beside or instead of replay",
     "adapt": "a pre-trained sampler of objects to your reward, beside one from scratch",
+    "probe": "what frozen networks know, in seconds: linear probe, nearest neighbours, effective rank",
     "compare": "which of several runs is better for your task, at equal compute",
     "claim": "a paper's central statement, tested at equal training FLOPs",
     "sample": "see what a run has learned: completions, filled masks",

@@ -16,6 +16,7 @@ from headstart.catalog import Card, card, implementation
 from headstart.catalog.card import DATA_KINDS
 from headstart.claims._committed import compared_words, difference_words, measures, of_seeds, results_of_card, shown
 from headstart.cli._flags import flags_of
+from headstart.core.words import aligned
 from headstart.verbs.config import flag, preset_config
 
 HELP = "one method: what it needs and gives, presets, data format, claim result"
@@ -130,8 +131,7 @@ def _presets(presets: dict[str, dict[str, Any]], switched: set[str]) -> list[str
     for name in shown:
         label = PAPERS_STEPS if name == "steps" else "--" + flag(name)
         rows.append([label, *(_value(fields.get(name), name in switched) for fields in presets.values())])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [f"  {line}" for line in aligned(rows)]
 
 
 def _value(value: Any, switch: bool) -> str:

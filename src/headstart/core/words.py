@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, TypeGuard
 
 MINUS, NARROW = "\u2212", "\u202f"  # a true minus sign; a narrow space that does not break
@@ -49,6 +49,12 @@ def counted(value: Any) -> str:
 def plural(count: int, noun: str) -> str:
     """1 share, 2 shares."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """A line a row, the columns below each other."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def flops(value: Any) -> str:

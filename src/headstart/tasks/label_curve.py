@@ -27,7 +27,7 @@ from torch import Tensor
 from headstart.core.errors import UsageError
 from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import use_device
-from headstart.engine.probes import fit_linear_probe
+from headstart.engine.probes import fit_linear_probe, linear_predictions
 from headstart.interop.transformers_io import Encoder, load_encoder
 from headstart.tasks.config import TEXT_TASKS, FinetuneConfig, Measure, Pooling
 from headstart.tasks.data import TextData
@@ -244,9 +244,9 @@ class Bench:
         assert features is not None
         truth = np.asarray(data.labels)
         index = torch.from_numpy(chosen)
-        weight, bias, mean, scale = fit_linear_probe(in_pool[index], torch.tensor(self.records.labels)[index])
+        probe = fit_linear_probe(in_pool[index], torch.tensor(self.records.labels)[index])
         trained = time.perf_counter()
-        predicted = ((features.double() - mean) / scale @ weight + bias).argmax(1).numpy()
+        predicted = linear_predictions(probe, features).numpy()
         value = classification_metrics(predicted, truth, len(data.classes))[self.metric]
         return Scored(value, tuple((predicted == truth).astype(int).tolist()), None, trained - started, time.perf_counter() - trained)
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core.files import whole_folder, write_json
+from headstart.core.words import aligned
 from headstart.tasks.metrics import ANY, FEWEST_SEEDS, Interval, Records, difference, difference_range, standard_error
 
 ALIKE = 1e-9
@@ -142,10 +143,7 @@ class Result:
 
     def lines(self) -> list[str]:
         """What a person reads: table, warnings, leaks, verdict."""
-        rows = self.table()
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return [*lines, *(f"Warning: {warning}" for warning in self.warnings), *self.leaks, self.verdict()]
+        return [*aligned(self.table()), *(f"Warning: {warning}" for warning in self.warnings), *self.leaks, self.verdict()]
 
     @contextmanager
     def saved(self, out: str | Path) -> Iterator[Path]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.core.words import aligned
 from headstart.engine.metrics import duration
 from headstart.verbs import _advise_look
 from headstart.verbs._advise_trial import TRIAL_SHARE
@@ -139,9 +140,8 @@ def ranking_lines(info: dict[str, Any]) -> list[str]:
         last = f"{np.mean(arm['points'][-1]['values']):.3f}"
         full = between(arm["full"], ".3f") if trained else "as now"
         rows.append([str(place), name, last, gain, full, f"{minutes[name]:.1f} min" if trained else "none", ", ".join(remarks)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    table = ["  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-    return [f"Ranking by what a whole run of {info['budget']['run_minutes']:g} minutes or less should reach (95 % intervals)", *table]
+    head = f"Ranking by what a whole run of {info['budget']['run_minutes']:g} minutes or less should reach (95 % intervals)"
+    return [head, *(f"  {line}" for line in aligned(rows))]
 
 
 def between(found: dict[str, Any], form: str) -> str:

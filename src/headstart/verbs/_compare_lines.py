@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from headstart.core.words import aligned
 from headstart.engine.metrics import duration
 from headstart.tasks.config import FinetuneConfig
 from headstart.verbs._advise_verdict import in_words
@@ -81,7 +82,7 @@ def closing(info: Mapping[str, Any], out: Path) -> list[str]:
             loss = arm["loss"]
             cells += ["" if arm["rankme"] is None else f"{arm['rankme']:.1f}", _loss(loss)]
         rows.append(cells)
-    lines = ["", f"Answer: {info['sentence']}", "", *table(rows), ""]
+    lines = ["", f"Answer: {info['sentence']}", "", *aligned(rows), ""]
     if len(info["comparisons"]) > 1:
         lines += [*(f"{one['verdict']}: {one['sentence']}" for one in info["comparisons"]), ""]
     covers = list(dict.fromkeys(one["covers"] for one in info["comparisons"]))
@@ -90,12 +91,6 @@ def closing(info: Mapping[str, Any], out: Path) -> list[str]:
     lines += [*([] if info["equal_compute"] is None else [info["equal_compute"]["sentence"]]), *info["leaks"], *info["notes"]]
     lines += ["", f"Figures: {out / 'comparison.json'}", f"Load it:   {info['commands']['load']}", f"Fine-tune: {info['commands']['finetune']}"]
     return lines
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Aligned columns."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def recipe_flags(config: FinetuneConfig, arm: Mapping[str, Any]) -> str:

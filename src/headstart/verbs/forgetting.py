@@ -18,6 +18,7 @@ from typing import Any
 
 from headstart.core.files import write_json
 from headstart.core.run import PART_BITS, PART_LOSS, PART_SAMPLE, read_lines, read_run
+from headstart.core.words import aligned
 from headstart.tasks.gap import gap
 from headstart.verbs._parts import OLD
 
@@ -204,10 +205,8 @@ def lines(found: Sequence[Outcome], constant: Path | None) -> list[str]:
         is_base = constant is not None and one.run == constant.name
         paid = "constant rate" if is_base else "-" if constant is None else "never" if one.pay_back_step is None else f"{one.pay_back_step:,}"
         rows.append([one.run, *losses, *rise, paid])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    table = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     advised = [f"{one.run}: {one.advice(constant is not None)}" for one in found if constant is None or one.run != constant.name]
-    return ["Held-out loss of each part (nats a token); a rise at first is what re-warming does:", *table, *advised]
+    return ["Held-out loss of each part (nats a token); a rise at first is what re-warming does:", *aligned(rows), *advised]
 
 
 def _rise_cells(rise: Transient) -> list[str]:
