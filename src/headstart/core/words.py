@@ -36,6 +36,11 @@ def signed(value: float, digits: int = 3) -> str:
     return f"{value:+.{digits}g}".replace("-", MINUS)
 
 
+def change(value: float, digits: int = 4) -> str:
+    """+0.0410 or -0.0410; what rounds to nothing is +0.0000, on whichever side of it."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}"
+
+
 def counted(value: Any) -> str:
     """1.2 M, 3.4 k: what is counted in large numbers."""
     if not known(value):

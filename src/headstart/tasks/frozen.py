@@ -22,7 +22,7 @@ from torch import Tensor
 
 from headstart.core.errors import UsageError
 from headstart.core.progress import Reporter
-from headstart.core.words import aligned, plural
+from headstart.core.words import aligned, change, plural
 from headstart.data.image.reading import Reading
 from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import use_device
@@ -44,11 +44,11 @@ from headstart.tasks.metrics import FEWEST_SEEDS, Difference, Records, differenc
 from headstart.tasks.result import ALIKE, RANDOM
 from headstart.tasks.text_classification import TextClassification
 
-PENALTIES = (1.0, 10.0, 100.0, 1000.0)
+PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10_000.0)
 """L2 penalties that are tried. A wide network and few labels want a strong one, a narrow one and many labels a weak one; with one for all, the probe
 would measure the width."""
-HELD_OUT = 0.2
-"""Of the training records of each class, to choose the penalty by; the probe that counts learns from all."""
+FOLDS, FEW_RECORDS = 5, 5000
+"""Of the training records, to choose the penalty by; the probe that counts learns from all."""
 ACCURACY = "accuracy"
 
 
@@ -105,13 +105,13 @@ class Frozen:
         if found is None:
             return f"{self.model}: a linear probe reaches {mine:.4f}; without a random start beside it that says nothing of what pre-training gave."
         fresh = float(np.mean([one.linear.mean() for one in self.random]))
-        against = f"a linear probe reaches {mine:.4f} against {fresh:.4f} from random initialisation, {found.mean:+.4f}"
+        against = f"a linear probe reaches {mine:.4f} against {fresh:.4f} from random initialisation, {change(found.mean)}"
         if found.interval is None:
             return f"{self.model}: {against}. {plural(len(self.random), 'random start')} cannot decide: give --random-starts {FEWEST_SEEDS} or more."
         low, high = found.interval
         word = "knows more than" if low > 0 else "knows less than" if high < 0 else "may know no more than"
         over = f"{len(self.random)} random starts and {len(self.scores.linear):,} test records"
-        return f"{self.model} {word} a random start: {against} (95 % interval {low:+.4f} to {high:+.4f} over {over})."
+        return f"{self.model} {word} a random start: {against} (95 % interval {change(low)} to {change(high)} over {over})."
 
     def to_json(self) -> dict[str, Any]:
         found = self.difference()
@@ -228,7 +228,8 @@ def _measured(records: Labelled, models: Sequence[Path], labels: tuple[Any, Any]
             found.append(Frozen(str(model), mine, random[shape]))
     majority = float((test == train.bincount().argmax()).double().mean())
     data = {"train": len(train), "test": len(test), "classes": list(classes), "majority": majority}
-    return FrozenResult(found, data, records.leaks(models), dataclasses.asdict(config))
+    settings = {each.name: getattr(config, each.name) for each in dataclasses.fields(FrozenConfig)}
+    return FrozenResult(found, data, records.leaks(models), settings)
 
 
 def score(known: Tensor, tested: Tensor, labels: Tensor, truth: Tensor, neighbours: int = 20) -> Scores:
@@ -246,31 +247,33 @@ def score(known: Tensor, tested: Tensor, labels: Tensor, truth: Tensor, neighbou
 
 
 def best_penalty(features: Tensor, labels: Tensor) -> float:
-    """The L2 penalty whose probe is right most often on a held-out part of the training records, the strongest of equals; the strongest of all where
-    no class has two records.
+    """The L2 penalty whose probe is right most often on training records that it did not learn from, the strongest of equals: by five folds, of which
+    one is enough where there are many records.
 
     Args:
         features: [n, dim]; labels: int64 [n].
     """
-    held = held_out(labels)
-    if not held.any():
-        return PENALTIES[-1]
-    right = [
-        int((linear_predictions(fit_linear_probe(features[~held], labels[~held], penalty), features[held]) == labels[held]).sum())
-        for penalty in PENALTIES
-    ]
-    return max(zip(right, PENALTIES, strict=True))[1]
+    fold = folds(labels)
+    right = dict.fromkeys(PENALTIES, 0)
+    for number in range(FOLDS if len(labels) <= FEW_RECORDS else 1):
+        held = fold == number
+        for penalty in PENALTIES:
+            probe = fit_linear_probe(features[~held], labels[~held], penalty)
+            right[penalty] += int((linear_predictions(probe, features[held]) == labels[held]).sum())
+    return max(PENALTIES, key=lambda penalty: (right[penalty], penalty))
 
 
-def held_out(labels: Tensor) -> Tensor:
-    """bool [n]: a fifth of each class, at least one where it has two or more; the same every time."""
+def folds(labels: Tensor) -> Tensor:
+    """int64 [n]: the fold of each record, each class spread evenly over all; the same every time."""
     generator = torch.Generator().manual_seed(0)
-    held = torch.zeros(len(labels), dtype=torch.bool, device=labels.device)
+    fold = torch.zeros_like(labels)
+    start = 0
     for label in labels.unique():
         members = (labels == label).nonzero().flatten()
-        count = min(max(1, round(HELD_OUT * len(members))), len(members) - 1)
-        held[members[torch.randperm(len(members), generator=generator)[:count].to(members.device)]] = True
-    return held
+        members = members[torch.randperm(len(members), generator=generator).to(members.device)]
+        fold[members] = (torch.arange(len(members), device=labels.device) + start) % FOLDS  # goes on where the last class ended
+        start += len(members)
+    return fold
 
 
 def _texts(data: Any, config: FrozenConfig, classes: list[str] | None) -> TextData:

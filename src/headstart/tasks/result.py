@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headstart.core.files import whole_folder, write_json
-from headstart.core.words import aligned
+from headstart.core.words import aligned, change
 from headstart.tasks.metrics import ANY, FEWEST_SEEDS, Interval, Records, difference, difference_range, standard_error
 
 ALIKE = 1e-9
@@ -110,14 +110,14 @@ class Result:
         if compared is None:
             return f"The network reaches {has}; without a random start beside it nothing can be said of what pre-training gave."
         gain, interval = compared
-        against = f"{has} against {self.arm(RANDOM).mean(self.metric):.4f} from random initialisation, {gain:+.4f}"
+        against = f"{has} against {self.arm(RANDOM).mean(self.metric):.4f} from random initialisation, {change(gain)}"
         many, tested = len(mine.runs), self.tested()
         if interval is None and many >= FEWEST_SEEDS:
             return f"Whether the head start helps is open: {against} in each of {many} seeds. Values that are all alike give no interval."
         if interval is None:
             return f"{'One seed decides' if many == 1 else f'{many} seeds decide'} nothing: {against}. Use at least {FEWEST_SEEDS} seeds."
         over = f"{many} seeds alone, not over the choice of test records" if tested is None else f"{many} seeds and {tested:,} test records"
-        within = f"{against} (95 % interval {interval[0]:+.4f} to {interval[1]:+.4f} over {over})"
+        within = f"{against} (95 % interval {change(interval[0])} to {change(interval[1])} over {over})"
         better, worse = interval[0] > 0, interval[1] < 0
         if not self.higher_is_better:
             better, worse = worse, better
