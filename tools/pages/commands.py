@@ -24,6 +24,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "merge": ("_merge_settings", "MergeSettings"),
     "measure": ("_measure_settings", "SharpnessSettings", "ExactLossSettings"),
     "plan": ("_plan_settings", "CptSettings", "SweepSettings"),
+    "probe": ("_probe_settings", "ProbeSettings"),
 }
 """Verb -> module of `verbs` and dataclass of its flags; of a verb with several forms one for each."""
 
@@ -64,7 +65,7 @@ def section(verb: str, what: str) -> str:
 
 def groups(cls: type) -> str:
     """The flags of a dataclass, its groups after its own; fine-tuning recipes are listed once, in the settings."""
-    parts = [settings.table(cls, names=settings.leaves(cls))]
+    parts = [settings.table(cls)]
     for field in dataclasses.fields(cls):
         value = getattr(cls(), field.name)
         if isinstance(value, FinetuneConfig):

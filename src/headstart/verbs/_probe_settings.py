@@ -17,8 +17,8 @@ RESULT = Folder("probe.json", ("metric", "models", "data"))
 
 
 @dataclass
-class ProbeSettings(FrozenConfig):
-    """What frozen networks know of labelled records, without fine-tuning: linear probe, nearest neighbours, RankMe."""
+class Given:
+    """What is measured, and on what."""
 
     models: tuple[Path, ...] = ()
     """Runs, exports or folders of transformers; of images also checkpoint files. They come first on the command line."""
@@ -27,6 +27,12 @@ class ProbeSettings(FrozenConfig):
     or .tar file."""
     test: Path | None = None
     """Labelled records to measure on, of the same form."""
+
+
+@dataclass
+class ProbeSettings(FrozenConfig, Given):
+    """What frozen networks know of labelled records, without fine-tuning: linear probe, nearest neighbours, RankMe."""
+
     out: Path | None = None
     """Folder for probe.json; None: the figures are only printed."""
     json: bool = False
