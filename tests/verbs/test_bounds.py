@@ -12,8 +12,12 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
 
+from headstart import methods
+from headstart.catalog import BASELINES, CARDS, implementation
 from headstart.core.bounds import COUNT, SHARE, refuse_outside
+from headstart.core.config import checked
 from headstart.core.errors import UsageError
+from headstart.engine.budget import Budget
 from headstart.verbs import (
     _adapt_settings,
     _advise_settings,
@@ -26,9 +30,12 @@ from headstart.verbs import (
     _plan_settings,
     _select_settings,
 )
+from headstart.verbs._sizing import by_data
+from headstart.verbs.config import check, config_class
 from tests.running import environment
 
 NOWHERE = Path("nowhere")
+METHODS = [slug for slug in (*BASELINES, *CARDS) if (implementation(slug) or "").startswith("headstart.methods.")]
 VERBS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     **{f"finetune {task}": (_finetune_settings.settings_of(task), _finetune_settings.check) for task in _finetune_settings.TASKS},
     "compare": (_compare_settings.CompareSettings, _compare_settings.check),
@@ -43,8 +50,8 @@ VERBS: dict[str, tuple[Callable[[], Any], Callable[[Any], object]]] = {
     "advise": (_advise_settings.AdviseSettings, _advise_settings.checked),
     "curate": (lambda: _curate_settings.settings_of("webmath"), _curate_settings.check),
 }
-ANY_NUMBER = {"nothing", "ignore_label", "seed"}
-"""--nothing and --ignore-label name a value of the user's files, NaN may be one; a seed may be negative where it is only hashed."""
+ANY_NUMBER = {"nothing", "ignore_label"}
+"""They name a value of the user's files, and NaN may be one."""
 
 
 def numbers(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -80,6 +87,20 @@ def test_every_impossible_number_of_every_verb_is_refused_by_its_flag(verb: str)
         assert refused.value.what.startswith(f"--{name.replace('_', '-')} is "), refused.value.what
 
 
+@pytest.mark.parametrize("slug", METHODS)
+def test_numbers_of_a_run_that_are_none_are_named_by_their_flags(slug: str) -> None:
+    """Those of the method, its data, the optimiser and every intervention."""
+    method = methods.settings(slug)
+    config = config_class(method)(data=("nowhere",), budget=Budget(steps=1))
+    for name, value in numbers(config):
+        if isinstance(value, float) and not name.startswith("budget."):
+            with pytest.raises(UsageError) as refused:
+                check(by_data(slug, method, put(config, name, value), {name: "flag"})[0])
+            assert refused.value.what == f"--{name.replace('_', '-')} is {value}."
+    with pytest.raises(UsageError, match=r"method: learning_rate is nan\.\nGive a finite number"):
+        checked(float("nan"), float | None, "method: learning_rate")
+
+
 def refused(commands: dict[str, str], folder: Path) -> list[str]:
     """The first lines that the commands print when they are refused, one after another in a process that never loads torch."""
     code = (
@@ -110,9 +131,19 @@ def test_odd_numbers_are_refused_before_torch_is_loaded_and_a_file_is_read(tmp_p
         "curate webmath x --out y --prefilter.min-bytes -1": "--prefilter.min-bytes is -1.",
         "pretrain mlm --data x --budget.steps 5 --schedule.warmup-share 3": "--schedule.warmup-share is 3.",
         "prepare mlm --data x --out y --text.held-out-share 1": "--text.held-out-share is 1.0.",
-        "pretrain mlm --data x --smoke --budget.minutes -1": "--budget.minutes is -1.0.",
+        "pretrain mlm --data x --smoke --budget.minutes -1": "--budget.minutes is -1.",
         "pretrain mlm --data x --smoke --budget.minutes nan": "--budget.minutes is nan.",
         "pretrain mlm --data x --budget.flops 1e400": "--budget.flops is inf.",
+        "pretrain mlm --data x --budget.minutes 1e12": "--budget.minutes is 1000000000000.",
+        "pretrain mlm --data x --smoke --budget.steps 1000000000000": "--budget.steps is 1000000000000.",
+        "pretrain mae --data x --budget.tokens 1000000000000000000": "--budget.tokens is 1000000000000000000.",
+        "pretrain mlm --data x --budget.flops 1e40": "--budget.flops is 1e+40.",
+        "compare x --budget.minutes 1e9": "--budget.minutes is 1000000000.",
+        "advise --data x --budget.minutes 1e9": "--budget.minutes is 1000000000.",
+        "plan cpt --init x --domain x --budget.tokens 1e20": "--budget.tokens is 1e+20.",
+        "demo --minutes 1e9": "--minutes is 1000000000.",
+        "pretrain mlm --data x --budget.steps 5 --seed -1": "--seed is -1.",
+        "adapt x --reward y --seed -1": "--seed is -1.",
         "pretrain mlm --data x --smoke --budget.minutes 5 --budget.steps 5": "More than one budget is given: steps, minutes.",
     }
     assert refused(commands, tmp_path) == [*commands.values()]

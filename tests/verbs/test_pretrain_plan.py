@@ -175,7 +175,7 @@ def test_a_budget_in_minutes_becomes_the_steps_that_the_measured_speed_allows(st
     [
         ({"budget.steps": None}, "No budget"),
         ({"budget.tokens": 9}, "More than one budget is given: steps, tokens"),
-        ({"budget.steps": 0}, r"--budget.steps is 0.\nGive a number above 0"),
+        ({"budget.steps": 0}, r"--budget.steps is 0.\nGive at least 1"),
     ],
 )
 def test_exactly_one_positive_budget_is_wanted(budget: dict[str, Any], message: str, store: Path, tmp_path: Path) -> None:

@@ -42,8 +42,11 @@ MOST = (1 << 31) - 1
 COUNT = Bounds(1, MOST, f"Give at least 1, at most {MOST:,}.")
 COUNT_FROM_0 = Bounds(0, MOST, f"Give at least 0, at most {MOST:,}.")
 SEEDS = Bounds(1, MOST, "Give at least 1; three or more give an interval.")
-SEED_FROM_0 = Bounds(0, 1 << 63, "Give a number of at least 0 that fits 64 bits.", below=True)
-SEED = Bounds(-(1 << 63), 1 << 63, "It does not fit 64 bits: give a smaller number.", below=True)
+SEED = Bounds(0, 1 << 63, "Give a number of at least 0 that fits 64 bits.", below=True)
+MINUTES = Bounds(0, 10 * 365 * 24 * 60, "Give minutes above 0, at most 5,256,000: ten years.", above=True)
+STEPS = Bounds(1, 10**10, "Give at least 1, at most 10,000,000,000: at a millisecond each they take four months.")
+TOKENS = Bounds(0, 1e15, "Give a number above 0, at most 1e15: more than all text on the web.", above=True)
+FLOPS = Bounds(0, 1e30, "Give a number above 0, at most 1e30: a thousand times the largest training that is published.", above=True)
 
 
 def refuse_outside(settings: Any, bounds: Mapping[str, Bounds], of: str = "", free: frozenset[str] = frozenset()) -> None:

@@ -113,6 +113,8 @@ def checked(value: Any, hint: Any, where: str) -> Any:
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
+    if isinstance(value, float) and not math.isfinite(value) and float in (hint, *arguments):
+        raise UsageError(f"{where} is {value}.", "Give a finite number.")
     if origin in (Union, types.UnionType):
         for argument in arguments:
             try:
@@ -175,8 +177,11 @@ def takes(hint: Any, mark: str = "") -> str:
 _IN_WORDS: dict[Any, str] = {int: "whole number", float: "number", str: "text", Path: "path", bool: "on or off"}
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path, example: str = "`--write-config FILE` writes one with every setting explained.") -> dict[str, Any]:
     """A configuration file as a nested dictionary. Tags that make objects, aliases and keys that come twice are refused.
+
+    Args:
+        example: how to come by a good one, a sentence.
 
     Raises:
         BadInput: unreadable, over `MAX_YAML_BYTES`, not YAML, or not a mapping.
@@ -185,9 +190,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.load(data.decode(), Loader=_Loader)
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:  # "!!bool x" is a KeyError, 9999-99-99 a ValueError
-        raise BadInput(f"is not YAML: {' '.join(str(error).split())[:300]}.", "`--write-config FILE` writes one that is.", file=path) from None
+        raise BadInput(f"is not YAML: {' '.join(str(error).split())[:300]}.", example, file=path) from None
     if not isinstance(values, dict):
-        raise BadInput("holds no settings.", "`--write-config FILE` writes a configuration with every setting explained.", file=path)
+        raise BadInput("holds no settings.", example, file=path)
     return values
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 
+from headstart.core.bounds import FLOPS, MINUTES, STEPS, TOKENS, refuse_outside
 from headstart.core.errors import UsageError
 
+BOUNDS = {"steps": STEPS, "tokens": TOKENS, "flops": FLOPS, "minutes": MINUTES}
 MAX_STEPS = 1 << 40
 
 
@@ -28,16 +29,14 @@ class Budget:
         """Which field is set.
 
         Raises:
-            UsageError: none or several are, or the value is not positive.
+            UsageError: none or several are, or no run can have the value.
         """
         given = {field.name: getattr(self, field.name) for field in fields(self) if getattr(self, field.name) is not None}
         if len(given) != 1:
             what = "No budget is given." if not given else f"More than one budget is given: {', '.join(given)}."
             raise UsageError(what, "Give one of --budget.steps, --budget.tokens, --budget.flops, --budget.minutes.")
-        name, value = next(iter(given.items()))
-        if not 0 < value < math.inf:
-            raise UsageError(f"--budget.{name} is {value}.", "Give a number above 0.")
-        return name
+        refuse_outside(given, BOUNDS, "budget.")
+        return next(iter(given))
 
 
 def steps_within(limit: float, cost: Callable[[int], float]) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from headstart import catalog, methods
-from headstart.core.bounds import ABOVE_0, SEED_FROM_0, refuse_outside
+from headstart.core.bounds import MINUTES, SEED, refuse_outside
 from headstart.core.config import replace_nested
 from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
@@ -68,7 +68,7 @@ class AdviseSettings:
 
 def checked(settings: AdviseSettings) -> Path:
     """The folder of the advice; refuses settings that no advice can have before anything is written."""
-    refuse_outside(settings, {"budget.minutes": ABOVE_0, "seed": SEED_FROM_0})
+    refuse_outside(settings, {"budget.minutes": MINUTES, "seed": SEED})
     if not settings.data:
         raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
     check_device(settings.device)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from headstart.core.bounds import ABOVE_0, COUNT, SEEDS, refuse_outside
+from headstart.core.bounds import COUNT, MINUTES, SEEDS, refuse_outside
 from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.places import Folder, refuse_folder
@@ -71,7 +71,7 @@ def check(settings: CompareSettings) -> None:
         UsageError: a setting. BadInput: a folder or file that is not there.
     """
     settings.finetune.check("finetune.")
-    refuse_outside(settings, {"seeds": SEEDS, "counts": COUNT, "budget.minutes": ABOVE_0})
+    refuse_outside(settings, {"seeds": SEEDS, "counts": COUNT, "budget.minutes": MINUTES})
     check_device(settings.finetune.device, "--finetune.device")
     if not settings.runs:
         raise UsageError("No run is given.", "example: headstart compare runs/mlm-tiny-0 runs/electra-tiny-0 --labels labels.jsonl")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from headstart.core.bounds import ABOVE_0, COUNT, COUNT_FROM_0, FROM_0, MOST, SEED_FROM_0, Bounds, refuse_outside
+from headstart.core.bounds import ABOVE_0, COUNT, COUNT_FROM_0, FROM_0, MOST, SEED, Bounds, refuse_outside
 from headstart.core.errors import UsageError
 from headstart.core.places import refuse_folder
 from headstart.core.words import did_you_mean
@@ -22,7 +22,7 @@ BOUNDS = {
     **dict.fromkeys(("prefilter.min_bytes", "rules.lorem_under", "rules.min_words"), COUNT_FROM_0),
     **dict.fromkeys(("images.max_documents", "images.max_images", "images.min_side"), COUNT_FROM_0),
     **dict.fromkeys(("page_seconds", "read.timeout_s", "images.max_image_mb"), ABOVE_0),
-    **dict.fromkeys(("recall.seed", "precision.seed"), SEED_FROM_0),
+    **dict.fromkeys(("recall.seed", "precision.seed"), SEED),
     "images.delay_s": FROM_0,
     "precision.positive_from": Bounds(0, 10, "Scores go from 0 to 10."),
     "decontaminate.n_gram": Bounds(3, MOST, "It is 3 or more: fewer words quote nothing."),

@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.core.bounds import ABOVE_0, COUNT, SEED_FROM_0, SEEDS
+from headstart.core.bounds import COUNT, MINUTES, SEED, SEEDS
 from headstart.core.errors import UsageError
 from headstart.core.places import SETTINGS, Folder, refuse_folder, refuse_other_settings
 
-PEEK = {"count": COUNT, "seed": SEED_FROM_0}
-SAMPLE = {"count": COUNT, "seed": SEED_FROM_0}
-EMBED = {"shown": COUNT, "neighbours": COUNT, "seed": SEED_FROM_0}
+PEEK = {"count": COUNT, "seed": SEED}
+SAMPLE = {"count": COUNT, "seed": SEED}
+EMBED = {"shown": COUNT, "neighbours": COUNT, "seed": SEED}
 REPLAY = {"step": COUNT}
-DEMO = {"minutes": ABOVE_0, "seeds": SEEDS}
+DEMO = {"minutes": MINUTES, "seeds": SEEDS}
 
 DEMO_FOLDER = Folder("task/task.json", ("source", "split", "labels"), ("task",))
 EMBED_FOLDER = Folder(SETTINGS, ("run", "data"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, SEED_FROM_0, refuse_outside
+from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, COUNT_FROM_0, MINUTES, SEED, refuse_outside
 from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
 from headstart.core.words import did_you_mean
@@ -15,10 +15,11 @@ from headstart.verbs.config import refuse_no_folder
 MEASURES = ("sharpness", "loss-exact")
 BOUNDS = {
     **dict.fromkeys(("batches", "batch", "probes", "sentences"), COUNT),
-    **dict.fromkeys(("rho", "adaptive_rho", "sigma", "minutes"), ABOVE_0),
+    **dict.fromkeys(("rho", "adaptive_rho", "sigma"), ABOVE_0),
+    "minutes": MINUTES,
     "relative_error": BELOW_1,
     "iterations": COUNT_FROM_0,
-    "seed": SEED_FROM_0,
+    "seed": SEED,
 }
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from headstart.core.bounds import ABOVE_0, COUNT, SEED, Bounds, refuse_outside
+from headstart.core.bounds import ABOVE_0, COUNT, MINUTES, SEED, STEPS, TOKENS, Bounds, refuse_outside
 from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
 from headstart.core.places import refuse_folder
@@ -18,8 +18,11 @@ PLANS = ("dcpt", "cpt")
 MOST_PLANNING = 0.5
 """Share of a budget that may be planned with."""
 BOUNDS = {
-    **dict.fromkeys(("tokens", "peak", "at_d", "budget.minutes", "budget.tokens"), ABOVE_0),
-    **dict.fromkeys(("batch", "sequence_length", "seeds", "budget.steps"), COUNT),
+    "peak": ABOVE_0,
+    **dict.fromkeys(("tokens", "at_d", "budget.tokens"), TOKENS),
+    "budget.minutes": MINUTES,
+    "budget.steps": STEPS,
+    **dict.fromkeys(("batch", "sequence_length", "seeds"), COUNT),
     "ratios": RATIO,
     "limit": LIMIT,
     "held_out_share": Bounds(0, 1, "Give a share above 0 and below 1.", above=True, below=True),

@@ -26,7 +26,7 @@ from headstart.engine.config import Preset, Settings
 from headstart.verbs._mixture_file import with_mixture
 from headstart.verbs._parts import path_of
 from headstart.verbs._same_run import GIVEN, places
-from headstart.verbs.config import PretrainConfig, preset_config, run_folder
+from headstart.verbs.config import PretrainConfig, check_numbers, preset_config, run_folder
 
 if TYPE_CHECKING:
     from headstart.data.image.survey import Survey
@@ -55,9 +55,13 @@ def by_data(
     Args:
         config: with preset `tiny`, and what the person set.
         origin: dotted name -> where a setting comes from.
+
+    Raises:
+        UsageError: a number that no run can have.
     """
     if method.sizing is None or not config.data or config.init is not None or any(origin.get(name) in GIVEN for name in OWN):
         return config, origin
+    check_numbers(config)  # by their flags, before they are put together anew by their names
     whole = with_mixture(config)  # as run.json records it
     begun = _begun(slug, method, whole)
     if begun is not None:

@@ -20,7 +20,7 @@ from headstart.core.places import refuse_folder
 from headstart.core.words import did_you_mean
 from headstart.data.listing import is_store, readable
 from headstart.data.text.epoch_config import EpochsConfig
-from headstart.engine.budget import MAX_STEPS, Budget
+from headstart.engine.budget import Budget
 from headstart.engine.config import OptimizerConfig, Settings, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig, multiplier
 from headstart.engine.trackers import refuse_missing
@@ -221,8 +221,6 @@ def check(config: PretrainConfig) -> None:
     if weights and not any(weights):
         raise UsageError("--mixture.weights are all 0.", "Give at least one number above 0.")
     refuse_missing(config.trainer.trackers)
-    if config.budget.steps is not None and config.budget.steps >= MAX_STEPS:
-        raise UsageError(f"--budget.steps {config.budget.steps} is more than any run can take.", f"Give fewer than {MAX_STEPS:,}.")
     if config.init is None and (check_method := getattr(config.method, "check", None)) is not None:  # a model of --init brings sizes of its own
         prepared = any(is_store(path_of(entry)) for entry in config.data)
         check_method(None if prepared else config.data_config)
