@@ -60,6 +60,18 @@ def test_stereo_cuts_both_views_alike_and_widens_to_the_crop_and_eight() -> None
     assert widths <= {29, 30, 31, 32, 33}, "a stretched column counts as many pixels more as it is wider"
 
 
+def test_only_what_is_scaled_is_stretched() -> None:
+    """Of five images one is not scaled, and then not stretched either; of the others four in five are (stereoflow/augmentor.py)."""
+    still = Sample((np.zeros((3, 40, 40), np.uint8),) * 2, np.full((2, 40, 40), 1.0, np.float32))
+    parts = [augment.flow(still, np.random.default_rng(seed), (8, 8)).target.abs() for seed in range(600)]
+    x, y = torch.stack([part[:, 0, 0] for part in parts]).T
+    whole = 1 / 40  # sides are whole pixels
+    assert float(((x - 1).abs() + (y - 1).abs() < 1e-6).float().mean()) == pytest.approx(0.2, abs=0.05)
+    assert float(((x - y).abs() < 1e-6).float().mean()) == pytest.approx(0.2 + 0.8 * 0.2, abs=0.1)
+    assert float(torch.stack([x, y]).min()) >= 2**-0.4 - whole
+    assert float(torch.stack([x, y]).max()) <= 2**0.7 + whole
+
+
 def test_flips_turn_the_flow_round() -> None:
     def is_mirrored(axis: int, seed: int) -> bool:
         still = Sample((np.zeros((3, 8, 8), np.uint8),) * 2, np.stack([np.full((8, 8), 2.0), np.full((8, 8), 5.0)]).astype(np.float32))
@@ -103,6 +115,23 @@ def test_a_small_turn_and_shift_moves_the_right_view_down() -> None:
     moved = augment._turned(view, 0.0, 2.0)
     assert moved[0].nonzero().tolist() == [[6, 4]]
     assert float(augment._turned(view, 90.0, 0.0)[0, 4, 4]) == pytest.approx(1.0, abs=1e-5)
+
+
+def test_the_right_view_turns_about_any_point() -> None:
+    """Half of all right views are turned by up to a tenth of a degree, and moved by up to 2 pixels. The point decides by how much more they move."""
+    width = 3000
+    rows = torch.arange(24.0)[:, None].expand(1, 24, width).contiguous()
+    moved = [augment.unrectified(rows, np.random.default_rng(seed))[0, 12] - 12 for seed in range(100)]  # a row says where it came from
+    changed = [row for row in moved if float(row.abs().max()) > 1e-3]
+    assert 35 < len(changed) < 65
+    slopes = torch.stack([(row[-1] - row[0]) / width for row in changed])
+    assert float(slopes.abs().max()) == pytest.approx(math.tan(math.radians(0.1)), rel=0.15)
+    middles = torch.stack([row[width // 2] for row in changed])
+    assert float(middles.abs().max()) > 2.05, "about the middle it would move by the shift alone"
+    assert float(middles.abs().max()) < 2 + width / 2 * math.tan(math.radians(0.1))
+    corner = augment._turned(rows, 0.1, 0.0, (0.0, 0.5))[0, 12] - 12
+    assert float(corner[0].abs()) < 2e-3
+    assert float(corner[-1].abs()) == pytest.approx(width * math.tan(math.radians(0.1)), rel=0.01)
 
 
 def test_images_of_floats_keep_their_values() -> None:

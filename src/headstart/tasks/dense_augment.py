@@ -76,19 +76,18 @@ def stereo(sample: Sample, random: np.random.Generator, crop: tuple[int, int]) -
     part = cut(part, random, crop)
     if random.random() < 0.5:
         part = Part([view.flip(-2) for view in part.views], part.target.flip(-2))
-    first, second = part.views
-    if random.random() < 0.5:  # a rig is never quite rectified
-        second = _turned(second, random.uniform(-0.1, 0.1), random.uniform(-2, 2))
-    part = Part([first, second], part.target)
+    part = Part([part.views[0], unrectified(part.views[1], random)], part.target)
     return Part(stereo_colours(part.views, random, _limit(sample)), part.target) if has_colours(sample) else part
 
 
 def flow(sample: Sample, random: np.random.Generator, crop: tuple[int, int]) -> Part:
-    """CroCo-Flow's augmentation, which is RAFT's."""
+    """CroCo-Flow's augmentation, which is RAFT's: only what is scaled may be stretched too."""
     part = whole(sample)
-    x = y = 2.0 ** random.uniform(-0.2, 0.5) if random.random() < 0.8 else 1.0
+    x = y = 1.0
     if random.random() < 0.8:
-        x, y = x * 2.0 ** random.uniform(-0.2, 0.2), y * 2.0 ** random.uniform(-0.2, 0.2)
+        x = y = 2.0 ** random.uniform(-0.2, 0.5)
+        if random.random() < 0.8:
+            x, y = x * 2.0 ** random.uniform(-0.2, 0.2), y * 2.0 ** random.uniform(-0.2, 0.2)
     least = _needed(part, crop)
     part = cut(_stretched(part, max(y, least), max(x, least), (0, 1)), random, crop)
     for share, axis, channel in ((0.5, -1, 0), (0.1, -2, 1)):
@@ -134,12 +133,28 @@ def cut(part: Part, random: np.random.Generator, crop: tuple[int, int]) -> Part:
     return Part([view[here] for view in part.views], part.target[here])
 
 
-def _turned(view: Tensor, degrees: float, shift: float) -> Tensor:
-    """Turned about its middle, and moved down by `shift` pixels; the border is repeated."""
+def unrectified(view: Tensor, random: np.random.Generator) -> Tensor:
+    """A right view that, with probability one half, is off by a small turn about any of its points and by up to two rows: a rig is never quite
+    rectified."""
+    if random.random() >= 0.5:
+        return view
+    shift, degrees = random.uniform(-2, 2), random.uniform(-0.1, 0.1)
+    return _turned(view, degrees, shift, (random.random(), random.random()))
+
+
+def _turned(view: Tensor, degrees: float, shift: float, about: tuple[float, float] = (0.5, 0.5)) -> Tensor:
+    """Turned about a point, and moved down by `shift` pixels; the border is repeated.
+
+    Args:
+        about: the point, as shares of width and height.
+    """
     height, width = view.shape[1:]
     angle = math.radians(degrees)
     cos, sin = math.cos(angle), math.sin(angle)
-    matrix = torch.tensor([[[cos, -sin * height / width, 0.0], [sin * width / height, cos, -2 * shift / height]]])
+    turn = torch.tensor([[cos, -sin * height / width], [sin * width / height, cos]])  # of coordinates from -1 to 1
+    point = 2 * torch.tensor(about) - 1
+    stays = point - turn @ point - torch.tensor([0.0, 2 * shift / height])
+    matrix = torch.cat([turn, stays[:, None]], 1)[None]
     grid = F.affine_grid(matrix, [1, len(view), height, width], align_corners=False)
     return F.grid_sample(view[None], grid, mode="bilinear", padding_mode="border", align_corners=False)[0]
 
