@@ -127,16 +127,17 @@ def updated(method: Method, batches: list[Batch], config: RewarmConfig, peak: fl
 
 
 def test_06_a_random_start_with_the_weights_of_the_checkpoint_is_the_rewarmed_run(texts: Path, old_run: Run, tmp_path: Path) -> None:
-    """Nothing but the weights differs between the two arms: not the order of the data, not the optimiser."""
+    """Nothing but the weights differs between the two arms: not the data, which each opens for itself, not their order, not the optimiser."""
     method_class = methods.load("causal-lm")
-    config = replace_nested(preset_config(method_class, "tiny")[1], {"data": (str(texts / "new.jsonl"),), **SETTINGS})
-    corpus = open_corpus(method_class, config, tmp_path / "run", old_run.export)
-    continued = build_method(method_class, config, corpus.store, old_run.export)
-    fresh = build_method(method_class, config, corpus.store, None)
+    given = {"data": (f"new={texts}/new.jsonl", f"old:held-out={texts}/old.jsonl"), "text.tokenizer": str(old_run.export)}
+    config = replace_nested(preset_config(method_class, "tiny")[1], {**SETTINGS, **given})
+    inits = (old_run.export, None)
+    corpora = [open_corpus(method_class, config, tmp_path / name / "run", init) for name, init in zip(("continued", "scratch"), inits, strict=True)]
+    continued, fresh = (build_method(method_class, config, corpus.store, init) for corpus, init in zip(corpora, inits, strict=True))
     first = next(iter(fresh.state_dict().values())).clone()
     fresh.load_state_dict(continued.state_dict())
     assert not torch.equal(first, next(iter(fresh.state_dict().values())))
-    loaders = [Loader(corpus.mixture(config, method), 8) for method in (continued, fresh)]
+    loaders = [Loader(corpus.mixture(config, method), 8) for corpus, method in zip(corpora, (continued, fresh), strict=True)]
     weights = [
         updated(method, [loader.batch(step) for step in range(20)], RELATIVE, 4e-3)
         for method, loader in zip((continued, fresh), loaders, strict=True)

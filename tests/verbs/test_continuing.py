@@ -252,6 +252,8 @@ def test_less_text_than_a_batch_is_refused(texts: Path, old_run: Run, tmp_path: 
         (RewarmConfig(preset="relative", cooldown_end=0.9), "The cool-down ends at 0.9"),
         (RewarmConfig(preset="relative", moment_warmup_steps=-1), "--rewarm.moment-warmup-steps is -1"),
         (RewarmConfig(preset="relative", old_rate=-1.0), "--rewarm.old-rate is -1.0"),
+        (RewarmConfig(preset="constant", peak_ratio=2.0), "--rewarm.peak-ratio is given, and --rewarm.preset constant has one rate"),
+        (RewarmConfig(preset="constant", warmup_steps=5), "--rewarm.warmup-steps is given, and --rewarm.preset constant has one rate"),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )

@@ -22,6 +22,10 @@ PAPER_DECAY = 240 / 297
 """The paper's cosine reaches its floor after 240 of 297 billion tokens."""
 LEAST_WARMUP = 10
 """Steps of the default warm-up at least: a hundredth of a short run warms nothing up."""
+OF_A_RISE = (
+    "shape", "peak_ratio", "min_ratio", "warmup_fraction", "warmup_steps", "warmup_start", "decay_fraction", "hold_ratio", "cooldown_end", "hold_end",
+)  # fmt: skip
+"""Settings that say how the rate moves: none of a run at one rate."""
 LEAST_STEPS = 20
 """Of a continued run: fewer have no room for a rise and a decay."""
 
@@ -69,6 +73,11 @@ class RewarmConfig:
     def check(self) -> None:
         if self.preset == "off":
             raise UsageError("Settings of --rewarm are given, but it is off.", "Add --rewarm.preset relative.")
+        if idle := self._without_effect():
+            raise UsageError(
+                f"--rewarm.{idle[0].replace('_', '-')} is given, and --rewarm.preset constant has one rate for the whole run.",
+                "Leave it out, or take --rewarm.preset relative.",
+            )
         shares = {"warmup_fraction": self.warmup_fraction, "cooldown_end": self.cooldown_end, "hold_end": self.hold_end}
         for name, value in shares.items():
             if value is not None and not 0 <= value < 1:
@@ -95,6 +104,14 @@ class RewarmConfig:
             raise UsageError(f"--rewarm.moment-warmup-steps is {self.moment_warmup_steps}.", "Give 0 or more.")
         if self.old_rate is not None and not self.old_rate >= 0:
             raise UsageError(f"--rewarm.old-rate is {self.old_rate}.", "Give a rate of 0 or more.")
+
+    def _without_effect(self) -> list[str]:
+        """What is given of a rise or a decay although there is none."""
+        if self.preset != "constant":
+            return []
+        usual = RewarmConfig(preset="constant")
+        meant = usual.resolved()
+        return [name for name in OF_A_RISE if getattr(self, name) not in (getattr(usual, name), getattr(meant, name))]
 
     def resolved(self) -> RewarmConfig:
         """With what the preset says, where nothing else is given."""
