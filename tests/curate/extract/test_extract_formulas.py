@@ -66,6 +66,8 @@ SOURCES = {
     "wp-katex": ("<span class='wp-katex-eq' data-display='true'>x^2</span>", "x^2", True, "element"),
     "math-container": ("<span class=math-container>$x^2$</span>", "x^2", False, "element"),
     "math-container, bare": ("<span class=math-container>x^2</span>", "x^2", True, "element"),
+    "math-container, a block": ("<div class=math-container>x^2</div>", "x^2", True, "element"),
+    "wp-katex, a block": ("<p class=wp-katex-eq data-display=true>x^2</p>", "x^2", True, "element"),
     "MathJax 4": (
         "<mjx-container jax=CHTML display=true><mjx-math data-latex='x^2'><mjx-mi data-latex=x>x</mjx-mi></mjx-math>"
         "<mjx-assistive-mml><math data-latex='x^2'><mi>x</mi></math></mjx-assistive-mml><img src=data:image/gif;base64,R0 title=x^2></mjx-container>",
@@ -114,6 +116,14 @@ def test_each_source_gives_the_formula_once(body: str, tex: str, display: bool, 
     assert [(formula.tex, formula.display, formula.source) for formula in document.formulas] == [(tex, display, source)]
     assert " ".join(document.text(formulas=False).split()) == "Before it, and after it."
     assert document.images == []
+
+
+@pytest.mark.parametrize("element", ["<div data-expr='items.length > 0'>", "<p class=text data-expr='a_b'>", "<div class=math data-expr='a_b'>"])
+def test_an_expression_of_a_script_is_no_formula_and_its_element_stays(element: str) -> None:
+    """Only of class `tex` does data-expr hold TeX: the frameworks of web pages have attributes of that name too."""
+    document = page(f"{element}what a <b>reader</b> sees,</div>")
+    assert document.formulas == []
+    assert "what a reader sees," in document.text()
 
 
 @pytest.mark.parametrize(

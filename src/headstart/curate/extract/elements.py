@@ -27,6 +27,8 @@ class Class:
     IGNORE = 2048  # MathJax is told to pass over it
     PROCESS = 4096
     COPY = 8192  # a hidden copy of a formula for screen readers
+    EXPRESSION = 16384  # its data-expr is the formula
+    ANY_TAG = 32768  # BARE, whatever the tag
 
 
 RENDERED = Class.KATEX | Class.KATEX_DISPLAY | Class.RENDERED | Class.MEDIAWIKI
@@ -46,8 +48,9 @@ _MATH_CLASSES: dict[str, int] = {
     "mathjax_process": Class.PROCESS,
     "tex2jax_process": Class.PROCESS,
     **dict.fromkeys(("tex2jax_ignore", "mathjax_ignore", "ignore-math", "no-mathjax"), Class.IGNORE),
-    "wp-katex-eq": Class.WRAPPER | Class.BARE,
-    "math-container": Class.WRAPPER | Class.BARE | Class.DISPLAY,
+    "tex": Class.EXPRESSION,
+    "wp-katex-eq": Class.WRAPPER | Class.BARE | Class.ANY_TAG,
+    "math-container": Class.WRAPPER | Class.BARE | Class.ANY_TAG | Class.DISPLAY,
     "display": Class.DISPLAY,
     **dict.fromkeys(("katex-mathml", "mjx_assistive_mathml"), Class.COPY),
 }

@@ -145,7 +145,7 @@ def of_wrapper(element: Any, attributes: dict[str, str | None], meaning: int, ta
         shown: the page shows MathJax, KaTeX or LaTeX; otherwise a word in an element of class `math` is a word.
     """
     expression = attributes.get("data-expr")
-    if expression:
+    if expression and meaning & Class.EXPRESSION:
         return expression, attributes.get("data-display") == "true", "element"
     text = nodes.only_text(element)
     if text is None or not text.strip():
@@ -153,6 +153,7 @@ def of_wrapper(element: Any, attributes: dict[str, str | None], meaning: int, ta
     found = whole(text, table)
     if found is not None:
         return found[0], found[1], "element"
-    if not meaning & Class.BARE or element.tag not in BARE_TAGS or LEFT.search(text) or not (shown or TEX_SIGN.search(text)):
+    bare = meaning & Class.BARE and (meaning & Class.ANY_TAG or element.tag in BARE_TAGS)
+    if not bare or LEFT.search(text) or not (shown or TEX_SIGN.search(text)):
         return None
     return text, bool(meaning & Class.DISPLAY) or attributes.get("data-display") == "true" or "block" in attributes, "element"

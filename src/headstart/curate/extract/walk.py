@@ -117,7 +117,8 @@ class Walk:
             if classes:
                 meaning = class_meaning(classes)
             if self.math:
-                if (meaning & elements.MATH or "data-expr" in attributes) and self._class_formula(node, tag, attributes, meaning):
+                stated = meaning & Class.EXPRESSION and "data-expr" in attributes
+                if (meaning & elements.MATH or stated) and self._class_formula(node, tag, attributes, meaning):
                     return None
             elif meaning & (Class.COPY | Class.PREVIEW):
                 return None
