@@ -407,14 +407,33 @@ def test_16_the_zeros_are_there_for_whoever_loads_the_export(store: Path, tmp_pa
         assert torch.equal(module.weight != 0, masks[f"{name}.weight"]), name
 
 
+def example_run(name: str) -> Any:
+    """The settings of a run of the paper."""
+    return replace_nested(preset_config(SETTINGS, "base")[1], read_yaml(Path(__file__).parents[2] / "examples" / name))
+
+
 def test_17_the_official_steps() -> None:
-    config = replace_nested(preset_config(SETTINGS, "base")[1], read_yaml(Path(__file__).parents[2] / "examples" / "spdf_gpt2_small.yaml"))
+    config = example_run("spdf_gpt2_small.yaml")
     tokens = config.batch * config.method.sequence_length
     assert config.budget.steps * tokens == 2_505_048_064
     assert config.schedule.warmup_steps * tokens == 375_390_208
     rate = [config.optimizer.learning_rate * multiplier(at, 4778, config.schedule) for at in (358, 716, 4778)]
     assert rate == pytest.approx([3e-4, 6e-4, 6e-5])
     assert (config.sparsity.level, config.optimizer.weight_decay, config.optimizer.beta2) == (0.75, 0.1, 0.95)
+
+
+def test_17_the_official_steps_of_gpt3_xl() -> None:
+    """346 steps of warm-up and 23,988 after them, 26.3 billion tokens: 20 for each of its 1.3 billion parameters."""
+    config = example_run("spdf_gpt3_xl.yaml")
+    assert config.budget.steps == 346 + 23_988
+    assert config.budget.steps * config.batch * config.method.sequence_length == pytest.approx(26.3e9, rel=1e-3)
+    rate = [config.optimizer.learning_rate * multiplier(at, 24_334, config.schedule) for at in (173, 346, 24_334)]
+    assert rate == pytest.approx([1e-4, 2e-4, 2e-5])
+    shape = (config.method.num_layers, config.method.hidden_size, config.method.num_heads, config.method.intermediate_size)
+    assert shape == (24, 2048, 16, 8192)
+    assert (config.sparsity.level, config.optimizer.weight_decay, config.optimizer.beta2, config.optimizer.clip_norm) == (0.75, 0.1, 0.95, 1.0)
+    dense = forward_flops(24, 2048, 2048, 50257)
+    assert dense / forward_flops(24, 2048, 2048, 50257, config.sparsity.level) == pytest.approx(2.494, abs=5e-4)
 
 
 @pytest.mark.parametrize(
