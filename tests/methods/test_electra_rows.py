@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -95,6 +96,23 @@ def test_documents_may_run_on_over_blank_lines(store: TextStore) -> None:
     joined = electra_rows(store, config(blank_lines_separate_documents=False))
     assert len(joined) < len(apart)
     assert joined.lengths.mean() > apart.lengths.mean() + 3
+
+
+@pytest.mark.parametrize(
+    ("lines", "apart", "said"),
+    [
+        (["the pump", "was off", "at noon"] * 400, 2, "a line has 2.0 tokens on average, under 5"),
+        (["the pump was switched off at noon"] * 900, 0, "all 6,300 tokens are one document"),
+        (["the pump was switched off at noon"] * 900, 3, ""),
+    ],
+    ids=["short lines", "one document", "as it should be"],
+)
+def test_odd_text_is_said_with_its_numbers(lines: list[str], apart: int, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    texts = [line + "\n" * (1 + bool(apart and number % apart == 0)) for number, line in enumerate(lines, 1)]
+    (tmp_path / "a.txt").write_text("".join(texts), encoding="utf-8")
+    settings = TextConfig(document_split="blank-line", vocab_size=300, held_out_share=0.0, workers=1)
+    electra_rows(prepare_text([tmp_path / "a.txt"], tmp_path / "store", settings), config())
+    assert said in caplog.text if said else caplog.text == ""
 
 
 def test_segments_follow_the_official_order_even_when_a_short_sentence_comes_late() -> None:

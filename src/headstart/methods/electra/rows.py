@@ -18,6 +18,10 @@ from headstart.methods.electra.examples import assemble, build_examples
 logger = logging.getLogger(__name__)
 
 CROPPED_TOO_MUCH = 0.1
+SHORT_LINES = 5
+"""Tokens of a line on average, below which it is hardly a sentence."""
+GIANT = 100
+"""Rows that an only document fills, from which on it is hardly one."""
 BUILDER_VERSION = 2
 """Part of the rows' key: raise it when the builder's output changes."""
 
@@ -33,6 +37,8 @@ def electra_rows(store: TextStore, config: ElectraConfig, split: Literal["train"
     }
     report: dict[str, float] = {}
     rows = write_rows(store, key, split, config.sequence_length, _rows(store, config, split, report), report)
+    if split == "train":
+        _warn_of_odd_text(store, config)
     if rows.report["cropped_share"] > CROPPED_TOO_MUCH and split == "train":
         logger.warning(
             "%.0f %% of the text is cut away: its lines are long beside rows of %d tokens, and the official builder drops what does not fit. Lengthen"
@@ -44,6 +50,16 @@ def electra_rows(store: TextStore, config: ElectraConfig, split: Literal["train"
     if skipped := rows.report.get("rows_without_maskable_token"):
         logger.warning("%d rows had no maskable token and were left out", skipped)
     return rows
+
+
+def _warn_of_odd_text(store: TextStore, config: ElectraConfig) -> None:
+    """Lines that are no sentences, and documents that nothing separates: the builder takes both as they are."""
+    counts = store.manifest["counts"]
+    a_line = counts["tokens"] / max(counts["sentences"], 1)
+    if a_line < SHORT_LINES:
+        logger.warning("a line has %.1f tokens on average, under %d: is there a sentence or a paragraph a line?", a_line, SHORT_LINES)
+    if len(store.documents("train")) == 1 and config.blank_lines_separate_documents and counts["tokens"] > GIANT * config.sequence_length:
+        logger.warning("all %s tokens are one document: if they are many, put a blank line between them", f"{counts['tokens']:,}")
 
 
 def _rows(store: TextStore, config: ElectraConfig, split: str, report: dict[str, float]) -> Iterator[tuple[np.ndarray, int]]:
