@@ -140,6 +140,21 @@ def test_a_pool_smaller_than_the_quota_is_refused(folder: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"min_words": 1000}, r"0 tokens after .*mostly short: 39 of 40 documents, 3,159 tokens. Lower --min-words"),
+        ({"lower": 1e9}, r"mostly beyond a bound: 39 of 40 documents, .* Widen --lower and --upper"),
+        ({"pool": "reference.jsonl"}, r"mostly in the reference: 31 of 31 .* Give a pool of other text"),
+    ],
+    ids=["short", "bound", "reference"],
+)
+def test_a_guard_that_took_the_quota_is_named(folder: Path, tmp_path: Path, settings: dict[str, Any], words: str) -> None:
+    pool = folder / settings.pop("pool", "pool.jsonl")
+    with pytest.raises(UsageError, match=re.compile(words, re.DOTALL)):
+        select(pool, reference=folder / "reference.jsonl", quota=0.5, out=tmp_path, say=lambda line: None, **settings)
+
+
+@pytest.mark.parametrize(
     "settings",
     [{"quota": 0.0}, {"quota": 3.5}, {"reference": None}, {"min_count": 0}, {"scores": ["a"], "scorer": Path("b")}, {"drop_lowest": 1.5}],
     ids=["zero", "fraction", "nothing", "count", "both", "share"],

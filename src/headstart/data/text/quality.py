@@ -27,6 +27,15 @@ STRANGE = 0.3
 """Share of unknown words from which on a document is of another language or kind."""
 KEPT, REFERENCE, SHORT, EXACT, NEAR, LOW, BOUND = range(7)
 REASONS = ("kept", "in the reference", "short", "exact duplicate", "near duplicate", "among the lowest", "beyond a bound")
+LOOSER = {
+    REFERENCE: "Give a pool of other text than the reference.",
+    SHORT: "Lower --min-words, or give longer texts.",
+    EXACT: "Give more text: the same one twice counts once.",
+    NEAR: "Give more text, or leave near duplicates in with --no-near-duplicates.",
+    LOW: "Lower --drop-lowest.",
+    BOUND: "Widen --lower and --upper.",
+}
+"""What to do where a guard took most."""
 """What became of a document; the guards in the order in which they are asked."""
 
 
@@ -167,8 +176,18 @@ def take(perplexity: np.ndarray, tokens: np.ndarray, order: np.ndarray, fate: np
     reached = np.cumsum(tokens[ranked])
     if not len(ranked) or reached[-1] < quota:
         there = int(reached[-1]) if len(ranked) else 0
-        raise UsageError(f"The pool has {there:,} tokens after the guards, the quota is {quota:,}.", "Lower the quota, or give more text.")
+        raise UsageError(f"The pool has {there:,} tokens after the guards, the quota is {quota:,}.", _more(tokens, fate, quota))
     return ranked[: int(np.searchsorted(reached, quota)) + 1]
+
+
+def _more(tokens: np.ndarray, fate: np.ndarray, quota: int) -> str:
+    """How a quota is reached: where the pool has as much, the guards took it."""
+    if not len(fate) or tokens.sum() < quota:
+        return "Lower the quota, or give more text."
+    taken = [int(tokens[fate == number].sum()) for number in range(len(REASONS))]
+    most = max(LOOSER, key=taken.__getitem__)
+    what = f"{REASONS[most]}: {int((fate == most).sum()):,} of {len(fate):,} documents, {taken[most]:,} tokens"
+    return f"What the guards took was mostly {what}. {LOOSER[most]}"
 
 
 def fates(fate: np.ndarray) -> dict[str, int]:
