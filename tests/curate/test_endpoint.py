@@ -362,7 +362,7 @@ def test_a_curation_goes_on_with_the_model_at_another_address_and_with_no_other_
     with pytest.raises(BadInput, match="answers 404"):
         curate("precision", [data], out, config(model.address), say=quiet)
     for wrong in (config(other.address, "n"), config(None)):
-        with pytest.raises(UsageError, match=r"another --precision\.endpoint"):
+        with pytest.raises(UsageError, match=r"other --precision\.endpoint"):
             curate("precision", [data], out, wrong, say=quiet)
     assert curate("precision", [data], out, config(other.address), say=quiet).stages[-1].kept == 30
     assert len(other.asked) == 60 - len(set(model.texts()[:10]))

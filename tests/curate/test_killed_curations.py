@@ -71,7 +71,7 @@ def test_what_finished_passes_used_may_be_gone(whole: Path, tmp_path: Path) -> N
     assert set(again(tmp_path, out, keep_work=True).seconds) <= {"asked: near-duplicates"}
     assert digest(out) == before
     for config, address, error in (
-        (CurateConfig(near=NearConfig(keep="older")), data, "another --near.keep"),
+        (CurateConfig(near=NearConfig(keep="older")), data, "other --near.keep"),
         (defaults("near-duplicates"), tmp_path / "other.jsonl", "names no file"),
     ):
         with pytest.raises((BadInput, UsageError), match=error):

@@ -231,6 +231,9 @@ def test_an_empty_corpus_is_an_error_with_the_page_written(tmp_path: Path, capsy
     (tmp_path / "pages.jsonl").write_text("".join(json.dumps({"url": f"https://x.org/{n}", "html": page(n, True)}) + "\n" for n in range(6)))
     out = tmp_path / "out"
     words = ["curate", "webmath", str(tmp_path / "pages.jsonl"), "--out", str(out), "--language.keep", "de"]
+    assert main([*words[:-1], "de", "english", "--out", str(tmp_path / "unknown")]) == 2
+    assert "--language.keep names no language: english.\nThere are: ace, af, " in capsys.readouterr().err
+    assert not (tmp_path / "unknown").exists()
     says = (
         f"{out}: no document is left of 6 records: language dropped 6 of 6, language en 6.\n"
         "Name the languages that you want: --language.keep en de, or --language.keep with none for all. Then curate into another folder."
@@ -314,7 +317,7 @@ def test_a_curation_of_an_earlier_version_goes_on_with_what_it_began_with(tmp_pa
     half.write_bytes(b"half of an image")
     capsys.readouterr()
     assert main(words) == 2
-    assert "holds a curation with another --images.ads (False -> True), --images.min-side (0 -> 32)." in capsys.readouterr().err
+    assert "holds a curation with other --images.ads (False -> True), --images.min-side (0 -> 32)." in capsys.readouterr().err
     assert main([*words, *before]) == 0
     assert not half.exists()
     half.write_bytes(b"half of an image")

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from headstart.core.errors import BadInput, MissingDependency
+from headstart.core.errors import BadInput, MissingDependency, UsageError
 from headstart.curate.config import LanguageConfig
 from headstart.curate.extract import PageDropped
 from headstart.curate.extract.decode import decode
@@ -55,6 +55,16 @@ def packaged() -> Identify:
         raise MissingDependency("py3langid", "curate", "Language identification") from None
     classify: Identify = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True).classify
     return classify
+
+
+def refuse_unknown(config: LanguageConfig) -> None:
+    """Raises UsageError for a code that the packaged identifier never gives: every page would be dropped. What a fastText model calls its languages
+    is for its owner to know."""
+    if config.model is not None or config.keep == LanguageConfig.keep:  # these it knows
+        return
+    codes: list[str] = packaged().__self__.nb_classes  # type: ignore[attr-defined]
+    if unknown := [code for code in config.keep if code not in codes]:
+        raise UsageError(f"--language.keep names no language: {', '.join(unknown)}.", f"There are: {', '.join(sorted(codes))}.")
 
 
 @cache

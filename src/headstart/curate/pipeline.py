@@ -274,7 +274,7 @@ def _claim(out: Path, recipe: str, names: Sequence[str], settings: dict[str, Any
     told = differences({group: known.get(group) for group in new}, new)
     changed += [f"--{name.replace('_', '-')} ({old!r} -> {value!r})" for name, old, value in told]
     if changed:
-        raise UsageError(f"{out} holds a curation with another {', '.join(changed)}.", "Give another folder, or the settings of before.")
+        raise UsageError(f"{out} holds a curation with other {', '.join(changed)}.", "Give another folder, or the settings of before.")
 
 
 def _comparable(settings: dict[str, Any]) -> dict[str, Any]:

@@ -47,9 +47,13 @@ def refuse_nothing(done: Curation) -> None:
 def curate_with(settings: CurateSettings, say: Callable[[str], None] = print) -> Curation:
     """As `curate`, from settings; an empty corpus is for the caller to refuse (`refuse_nothing`), who may show the counts before."""
     check(settings)
+    from headstart.curate.language import refuse_unknown
     from headstart.curate.pipeline import curate as run
+    from headstart.curate.stages import RECIPES
 
     assert settings.out is not None
+    if "language" in RECIPES[settings.recipe]:
+        refuse_unknown(settings.language)
     done = run(
         settings.recipe,
         settings.data,
