@@ -170,7 +170,11 @@ def test_fine_tuning_finds_the_same_winner_and_its_command_works(bench: Bench, t
 
 
 def test_a_longer_run_is_read_at_the_checkpoint_of_equal_flops(bench: Bench, tmp_path: Path) -> None:
-    comparison, said = compare(bench, [bench.reader, bench.short], tmp_path / "out", counts=[50])
+    comparison, said = compare(bench, [bench.reader, bench.short], tmp_path / "out", counts=[50, 400])
+    there = comparison.info["data"]["train_records"]
+    beyond = f"--counts 400 cannot be measured: there are {there} labelled training records, which are the last point of the curve."
+    assert beyond in said
+    assert beyond in comparison.info["notes"]
     equal = comparison.info["equal_compute"]
     assert (equal["equal"], equal["how"], equal["ratio"]) == (True, "at checkpoints", pytest.approx(3.0))
     rows = {row["arm"]: row for row in comparison.info["compared"]}

@@ -105,6 +105,15 @@ def test_the_order_of_the_arms_does_not_matter() -> None:
     assert "a +0.190 accuracy against b (95 % interval +0.165 to +0.215" in sentence
 
 
+def test_a_random_start_at_the_head_of_the_table_is_said_first() -> None:
+    noise, worse = [[0.50, 0.60, 0.55]], [[0.40, 0.52, 0.44]]
+    _, winner, sentence = verdicts([noise, worse, [[0.60, 0.61, 0.58]]], [arm("a", 100.0), arm("b", 100.0), START])
+    assert winner is None
+    said = "None of the 2 runs beat a random start: random start reaches accuracy 0.597, a, the best of them, 0.550."
+    assert sentence.startswith(f"{said} a is the best of the runs, but this does not show that it is better than a random start")
+    assert "beat" not in verdicts(CLEAR, [arm("a", 100.0), arm("b", 100.0), START])[2]
+
+
 def test_noise_is_not_a_winner() -> None:
     words, winner, sentence = verdicts([[[0.9, 0.7, 0.8]], [[0.7, 0.8, 0.75]], [[0.5, 0.51, 0.49]]], [arm("a", 100.0), arm("b", 100.0), START])
     assert words[0] == "not enough evidence"

@@ -153,7 +153,19 @@ def judged(
 
 
 def conclude(arms: Sequence[Arm], values: Sequence[Values], comparisons: Sequence[dict[str, Any]], metric: str) -> tuple[str | None, str]:
-    """(winner, sentence): the run that is better than every other run and than its own random start, at equal compute or with less."""
+    """(winner, sentence): the run that is better than every other run and than its own random start, at equal compute or with less; where a random
+    start heads the table, the sentence begins with that."""
+    winner, said = _concluded(arms, values, comparisons, metric)
+    means = {arm.name: float(one.values.mean()) for arm, one in zip(arms, values, strict=True)}
+    first, best = (max((arm.name for arm in arms if arm.fresh is fresh), key=means.__getitem__) for fresh in (True, False))
+    runs = sum(not arm.fresh for arm in arms)
+    if runs > 1 and means[first] > means[best]:  # of one run the sentence says it
+        has = f"{first} reaches {metric} {means[first]:.3f}, {best}, the best of them, {means[best]:.3f}"
+        said = f"None of the {runs} runs beat a random start: {has}. {said}"
+    return winner, said
+
+
+def _concluded(arms: Sequence[Arm], values: Sequence[Values], comparisons: Sequence[dict[str, Any]], metric: str) -> tuple[str | None, str]:
     means = {arm.name: float(one.values.mean()) for arm, one in zip(arms, values, strict=True)}
     runs = sorted((arm.name for arm in arms if not arm.fresh), key=lambda name: -means[name])
     best = runs[0]
