@@ -92,13 +92,15 @@ class QuestionData:
 
 
 def read_classification(
-    path: str | Path, text_field: str = "text", second_field: str | None = None, label_field: str = "label", classes: Sequence[str] | None = None
-) -> TextData:
+    path: str | Path, text_field: str = "text", second_field: str | None = None, label_field: str = "label", classes: Sequence[str] | None = None,
+    of: str = "",
+) -> TextData:  # fmt: skip
     """Texts with a class each.
 
     Args:
         second_field: the field with the second text of a pair.
         classes: the class names; a label outside them is refused. None takes those found, sorted (as numbers if they are).
+        of: what stands before the names of the fields in their flags: "probe." for --probe.text-field.
 
     Raises:
         BadInput: the file, a record or a label cannot be used; fewer than two classes.
@@ -106,10 +108,10 @@ def read_classification(
     texts, seconds, found = [], [], []
     known = None if classes is None else set(classes)
     for number, record in records(path):
-        texts.append(_text(record, text_field, path, number))
+        texts.append(_text(record, text_field, path, number, f"--{of}text-field"))
         if second_field is not None:
-            seconds.append(_text(record, second_field, path, number))
-        found.append(_class_name(_value(record, label_field, path, number), label_field, path, number))
+            seconds.append(_text(record, second_field, path, number, f"--{of}second-field"))
+        found.append(_class_name(_value(record, label_field, path, number, f"--{of}label-field"), label_field, path, number))
         if known is not None and found[-1] not in known:
             raise BadInput(
                 f"the label {found[-1]!r} is not one of {_some(list(classes or ()))}",
@@ -143,10 +145,10 @@ def read_regression(
     """
     texts, seconds, numbers = [], [], []
     for number, record in records(path):
-        texts.append(_text(record, text_field, path, number))
+        texts.append(_text(record, text_field, path, number, "--text-field"))
         if second_field is not None:
-            seconds.append(_text(record, second_field, path, number))
-        raw = _value(record, label_field, path, number)
+            seconds.append(_text(record, second_field, path, number, "--second-field"))
+        raw = _value(record, label_field, path, number, "--label-field")
         try:
             value = float("nan") if isinstance(raw, bool) else float(raw)
         except (TypeError, ValueError, OverflowError):
@@ -382,14 +384,16 @@ def _question(qa: Any, context: str, path: str | Path, number: int) -> Question:
     return Question(name, text, context, found, start, False)
 
 
-def _value(record: dict[str, Any], name: str, path: str | Path, number: int) -> Any:
+def _value(record: dict[str, Any], name: str, path: str | Path, number: int, flag: str | None = None) -> Any:
+    """Args: flag: what names the field; None: it is always called so."""
     if name not in record:
-        raise BadInput(f"has no field {name!r}, only {_some(list(record))}", "Name the right field.", file=path, record=number)
+        mend = f"Name the right one: {flag}." if number == 1 and flag is not None else "Correct or remove the record."
+        raise BadInput(f"has no field {name!r}, only {_some(list(record))}", mend, file=path, record=number)
     return record[name]
 
 
-def _text(record: dict[str, Any], name: str, path: str | Path, number: int) -> str:
-    value = _value(record, name, path, number)
+def _text(record: dict[str, Any], name: str, path: str | Path, number: int, flag: str) -> str:
+    value = _value(record, name, path, number, flag)
     if not isinstance(value, str) or not value.strip():
         what = f"the field {name!r} is {'empty' if isinstance(value, str) else type(value).__name__ + ', not text'}"
         raise BadInput(what, "Correct or remove the record.", file=path, record=number)

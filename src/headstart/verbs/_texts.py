@@ -62,7 +62,7 @@ def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], S
     from headstart.tasks.data import read_classification
 
     assert config.labels is not None
-    records = read_classification(config.labels, text_field=config.text_field, label_field=config.label_field)
+    records = read_classification(config.labels, text_field=config.text_field, label_field=config.label_field, of="probe.")
     return records.texts, [int(label) for label in records.labels], len(records.classes)
 
 
