@@ -15,7 +15,7 @@ from headstart.planning.dcpt_law.fitted import fit_loss
 from headstart.planning.dcpt_law.forms import CROSS_DOMAIN, L1, L3, Array, Cells, Law
 from headstart.planning.dcpt_law.points import LossTable, refuse_few
 from headstart.planning.dcpt_law.refit import quality
-from headstart.planning.dcpt_law.solve import Fit, fit, huber, objective, objective_and_gradient, plain, start_grid
+from headstart.planning.dcpt_law.solve import HIGH, LOW, SCALE, Fit, fit, huber, objective, objective_and_gradient, plain, start_grid
 
 DOM = Law.of(L3, (1.20, 0.30, 0.25, 0.08, 0.30, 1.30, 0.45, 0.40, 0.08))
 GEN = Law.of(L3, (1.90, 0.35, 0.22, 0.06, 0.25, 1.20, 0.25, 0.30, 0.03))
@@ -110,6 +110,18 @@ def test_05_recovery_with_noise(domain_fit: Fit, general_fit: Fit) -> None:
     assert second.law["C"] < 0.9 * DOM["C"], "a parameter may be far off where predictions are not"
     assert quality(general_fit.law.predict(GRID), noisy(GEN, 2)).r2 == pytest.approx(0.99871, abs=1e-4)
     assert worst(general_fit, GEN) == pytest.approx(0.0011, abs=5e-5)
+
+
+def test_the_grid_of_starts_and_the_box_are_those_of_the_specification() -> None:
+    losses = DOM.predict(GRID)
+    values = np.exp(start_grid(L3, losses))
+    of_each = dict(zip(L3.names, (sorted({round(float(value), 12) for value in column}) for column in values.T), strict=True))
+    assert of_each.pop("E") == pytest.approx([0.4 * losses.min(), 0.8 * losses.min()])
+    assert of_each == {
+        "A": [0.2], "alpha": [0.1, 0.4], "B": [0.1], "beta": [0.2, 0.5], "eta": [0.5, 1.5], "C": [0.2, 0.6], "gamma": [0.2, 0.6], "eps": [0.02, 0.2],
+    }  # fmt: skip
+    assert len(np.unique(values, axis=0)) == 128
+    assert (LOW, HIGH, SCALE) == (-9.0, 3.0, 1e6)
 
 
 @pytest.mark.slow
