@@ -188,6 +188,11 @@ class Method(nn.Module):
         """Compiles, in place, what repays it; by default the backbone."""
         self.backbone().compile()
 
+    def plain_parts(self) -> None:
+        """Undoes `compile_parts`. What was compiled stays in the compiler's cache: compiling the same once more costs moments."""
+        for module in self.modules():
+            module._compiled_call_impl = None  # what `nn.Module.compile` sets; torch has no call that takes it back
+
     def predictions(self, batch: Batch, ctx: Context, one: bool = False) -> Predictions | None:
         """The token predictions that the loss of this batch is the mean of, with gradient; None: it is no such mean.
 

@@ -20,6 +20,7 @@ from headstart.core import hardware
 from headstart.core.config import checked
 from headstart.core.errors import BadInput, MachineError, UsageError
 from headstart.core.rng import Rng
+from headstart.core.words import first_line
 from headstart.engine import memory
 from headstart.engine.budget import Budget, steps_within
 from headstart.engine.distributed import Ranks
@@ -30,7 +31,8 @@ from headstart.engine.parallel import Mode, Parallel
 from headstart.engine.update import GRAPH_AFTER, AskedPrecision, Precision, Update
 
 COMPILE_SECONDS = 90.0  # measured: 40 to 110 s on few cores (docs/performance.md)
-COMPILE_GAIN = 1.2  # at least this much faster in every large model measured; small ones gain from CUDA graphs instead
+COMPILE_GAIN = 1.2  # at least this much faster in every large model measured: what is hoped for before it is tried
+COMPILE_MUST = 1.03  # what it must bring where it was tried
 GRAPH_MAX_PARAMETERS = 60_000_000  # below this a step is bound by kernel launches
 
 
@@ -119,6 +121,7 @@ class Trial:
     Args:
         parallel: the method on the ranks of the run; None: on one process.
         global_batch: rows of one update, over all ranks.
+        say: called with a line before what takes minutes.
         load: rows start..stop of the global batch of a step, on the CPU.
         tokens_per_row: for budgets in tokens.
     """
@@ -135,10 +138,12 @@ class Trial:
         tokens_per_row: int,
         seconds: float = 0.5,
         parallel: Parallel | None = None,
+        say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.method = method
         self.parallel = parallel or Parallel(method)
         self.ranks = self.parallel.ranks
+        self.say = say
         self.optimizer = optimizer
         self.global_batch = global_batch
         self.load = load
@@ -188,18 +193,20 @@ class Trial:
         why["threads"] = self._choose_threads(micro_batch, last_phase)
         chosen, why["precision"] = self._choose_precision(precision, micro_batch, last_phase)
         parameters = sum(p.numel() for p in self.method.parameters())
-        on_gpu = self.device.type == "cuda"
         graph, why["cuda_graph"] = captured(cuda_graph, self.device, self.ranks.world, self.optimizer.fused, parameters)
         seconds = {name: self._time(name, micro_batch, chosen, graph) for name in names}
         total = self._steps(budget, unit, flops, seconds)
-        minutes = total_cost(self.method, total, seconds) / 60
-        saves = minutes * 60 * (1 - 1 / COMPILE_GAIN)
-        compiled = compile == "on" or (compile == "auto" and on_gpu and not graph and saves > 2 * COMPILE_SECONDS)
-        why["compile"] = (
-            f"would save about {saves:.0f} s of {minutes:.1f} min and cost about {COMPILE_SECONDS:.0f} s"
-            if on_gpu
-            else "measured no gain that repays it on a CPU"
-        )
+        plain = total_cost(self.method, total, seconds)
+        compiled, why["compile"] = worth_trying(compile, self.device, plain)
+        if compiled:
+            tried, why["compile"] = self._compiled(names, micro_batch, chosen, graph, asked=compile == "on")
+            gain = 0.0 if tried is None else plain / total_cost(self.method, total, tried)
+            compiled = self.ranks.broadcast(compile == "on" or gain > COMPILE_MUST)
+            if tried is not None:
+                why["compile"] += f": a step takes {1e3 * tried[last_phase]:.3g} ms, and {1e3 * seconds[last_phase]:.3g} plainly"
+            if compiled and tried is not None:
+                seconds = tried
+                total = self._steps(budget, unit, flops, seconds)  # a budget in minutes has room for more of them
         return Decisions(
             total_steps=total,
             precision=chosen,
@@ -277,10 +284,35 @@ class Trial:
             times.append(time.perf_counter() - start)
             if len(times) == warm_up:
                 started = time.perf_counter()
-            if self.ranks.broadcast(len(times) > warm_up and sum(times) > 10 * self.seconds):  # a step of seconds is measured well by one
+            if self.ranks.broadcast(sum(times[warm_up:]) > 10 * self.seconds):  # a step of seconds is measured well by one; the first may compile
                 break
         measured = sorted(times[warm_up:])
         return measured[len(measured) // 4]
+
+    def _compiled(
+        self, phases: Sequence[str], micro_batch: int, precision: Precision, graph: bool, asked: bool
+    ) -> tuple[dict[str, float] | None, str]:
+        """(Phase -> seconds of an update with the compiled method, how long compiling took). The method is plain again afterwards; compiled once more
+        it finds the kernels there.
+
+        Args:
+            asked: what cannot be compiled is an error; otherwise there are no seconds, and the words say why.
+        """
+        self.say("Compiling, to see what it brings: this takes a minute or two.")
+        began = time.perf_counter()
+        self.method.compile_parts()
+        try:
+            tried = {name: self._time(name, micro_batch, precision, graph) for name in phases}
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # the compiler's own, its code generator's, that of a C++ compiler that is not there
+            what = f"torch.compile fails here ({first_line(error)})"
+            if asked:
+                raise MachineError(what, "Leave out --trainer.compile on.") from error
+            return None, what
+        finally:
+            self.method.plain_parts()
+        return tried, f"compiled and timed in {time.perf_counter() - began:.0f} s"
 
     def _count(self, phase: str, rows: int) -> tuple[int, int, bool]:
         """(FLOPs that one update of the global batch executes, those of products with weights that stay zero, whether parameters were left without a
@@ -363,6 +395,20 @@ class Trial:
     def _wait(self) -> None:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
+
+
+def worth_trying(asked: str, device: torch.device, seconds: float) -> tuple[bool, str]:
+    """Whether a run of so many seconds should see what compiling brings, and what that is based on.
+
+    Args:
+        asked: auto, on or off.
+    """
+    if asked != "auto":
+        return asked == "on", "asked for" if asked == "on" else "left out as asked"
+    if device.type != "cuda":
+        return False, "measured no gain that repays it on a CPU"
+    saves = seconds * (1 - 1 / COMPILE_GAIN)
+    return saves > 2 * COMPILE_SECONDS, f"would save about {saves:.0f} s of {seconds / 60:.1f} min and cost about {COMPILE_SECONDS:.0f} s"
 
 
 def captured(asked: str, device: torch.device, world: int, fused: bool | None, parameters: int) -> tuple[bool, str]:

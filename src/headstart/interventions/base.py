@@ -76,6 +76,9 @@ class Around(Method):
     def compile_parts(self) -> None:
         self.inner.compile_parts()
 
+    def plain_parts(self) -> None:
+        self.inner.plain_parts()
+
     def predictions(self, batch: Batch, ctx: Context, one: bool = False) -> Predictions | None:
         return self.inner.predictions(batch, ctx, one)
 

@@ -186,7 +186,7 @@ def measure_speed(wanted: Candidate, minutes: float, starts: Path) -> Method:
     threads = torch.get_num_threads()
     try:
         trial = new_trial(method.to(device), loader, config, device, SPEED_SECONDS)
-        decisions = trial.decide(Budget(minutes=minutes), precision=config.precision)
+        decisions = trial.decide(Budget(minutes=minutes), precision=config.precision, compile="off")  # a candidate is timed, not run
     finally:
         torch.set_num_threads(threads)
     wanted.flops_per_step, wanted.seconds_per_step = decisions.flops_per_step, decisions.seconds_per_step

@@ -342,7 +342,7 @@ class _Pretraining:
             seconds = 2.0  # the speed decides how long the run is: a moment's disturbance must not
         else:
             seconds = 0.5 if precision == "auto" else 0.1  # otherwise it is only told in the plan
-        trial = new_trial(parallel.method, loader, self.config, self.device, seconds, parallel)
+        trial = new_trial(parallel.method, loader, self.config, self.device, seconds, parallel, self.say)
         decided = trial.decide(
             budget, precision=precision, micro_batch=settings.micro_batch, compile=settings.compile, cuda_graph=settings.capture
         )
@@ -387,7 +387,13 @@ class _Pretraining:
 
 
 def new_trial(
-    method: Method, loader: Loader, config: PretrainConfig, device: torch.device, seconds: float, parallel: Parallel | None = None
+    method: Method,
+    loader: Loader,
+    config: PretrainConfig,
+    device: torch.device,
+    seconds: float,
+    parallel: Parallel | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Trial:
     """A trial of the steps that a run of this configuration makes; `seconds`: how long each way is timed."""
     return Trial(
@@ -400,6 +406,7 @@ def new_trial(
         tokens_per_row=loader.tokens_per_row,
         seconds=seconds,
         parallel=parallel,
+        say=say,
     )
 
 

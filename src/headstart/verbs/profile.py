@@ -110,7 +110,7 @@ def profile(slug: str, config: PretrainConfig, *, say: Callable[[str], None] = p
             method = build_method(method_class, config, corpus.store, init).to(device)
             loader = Loader(corpus.mixture(config, method), config.global_batch)
             settings = config.trainer
-            decisions = new_trial(method, loader, config, device, seconds=0.5).decide(
+            decisions = new_trial(method, loader, config, device, seconds=0.5, say=say).decide(
                 config.budget,
                 precision=config.precision,
                 micro_batch=settings.micro_batch,

@@ -294,6 +294,10 @@ class SelfDistill(Around):
         self.inner.compile_parts()
         self.teacher.compile_parts()
 
+    def plain_parts(self) -> None:
+        self.inner.plain_parts()
+        self.teacher.plain_parts()
+
     def cut(self) -> None:
         self.sharded = True
         for method in (self.inner, self.initial, self.teacher):

@@ -111,6 +111,10 @@ class CausalLM(TextMethod):
         super().compile_parts()
         self.of_block = torch.compile(nll_and_gradient)
 
+    def plain_parts(self) -> None:
+        super().plain_parts()
+        self.of_block = None
+
     @torch.no_grad()
     def show(self, batch: Batch, ctx: Context, own_text: bool = False) -> list[str]:
         """Continuations, sampled at temperature 0.8, of a person's own texts or of the first thirds of held-out rows."""
