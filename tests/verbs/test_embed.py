@@ -10,7 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.cli.main import main
 from headstart.core.errors import BadInput, UsageError
+from headstart.data.image.config import ImageConfig
+from headstart.data.image.decode import form_of
+from headstart.data.image.head import decode_records
 from headstart.data.permute import draw
 from headstart.verbs.embed import embed, nearest
 from headstart.verbs.pretrain import pretrain
@@ -83,7 +87,7 @@ def test_texts_get_vectors_and_lines(trained: Path, tmp_path: Path) -> None:
     assert "\x1b" not in done.stderr
 
 
-def test_what_cannot_be_embedded_is_refused(trained: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_embedded_is_refused(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="No data is given"):
         embed(trained, [], out=tmp_path / "out")
     with pytest.raises(UsageError, match="names a file; embed writes a folder"):
@@ -92,5 +96,11 @@ def test_what_cannot_be_embedded_is_refused(trained: Path, tmp_path: Path) -> No
         embed(trained, ["x"], out=tmp_path / "out", shown=0)
     with pytest.raises(BadInput, match="does not exist"):
         embed(trained, [tmp_path / "nothing.txt"], out=tmp_path / "out")
+    (tmp_path / "empty.txt").touch()
+    assert main(["embed", str(trained), "--data", str(tmp_path / "empty.txt"), "--out", str(tmp_path / "out")]) == 3
+    assert capsys.readouterr().err.endswith("empty.txt: is empty.\nRemove it, or copy it again if the copy was cut off.\n"), "no flag of pretrain"
+    grey, colour = np.zeros((8, 8), np.uint8), np.zeros((8, 8, 3), np.uint8)
+    with pytest.raises(BadInput, match="Give images as the network learned from: 1 x 8 x 8 uint8, grey"):
+        decode_records([colour], form_of(grey, ImageConfig(size=8)))
     assert not (tmp_path / "out").exists()
     assert headstart("embed", tmp_path, "--data", "x").returncode == 3

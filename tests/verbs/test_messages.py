@@ -5,15 +5,19 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 import headstart
+from headstart.cli import _flags
+from headstart.cli.main import flags_taken, parse
 from headstart.core.config import field_docs, flatten
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.flags import FLAG, in_flags_of
 from headstart.verbs import _evaluate_settings, _fit_settings, _measure_settings, _merge_settings, _plan_settings, _select_settings
-from headstart.verbs._sweep import FLAG, FLAGS, in_words_of_a_plan
+from headstart.verbs._sweep import FLAGS, in_words_of_a_plan
 from headstart.verbs.config import config_class
 
 HOUSE = Path(headstart.__file__).parent
@@ -36,7 +40,7 @@ SAYS = {"UsageError", "BadInput", "say", "append"}
 
 
 def flags_of(kinds: tuple[type, ...]) -> set[str]:
-    return {f"--{name.replace('_', '-')}" for kind in kinds for name in flatten(kind())}
+    return {flag.name for kind in kinds for flag in _flags.flags_of(kind())}
 
 
 def messages(path: Path) -> Iterator[tuple[str, str]]:
@@ -68,6 +72,32 @@ def test_messages_name_flags_that_the_verb_has(verb: str) -> None:
     assert sum("--" in words for _, words in said) > 2
     strange = [(place, flag) for place, words in said for flag in FLAG.findall(OF_ANOTHER.sub("", words)) if flag not in flags_of(kinds)]
     assert not strange
+
+
+@pytest.mark.parametrize(
+    ("mend", "said"),
+    [
+        ("Remove it. Or go on without such records: --text.on-bad-input quarantine.", "Remove it."),
+        ("Give --image.mode rgb.", "Give --image.mode rgb. (--image.mode is a flag of `headstart pretrain`.)"),
+        ("Name it: --text.text-field.", "Name it: --text-field."),
+        ("Lower --epochs.data.", "Lower --epochs.data. (--epochs.data is a flag of `headstart pretrain`.)"),
+        ("Lower --a.b or --c.d.", "Lower --a.b or --c.d. (--a.b and --c.d are flags of `headstart pretrain`.)"),
+        ("`headstart prepare mae --image.size 8` has it. Or give --data.", "`headstart prepare mae --image.size 8` has it. Or give --data."),
+        ("", ""),
+    ],
+)  # fmt: skip
+def test_what_deeper_rooms_say_is_said_in_flags_of_the_verb(mend: str, said: str) -> None:
+    error = BadInput("is empty.", mend, file="a.txt")
+    in_flags_of(error, {"--data", "--text-field"})
+    assert str(error) == "a.txt: is empty." + (f"\n{said}" if said else "")
+
+
+@pytest.mark.parametrize("words", ["embed run", "finetune depth", "pretrain mlm", "plan cpt", "measure sharpness", "merge a b", "curate webmath"])
+def test_the_flags_of_a_verb_are_known_to_it(words: str) -> None:
+    verb, *rest = words.split()
+    taken = flags_taken(parse(import_module(f"headstart.cli.{verb}"), verb, rest))
+    assert "--debug" in taken
+    assert ("--text.on-bad-input" in taken) == (verb == "pretrain")
 
 
 def test_what_a_plan_calls_otherwise_exists_on_both_sides() -> None:

@@ -38,6 +38,11 @@ def parse(argv: list[str]) -> Arguments:
     return Arguments(task, settings, _flags.named(flags))
 
 
+def continues(args: Arguments) -> bool:
+    """Without a folder nothing is kept."""
+    return args.settings.out is not None
+
+
 def run(args: Arguments) -> int:
     from headstart.verbs._finetune_settings import check
 

@@ -5,6 +5,8 @@ A verb's module has HELP, EXAMPLE, `run(args) -> exit code`, and either `add_arg
 
 from __future__ import annotations
 
+import argparse
+import dataclasses
 import importlib
 import os
 import signal
@@ -15,8 +17,9 @@ from types import FrameType
 from typing import Any
 
 from headstart import __version__
-from headstart.cli._flags import Parser
+from headstart.cli._flags import Parser, flags_of
 from headstart.core.errors import FirstRankFailed, HeadstartError, MachineError, UsageError
+from headstart.core.flags import in_flags_of
 from headstart.core.machine import CONTINUES, STARTS_AGAIN, ordinary
 from headstart.core.terminal import leave_terminal, open_closed_streams, printable, silence
 from headstart.core.words import did_you_mean
@@ -50,7 +53,7 @@ VERBS = {
     "demo": "the main job on this machine's own documentation: is a head start worth it?",
 }
 
-CONTINUE = ("advise", "claim", "compare", "curate", "demo", "plan", "prepare", "pretrain")
+CONTINUE = ("advise", "claim", "compare", "curate", "demo", "finetune", "plan", "prepare", "pretrain")
 """Verbs that go on where they stopped: the same command does nothing twice. (A training says itself after which step it stopped.)"""
 
 
@@ -76,22 +79,26 @@ def main(argv: list[str] | None = None) -> int:
         closest = did_you_mean(verb, VERBS) or f"The verbs: {', '.join(VERBS)}. "
         print(f"headstart: there is no verb '{printable(verb, one_line=True)}'.\n{closest}`headstart --help` explains them.", file=sys.stderr)
         return 2
-    debug = "--debug" in rest
+    debug, own, goes_on = "--debug" in rest, frozenset[str](), verb in CONTINUE
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
             if signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores SIGHUP, and means it
                 signal.signal(number, _stop)
     try:
         module = importlib.import_module(f"headstart.cli.{verb}")
-        return int(module.run(parse(module, verb, rest)))
+        args = parse(module, verb, rest)
+        own, goes_on = flags_taken(args), goes_on and getattr(module, "continues", lambda args: True)(args)
+        return int(module.run(args))
     except HeadstartError as error:
+        if own:
+            in_flags_of(error, own)
         if isinstance(error, MachineError):
-            _say_how_it_goes_on(error, verb)
+            _say_how_it_goes_on(error, goes_on)
         if not isinstance(error, FirstRankFailed):
             _tell(f"{speaker()}headstart {verb}: {error}", debug)
         return error.exit_code
     except KeyboardInterrupt:
-        again = "continues" if verb in CONTINUE else "starts again"
+        again = "continues" if goes_on else "starts again"
         _tell(f"headstart {verb}: stopped.\nThe same command {again}.")
         return 130
     except BrokenPipeError:  # `headstart list | head`
@@ -103,7 +110,7 @@ def main(argv: list[str] | None = None) -> int:
         return 4
     except Exception as error:
         if expected := ordinary(error):
-            _say_how_it_goes_on(expected, verb)
+            _say_how_it_goes_on(expected, goes_on)
             _tell(f"{speaker()}headstart {verb}: {expected}", debug)
             return expected.exit_code
         what = f"{type(error).__name__}: {error}\nThis is a bug; repeat with --debug and report what it prints."
@@ -111,9 +118,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _say_how_it_goes_on(error: HeadstartError, verb: str) -> None:
+def _say_how_it_goes_on(error: HeadstartError, goes_on: bool) -> None:
     """What a machine refused is told with what the same command then does: not every verb continues."""
-    if verb not in CONTINUE:
+    if not goes_on:
         error.reword(lambda text: text.replace(CONTINUES, STARTS_AGAIN))
 
 
@@ -157,6 +164,14 @@ def parse(module: Any, verb: str, argv: list[str]) -> Any:
     module.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     return parser.parse_args(argv)
+
+
+def flags_taken(args: Any) -> frozenset[str]:
+    """The flags of the verb whose arguments these are."""
+    if isinstance(args, argparse.Namespace):
+        return frozenset(f"--{name.replace('_', '-')}" for name in vars(args))
+    settings = next((getattr(args, name) for name in ("config", "settings") if dataclasses.is_dataclass(getattr(args, name, None))), args)
+    return frozenset(flag.name for flag in flags_of(settings))
 
 
 def overview() -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -60,6 +60,23 @@ class Journal:
         if file is not None:
             with file, writing(self.path):
                 os.fsync(file.fileno())
+
+
+class Known:
+    """Answers in a journal, each under a key, and found but once. A kill loses the one that was under way and no other."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.found: dict[str, dict[str, Any]] = {str(line["key"]): line for line in read_journal(path) if "key" in line}
+
+    def get(self, key: str, find: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What is known under the key, or is found now."""
+        if key not in self.found:
+            line = {"key": key, **find()}
+            with Journal(self.path) as journal:
+                journal.add(line)
+            self.found[key] = line
+        return self.found[key]
 
 
 def _whole(path: Path) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from headstart.core.config import differences
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import open_regular, read_json
+from headstart.core.files import open_regular, read_json, sha256_file
 from headstart.core.machine import explained
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -85,6 +86,19 @@ def refuse_other_settings(out: Path, what: str, asked: Mapping[str, Any]) -> Non
     if changed := differences(before, asked):
         listed = "; ".join(f"{name}: {old!r} -> {new!r}" for name, old, new in changed[:6])
         raise UsageError(f"{out} holds {what} with other settings ({listed}).", "Give another --out, or the settings of before.")
+
+
+def known_by(path: Path, patterns: Sequence[str] = ("*",)) -> str:
+    """A file or folder by its name and a hash of all bytes in it, for `SETTINGS`.
+
+    Args:
+        patterns: of the names of the files in a folder that count.
+    """
+    digest = hashlib.sha256()
+    found = [path] if not path.is_dir() else sorted({file for pattern in patterns for file in path.rglob(pattern) if file.is_file()})
+    for file in found:
+        digest.update(f"{file.relative_to(path)} {sha256_file(file)}\n".encode("utf-8", "surrogateescape"))
+    return f"{path.name} ({digest.hexdigest()[:12]})"
 
 
 def refuse_file(out: str | Path, flag: str = "--out", *, made: bool = False, ours: tuple[str, bytes] | None = None) -> None:

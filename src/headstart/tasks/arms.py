@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from headstart.core.errors import UsageError
+from headstart.tasks.kept import Kept
 from headstart.tasks.metrics import Records
 from headstart.tasks.result import PRETRAINED, RANDOM, Arm, SeedRun
 
@@ -25,6 +27,7 @@ class Trained(Generic[M]):
         loss: mean training loss over the last epoch.
         stuck: what is the matter with predictions that are all the same.
         records: what each test record adds to the metric that decides; None: it cannot be said.
+        notes: sentences for the person who reads the result.
     """
 
     model: M
@@ -33,6 +36,7 @@ class Trained(Generic[M]):
     steps: int
     stuck: str | None
     records: Records | None
+    notes: list[str] = field(default_factory=list)
 
 
 def seeds_and_draws(seeds: int | Sequence[int], train: Any, what: str) -> tuple[list[int], list[Any]]:
@@ -73,41 +77,63 @@ def run_arms(
     baseline: bool,
     say: Say,
     higher_is_better: bool = True,
-) -> tuple[list[Arm], M]:
+    kept: Kept | None = None,
+) -> tuple[list[Arm], Callable[[], M]]:
     """Trains the pretrained arm and, with `baseline`, the random one.
 
     Args:
         train: (arm, seed, learning rate, what to call with lines of progress) -> one training.
         rates: learning rates to try; with several each arm takes the one that is best on dev with the first seed.
+        kept: the trainings that an earlier call of the same command finished, which are not made again; None: none are.
 
     Returns:
-        the arms, and the pretrained arm's model of the first seed.
+        the arms, and what gives the pretrained arm's model of the first seed: one that an earlier call trained is trained again.
     """
     names = [PRETRAINED, RANDOM] if baseline else [PRETRAINED]
     total, done = len(names) * (len(seeds) + len(rates) - 1), 0
+    first: dict[float, M] = {}  # learning rate -> the pretrained arm's model of the first seed
 
-    def run(arm: str, seed: int, rate: float) -> tuple[SeedRun, M]:
-        nonlocal done
+    def trained(arm: str, seed: int, rate: float) -> SeedRun:
         started = time.perf_counter()
-        what = f"{arm}, seed {seed}" + (f", learning rate {rate:g}" if len(rates) > 1 else "")
-        trained = train(arm, seed, rate, lambda text: say(f"{what}: {text}"))
-        wall_s, done = time.perf_counter() - started, done + 1
-        test = trained.scores["test"]
-        say(f"{what}: {metric} {test[metric]:.4f}, loss {trained.loss:.4f}, {wall_s:.1f} s ({done} of {total} runs)")
-        dev = trained.scores.get("dev")
-        return SeedRun(seed, test, dev, trained.loss, trained.stuck, trained.steps, wall_s, trained.records), trained.model
+        found = train(arm, seed, rate, lambda text: say(f"{named(arm, seed, rate)}: {text}"))
+        if (arm, seed) == (PRETRAINED, seeds[0]):
+            first[rate] = found.model
+        wall_s, scores = time.perf_counter() - started, found.scores
+        return SeedRun(seed, scores["test"], scores.get("dev"), found.loss, found.stuck, found.steps, wall_s, found.records, found.notes)
 
-    def all_of(arm: str) -> tuple[Arm, M]:
+    def named(arm: str, seed: int, rate: float) -> str:
+        return f"{arm}, seed {seed}" + (f", learning rate {rate:g}" if len(rates) > 1 else "")
+
+    def run(arm: str, seed: int, rate: float) -> SeedRun:
+        nonlocal done
+        made = partial(trained, arm, seed, rate)
+        one, known = (made(), False) if kept is None else kept.get(arm, seed, rate, made)
+        done += 1
+        took = "from an earlier call" if known else f"{one.wall_s:.1f} s"
+        say(f"{named(arm, seed, rate)}: {metric} {one.metrics[metric]:.4f}, loss {one.loss:.4f}, {took} ({done} of {total} runs)")
+        return one
+
+    def all_of(arm: str) -> Arm:
         trials = [run(arm, seeds[0], rate) for rate in rates]
-        scores = [trial.dev_metrics[metric] if trial.dev_metrics else 0.0 for trial, _ in trials]
+        scores = [trial.dev_metrics[metric] if trial.dev_metrics else 0.0 for trial in trials]
         best = (max if higher_is_better else min)(range(len(rates)), key=lambda place: scores[place])
-        first, model = trials[best]
-        runs = [first, *(run(arm, seed, rates[best])[0] for seed in seeds[1:])]
+        runs = [trials[best], *(run(arm, seed, rates[best]) for seed in seeds[1:])]
         tried = {f"{rate:g}": score for rate, score in zip(rates, scores, strict=True)} if len(rates) > 1 else {}
-        return Arm(arm, rates[best], runs, tried), model
+        if arm == PRETRAINED:
+            for rate in set(first) - {rates[best]}:
+                del first[rate]
+        return Arm(arm, rates[best], runs, tried)
 
-    pretrained, model = all_of(PRETRAINED)
-    return [pretrained, *(all_of(name)[0] for name in names[1:])], model
+    arms = [all_of(name) for name in names]
+    rate = arms[0].learning_rate
+
+    def model() -> M:
+        if rate not in first:
+            say(f"{named(PRETRAINED, seeds[0], rate)}: trained again for its model, which was not kept")
+            trained(PRETRAINED, seeds[0], rate)
+        return first[rate]
+
+    return arms, model
 
 
 def stuck_warnings(arms: Sequence[Arm], mend: str) -> list[str]:

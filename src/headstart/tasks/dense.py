@@ -38,8 +38,9 @@ from headstart.tasks.dense_saved import save_dense
 from headstart.tasks.dense_tasks import DenseTask, make_task
 from headstart.tasks.dense_training import measure, train_dense
 from headstart.tasks.image_leaks import leaks_of
+from headstart.tasks.kept import Kept
 from headstart.tasks.rectified import unrectified
-from headstart.tasks.result import RANDOM, Result
+from headstart.tasks.result import RANDOM, Arm, Result
 
 MAX_FRESH_LAYERS = 12
 """Of a decoder that starts fresh after an encoder from elsewhere: as many as the encoder has, at most these."""
@@ -56,6 +57,7 @@ def finetune_dense(
     baseline: bool = True,
     report: Callable[[str], None] | None = None,
     out: str | Path | None = None,
+    kept: Kept | None = None,
 ) -> Result:
     """Fine-tunes a vision transformer for a dense task and scores it on the test images.
 
@@ -70,6 +72,7 @@ def finetune_dense(
         baseline: also train the same network from random initialisation, on the same images with the same seeds.
         report: called with lines of progress.
         out: a folder for result.json, the fine-tuned model of the first seed (`dense_saved.load_dense` reads it) and a picture of its predictions.
+        kept: trainings of an earlier call into `out`, which are not made again.
 
     Raises:
         BadInput: a file or the folder cannot be used.
@@ -97,7 +100,7 @@ def finetune_dense(
         notes = [*notes, *load_head(assemble(network, job, config, *pixel_statistics(init, first)), init, job.views)]
     by_seed = of_each_seed(seed_list, trains)
     bench = Bench(init, job, config, by_seed, found, *pixel_statistics(init, first), crop, use_device(config.device))
-    arms, tuned = run_arms(bench.train, seed_list, config.rates, job.metric, baseline, report or (lambda line: None), job.higher_is_better)
+    arms, tuned = run_arms(bench.train, seed_list, config.rates, job.metric, baseline, report or (lambda line: None), job.higher_is_better, kept)
     seen = {content for part in trains for content in part.hashes}
     leaks = leaks_of(found["test"].hashes, found["test"].looks, seen, np.concatenate([part.looks for part in trains]), init)
     counts: dict[str, Any] = {"train": len(first), "draws": len(draws)} | {name: len(part) for name, part in found.items()}
@@ -106,13 +109,16 @@ def finetune_dense(
         *notes,
         *dict.fromkeys(note for part in (*trains, *found.values()) for note in part.notes),
         *stuck_warnings(arms, "Try another learning rate."),
-        *bench.warnings(),
+        *bench.warnings(arms),
     ]
     result = Result(task, job.metric, str(init), arms, counts, leaks, warnings, dataclasses.asdict(config), job.higher_is_better)
     if out is not None:
-        with result.saved(out) as place:
-            save_dense(place, tuned, job, crop, config, reading)
-        draw_predictions(Path(out), tuned, job, found["test"], crop, config, bench.device)
+
+        def write(place: Path) -> None:
+            save_dense(place, tuned(), job, crop, config, reading)
+            draw_predictions(Path(out), tuned(), job, found["test"], crop, config, bench.device)
+
+        result.save(out, write, kept)
     return result
 
 
@@ -129,23 +135,22 @@ class Bench:
     std: Tensor
     crop: tuple[int, int]
     device: torch.device
-    far: bool = False  # some predicted length neared the width of the window
 
     def train(self, arm: str, seed: int, learning_rate: float, say: Say) -> Trained[DenseModel]:
         """One training and its scores."""
         model = build(self.init, self.task, self.config, self.mean, self.std, seed, fresh=arm == RANDOM)
         loss, steps = train_dense(model, self.task, self.trains[seed], self.crop, self.config, learning_rate, seed, self.device, say)
         found = {name: measure(model, self.task, part, self.crop, self.config, self.device) for name, part in self.data.items()}
-        self.far |= found["test"].far
-        return Trained(model, {name: part.metrics for name, part in found.items()}, loss, steps, found["test"].stuck, found["test"].records)
+        scores, test = {name: part.metrics for name, part in found.items()}, found["test"]
+        return Trained(model, scores, loss, steps, test.stuck, test.records, [self.far()] if test.far else [])
 
-    def warnings(self) -> list[str]:
-        found = []
-        if self.far:
-            found.append(
-                f"Predicted lengths near the width of the window ({self.crop[1]} pixels): what lies further away cannot be found in it. Give a wider"
-                " --crop, or smaller images."
-            )
+    def far(self) -> str:
+        """Of a training some predicted length of which neared the width of the window."""
+        width = f"Predicted lengths near the width of the window ({self.crop[1]} pixels)"
+        return f"{width}: what lies further away cannot be found in it. Give a wider --crop, or smaller images."
+
+    def warnings(self, arms: Sequence[Arm]) -> list[str]:
+        found = list(dict.fromkeys(note for arm in arms for run in arm.runs for note in run.notes))
         if self.task.name == "stereo" and (hint := unrectified(next(iter(self.trains.values())))):
             found.append(hint)
         return found

@@ -25,6 +25,7 @@ from headstart.engine.device import use_device
 from headstart.interop.transformers_io import Encoder, load_encoder
 from headstart.tasks.arms import Say, Trained, of_each_seed, refuse_choosing_on_test, run_arms, seeds_and_draws, stuck_warnings
 from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.kept import Kept
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.leaks import find_overlap, training_leaks
 from headstart.tasks.regularise import for_random_start, refuse_without_classes
@@ -48,6 +49,7 @@ def finetune(
     baseline: bool = True,
     report: Callable[[str], None] | None = None,
     out: str | Path | None = None,
+    kept: Kept | None = None,
 ) -> Result:
     """Fine-tunes the network of a transformers folder and scores it on the test file.
 
@@ -62,6 +64,7 @@ def finetune(
         baseline: also train the same network from random initialisation, on the same data with the same seeds.
         report: called with lines of progress.
         out: a folder for result.json and the fine-tuned model of the first seed.
+        kept: trainings of an earlier call into `out`, which are not made again.
 
     Raises:
         BadInput: a file or the folder cannot be used.
@@ -83,7 +86,7 @@ def finetune(
         train_rows = [job.rows(part, encoder, training=True) for part in trains]
         rows = {name: job.rows(part, encoder, training=False) for name, part in data.items()}
     bench = Bench(job, config, encoder, Path(model_folder), data, rows, of_each_seed(seed_list, train_rows), device)
-    arms, first = run_arms(bench.train, seed_list, config.rates, job.metric, baseline, say)
+    arms, first = run_arms(bench.train, seed_list, config.rates, job.metric, baseline, say, kept=kept)
     tested = data["test"].leak_texts()
     beside = find_overlap(tested, chain.from_iterable(part.leak_texts() for part in trains)).sentence("the training file")
     result = Result(
@@ -99,8 +102,7 @@ def finetune(
         dataclasses.asdict(config),
     )
     if out is not None:
-        with result.saved(out) as folder:
-            save_finetuned(folder, job, encoder, first)
+        result.save(out, lambda folder: save_finetuned(folder, job, encoder, first()), kept)
     return result
 
 

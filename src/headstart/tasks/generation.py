@@ -40,6 +40,7 @@ from headstart.tasks.epoch_loss import EpochLoss
 from headstart.tasks.generation_config import GenerationConfig, check_generation
 from headstart.tasks.generation_data import GenerationData, Item, read_generation, refuse_shared, write_outputs
 from headstart.tasks.generation_metrics import SCORER, bleu, rouge_l, slot_error
+from headstart.tasks.kept import Kept
 from headstart.tasks.leaks import find_overlap, training_leaks
 from headstart.tasks.metrics import Records, without_each
 from headstart.tasks.result import PRETRAINED, Result
@@ -349,6 +350,7 @@ def finetune_generation(
     baseline: bool = True,
     report: Say | None = None,
     out: str | Path | None = None,
+    kept: Kept | None = None,
 ) -> Result:
     """Fine-tunes the decoder of a transformers folder on pairs, and scores it on the test file.
 
@@ -356,6 +358,7 @@ def finetune_generation(
         train, test, dev: a file, or a `GenerationData`; of `train` also a list, one for each seed. dev is needed to try several learning rates.
         baseline: also train the same network from random initialisation.
         out: a folder for result.json, the model, its outputs and references.
+        kept: trainings of an earlier call into `out`, which are not made again.
 
     Raises:
         BadInput: a file or the folder cannot be used. UsageError: a setting is wrong. Diverged: a loss was not finite.
@@ -378,7 +381,7 @@ def finetune_generation(
     scored = dataclasses.replace(config, loss_on_source=False)
     rows = {name: make_pairs(decoder, part, scored) for name, part in parts.items()}
     bench = Bench(decoder, Path(model_folder), config, masks, of_each_seed(seed_list, train_rows), rows, parts["test"], use_device(config.device))
-    arms, first = run_arms(bench.train, seed_list, config.rates, METRIC, baseline, say)
+    arms, first = run_arms(bench.train, seed_list, config.rates, METRIC, baseline, say, kept=kept)
     tested = parts["test"].leak_texts()
     beside = find_overlap(tested, chain.from_iterable(part.leak_texts() for part in trains)).sentence("the training file")
     counts = {"train": len(trains[0]), "train_pairs": len(train_rows[0]), "scorer": SCORER if config.generate else None}
@@ -393,12 +396,16 @@ def finetune_generation(
         dataclasses.asdict(config),
     )
     if out is not None:
-        with result.saved(out) as place:
-            save_model_folder(first.model, first.tokenizer, place)
+
+        def write(place: Path) -> None:
+            tuned = first()
+            save_model_folder(tuned.model, tuned.tokenizer, place)
             if masks:
                 write_masks(place, masks)  # a further training can keep them too
-        if config.generate:
-            write_outputs(Path(out), bench.written[PRETRAINED, seed_list[0], arms[0].learning_rate], parts["test"])
+            if config.generate:
+                write_outputs(Path(out), bench.written[PRETRAINED, seed_list[0], arms[0].learning_rate], parts["test"])
+
+        result.save(out, write, kept)
     return result
 
 

@@ -42,6 +42,7 @@ from headstart.tasks.image_mixing import erase, mix, soft_targets
 from headstart.tasks.image_network import EVAL_BATCH, ImageClassifier, hidden_dropout, of_whole_images, predict, save_classifier
 from headstart.tasks.image_probe import Lars, fit_head, folded, normalised_head
 from headstart.tasks.image_randaugment import randaugment
+from headstart.tasks.kept import Kept
 from headstart.tasks.regularise import Regulariser, for_random_start
 from headstart.tasks.result import RANDOM, Result
 from headstart.tasks.rows import epoch_batches
@@ -59,6 +60,7 @@ def finetune_images(
     baseline: bool = True,
     report: Callable[[str], None] | None = None,
     out: str | Path | None = None,
+    kept: Kept | None = None,
 ) -> Result:
     """Fine-tunes the vision transformer of a folder and scores it on the test images.
 
@@ -71,6 +73,7 @@ def finetune_images(
         baseline: also train the same network from random initialisation, on the same images with the same seeds.
         report: called with lines of progress.
         out: a folder for result.json and the fine-tuned model of the first seed (`image_network.load_classifier` reads it).
+        kept: trainings of an earlier call into `out`, which are not made again.
 
     Raises:
         BadInput: an image or the folder cannot be used.
@@ -89,14 +92,13 @@ def finetune_images(
     found = {name: read(data, classes=first.classes) for name, data in (("test", test), ("dev", dev)) if data is not None}
     bench = Bench(folder, config, of_each_seed(seed_list, trains), found, *statistics(folder, first), use_device(config.device))
     metric = metric_of(config, first)
-    arms, model = run_arms(bench.train, seed_list, config.rates, metric, baseline, report or (lambda line: None))
+    arms, model = run_arms(bench.train, seed_list, config.rates, metric, baseline, report or (lambda line: None), kept=kept)
     leaks = image_leaks(found["test"], trains, folder)
     counts = {"train": len(first), "draws": len(draws)} | {name: len(part) for name, part in found.items()} | {"classes": first.classes}
     warnings = [*notes, *stuck_warnings(arms, "Try another learning rate.")]
     result = Result("image-classification", metric, str(folder), arms, counts, leaks, warnings, dataclasses.asdict(config))
     if out is not None:
-        with result.saved(out) as place:
-            save_classifier(place, model, first.classes, first.several, reading)
+        result.save(out, lambda place: save_classifier(place, model(), first.classes, first.several, reading), kept)
     return result
 
 

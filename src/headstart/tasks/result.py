@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,6 +13,11 @@ from headstart.core.files import whole_folder, write_json
 from headstart.core.words import aligned, change
 from headstart.tasks.metrics import ANY, FEWEST_SEEDS, Interval, Records, difference, difference_range, standard_error
 
+if TYPE_CHECKING:
+    from headstart.tasks.kept import Kept
+
+MODEL = "model"
+"""In the folder of a result: the model of the first seed."""
 ALIKE = 1e-9
 """Of the metric: an interval of less width is none."""
 PRETRAINED, RANDOM = "pretrained", "random"
@@ -31,6 +35,7 @@ class SeedRun:
     steps: int
     wall_s: float
     records: Records | None = field(default=None, repr=False, compare=False)  # of the metric that decides; not in result.json
+    notes: list[str] = field(default_factory=list)  # sentences on it; not in result.json, whose warnings have them
 
 
 @dataclass
@@ -55,7 +60,7 @@ class Arm:
         """The runs without what each test record adds, mean and standard error."""
         found = asdict(replace(self, runs=[replace(run, records=None) for run in self.runs]))
         for run in found["runs"]:
-            del run["records"]
+            del run["records"], run["notes"]
         return found | {"mean": self.mean(metric), "standard_error": self.standard_error(metric)}
 
 
@@ -145,14 +150,19 @@ class Result:
         """What a person reads: table, warnings, leaks, verdict."""
         return [*aligned(self.table()), *(f"Warning: {warning}" for warning in self.warnings), *self.leaks, self.verdict()]
 
-    @contextmanager
-    def saved(self, out: str | Path) -> Iterator[Path]:
-        """Writes result.json into `out`, which is made; what the block writes into the yielded folder becomes out/model, whole or not at all."""
+    def save(self, out: str | Path, write: Callable[[Path], None], kept: Kept | None = None) -> None:
+        """Writes result.json into `out`, which is made.
+
+        Args:
+            write: writes the model into a folder, which becomes out/model, whole or not at all.
+            kept: the trainings of `out`, whose model may be there already.
+        """
         folder = Path(out)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "result.json", self.to_json())
-        with whole_folder(folder / "model") as model:
-            yield model
+        if kept is None or not kept.has_model():
+            with whole_folder(folder / MODEL) as model:
+                write(model)
 
     def to_json(self) -> dict[str, Any]:
         """Everything, for result.json: runs, means, the comparison and the verdict."""

@@ -7,7 +7,6 @@ recipe in the same folder simply are other points.
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,8 +17,7 @@ import numpy as np
 
 from headstart.core.config import plain
 from headstart.core.errors import BadInput
-from headstart.core.files import atomic_write
-from headstart.core.run import read_lines
+from headstart.core.journal import Known
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.data import TextData, read_classification, read_regression, records
 from headstart.tasks.label_curve import TEST_SHARE, Bench, Draw, Measure, Scored, draw_labels, epochs
@@ -135,27 +133,6 @@ def _taken(data: TextData, index: Sequence[int]) -> TextData:
 # --- points ---------------------------------------------------------------------------------------------------------------------------------------
 
 
-class Points:
-    """points.jsonl: key -> what was measured. A kill loses the point that was under way and no other."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.found: dict[str, dict[str, Any]] = {}
-        if path.is_file():
-            self.found = {str(line["key"]): line for line in read_lines(path) if "key" in line}
-            with atomic_write(path) as file:  # without a half-written last line
-                file.writelines(json.dumps(line).encode() + b"\n" for line in self.found.values())
-
-    def get(self, key: str, measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """What is known under the key, or is measured now."""
-        if key not in self.found:
-            line = {"step": 0, "key": key, **measure()}
-            self.found[key] = line
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-        return self.found[key]
-
-
 @dataclass(frozen=True)
 class Item:
     """One training: which arm, source, export (from the end), how many labels, which seed."""
@@ -193,7 +170,7 @@ class Measuring:
         labelled: Labelled,
         config: FinetuneConfig,
         measure: Measure,
-        points: Points,
+        points: Known,
         say: Callable[[str], None],
         live: Callable[[str], None] | None = None,
     ) -> None:

@@ -17,6 +17,7 @@ from headstart.core import hardware
 from headstart.core.config import plain
 from headstart.core.errors import MissingDependency, UsageError
 from headstart.core.files import atomic_write, write_json
+from headstart.core.journal import Known
 from headstart.core.run import now
 from headstart.engine.device import use_device
 from headstart.tasks.config import FinetuneConfig
@@ -27,7 +28,7 @@ from headstart.verbs import _compare_lines as words
 from headstart.verbs._advise_measure import on_threads, time_a_score
 from headstart.verbs._advise_verdict import in_words, rounded_up
 from headstart.verbs._compare_arms import Arm
-from headstart.verbs._compare_measure import Item, Labelled, Measuring, Points, Values
+from headstart.verbs._compare_measure import Item, Labelled, Measuring, Values
 from headstart.verbs._compare_plan import Need, Plan, make_plan
 from headstart.verbs._compare_plot import draw
 from headstart.verbs._compare_settings import CompareSettings
@@ -175,7 +176,7 @@ class OnLabels(Comparing):
 
     def run(self, labelled: Labelled) -> Comparison:
         self.test_share = labelled.test_share
-        points = Points(self.out / "points.jsonl")
+        points = Known(self.out / "points.jsonl")
         self.measuring = Measuring(self.arms, labelled, self.config, self.settings.measure, points, self.say, self.live)
         self.metric = self.measuring.metric
         prices, threads = self.prices(labelled)
@@ -189,6 +190,8 @@ class OnLabels(Comparing):
         leaks = self.leaks(labelled)
         for line in leaks:
             self.say(line)
+        if beyond := self.beyond(labelled):
+            self.say(beyond)
         plan = self.plan(labelled)
         labelled = self.measuring.labelled
         measured: dict[int, dict[int, Values]] = {i: {} for i in range(len(self.arms))}
@@ -332,8 +335,16 @@ class OnLabels(Comparing):
             )  # fmt: skip
         return found
 
+    def beyond(self, labelled: Labelled) -> str | None:
+        """What --counts asks for that there is not."""
+        above = [f"{count:,}" for count in sorted(set(self.settings.counts)) if count > labelled.main]
+        if not above:
+            return None
+        there = f"{labelled.main:,} labelled training records"
+        return f"--counts {' and '.join(above)} cannot be measured: there are {there}, which are the last point of the curve."
+
     def label_notes(self, labelled: Labelled, plan: Plan) -> list[str]:
-        found = []
+        found = [] if (beyond := self.beyond(labelled)) is None else [beyond]
         if plan.seeds < FEWEST_SEEDS:
             found.append(f"{plan.seeds} seeds are too few to tell a difference from noise: give --seeds {FEWEST_SEEDS} or more, better 5.")
         if plan.left_out:

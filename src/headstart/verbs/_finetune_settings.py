@@ -9,7 +9,7 @@ from typing import TypeAlias
 from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import open_regular
-from headstart.core.places import Folder, refuse_folder
+from headstart.core.places import SETTINGS, Folder, refuse_folder
 from headstart.core.words import did_you_mean
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.dense_config import DenseConfig, DenseRegressionConfig, DepthConfig, FlowConfig, SegmentationConfig, StereoConfig
@@ -22,7 +22,7 @@ GENERATION = "generation"
 DENSE = ("segmentation", "dense-regression", "depth", "stereo", "flow")
 TASKS = ("classification", "regression", "tagging", "question-answering", GENERATION, IMAGES, *DENSE)
 
-RESULT = Folder("result.json", ("task", "metric", "model", "arms"))
+RESULT = Folder("result.json", ("task", "metric", "model", "arms"), (SETTINGS, "trainings.jsonl"))
 """What --out holds."""
 
 
@@ -45,7 +45,7 @@ class Common:
     baseline: bool = True
     """Also train the same network from random initialisation."""
     out: Path | None = None
-    """Folder for the result and the best model."""
+    """Folder for the result and the model of the first seed. Each training is kept there: the same command goes on, also with more seeds."""
     json: bool = False
     """Print the result as JSON."""
     debug: bool = False
@@ -144,3 +144,5 @@ def check(settings: AnySettings) -> None:
         raise UsageError(what, "Give other records as --dev.")
     if settings.out is not None:
         refuse_folder(settings.out, ours=RESULT)
+        if (settings.out / "result.json").exists() and not (settings.out / SETTINGS).exists():  # of an earlier version
+            raise UsageError(f"{settings.out} holds a fine-tuning that does not say of what it is.", "Give another --out.")

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import numpy as np
 from headstart import methods
 from headstart.core.config import flatten, replace_nested
 from headstart.core.errors import BadInput, HeadstartError, UsageError
+from headstart.core.flags import in_flags_of
 from headstart.core.run import read_run
 from headstart.data.text.store import open_text_store
 from headstart.interop.model_folder import read_config
@@ -52,9 +52,6 @@ FLAGS: Mapping[str, str] = {
 """What `pretrain` calls what a plan has too."""
 
 
-FLAG = re.compile(r"--[a-z][\w.-]*\w")
-
-
 @contextmanager
 def in_words_of_a_plan() -> Iterator[None]:
     """Errors of a run that a plan makes name the plan's flags; of others they say whose they are."""
@@ -62,12 +59,7 @@ def in_words_of_a_plan() -> Iterator[None]:
     try:
         yield
     except HeadstartError as error:
-        error.reword(lambda text: FLAG.sub(lambda found: FLAGS.get(found[0], found[0]), text))
-        strange = list(dict.fromkeys(flag for flag in FLAG.findall(f"{error.what} {error.mend}") if flag not in own))
-        if strange:
-            whose = f"({' and '.join(strange)} {'is a flag' if len(strange) == 1 else 'are flags'} of `headstart pretrain`.)"
-            error.mend = f"{error.mend} {whose}".strip()
-            error.reword(str)
+        in_flags_of(error, own, FLAGS)
         raise
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headstart.core.config import dotted, replace_nested
+from headstart.core.config import dotted, plain, replace_nested
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import locked
+from headstart.core.places import known_by, refuse_other_settings
 from headstart.core.run import read_run
 from headstart.core.terminal import printable
 from headstart.core.words import counted
@@ -26,6 +29,7 @@ from headstart.tasks.generation import finetune_generation
 from headstart.tasks.generation_config import GenerationConfig
 from headstart.tasks.image_classification import finetune_images
 from headstart.tasks.image_config import ImageFinetuneConfig
+from headstart.tasks.kept import Kept
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.recipe import network_size
 from headstart.verbs._exports import newest_export
@@ -40,6 +44,10 @@ from headstart.verbs._finetune_settings import (
     check_task,
     settings_of,
 )
+
+FINE_TUNING = "a fine-tuning"
+NETWORK = ("*.safetensors", "*.bin", "*.pth", "*.pt", "*config.json", "tokenizer*", "vocab*", "merges*")
+"""Of a model folder: what decides the network and what it reads."""
 
 
 def finetune(task: str, init: str | Path, train: str | Path, test: str | Path, *, say: Callable[[str], None] = print, **settings: Any) -> Result:
@@ -79,32 +87,44 @@ def finetune_with(
     def tell(line: str) -> None:
         say(printable(line))  # classes and tags are named as the files spell them
 
-    shared: dict[str, Any] = {
-        "dev": settings.dev,
-        "seeds": settings.seeds,
-        "baseline": settings.baseline,
-        "report": tell,
-        "out": settings.out,
-    }
-    assert settings.init is not None
-    if isinstance(settings, ImageFinetuneSettings):
-        config = _config(ImageFinetuneConfig, settings)
-        result = finetune_images(_vision_model(settings.init), settings.train, settings.test, config=config, **shared)
-    elif isinstance(settings, GenerationSettings):
-        config = _config(GenerationConfig, settings)
-        result = finetune_generation(backbone_folder(settings.init), settings.train, settings.test, config=config, **shared)
-    elif isinstance(settings, DenseConfig):
-        config = _config(CONFIGS[task], settings)
-        result = finetune_dense(task, _vision_model(settings.init), settings.train, settings.test, config=config, **shared)
+    model, config, train, run = _job(task, settings, frozenset(given), tell)
+    shared: dict[str, Any] = {"dev": settings.dev, "seeds": settings.seeds, "baseline": settings.baseline, "report": tell}
+    if settings.out is None:
+        result = run(model, train, settings.test, config=config, **shared)
     else:
-        folder = backbone_folder(settings.init)
-        if is_vision(folder):
-            raise UsageError(f"The model in {folder} reads images, the task {task} texts.", f"The tasks of images: {', '.join((IMAGES, *DENSE))}.")
-        config, train = suited(task, folder, settings, _config(FinetuneConfig, settings), frozenset(given), tell)
-        result = run_task(task, folder, train, settings.test, config=config, **shared)
+        asked = _asked(task, settings, model, config)
+        refuse_other_settings(settings.out, FINE_TUNING, asked)
+        with locked(settings.out / ".lock", "fine-tunes into this folder"):
+            refuse_other_settings(settings.out, FINE_TUNING, asked)  # of a call that was faster
+            result = run(model, train, settings.test, config=config, out=settings.out, kept=Kept(settings.out, asked), **shared)
     for line in result.lines():
         tell(line)
     return result
+
+
+def _job(
+    task: str, settings: AnySettings, given: frozenset[str], say: Callable[[str], None]
+) -> tuple[Path, Any, Any, Callable[..., Result]]:
+    """(model, config, training data, what trains)"""
+    assert settings.init is not None
+    if isinstance(settings, ImageFinetuneSettings):
+        return _vision_model(settings.init), _config(ImageFinetuneConfig, settings), settings.train, finetune_images
+    if isinstance(settings, GenerationSettings):
+        return backbone_folder(settings.init), _config(GenerationConfig, settings), settings.train, finetune_generation
+    if isinstance(settings, DenseConfig):
+        return _vision_model(settings.init), _config(CONFIGS[task], settings), settings.train, partial(finetune_dense, task)
+    folder = backbone_folder(settings.init)
+    if is_vision(folder):
+        raise UsageError(f"The model in {folder} reads images, the task {task} texts.", f"The tasks of images: {', '.join((IMAGES, *DENSE))}.")
+    config, train = suited(task, folder, settings, _config(FinetuneConfig, settings), given, say)
+    return folder, config, train, partial(run_task, task)
+
+
+def _asked(task: str, settings: AnySettings, model: Path, config: Any) -> dict[str, Any]:
+    """What decides each training, whichever seeds and arms are asked for. Files are known by what they hold."""
+    inputs = {"train": settings.train, "test": settings.test, "dev": settings.dev}
+    known = {"model": known_by(model, NETWORK), **{name: None if path is None else known_by(path) for name, path in inputs.items()}}
+    return {"task": task, **known, **plain(config)}
 
 
 def _config(wanted: type, settings: AnySettings) -> Any:
