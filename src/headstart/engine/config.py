@@ -98,7 +98,7 @@ class TrainerConfig:
     micro_batch: int | None = None
     """Rows of one forward and backward pass; None: what fits into memory."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile; auto: when the budget repays the compilation."""
+    """torch.compile; auto: on a GPU, where the budget repays the compilation and a step, tried, is faster by it."""
     cuda_graph: Literal["auto", "on", "off"] = "auto"
     """Replay the whole update as one CUDA graph; auto: for small models on a GPU."""
     parallel: Mode = "ddp"
