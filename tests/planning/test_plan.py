@@ -43,12 +43,12 @@ def test_planning_takes_a_fifth_at_most_and_nothing_is_lost(total: int) -> None:
 
 
 def test_a_budget_that_cannot_plan_says_what_could() -> None:
-    with pytest.raises(UsageError, match="1,199 steps leaves 39") as refused:
+    with pytest.raises(UsageError, match="1,199 steps leaves 39 steps") as refused:
         plan.split_budget(1_199, 0.2)
-    assert "at least 1,200 steps" in refused.value.mend
+    assert "--budget.steps 1200 or more" in refused.value.mend
     with pytest.raises(UsageError) as refused:
         plan.split_budget(1_199, 0.001)
-    assert "at least 240,000 steps" in refused.value.mend
+    assert "--budget.steps 240000 or more" in refused.value.mend
     assert plan.split_budget(1_200, 0.2).of_each == 40
     assert plan.split_budget(600, 0.4).left == 9 * plan.split_budget(600, 0.4).of_each
 

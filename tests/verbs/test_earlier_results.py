@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import errno
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ from headstart.cli.main import main
 from headstart.core.errors import UsageError
 from headstart.core.machine import explained
 from headstart.core.places import SETTINGS, Folder, refuse_file, refuse_folder, refuse_other_settings
-from headstart.verbs import _compare_settings, _evaluate_settings, _finetune_settings, _fit_settings, _look_settings, _select_settings
+from headstart.verbs import (
+    _adapt_settings,
+    _compare_settings,
+    _evaluate_settings,
+    _finetune_settings,
+    _fit_settings,
+    _look_settings,
+    _plan_settings,
+    _select_settings,
+)
 from headstart.verbs._look_settings import vectors_folder
 
 FOLDERS = {
@@ -28,6 +38,8 @@ FOLDERS = {
     "compare": _compare_settings.RESULT,
     "demo": _look_settings.DEMO_FOLDER,
     "embed": _look_settings.EMBED_FOLDER,
+    "adapt": _adapt_settings.RESULT,
+    "plan dcpt": _plan_settings.SWEEP,
     "claim": CLAIM,
 }
 
@@ -70,7 +82,10 @@ COMMANDS = {
     "fit": (_fit_settings.check, _fit_settings.FitSettings, {"points": (Path("a.csv"),)}),
     "evaluate": (_evaluate_settings.check, _evaluate_settings.EvaluateSettings, {"model": Path("run"), "text": ("x.txt",)}),
     "compare": (_compare_settings.check, _compare_settings.CompareSettings, {"runs": (Path("run"),)}),
-}
+    "adapt": (partial(_adapt_settings.check, Path("run")), _adapt_settings.AdaptSettings, {"reward": "builtin:modes"}),
+    "plan dcpt": (_plan_settings.check_sweep, _plan_settings.SweepSettings,
+                  {"general": ("x.txt",), "domain": ("x.txt",), "checkpoints": (Path("run"),), "tokens": 1e6}),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("verb", COMMANDS)
@@ -95,6 +110,20 @@ def test_results_of_other_inputs_are_named(tmp_path: Path) -> None:
     vectors_folder("r", ["a"], tmp_path)
     with pytest.raises(UsageError, match=r"holds vectors with other settings \(data: \['a'\] -> \['b'\]\)\.\nGive another --out"):
         vectors_folder("r", ["b"], tmp_path)
+
+
+def test_a_law_of_other_points_stays(theirs: Path) -> None:
+    """A table that has grown, and one of a folder of runs that has, is fitted anew."""
+    out = Path("law")
+    out.mkdir()
+    for before in ({"file": "b.csv", "sha256": "0"}, {"run": "runs/x", "id": "0"}):
+        law = dict.fromkeys(_fit_settings.RESULT.fields) | {"points": {"files": [before]}}
+        (out / "law.json").write_text(json.dumps(law))
+        was = next(iter(before.values()))
+        with pytest.raises(UsageError, match=rf"law holds a law of other points \({was} -> a\.csv\)\.\nGive another --out"):
+            _fit_settings.check(_fit_settings.FitSettings(points=(Path("a.csv"),), out=out))
+        for points in ((Path("a.csv"), Path(was)), (Path("b.csv"), Path("runs"))):
+            _fit_settings.check(_fit_settings.FitSettings(points=points, out=out))
 
 
 def test_select_keeps_what_another_call_chose(tmp_path: Path) -> None:

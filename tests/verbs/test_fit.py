@@ -84,6 +84,12 @@ def test_a_parquet_with_other_names_and_units(tmp_path: Path) -> None:
     assert "N = 1.8" in said
 
 
+def test_columns_that_are_no_list_of_names_are_mended_with_one(tmp_path: Path) -> None:
+    table = one_size(tmp_path)
+    with pytest.raises(BadInput, match=r"one\.csv: holds no settings\.\nWrite a line for each column that is called otherwise: `loss_domain: val"):
+        fit(table, tmp_path, columns=table)
+
+
 @pytest.mark.slow
 def test_one_size_needs_the_flag_and_no_size(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="one size, which cannot tell how it falls in N"):

@@ -82,7 +82,7 @@ def test_a_run_at_another_constant_rate_than_its_sweep_is_left_out_and_named(tmp
 
 
 def test_a_run_that_was_only_planned_is_left_out_and_named(tmp_path: Path) -> None:
-    """`plan cpt` leaves one beside its sweep."""
+    """One of an earlier version: `plan cpt` left its dry run beside its sweep."""
     look = run(tmp_path / "runs" / "look", status="stopped", totals={})
     for name in ("probes.jsonl", "metrics.jsonl"):
         (look / name).unlink()

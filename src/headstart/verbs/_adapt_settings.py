@@ -8,7 +8,7 @@ from typing import Literal
 
 from headstart.core.bounds import ABOVE_0, COUNT, COUNT_FROM_0, SEED, SHARE, refuse_outside
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.places import refuse_folder
+from headstart.core.places import Folder, refuse_folder
 from headstart.data.environments.config import HOW_TO_GIVE, reward_file
 from headstart.methods.oc_gfn.config import AdaptConfig
 
@@ -19,6 +19,8 @@ BOUNDS = {
     "adapter.replay": COUNT_FROM_0,
     "seed": SEED,
 }
+RESULT = Folder("adapter.json", ("environment", "way", "reward"), ("objects.csv", "built.csv", "adapter.safetensors"))
+"""What --out holds."""
 
 
 @dataclass
@@ -66,4 +68,9 @@ def check(run: Path, settings: AdaptSettings) -> None:
     file = reward_file(settings.reward)
     if file is not None and not file.exists():
         raise BadInput("does not exist.", HOW_TO_GIVE, file=file)
-    refuse_folder(settings.out or "runs")
+    refuse_folder(adapted_folder(run, settings), ours=RESULT)
+
+
+def adapted_folder(run: Path, settings: AdaptSettings) -> Path:
+    """Where objects and networks go."""
+    return settings.out or Path("runs") / "adapted" / run.absolute().name

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from headstart.core.bounds import ABOVE_0, MOST, Bounds, refuse_outside
-from headstart.core.errors import UsageError
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import read_json
 from headstart.core.places import Folder, refuse_folder
 from headstart.core.words import did_you_mean
 
@@ -128,7 +130,23 @@ def check(settings: FitSettings) -> None:
         raise UsageError("No points are given.", "example: headstart fit dcpt-law losses.csv")
     settings.fixed()
     _check_questions(settings)
-    refuse_folder(law_folder(settings), ours=RESULT)
+    folder = law_folder(settings)
+    refuse_folder(folder, ours=RESULT)
+    _refuse_other_points(folder, settings.points)
+
+
+def _refuse_other_points(folder: Path, points: Sequence[Path]) -> None:
+    """A law may be fitted anew, of a table or a folder of runs that has grown too; not of others, whose law would be gone."""
+    if not (folder / RESULT.file).is_file():
+        return
+    try:
+        of = [str(entry.get("file", entry.get("run"))) for entry in read_json(folder / RESULT.file)["points"]["files"]]
+    except (BadInput, KeyError, TypeError, AttributeError):  # of a claim, which has its own folder
+        return
+    asked = {path.absolute() for path in points}
+    if gone := [one for one in of if asked.isdisjoint((Path(one).absolute(), *Path(one).absolute().parents))]:
+        changed = f"{', '.join(gone[:6])} -> {', '.join(map(str, points[:6]))}"
+        raise UsageError(f"{folder} holds a law of other points ({changed}).", "Give another --out.")
 
 
 def law_folder(settings: FitSettings) -> Path:

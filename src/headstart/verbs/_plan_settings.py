@@ -10,8 +10,8 @@ from typing import Literal
 from headstart.core.bounds import ABOVE_0, COUNT, MINUTES, SEED, STEPS, TOKENS, Bounds, refuse_outside
 from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
-from headstart.core.places import refuse_folder
-from headstart.verbs._fit_settings import DRAWS, LIMIT, RATIO
+from headstart.core.places import Folder, refuse_folder
+from headstart.verbs._fit_settings import DRAWS, LIMIT, RATIO, RESULT
 from headstart.verbs.config import refuse_absent_data, refuse_no_folder
 
 PLANS = ("dcpt", "cpt")
@@ -31,6 +31,8 @@ BOUNDS = {
     "seed": SEED,
 }
 """Of both kinds of plan."""
+SWEEP = Folder("law/law.json", RESULT.fields, ("law", "runs", "points.parquet"))
+"""What --out of a sweep holds."""
 
 
 @dataclass
@@ -182,7 +184,12 @@ def check_sweep(settings: SweepSettings) -> None:
     if len({folder.absolute() for folder in settings.checkpoints}) != len(settings.checkpoints):
         raise UsageError("--checkpoints holds one twice.", "Give each size once.")
     refuse_absent_data((*settings.general, *settings.domain, *settings.general_held_out, *settings.domain_held_out))
-    refuse_folder(settings.out or "runs")
+    refuse_folder(sweep_folder(settings), ours=SWEEP)
+
+
+def sweep_folder(settings: SweepSettings) -> Path:
+    """Where the sweep and its law go."""
+    return settings.out or Path("runs") / "plans" / f"dcpt-{Path(settings.domain[0]).name.split('.')[0]}"
 
 
 def check_cpt(settings: CptSettings) -> None:

@@ -30,7 +30,7 @@ from headstart.methods.oc_gfn.saved import ADAPTER, save_adapter
 from headstart.methods.oc_gfn.training import RewardTraining, run_until
 from headstart.methods.oc_gfn.trajectories import Policy, roll
 from headstart.methods.oc_gfn.tune import FullTuning
-from headstart.verbs._adapt_settings import AdaptSettings, check
+from headstart.verbs._adapt_settings import AdaptSettings, adapted_folder, check
 from headstart.verbs.sample import load_run
 
 Looking: TypeAlias = RewardTraining | QLearning | Chains | Chance
@@ -118,7 +118,7 @@ def adapt_with(run: Path, settings: AdaptSettings, say: Callable[[str], None] = 
         raise UsageError(f"{run} is a run of {method.card.slug}, which samples no objects.", "Give a run of oc_gfn.")
     device = use_device(settings.device)
     environment, reward = method.environment, read_reward(settings.reward, method.environment)
-    out = settings.out or Path("runs") / "adapted" / run.absolute().name
+    out = adapted_folder(run, settings)
     if isinstance(reward, Described):
         say(printable(f"Reward: {reward.words}"))
     scores = Scores(environment, reward, device)

@@ -40,6 +40,8 @@ from headstart.verbs._sweep_points import is_runs, points_of_runs, runs_in
 __all__ = ["FitSettings", "FittedLaw", "fit", "fit_with"]
 
 BOTH: tuple[Which, Which] = ("domain", "general")
+COLUMNS = "Write a line for each column that is called otherwise: `loss_domain: val/medicine`."
+"""How a file of --columns is mended."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +137,7 @@ def read_table(settings: FitSettings) -> tuple[LossTable, list[str]]:
 
 def _read(places: Sequence[Path], settings: FitSettings, law_unit: float | None = None) -> tuple[LossTable, list[str]]:
     """The table of files and runs, and what of the runs was left out. Runs say their N and D as they are, whatever the units of files."""
-    columns = {} if settings.columns is None else {str(name): str(column) for name, column in read_yaml(settings.columns).items()}
+    columns = {} if settings.columns is None else {str(name): str(column) for name, column in read_yaml(settings.columns, COLUMNS).items()}
     runs = [run for place in places if is_runs(place) for run in runs_in(place)]
     files = [place for place in places if not is_runs(place)]
     for place in files:

@@ -23,7 +23,7 @@ from headstart.engine.device import resolve_device
 from headstart.planning.dcpt_law import plan as arithmetic
 from headstart.planning.dcpt_law.plan import looks
 from headstart.verbs._fit_settings import FitSettings
-from headstart.verbs._plan_settings import PLANS, CptSettings, SweepSettings, check_sweep
+from headstart.verbs._plan_settings import PLANS, CptSettings, SweepSettings, check_sweep, sweep_folder
 from headstart.verbs._sweep import (
     DOMAIN,
     GENERAL,
@@ -87,7 +87,7 @@ def plan_sweep(settings: SweepSettings, say: Callable[[str], None] = print) -> P
     resolve_device(settings.device)
     assert settings.tokens is not None
     origins = [origin_of(folder, settings.peak, settings.batch, settings.sequence_length) for folder in settings.checkpoints]
-    folder = settings.out or Path("runs") / "plans" / f"dcpt-{Path(settings.domain[0]).name.split('.')[0]}"
+    folder = sweep_folder(settings)
     data = named_data(settings.domain, settings.general, settings.domain_held_out, settings.general_held_out)
     n_runs = len(origins) * len(settings.ratios) * settings.seeds
     say(f"Sweep: {n_runs} runs of {counted(settings.tokens)} tokens ({len(origins)} sizes x {len(settings.ratios)} ratios x {settings.seeds} seeds)")

@@ -116,6 +116,11 @@ def plan_cpt(settings: CptSettings, say: Callable[[str], None] = print) -> CptPl
     return _Planning(settings, folder, say).plan()
 
 
+def given_budget(settings: CptSettings) -> tuple[str, float]:
+    """(unit, amount)"""
+    return next((unit, amount) for unit, amount in asdict(settings.budget).items() if amount is not None)
+
+
 class _Planning:
     def __init__(self, settings: CptSettings, folder: Path, say: Callable[[str], None]) -> None:
         assert settings.init is not None
@@ -131,7 +136,8 @@ class _Planning:
         self.refuse_no_old_text()
         items = OldItems(self.settings.items if self.settings.run else None, self.origin.folder, self.settings.device)  # refused before anything runs
         look = self.look()
-        split = split_budget(look["steps"], self.settings.planning_share)
+        shutil.rmtree(self.folder / "runs" / "look", ignore_errors=True)  # what it found is written down, and it is no run
+        split = split_budget(look["steps"], self.settings.planning_share, given=given_budget(self.settings))
         d = split.left * self.origin.tokens_per_step
         data, subset = self.text(look, d)
         unique = look["unique"] if subset is None else subset["tokens"]

@@ -29,6 +29,8 @@ ANNEALED_RATIO = 0.5
 """r_d of the run that has the planned schedule instead: it says by how much annealing lowers the losses."""
 FEWEST_SWEEP_STEPS = 2 * WARMUP_STEPS
 """Of a run of a sweep: half of it must lie behind the warm-up."""
+MARGIN = {"minutes": 1.1}
+"""Unit of a budget -> what it is told larger by: the next call measures the speed anew."""
 SUBSETS = 4
 """A subset is a quarter of the run, read four times (Guo et al. 2025)."""
 LEAST_SUBSET = 0.1
@@ -82,8 +84,11 @@ class Split:
         return self.of_each * self.runs
 
 
-def split_budget(total_steps: int, share: float, runs: int = len(RATIOS) + 1) -> Split:
+def split_budget(total_steps: int, share: float, runs: int = len(RATIOS) + 1, given: tuple[str, float] | None = None) -> Split:
     """Planning gets at most `share`, in equal runs; the long run gets the rest.
+
+    Args:
+        given: the budget as the person gave it: ("minutes", 30.0). None: as steps.
 
     Raises:
         UsageError: the runs of the sweep would be too short to say anything.
@@ -91,10 +96,21 @@ def split_budget(total_steps: int, share: float, runs: int = len(RATIOS) + 1) ->
     of_each = int(share * total_steps / runs)
     if of_each < FEWEST_SWEEP_STEPS:
         need = math.ceil(FEWEST_SWEEP_STEPS * runs / share - 1e-6)
-        what = f"A budget of {total_steps:,} steps leaves {of_each} for each of the {runs} runs of the sweep ({share:.3g} of it, together)."
-        mend = f"Give a budget of at least {need:,} steps, a larger --planning-share, a smaller --batch, or choose a ratio yourself: pretrain --mix."
+        unit, amount = given or ("steps", total_steps)
+        steps = f"{total_steps:,} steps"
+        budget = steps if unit == "steps" else f"{amount:g} {unit} ({steps})"
+        enough = need if unit == "steps" else rounded_up(MARGIN.get(unit, 1.0) * amount * need / total_steps)
+        what = f"A budget of {budget} leaves {of_each} steps for each of the {runs} runs of the sweep ({share:.3g} of it, together)."
+        beside = "a larger --planning-share, a smaller --batch, or choose a ratio yourself: pretrain --mix."
+        mend = f"Give --budget.{unit} {enough:.15g} or more, {beside}"
         raise UsageError(what, mend)
     return Split(of_each, runs, total_steps - runs * of_each)
+
+
+def rounded_up(value: float) -> float:
+    """To two significant digits, never down."""
+    place = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return math.ceil(value / place - 1e-6) * place
 
 
 def epochs(tokens: float, ratio: float, unique_tokens: float) -> float:
