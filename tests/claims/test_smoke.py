@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from headstart.claims import _run, claim_names
 from headstart.cli.main import main
 
-OWN = {"electra", "implicit_bias", "implicit_bias_text", "rewarm", "spdf", "stability_gap", "webmath_extraction"}
+CALLS = re.compile(r"""\b(?:claim|command)\("(\w+)", (?:"--preset", )?"smoke",""")
+OWN = {slug for file in Path(__file__).parent.glob("test_*.py") for slug in CALLS.findall(file.read_text())}
 """Claims whose own test runs it, and looks closer."""
 
 
@@ -23,6 +25,11 @@ def test_smoke(slug: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (result["slug"], result["preset"]) == (slug, "smoke")
     assert result["verdict"] in {"confirmed", "refuted", "inconclusive"}
     assert json.loads((tmp_path / slug / "result.json").read_text())["comparisons"] == result["comparisons"]
+
+
+def test_the_claims_with_a_test_of_their_own_are_found() -> None:
+    assert OWN.issuperset({"electra", "rewarm", "webmath_extraction"})
+    assert OWN.issubset(claim_names())
 
 
 def test_all_runs_every_claim_in_order(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -81,8 +81,8 @@ def refuse(args: Arguments) -> None:
     from headstart.verbs.config import check, refuse_absent, refuse_unwritable, run_folder, smoke
 
     args.config = with_mixture(args.config)
+    check(args.config)
     config, folder = smoke(args.config) if args.config.smoke else args.config, run_folder(args.slug, args.config)
-    check(config)
     interventions.refuse(methods.settings(args.slug), config)
     refuse_places(config, folder)
     refuse_unwritable(config, folder)

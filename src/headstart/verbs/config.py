@@ -187,10 +187,7 @@ def run_folder(slug: str, config: PretrainConfig) -> Path:
 
 
 def smoke(config: PretrainConfig) -> PretrainConfig:
-    """The same settings on 64 records and a few steps. Raises UsageError for what the rehearsal would leave out: a budget that no run can have."""
-    check_numbers(config)
-    if any(value is not None for value in flatten(config.budget).values()):
-        config.budget.unit()
+    """The same settings, which `check` has seen, on 64 records and a few steps."""
     trainer = dataclasses.replace(config.trainer, log_every=1, evaluate_every=4, checkpoint_every=4, evaluate_rows=8)
     return dataclasses.replace(config, trainer=trainer, budget=Budget(steps=SMOKE_STEPS), batch=8 if config.batch is None else min(config.batch, 8))
 
@@ -210,7 +207,8 @@ def check(config: PretrainConfig) -> None:
     check_numbers(config)
     if not config.data:
         raise UsageError("No data is given.", "Give --data FILE_OR_FOLDER, or --data builtin:python-docs for the documentation on this machine.")
-    config.budget.unit()
+    if not config.smoke or any(value is not None for value in flatten(config.budget).values()):  # one is of the run that is rehearsed
+        config.budget.unit()
     check_parts(config.data, config.mix, config.init is not None)
     config.epochs.check()
     weights = config.mixture.weights

@@ -116,13 +116,13 @@ class _Pretraining:
         self.say = say
         self.live = live
         config = with_mixture(config)
+        check(config)
         self.config = smoke(config) if config.smoke else config
         self.out = run_folder(slug, config)
         self.device = resolve_device(config.device)
         self.held = ExitStack()  # the place of the checkpoints
 
     def run(self) -> Run:
-        check(self.config)
         if self.config.precision == "fp8":
             refuse_float8(self.device)
         interventions.refuse(self.method_class, self.config)
