@@ -28,7 +28,7 @@ from headstart.engine.method import Batch, Context, Method
 from headstart.engine.optim import build_optimizer, load_moments, named_state, set_learning_rate
 from headstart.engine.parts import bits_per_byte, mean_losses
 from headstart.engine.update import Update
-from headstart.interventions.rewarm.config import RewarmConfig
+from headstart.interventions.rewarm.config import PAPER_PEAKS, RewarmConfig
 from headstart.interventions.rewarm.schedule import decay_end, share, warmup_steps
 from headstart.objectives.projected_loss import next_token_loss
 from headstart.verbs._corpus import open_corpus
@@ -188,6 +188,19 @@ def test_08_a_budget_in_tokens_gives_the_steps_of_the_paper() -> None:
     paper = RewarmConfig(preset="paper-410m")
     assert total == 131_358
     assert (warmup_steps(paper, total), decay_end(paper, total)) == (1_314, 106_148)
+
+
+def test_08_the_presets_are_the_table_of_the_specification() -> None:
+    """Peak, floor, warm-up and the end of the decay: of the paper's three, and of the default, which warms up over 1 % and 10 steps at least."""
+    assert PAPER_PEAKS == {"paper-410m": 3e-4, "paper-410m-stable": 1.5e-4, "paper-410m-plastic": 6e-4}
+    for preset in ("paper-410m", "paper-410m-stable", "paper-410m-plastic"):
+        paper = RewarmConfig(preset=preset)
+        assert (warmup_steps(paper, 10_000), decay_end(paper, 10_000)) == (100, 8_081)
+        assert [share(step, 10_000, paper) for step in (8_081, 9_999)] == pytest.approx([0.1, 0.1])
+    relative = RewarmConfig(preset="relative")
+    assert [warmup_steps(relative, total) for total in (500, 1_000, 5_000)] == [10, 10, 50]
+    assert (decay_end(relative, 500), share(500, 500, relative)) == (500, pytest.approx(0.1))
+    assert (relative.peak_ratio, relative.optimizer_state) == (1.0, "reset")
 
 
 def test_09_a_uniform_model_has_the_loss_ln_v() -> None:

@@ -125,6 +125,28 @@ def test_phrases_count_as_whole_words_in_proportion_to_the_line() -> None:
     assert page("<p>Passwordless logins rssfeed cookiecutter</p>").text().startswith("Passwordless")
 
 
+def test_boilerplate_at_its_limits() -> None:
+    """Over .18 of a line's words, or over 10 of them; within 15 lines of the end it takes the rest; a section has a line of over 16 characters."""
+    other = " ".join(["word"] * 89)
+    for line, stays in (
+        ("cookie" + " word" * 5, True), ("cookie" + " word" * 4, False), (f"{other} {'cookie ' * 10}", True), (f"{other} {'cookie ' * 11}", False),
+    ):  # fmt: skip
+        assert (line.strip() in page(f"<p>{LONG}</p><p>{line}</p><p>{LONG}</p>" * 2).text()) is stays, line
+    for after, rest in ((14, False), (15, True)):
+        lines = [f"{LONG} {number}." for number in range(40)]
+        lines[39 - after] = "All rights reserved."
+        assert (lines[39] in page("".join(f"<p>{line}</p>" for line in lines)).text()) is rest, after
+    for content, stays in (("a" * 16, False), ("a" * 17, True)):
+        assert ("## Part" in page(f"<h2>Part</h2><p>{content}</p>").text()) is stays
+
+
+def test_lists_of_links_at_their_limit() -> None:
+    """Over 80 % link text, two links at least."""
+    for beside, stays in ((10, True), (9, False)):
+        links = f"<div><a href=a>{'a' * 20}</a> <a href=b>{'b' * 20}</a> {'c' * beside}</div>"
+        assert (("c" * beside) in page(f"<p>{LONG}</p>{links}").text()) is stays, beside
+
+
 def test_headings_without_content_are_dropped() -> None:
     body = f"<h1>Top</h1><h2>Empty</h2><h2>Short</h2><p>too short</p><h2>Full</h2><h3>Below</h3><p>{LONG}</p>"
     body += "<h2>Formula</h2><span class=math>$x$</span>"

@@ -59,6 +59,19 @@ def test_near_duplicates_go_by_more_than_half_of_their_windows() -> None:
     assert fate_of([mostly, whole]) == [KEPT, NEAR]  # the order decides which one stays
 
 
+def test_half_of_the_windows_stays_and_one_more_goes() -> None:
+    """60 words have 48 windows of 13; 36 common words at the start are 24 of them, 37 are 25."""
+    words, others = prose(0).split(), prose(1).split()
+    half, more = (" ".join(words[:common] + others[: 60 - common]) for common in (36, 37))
+    assert fate_of([prose(0), half]) == [KEPT, KEPT]
+    assert fate_of([prose(0), more]) == [KEPT, NEAR]
+
+
+def test_fifty_words_are_enough_and_49_are_not() -> None:
+    texts = [" ".join(prose(number).split()[:length]) for number, length in enumerate((50, 49))]
+    assert fate_of(texts) == [KEPT, SHORT]
+
+
 def test_what_was_dropped_does_not_count_as_seen() -> None:
     a = prose(0).split()
     b = a[:40] + prose(1).split()[:20]  # near a: goes
