@@ -285,6 +285,22 @@ def fetch_export(place: Place, step: int) -> Path:
     return folder
 
 
+def fetch_totals(place: Place, step: int) -> dict[str, float]:
+    """What a checkpoint counts: tokens, flops, wall_s. `place.forget` removes what was brought.
+
+    Raises:
+        BadInput: a file is missing, changed, or not ours.
+    """
+    manifest = _manifest(place.fetch(step, [MANIFEST]))
+    path = own_file(place.fetch(step, [SKELETON]), SKELETON)
+    found = read_json(path) if sha256_file(path) == manifest.state[SKELETON] else None
+    try:
+        counted = {name: unpack(value, {}) for name, value in found["__items__"] if name in ("tokens", "flops", "wall_s")}
+        return {name: counted[name] for name in ("tokens", "flops", "wall_s")}
+    except (TypeError, ValueError, LookupError):
+        raise BadInput(f"is damaged: {SKELETON} is not what was written.", _MEND, file=path.parent) from None
+
+
 def refuse_foreign(place: Place, owner: Owner) -> None:
     """Looks at every checkpoint in `place`, which saving would replace or remove sooner or later. Damaged ones are not judged here.
 

@@ -70,7 +70,7 @@ def model_card(folder: Path, export: Path, run: Path, info: dict[str, Any]) -> s
         "## Training",
         _table(["of the run", "value"], list(cost.items())),
         _settings(info),
-        _curve(run),
+        _curve(run, totals["steps"]),
         "## Licence and citation",
         "The weights belong to whoever trained them. What the licences of the training data ask for holds for them too.",
         _citation(about),
@@ -162,9 +162,9 @@ def _settings(info: dict[str, Any]) -> str:
     return "Settings that differ from the preset:\n\n" + _table(["setting", "value"], [(escaped(name), escaped(value)) for name, value in changed])
 
 
-def _curve(run: Path) -> str:
-    """The training loss at a few moments of the run."""
-    records = [record for record in read_lines(run / "metrics.jsonl") if isinstance(record.get("loss"), float)]
+def _curve(run: Path, steps: int) -> str:
+    """The training loss at a few moments of the run, up to these steps."""
+    records = [record for record in read_lines(run / "metrics.jsonl") if isinstance(record.get("loss"), float) and record["step"] <= steps]
     if not records:
         return ""
     last = len(records) - 1

@@ -13,6 +13,8 @@ from headstart.core.terminal import printable
 from headstart.verbs.config import ProbeConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from headstart.engine.method import Method
 
 PROCESSOR = ""
@@ -71,10 +73,25 @@ def show_neighbours(found: Sequence[Sequence[tuple[str, Any, float]]], store: An
     return [printable(" ".join(f"{record} ({cosine:.3f})" for _, record, cosine in row), one_line=True) for row in found]
 
 
+def load_line(export: Path) -> str:
+    return f"from headstart.methods.oc_gfn.saved import read_flow; flow = read_flow({str(export)!r}, environment)"
+
+
+def answers(export: Path) -> Tensor:
+    """Its weights: an environment may be a program of the user's, which is not run for this."""
+    import torch
+
+    from headstart.core.files import own_file
+    from headstart.interop.vit import read_tensors
+    from headstart.methods.oc_gfn.saved import WEIGHTS, read_config
+
+    read_config(export)
+    return torch.cat([value.flatten() for value in read_tensors(own_file(export, WEIGHTS)).values()])
+
+
 def next_lines(folder: Path) -> list[str]:
-    export = folder / "export"
     return [
-        f"Load it:   from headstart.methods.oc_gfn.saved import read_flow; flow = read_flow({str(export)!r}, environment)",
+        f"Load it:   {load_line(folder / 'export')}",
         f"Adapt it:  headstart adapt {shlex.quote(str(folder))} --reward REWARD.py:FUNCTION --calls 2000",
         f"Look:      headstart sample {shlex.quote(str(folder))}",
     ]

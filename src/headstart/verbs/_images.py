@@ -12,6 +12,8 @@ from headstart.core.terminal import printable
 from headstart.verbs.config import ProbeConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from headstart.data.image.describe import Peek
     from headstart.engine.image_method import ImageMethod
     from headstart.engine.method import Method
@@ -88,14 +90,40 @@ def show_neighbours(found: Sequence[Sequence[tuple[str, Any, float]]], store: An
     return [f"Look: {path} has {len(found)} images, each with the nearest others to its right."]
 
 
+def load_line(export: Path) -> str:
+    if not (export / "config.json").is_file():  # transformers has no such network: groups of bands
+        return f"from headstart.interop.vit import load_vit; model, notes = load_vit({str(export)!r})"
+    return f"from transformers import AutoImageProcessor, AutoModel; model = AutoModel.from_pretrained({str(export)!r})"
+
+
+def answers(export: Path) -> Tensor:
+    """The tokens of an image of noise, from the encoder that we load and from the one that transformers loads; of CroCo the decoder is loaded too."""
+    import torch
+    from transformers import AutoModel
+
+    from headstart.interop.croco import find_croco
+    from headstart.interop.transformers_io import load_model
+    from headstart.interop.vit import load_vit
+
+    encoder, _ = load_vit(export)
+    shape = encoder.config
+    image = torch.rand(1, shape.channels, *shape.image_size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        found = [encoder.eval()(image).flatten()]
+        if (export / "config.json").is_file():
+            loaded: Any = load_model(export, AutoModel)
+            found.append(loaded.eval()(pixel_values=image).last_hidden_state.flatten())
+    if (pair := find_croco(export)) is not None:
+        network, _ = pair.binocular()
+        found.append(torch.stack([value.float().sum() for value in network.state_dict().values()]))
+    return torch.cat(found)
+
+
 def next_lines(folder: Path) -> list[str]:
     export = folder / "export"
-    load = f"from transformers import AutoImageProcessor, AutoModel; model = AutoModel.from_pretrained({str(export)!r})"
-    if not (export / "config.json").is_file():  # transformers has no such network: groups of bands
-        load = f"from headstart.interop.vit import load_vit; model, notes = load_vit({str(export)!r})"
     task = "stereo" if (export / "croco.safetensors").is_file() else "image-classification"  # what two views teach is for two views
     return [
-        f"Load it:   {load}",
+        f"Load it:   {load_line(export)}",
         f"Fine-tune: headstart finetune {task} --init {shlex.quote(str(folder))} --train TRAIN_FOLDER --test TEST_FOLDER",
         f"Look:      headstart sample {shlex.quote(str(folder))}",
     ]

@@ -14,6 +14,8 @@ from headstart.verbs import _texts
 from headstart.verbs.config import ProbeConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from headstart.engine.method import Method
 
 PROCESSOR = "AutoTokenizer"
@@ -83,10 +85,29 @@ def read_records(sources: Sequence[str | Path], store: Any) -> Iterator[tuple[st
 show_neighbours = _texts.show_neighbours
 
 
+def load_line(export: Path) -> str:
+    return f"from headstart.methods.interleaved_lm.network import read_interleaved; model = read_interleaved({str(export)!r})"
+
+
+def answers(export: Path) -> Tensor:
+    """What the language model says of a row of tokens, and the tokens that it sees of an image of noise."""
+    import torch
+
+    from headstart.methods.interleaved_lm.network import read_interleaved
+
+    network = read_interleaved(export).network
+    form, embeddings = network.tower.form, network.model.get_input_embeddings()
+    image = 255 * torch.rand(1, 1, form.channels, form.image_size, form.image_size, generator=torch.Generator().manual_seed(0))
+    ids = torch.arange(_texts.LOOKED_AT)[None] % embeddings.num_embeddings
+    with torch.no_grad():
+        seen = network.features({"images": image})
+        assert seen is not None
+        return torch.cat([network.hidden_states({"input_ids": ids}).float().flatten(), network.visual_tokens(seen).float().flatten()])
+
+
 def next_lines(folder: Path) -> list[str]:
-    export = folder / "export"
     return [
-        f"Load it:   from headstart.methods.interleaved_lm.network import read_interleaved; model = read_interleaved({str(export)!r})",
+        f"Load it:   {load_line(folder / 'export')}",
         f"Next stage: headstart pretrain interleaved-lm --init {shlex.quote(str(folder))} --method.stage instruction --data ASKED.jsonl",
         f"Look:      headstart sample {shlex.quote(str(folder))}",
     ]

@@ -15,6 +15,8 @@ from headstart.core.files import read_json
 from headstart.verbs import _environments, _images, _interleaved, _texts
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from headstart.engine.method import Method
     from headstart.verbs.config import ProbeConfig
 
@@ -54,6 +56,13 @@ class Kind(Protocol):
 
     def show_neighbours(self, found: Sequence[Sequence[tuple[str, Any, float]]], store: Any, folder: Path) -> list[str]:
         """Shows rows of (name, record, cosine with the row's first): writes pictures into `folder`, or gives lines."""
+
+    def load_line(self, export: Path) -> str:
+        """Python that loads an export, in one line."""
+
+    def answers(self, export: Path) -> Tensor:
+        """float32 [n]: what the networks of an export, loaded anew, say of made-up records; the same networks say the same. Raises BadInput where
+        they cannot be loaded."""
 
     def next_lines(self, folder: Path) -> list[str]:
         """How to load the export of the run in `folder`, and the next commands."""

@@ -12,6 +12,8 @@ from headstart.core.terminal import printable
 from headstart.verbs.config import ProbeConfig
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from headstart.data.text.describe import Peek
     from headstart.engine.method import Method
 
@@ -25,6 +27,8 @@ BEGINNING = 100
 """Characters of a document among its neighbours."""
 SHOWN = 3000
 """Characters of a document or row that a person is shown."""
+LOOKED_AT = 16
+"""Tokens of the row on which networks are compared."""
 
 
 def refuse_stores(stores: Sequence[Any], config: Any) -> None:
@@ -91,11 +95,30 @@ def _first_words(text: str) -> str:
     return words if len(words) <= BEGINNING else words[:BEGINNING] + " ..."
 
 
-def next_lines(folder: Path) -> list[str]:
+def load_line(export: Path) -> str:
     from headstart.engine.text_method import model_folder
 
+    return f"from transformers import AutoModel, AutoTokenizer; model = AutoModel.from_pretrained({str(model_folder(export))!r})"
+
+
+def answers(export: Path) -> Tensor:
+    """Of every model folder in it: the last layer on a row of tokens."""
+    import torch
+
+    from headstart.interop.transformers_io import load_encoder
+
+    found = []
+    for config in sorted(export.rglob("config.json")):
+        encoder = load_encoder(config.parent)
+        ids = torch.arange(min(LOOKED_AT, encoder.max_length or LOOKED_AT))[None] % encoder.module.config.vocab_size
+        with torch.no_grad():
+            found.append(encoder.hidden_states({"input_ids": ids}).float().flatten())
+    return torch.cat(found)
+
+
+def next_lines(folder: Path) -> list[str]:
     return [
-        f"Load it:   from transformers import AutoModel, AutoTokenizer; model = AutoModel.from_pretrained({str(model_folder(folder / 'export'))!r})",
+        f"Load it:   {load_line(folder / 'export')}",
         f"Fine-tune: headstart finetune classification --init {shlex.quote(str(folder))} --train TRAIN.jsonl --test TEST.jsonl",
         f"Look:      headstart sample {shlex.quote(str(folder))}",
     ]
