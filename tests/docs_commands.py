@@ -49,6 +49,7 @@ PARSED_ONLY = {
     r"headstart pretrain interleaved-lm .*": "needs a language model and a tower; tests/methods/test_interleaved_lm.py goes through the stages",
     r"headstart plan .*": "tests/verbs/test_plan_cpt.py runs both forms whole",
     r"headstart merge .*": "tests/interop/test_merge.py",
+    r"headstart import .*": "tests/verbs/test_import.py",
     r"headstart report .*--serve.*": "does not end; tests/report",
     r"headstart adapt runs/(rna|amp) .*": "needs packages of the extra design; tests/data/environments/test_rewards.py reads these rewards",
     r"headstart curate .* --engine ray .*": "tests/curate/test_pipeline.py runs it on two local workers",

@@ -22,6 +22,8 @@ _VERBS = {
     "plan": "headstart.verbs.plan",
     "measure": "headstart.verbs.measure",
     "merge": "headstart.verbs.merge",
+    "export": "headstart.verbs.export",
+    "import_checkpoint": "headstart.verbs.import_checkpoint",
     "probe": "headstart.verbs.probe",
     "compare": "headstart.verbs.compare",
     "peek": "headstart.verbs.peek",

@@ -7,41 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM
 
 from headstart.core.errors import BadInput
 from headstart.interop.cerebras import finalise, import_cerebras, to_gpt2
 from headstart.interop.masks import read_masks
-
-
-def gpt2() -> GPT2LMHeadModel:
-    torch.manual_seed(0)
-    model = GPT2LMHeadModel(GPT2Config(n_layer=2, n_embd=8, n_head=2, n_positions=16, vocab_size=300, activation_function="gelu"))
-    with torch.no_grad():
-        for parameter in model.parameters():  # fresh norms are all alike
-            parameter.add_(0.1 * torch.randn(parameter.shape))
-    return model.eval()
-
-
-def as_cerebras(model: GPT2LMHeadModel) -> dict[str, Tensor]:
-    """What format 1.7 calls them."""
-    found: dict[str, Tensor] = {}
-    state = model.state_dict()
-    for i in range(2):
-        here, there = f"transformer.h.{i}.", f"transformer_decoder.layers.{i}."
-        for kind in ("weight", "bias"):
-            parts = (state[f"{here}attn.c_attn.{kind}"].T if kind == "weight" else state[f"{here}attn.c_attn.{kind}"]).chunk(3)
-            found |= {f"{there}self_attn.proj_{name}_dense_layer.{kind}": part.clone() for name, part in zip("qkv", parts, strict=True)}
-            for ours, theirs in (("ln_1", "norm1"), ("ln_2", "norm3")):
-                found[f"{there}{theirs}.{kind}"] = state[f"{here}{ours}.{kind}"]
-            for ours, theirs in (("attn.c_proj", "self_attn.proj_output_dense_layer"), ("mlp.c_fc", "ffn.ffn.0.linear_layer"),
-                                 ("mlp.c_proj", "ffn.ffn.1.linear_layer")):  # fmt: skip
-                found[f"{there}{theirs}.{kind}"] = state[f"{here}{ours}.{kind}"].T.clone() if kind == "weight" else state[f"{here}{ours}.{kind}"]
-    for kind in ("weight", "bias"):
-        found[f"transformer_decoder.norm.{kind}"] = found[f"ln_f.{kind}"] = state[f"transformer.ln_f.{kind}"]
-    found["embedding_layer.word_embeddings.weight"] = found["lm_head.weight"] = state["transformer.wte.weight"]
-    return found | {"embedding_layer.position_embeddings.weight": state["transformer.wpe.weight"]}
+from tests.official import as_cerebras, gpt2
 
 
 @pytest.fixture

@@ -39,6 +39,8 @@ VERBS = {
     "evaluate": "what a language model knows without training: multiple choice, perplexity",
     "fit": "a scaling law from losses of short runs: which mixture, size, how many tokens",
     "measure": "how sharp a minimum is, how far a model is from a known optimum",
+    "export": "the usable model of a run, or of one of its checkpoints, in a folder of its own",
+    "import": "an official checkpoint as a folder that --init and transformers take",
     "merge": "average an old model and what it became, beside or instead of replay",
     "adapt": "a pre-trained sampler of objects to your reward, beside one from scratch",
     "probe": "what frozen networks know, in seconds: linear probe, nearest neighbours, effective rank",

@@ -22,7 +22,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from headstart.core.errors import BadInput
 from headstart.interop.masks import write_masks
-from headstart.interop.model_folder import MAX_LAYERS, refuse_unexplained
+from headstart.interop.model_folder import count_layers, filled
 from headstart.interop.transformers_io import save_model_folder
 from headstart.interop.vit import read_state
 
@@ -118,17 +118,28 @@ def import_cerebras(path: str | Path, folder: str | Path, *, num_heads: int, tok
         BadInput: the file is no such checkpoint, or weights are missing.
     """
     path, folder = Path(path), Path(folder)
-    weights, masks = finalise(read_checkpoint(path))
+    model, masks = network(read_checkpoint(path), path, num_heads, activation)
+    save_model_folder(model, tokenizer, folder)
+    if masks:
+        write_masks(folder, masks)
+    return {name: float((~mask).float().mean()) for name, mask in masks.items()}
+
+
+def network(state: Mapping[str, Tensor], path: Path, num_heads: int, activation: str = "gelu") -> tuple[GPT2LMHeadModel, dict[str, Tensor]]:
+    """(the network in evaluation mode, name -> mask of each sparse weight, True where it is kept) of a checkpoint's tensors; as `import_cerebras`."""
+    weights, masks = finalise(state)
     named = to_gpt2(weights)
     needed = ("transformer.wte.weight", "transformer.wpe.weight", "transformer.h.0.mlp.c_fc.weight")
     for name in needed:
         if name not in named:
             raise BadInput(f"has nothing that becomes {name}.", "Only GPT-2 and GPT-3 networks with learned positions are read.", file=path)
-    n_layers = 1 + max(int(name.split(".")[2]) for name in named if name.startswith("transformer.h."))
-    if n_layers > MAX_LAYERS or any(named[name].ndim != 2 for name in needed):
-        raise BadInput(f"has {n_layers:,} layers, or no matrices of a GPT-2", "Copy the checkpoint again.", file=path)
+    n_layers = count_layers(named, "transformer.h.", path)
+    if any(named[name].ndim != 2 for name in needed):
+        raise BadInput("has no matrices of a GPT-2.", "Copy the checkpoint again.", file=path)
     vocabulary, width = named["transformer.wte.weight"].shape
-    tied = "lm_head.weight" not in named or torch.equal(named["lm_head.weight"], named["transformer.wte.weight"])
+    if width % num_heads:
+        raise BadInput(f"has a width of {width}, which {num_heads} heads do not divide.", "Give its own number of heads.", file=path)
+    named.setdefault("lm_head.weight", named["transformer.wte.weight"])
     config = GPT2Config(
         vocab_size=vocabulary,
         n_embd=width,
@@ -137,20 +148,9 @@ def import_cerebras(path: str | Path, folder: str | Path, *, num_heads: int, tok
         n_head=num_heads,
         n_inner=named["transformer.h.0.mlp.c_fc.weight"].shape[1],
         activation_function=activation,
-        tie_word_embeddings=tied,
+        tie_word_embeddings=torch.equal(named["lm_head.weight"], named["transformer.wte.weight"]),
     )
-    refuse_unexplained(lambda: GPT2LMHeadModel(config), path, path)
-    model = GPT2LMHeadModel(config)
-    missing, _ = model.load_state_dict({name: value.float() for name, value in named.items()}, strict=False)
-    missing = [name for name in missing if not (tied and name == "lm_head.weight")]
-    if missing:
-        raise BadInput(f"lacks {len(missing)} weights, for example {missing[0]}: they would start random.", "Copy the checkpoint again.", file=path)
-    model.tie_weights()
-    save_model_folder(model, tokenizer, folder)
-    kept = to_gpt2(with_whole_parts(masks, weights))
-    if kept:
-        write_masks(folder, kept)
-    return {name: float((~mask).float().mean()) for name, mask in kept.items()}
+    return filled(lambda: GPT2LMHeadModel(config), named, path), to_gpt2(with_whole_parts(masks, weights))
 
 
 def with_whole_parts(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

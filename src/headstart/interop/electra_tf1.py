@@ -1,22 +1,28 @@
-"""ELECTRA checkpoints of google-research/electra (TensorFlow 1 names) to transformers' names and back, as dictionaries of arrays.
+"""ELECTRA checkpoints of google-research/electra (TensorFlow 1 names) to transformers' networks and names, and back.
 
 One TF1 checkpoint holds both networks; transformers keeps them in two folders, each with its own copy of the shared embeddings. Kernels are
-[in, out] in TensorFlow and [out, in] in torch. transformers 5 has no TensorFlow loader of its own. To read a checkpoint file into a dictionary,
-any TensorFlow will do: `{name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map()}` with `tf.train.load_checkpoint(path)`.
+[in, out] in TensorFlow and [out, in] in torch. transformers 5 has no TensorFlow loader of its own; `tensorflow_bundle` reads the files.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import ElectraForMaskedLM, ElectraForPreTraining, ElectraModel, PreTrainedModel
 
+from headstart.backbones.text import encoder_config
 from headstart.core.errors import BadInput
+from headstart.interop.model_folder import count_layers, filled
 
 _GIVE = "Give the arrays of a google-research/electra checkpoint."
+HEAD_SIZE = 64
+"""Of the official networks and their generators (configure_pretraining.py, pretrain_helpers.py): no variable says it."""
 _SKIPPED = re.compile(r"(^global_step$)|(/adam_[mv]$)")  # optimiser state
 _TABLES = ("word_embeddings", "position_embeddings", "token_type_embeddings")
 _SUFFIXES = {"gamma": "weight", "beta": "bias", "kernel": "weight", "bias": "bias"}
@@ -64,6 +70,65 @@ def from_tf1(arrays: Mapping[str, np.ndarray]) -> tuple[dict[str, Tensor], dict[
                 generator.setdefault(name, tensor.clone())
         generator["generator_lm_head.weight"] = generator["electra.embeddings.word_embeddings.weight"]
     return discriminator, generator
+
+
+def is_state(name: str) -> bool:
+    """Whether a variable is the optimiser's: two thirds of a checkpoint."""
+    return _SKIPPED.search(name) is not None
+
+
+def networks(
+    arrays: Mapping[str, np.ndarray], special_ids: Mapping[str, int], weights: Path, heads: int | None = None
+) -> dict[str, PreTrainedModel]:
+    """"discriminator" (`ElectraForPreTraining`; without a head in the checkpoint `ElectraModel`) and, where the checkpoint has one, "generator"
+    (`ElectraForMaskedLM`), in evaluation mode, each with all of its weights.
+
+    Args:
+        special_ids: of the tokenizer: pad, cls, sep.
+        weights: the file that the arrays are from.
+        heads: of the discriminator; None: heads of 64, as the official code has them. The generator's are of the same size.
+
+    Raises:
+        BadInput: as `from_tf1`; or weights are missing, left over or of another shape.
+    """
+    main, generator = from_tf1(arrays)
+    width = _sizes(main, weights)["hidden_size"]
+    if width % (heads or HEAD_SIZE):
+        why = f"which is no number of heads of {HEAD_SIZE}" if heads is None else f"which {heads} heads do not divide"
+        raise BadInput(f"has a width of {width}, {why}.", "Give the number of heads of its discriminator (--heads).", file=weights)
+    head_size = width // heads if heads else HEAD_SIZE
+    has_head = any(name.startswith("discriminator_predictions.") for name in main)
+    found = {"discriminator": _network(ElectraForPreTraining if has_head else ElectraModel, main, head_size, special_ids, weights)}
+    if generator:
+        found["generator"] = _network(ElectraForMaskedLM, generator, head_size, special_ids, weights)
+    return found
+
+
+def _network(kind: Any, state: Mapping[str, Tensor], head_size: int, special_ids: Mapping[str, int], weights: Path) -> PreTrainedModel:
+    sizes = _sizes(state, weights)
+    shape: Any = encoder_config("electra", num_heads=max(1, sizes["hidden_size"] // head_size), dropout=0.1, special_ids=special_ids, **sizes)
+    if kind is ElectraModel:
+        state = {name.removeprefix("electra."): value for name, value in state.items()}
+    found: PreTrainedModel = filled(lambda: kind(shape), state, weights)
+    return found
+
+
+def _sizes(state: Mapping[str, Tensor], weights: Path) -> dict[str, int]:
+    """The sizes of a network, from the shapes of its weights."""
+    parts = {"word": "embeddings.word_embeddings", "position": "embeddings.position_embeddings", "query": "encoder.layer.0.attention.self.query",
+             "up": "encoder.layer.0.intermediate.dense"}  # fmt: skip
+    shapes = {part: tuple(state[name].shape) if (name := f"electra.{place}.weight") in state else () for part, place in parts.items()}
+    if any(len(shape) != 2 or 0 in shape for shape in shapes.values()):
+        part = next(part for part, shape in shapes.items() if len(shape) != 2 or 0 in shape)
+        raise BadInput(f"has no matrix {parts[part].replace('.', '/')}.", _GIVE, file=weights)
+    return {
+        "vocab_size": shapes["word"][0],
+        "embedding_size": shapes["word"][1],
+        "max_length": shapes["position"][0],
+        "hidden_size": shapes["query"][0],
+        "intermediate_size": shapes["up"][0],
+        "num_layers": count_layers(state, "electra.encoder.layer.", weights),
+    }
 
 
 def to_tf1(discriminator: Mapping[str, Tensor], generator: Mapping[str, Tensor] | None = None) -> dict[str, np.ndarray]:

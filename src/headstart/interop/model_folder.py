@@ -11,7 +11,7 @@ import json
 import math
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -195,3 +195,38 @@ def refuse_unexplained(build: Callable[[], nn.Module], weights: Path, file: Path
         raise BadInput(f"states a network that cannot be built ({first_line(error)})", mend, file=file) from None
     if needed > FREE_BYTES + MAX_GROWTH * held:
         raise BadInput(f"states a network of {needed / 2**20:,.0f} MiB, its weights have {held / 2**20:,.0f} MiB", mend, file=file)
+
+
+def count_layers(names: Iterable[str], prefix: str, file: Path) -> int:
+    """The number of layers that names such as `encoder.layer.11.output.dense.weight` speak of.
+
+    Raises:
+        BadInput: more than are built.
+    """
+    numbers = (name[len(prefix) :].split(".", 1)[0] for name in names if name.startswith(prefix))
+    count = max((1 + int(number[:20]) for number in numbers if number.isdecimal()), default=0)
+    if count > MAX_LAYERS:
+        raise BadInput(f"has {count:,} layers, more than the {MAX_LAYERS:,} that are built.", "Copy the checkpoint again.", file=file)
+    return count
+
+
+def filled(build: Callable[[], Any], state: Mapping[str, Tensor], file: Path) -> Any:
+    """A network in evaluation mode with these weights and no others, float32.
+
+    Raises:
+        BadInput: it is larger than its file explains; weights are missing, left over, of another shape, or no finite numbers.
+    """
+    refuse_unexplained(build, file, file)
+    with torch.random.fork_rng(devices=[]):
+        network = build()
+    own, mend = network.state_dict(), "Copy the checkpoint again; or it is of a network that is not read here."
+    if missing := sorted(own.keys() - state.keys()):
+        raise BadInput(f"lacks {len(missing)} weights, for example {missing[0]}: they would start random.", mend, file=file)
+    if left_over := sorted(state.keys() - own.keys()):
+        raise BadInput(f"holds {len(left_over)} weights that the network has no place for, for example {left_over[0]}.", mend, file=file)
+    for name, value in state.items():
+        if value.shape != own[name].shape:
+            raise BadInput(f"{name} has the shape {list(value.shape)}, the network's {list(own[name].shape)}.", mend, file=file)
+    refuse_not_finite(state.items(), file)
+    network.load_state_dict({name: value.float() for name, value in state.items()})
+    return network.eval()

@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedModel
 
+from headstart.backbones.text import build_masked_lm
 from headstart.core.errors import BadInput
+from headstart.interop.model_folder import count_layers, filled
 
 _BODY = "roberta_prelayernorm"
 _PAIRS = (  # official, ours; {} is the number of a layer
@@ -49,10 +54,46 @@ def from_official(tensors: Mapping[str, Tensor], pad: int = 0) -> dict[str, Tens
         BadInput: a tensor has another name.
     """
     found = _renamed({name: value for name, value in tensors.items() if not _UNUSED.search(name)}, _PAIRS)
+    for name in (POSITIONS, "lm_head.bias"):
+        if name not in found:
+            raise BadInput(f"has nothing that becomes {name!r}.", "Give the weights of a pre-norm BERT with its MLM head.")
     table = found[POSITIONS]
+    if table.ndim != 2:
+        raise BadInput("has a table of positions that is no matrix.", "Copy the checkpoint again.")
     found[POSITIONS] = torch.cat([torch.zeros(pad + 1, table.shape[1], dtype=table.dtype), table])
     found["lm_head.decoder.bias"] = found["lm_head.bias"]
     return found
+
+
+def network(tensors: Mapping[str, Tensor], special_ids: Mapping[str, int], num_heads: int, weights: Path) -> PreTrainedModel:
+    """A `RobertaPreLayerNormForMaskedLM` in evaluation mode with all of these weights.
+
+    Args:
+        tensors: under the official names.
+        special_ids: of the tokenizer: pad, cls, sep.
+        num_heads: of attention: the weights do not say it.
+        weights: the file that they are from.
+
+    Raises:
+        BadInput: weights are missing, left over or of another shape.
+    """
+    named = from_official(tensors, special_ids["pad"])
+    parts = {"words": f"{_BODY}.embeddings.word_embeddings.weight", "up": f"{_BODY}.encoder.layer.0.intermediate.dense.weight"}
+    for name in parts.values():
+        if name not in named or named[name].ndim != 2:
+            raise BadInput(f"has no matrix that becomes {name}.", "Copy the checkpoint again.", file=weights)
+    vocabulary, width = named[parts["words"]].shape
+    shape: dict[str, Any] = {
+        "vocab_size": vocabulary,
+        "hidden_size": width,
+        "num_layers": count_layers(named, f"{_BODY}.encoder.layer.", weights),
+        "num_heads": num_heads,
+        "intermediate_size": len(named[parts["up"]]),
+        "max_length": len(named[POSITIONS]) - special_ids["pad"] - 1,
+        "dropout": 0.1,
+        "special_ids": special_ids,
+    }
+    return filled(lambda: build_masked_lm("roberta-prelayernorm", **shape), named, weights)
 
 
 def to_official(tensors: Mapping[str, Tensor], pad: int = 0) -> dict[str, Tensor]:

@@ -223,7 +223,7 @@ def _read_torch(path: Path) -> Mapping[str, Any]:
     except Exception as error:  # whatever a damaged or hostile file provokes
         what = f"cannot be read without running what it holds ({first_line(error)})"
         raise BadInput(what, "Save its weights alone, as safetensors.", file=path) from None
-    for key in ("model", "state_dict"):
+    for key in ("model", "state_dict", "module"):  # the last one is DeepSpeed's
         if isinstance(found, dict) and isinstance(found.get(key), dict):
             found = found[key]
     if not isinstance(found, dict) or not all(isinstance(name, str) for name in found):
