@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -236,7 +237,7 @@ def _makers(photographs: Sequence[np.ndarray], n: int) -> Iterator[Callable[[lis
     if n < FEW or cores() == 1:
         yield lambda jobs: map(_make, jobs)
         return
-    with ProcessPoolExecutor(cores(), get_context("spawn"), _share, (photographs,)) as pool:
+    with ProcessPoolExecutor(cores(), get_context("spawn"), _begin, (photographs,)) as pool:
         yield lambda jobs: pool.map(_make, jobs, chunksize=50)
 
 
@@ -246,6 +247,13 @@ _shared: list[np.ndarray] = []
 
 def _share(photographs: Sequence[np.ndarray]) -> None:
     _shared[:] = photographs
+
+
+def _begin(photographs: Sequence[np.ndarray]) -> None:
+    """Of a helping process: Ctrl-C and a queue's SIGTERM reach the whole group, and are for the one that waits here to end the work."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    _share(photographs)
 
 
 def _make(job: Job) -> Scene:
