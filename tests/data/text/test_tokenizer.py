@@ -13,6 +13,7 @@ from headstart.data.text.config import TextConfig
 from headstart.data.text.encode import split_sentences
 from headstart.data.text.store import TextStore, prepare_text
 from headstart.data.text.tokenizer import (
+    LONGEST_RUN,
     SENTENCE_END,
     SPECIAL_TOKENS,
     continues_word,
@@ -41,6 +42,16 @@ def test_every_kind_has_the_specials_first_and_keeps_to_the_size(sentences: list
     assert 550 < vocabulary_size(tokenizer) <= 600
     assert tokenizer.encode("text", "pair").tokens[0] == "[CLS]"
     assert tokenizer.encode("text", "pair").tokens.count("[SEP]") == 2
+
+
+@pytest.mark.parametrize(("kind", "byte_fallback"), KINDS)
+def test_a_word_without_end_is_learned_from_in_pieces(kind: Any, byte_fallback: bool | None) -> None:
+    """A genome or a hex dump is one word of millions of letters, and the time of every trainer grows with the square of its length."""
+    config = TextConfig(tokenizer_kind=kind, byte_fallback=byte_fallback, vocab_size=300)
+    words = ["a plain line of words"] * 3
+    whole = train_tokenizer(["ab" * LONGEST_RUN, *words], config)
+    cut = train_tokenizer([" ".join(["ab" * (LONGEST_RUN // 2)] * 2), *words], config)
+    assert whole.to_str() == cut.to_str()
 
 
 TRAIN = """

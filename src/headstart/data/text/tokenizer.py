@@ -34,6 +34,11 @@ SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 MAX_WORD_CHARACTERS = 200
 """A longer word is [UNK] (WordPiece; google-research/electra model/tokenization.py)."""
 
+LONGEST_RUN = 2000
+"""Characters without white space that a tokenizer is trained on in one piece: the time of all trainers grows with the square of a word's length, and
+five million letters in a row (a hex dump, a genome) take hours, in which nothing can stop the process. Words of WordPiece end far before."""
+_LONG_RUN = re.compile(rf"\S{{{LONGEST_RUN}}}(?=\S)")
+
 MAX_TOKENIZER_BYTES = 2**27
 """Of a tokenizer.json or vocab.txt. The largest in use have a quarter of it."""
 MAX_VOCABULARY = 2**22
@@ -66,7 +71,7 @@ def train_tokenizer(sentences: Sequence[str], config: TextConfig) -> Tokenizer:
     if config.vocab_size <= smallest:
         raise BadInput(f"a vocabulary of {config.vocab_size} has no room for its {smallest} fixed entries.", "Give a larger --text.vocab-size.")
     train = {"wordpiece": _train_wordpiece, "bpe": _train_bpe, "unigram": _train_unigram}[config.tokenizer_kind]
-    tokenizer = train(sentences, config)
+    tokenizer = train([_LONG_RUN.sub(r"\g<0> ", sentence) if len(sentence) > LONGEST_RUN else sentence for sentence in sentences], config)
     _register_specials(tokenizer)
     return tokenizer
 
@@ -307,6 +312,17 @@ def _from_vocabulary(data: bytes, path: Path, config: TextConfig) -> Tokenizer:
     tokenizer = bert_tokenizer(vocabulary, config)
     tokenizer.add_special_tokens([token for token in SPECIAL_TOKENS if token in vocabulary])
     return tokenizer
+
+
+def write_vocabulary(tokenizer: Tokenizer, folder: Path) -> bool:
+    """Writes vocab.txt as BERT has it, a token a line in the order of ids. Returns whether the tokenizer has such a list: WordPiece without gaps."""
+    ids = tokenizer.get_vocab()
+    words = sorted(ids, key=ids.__getitem__)
+    listed = sorted(ids.values()) == list(range(len(ids))) and not any("\n" in word or "\r" in word for word in words)
+    if not isinstance(tokenizer.model, models.WordPiece) or not listed:
+        return False
+    (folder / "vocab.txt").write_text("".join(f"{word}\n" for word in words), encoding="utf-8")
+    return True
 
 
 def _from_json(data: bytes, path: Path) -> Tokenizer:
