@@ -141,13 +141,13 @@ def test_damaged_files_are_read_or_refused(tmp_path: Path) -> None:
             found = bundle.read(name)
             assert np.array_equal(found, expected[name]), "every bit is under a checksum"
 
-    @budget(150)
+    @budget(60)
     @given(damaged(index.read_bytes()))
     def fuzz_index(raw: bytes) -> None:
         with spoilt(index, raw):
             tried(read)
 
-    @budget(50)
+    @budget(20)
     @given(damaged(data.read_bytes()))
     def fuzz_data(raw: bytes) -> None:
         with spoilt(data, raw):

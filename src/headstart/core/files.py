@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from headstart.core.errors import BadInput
+from headstart.core.errors import BadInput, HeadstartError
 from headstart.core.machine import refuse_limits, writing
 
 MAX_JSON_BYTES = 256 * 2**20
@@ -82,6 +82,16 @@ def whole_folder(folder: str | Path) -> Iterator[Path]:
             sync_folder(folder.parent)
         finally:
             shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def called_by(new: Path, place: Path) -> Iterator[None]:
+    """Within the block an error of ours speaks of what becomes of a new folder, not of where it lies meanwhile (`whole_folder`)."""
+    try:
+        yield
+    except HeadstartError as error:
+        error.reword(lambda text: text.replace(str(new), str(place)))
+        raise
 
 
 @contextmanager

@@ -293,7 +293,7 @@ def fetch_totals(place: Place, step: int) -> dict[str, float]:
     """
     manifest = _manifest(place.fetch(step, [MANIFEST]))
     path = own_file(place.fetch(step, [SKELETON]), SKELETON)
-    found = read_json(path) if sha256_file(path) == manifest.state[SKELETON] else None
+    found: Any = read_json(path) if sha256_file(path) == manifest.state[SKELETON] else None
     try:
         counted = {name: unpack(value, {}) for name, value in found["__items__"] if name in ("tokens", "flops", "wall_s")}
         return {name: counted[name] for name in ("tokens", "flops", "wall_s")}

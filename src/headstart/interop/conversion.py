@@ -16,7 +16,7 @@ from headstart.backbones.vit import ViT
 from headstart.core.errors import BadInput, HeadstartError, UsageError
 from headstart.core.files import read_json
 from headstart.core.words import plural
-from headstart.data.text.tokenizer import require_specials, special_ids
+from headstart.data.text.tokenizer import special_ids
 from headstart.interop import cerebras, electra_tf1, pre_norm_bert
 from headstart.interop.masks import write_masks
 from headstart.interop.model_folder import MAX_CONFIG_BYTES
@@ -86,7 +86,8 @@ def convert(checkpoint: Checkpoint, kind: str, asked: Asked, folder: Path) -> Co
             zeros, total = sum(int((~mask).sum()) for mask in masks.values()), sum(mask.numel() for mask in masks.values())
             notes.append(f"Sparse: {zeros / total:.1%} of the weights in {len(masks)} matrices are zero, masks.safetensors says which.")
         return Converted("", "AutoModelForCausalLM", _count(model), [*notes, f"{plural(heads, 'head')}, activation {asked.activation}, as given."])
-    require_specials(ids, ("pad", "cls", "sep"))
+    if lacking := [name for name in ("pad", "cls", "sep") if name not in ids]:
+        raise BadInput(f"has no [{lacking[0].upper()}] token, which this network needs.", "Give --tokenizer: the one of its training.", file=where)
     if kind == "electra-tf1":
         found = electra_tf1.networks(checkpoint.arrays(), ids, checkpoint.weights, asked.heads)
         for name, network in found.items():
@@ -95,10 +96,10 @@ def convert(checkpoint: Checkpoint, kind: str, asked: Asked, folder: Path) -> Co
             notes.append(f"{name}: {_count(network):,} weights, {heads_of}.")
         return Converted("discriminator", "AutoModel", sum(map(_count, found.values())), notes)
     heads = _heads(asked.heads or _stated_heads(checkpoint.folder), checkpoint, "num_attention_heads of its config.json")
-    model = pre_norm_bert.network(checkpoint.tensors(), ids, heads, checkpoint.weights)
-    _write(model, tokenizer, folder)
+    bert = pre_norm_bert.network(checkpoint.tensors(), ids, heads, checkpoint.weights)
+    _write(bert, tokenizer, folder)
     notes.append(f"{plural(heads, 'head')}; the pooler, which was never trained, is left out.")
-    return Converted("", "AutoModelForMaskedLM", _count(model), notes)
+    return Converted("", "AutoModelForMaskedLM", _count(bert), notes)
 
 
 def _heads(found: int | None, checkpoint: Checkpoint, where: str) -> int:

@@ -140,6 +140,7 @@ def _variable(value: bytes) -> Variable:
 def _message(data: bytes) -> dict[int, list[Any]]:
     """Fields of a protocol buffer: number -> its values, numbers or bytes."""
     fields: dict[int, list[Any]] = {}
+    value: int | bytes
     at = 0
     while at < len(data):
         tag, at = number_at(data, at)

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from headstart import __version__, methods
 from headstart.core.bounds import refuse_outside
-from headstart.core.errors import BadInput, HeadstartError, UsageError
-from headstart.core.files import atomic_write, whole_folder, write_json
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import atomic_write, called_by, whole_folder, write_json
 from headstart.core.run import read_run
 from headstart.core.words import plural, share
 from headstart.engine.checkpoint import fetch_export, fetch_totals
@@ -78,10 +78,11 @@ def export(
         raise BadInput(f"has no entry {min(missing)!r}.", "Let the run begin first.", file=folder / "run.json")
     kind = kind_of(methods.load(info["method"]))
     found, at_end = find(folder, info, step)
-    with whole_folder(to) as new:
+    with whole_folder(to) as new, called_by(new, to):
         place = checkpoints_of(folder, info, new.parent / "fetched")
         files = copy_export(folder / "export", new) if at_end else copy_checkpoint(place, found, folder, new, info)
-        changed = rounded(new, kind) if precision == "bf16" else loaded(new, kind)
+        before = answered(new, kind)
+        changed = rounded(new, kind, before) if precision == "bf16" else None
         whose = {"id": info.get("id"), "name": folder.absolute().name}
         record: dict[str, Any] = {"format_version": FORMAT_VERSION, "headstart": __version__, "run": whose}
         record |= {"method": info["method"], "preset": info["preset"], "step": found, "of_steps": steps_of(info), "precision": precision}
@@ -138,18 +139,8 @@ def steps_of(info: dict[str, Any]) -> int | None:
     return steps if isinstance(steps, int) else None
 
 
-def loaded(new: Path, kind: Kind) -> None:
-    """Loads the copy and runs it.
-
-    Raises:
-        BadInput: it does not load, or says numbers that are not finite.
-    """
-    answered(new, kind)
-
-
-def rounded(new: Path, kind: Kind) -> float:
+def rounded(new: Path, kind: Kind, before: Tensor) -> float:
     """Rounds the weights of the copy. Returns the largest change of what it says, as a share of the largest value."""
-    before = answered(new, kind)
     round_weights(new)
     change = float((answered(new, kind) - before).abs().max() / before.abs().max().clamp(min=1e-6))
     for card in new.rglob(CARD):
@@ -161,9 +152,14 @@ def rounded(new: Path, kind: Kind) -> float:
 
 
 def answered(new: Path, kind: Kind) -> Tensor:
+    """What the copy, loaded, says of made-up records.
+
+    Raises:
+        BadInput: it does not load, or says numbers that are not finite.
+    """
     found = kind.answers(new)
     if not bool(torch.isfinite(found).all()):
-        raise HeadstartError(f"The export in {new.name} says numbers that are not finite.", "Give --step of an earlier checkpoint.")
+        raise BadInput("says numbers that are not finite.", "Give --step of an earlier checkpoint.", file=new)
     return found
 
 

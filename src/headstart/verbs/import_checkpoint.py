@@ -15,7 +15,7 @@ from typing import Any
 from headstart import __version__
 from headstart.core.bounds import refuse_outside
 from headstart.core.errors import UsageError
-from headstart.core.files import atomic_write, sha256_file, whole_folder, write_json
+from headstart.core.files import atomic_write, called_by, sha256_file, whole_folder, write_json
 from headstart.core.progress import progress
 from headstart.core.words import counted
 from headstart.engine.export_hashes import write_hashes
@@ -99,7 +99,7 @@ def import_checkpoint(
     if activation is not None and kind != "cerebras":
         raise UsageError(f"{source} is {WHAT[kind]}, whose activation is known.", "Leave out --activation.")
     say(f"{source}: {WHAT[kind]}, {len(checkpoint.names):,} tensors{' (recognised by their names)' if format == 'auto' else ''}.")
-    with whole_folder(out) as new:
+    with whole_folder(out) as new, called_by(new, out):
         asked = Asked(None if tokenizer is None else Path(tokenizer), heads, activation or "gelu")
         done = convert(checkpoint, kind, asked, new)
         info = described(checkpoint, kind, done)
