@@ -17,8 +17,9 @@ import headstart
 from headstart.core.errors import BadInput, UsageError
 from headstart.report import report
 from headstart.report.collect import Collector
-from headstart.report.evidence import Evidence, Finding, read_evidence
+from headstart.report.evidence import read_evidence
 from headstart.report.page import MAX_PAGE_BYTES, Contents, asset, headline, render, safe_json
+from headstart.report.parts import Evidence, Finding
 from headstart.report.runs import RunSection, read_section, repeat_command
 from headstart.verbs._follow import Followed
 from tests.report.folders import ENTROPY, HOSTILE, advice_result, claim_result, comparison_result, demo_result, png, write_run

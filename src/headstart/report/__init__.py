@@ -1,7 +1,8 @@
 """`report`: runs, claims, comparisons and advice as one self-contained HTML page.
 
 - `find`: what there is below the named folders; `collect`: all of it, read again only where it changed.
-- `runs`, `evidence`: a run folder, a result file -> the parts of a section; `loose`: JSON of any type; `drawing`: intervals and seeds as SVG.
+- `runs`; `evidence`, `tuned`: a run folder; a result file -> the parts of a section (`parts`); `loose`: JSON of any type; `drawing`: intervals and
+  seeds as SVG.
 - `thin`: curves with the lowest and highest value of each pixel column; `pictures`: the contract for a method's pictures.
 - `page`: the template, the policy, the limit of 2 MB; `serve`: the same page on localhost, refreshed while runs go on.
 - `assets`: template, style and script; `assets/vendor`: uPlot with its licence.

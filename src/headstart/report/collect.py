@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from headstart.report.evidence import Evidence, read_evidence
+from headstart.report.evidence import read_evidence
 from headstart.report.find import find
 from headstart.report.page import Contents
+from headstart.report.parts import Evidence
 from headstart.report.runs import RunSection, read_section
 from headstart.verbs._follow import Followed
 
@@ -51,6 +52,7 @@ class Collector:
             if entry.error or same not in told:
                 contents.evidence.append(entry)
             told.add(same)
+        _name_costs(contents)
         return contents
 
     def _section(self, folder: Path, root: Path, anchors: set[str]) -> RunSection:
@@ -67,6 +69,15 @@ class Collector:
         if known is None or known[0] != stamp:
             known = self._evidence[path] = (stamp, read_evidence(path, anchor))
         return known[1]
+
+
+def _name_costs(contents: Contents) -> None:
+    """Says of findings on a network what the run that made it had cost, where that run is among those of the page."""
+    runs = {run.folder.resolve(): run for run in contents.runs}
+    for finding in (finding for entry in contents.evidence for finding in entry.findings if finding.model):
+        model = Path(finding.model).resolve()
+        if run := runs.get(model.parent if model.name == "export" else model):
+            finding.flops, finding.seconds = run.flops, run.seconds
 
 
 def _common(folders: Sequence[Path]) -> Path:

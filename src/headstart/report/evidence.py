@@ -1,14 +1,14 @@
-"""Measured evidence: results of claims, comparisons, advice and fine-tuning, each read into the same few parts that the page shows.
+"""Measured evidence: every kind of result, each read into the same few parts (`parts`) that the page shows; here claims, comparisons and advice.
 
-Formats: docs/claims.md, the docstrings of `headstart.verbs.compare` and `headstart.verbs.advise`, and `tasks.result.Result.to_json`. A file may be
-old, damaged or a stranger's: what it lacks is left out, and what is wrong in it never ends the report.
+Formats: docs/claims.md, the docstrings of `headstart.verbs.compare` and `headstart.verbs.advise`, `tasks.result.Result.to_json` and
+`tasks.frozen.FrozenResult.to_json`. A file may be old, damaged or a stranger's: what it lacks is left out, and what is wrong in it never ends the
+report.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,119 +17,12 @@ from headstart.core.errors import BadInput, HeadstartError
 from headstart.core.files import read_bounded
 from headstart.report.find import read_result
 from headstart.report.loose import labelled, listed, mapping, mean_of, pair, text
-from headstart.report.pictures import data_uri, run_pictures
+from headstart.report.parts import SHARES, TONES, Arm, Evidence, Finding, interval_words, value_words, word_of
+from headstart.report.pictures import data_uri
+from headstart.report.tuned import demo, fine_tuning, probe
 from headstart.verbs._follow import finite
 
 MAX_FIGURE_BYTES = 256 * 2**10
-TONES = {
-    "reproduced": "good", "helps": "good", "should help": "good", "better": "good", "wins": "good",
-    "not reproduced": "bad", "hurts": "bad", "does not help": "bad", "worse": "bad",
-}  # fmt: skip
-"""Verdict words -> how the page colours them; every other word is open."""
-
-
-SHARES = frozenset(
-    {"accuracy", "f1", "macro_f1", "exact_match", "halves", "knn_halves", "miou", "pixel_accuracy", "mean_accuracy", "delta1"}
-)
-"""Metrics from 0 to 1 whose differences are said in points."""
-
-
-@dataclass
-class Finding:
-    """One difference between two ways of training: a row of the first screen."""
-
-    a: str
-    b: str
-    """What is measured, and against what."""
-    metric: str
-    where: str
-    difference: float
-    ci95: tuple[float, float] | None
-    verdict: str
-    tone: str
-    anchor: str
-    source: str
-    """claim, comparison, advice, fine-tuning or probe."""
-    slugs: tuple[str, ...] = ()
-    flops: float = math.nan
-    seconds: float = math.nan
-    percent: bool = False
-    higher_is_better: bool = True
-    reached: float = math.nan
-    """The metric of `a` itself: the largest gain is not always the best network."""
-    over_start: bool = False
-    """`b` is a random start, not another way of training."""
-
-    @property
-    def what(self) -> str:
-        return f"{self.a} over {self.b}"
-
-    def shown(self, value: float) -> str:
-        """A difference; in points where the metric is a share."""
-        return f"{100 * value:+.1f}".replace("-", words.MINUS) if self.percent else words.signed(value)
-
-    @property
-    def unit(self) -> str:
-        return f"points of {self.metric}" if self.percent else self.metric
-
-    def reached_words(self) -> str:
-        return f"reaches {_value(self.reached, self.percent)}" if math.isfinite(self.reached) else ""
-
-    def interval_words(self) -> str:
-        return "no interval" if self.ci95 is None else f"{self.shown(self.ci95[0])} to {self.shown(self.ci95[1])}"
-
-    def cost(self) -> str:
-        parts = [words.duration(self.seconds), f"{words.flops(self.flops)} FLOPs"]
-        return ", ".join(part for part in parts if not part.startswith("–")) or "–"
-
-
-@dataclass
-class Arm:
-    """One way of training and what it reached."""
-
-    name: str
-    values: list[float]
-    flops: float = math.nan
-    seconds: float = math.nan
-    ci95: tuple[float, float] | None = None
-    note: str = ""
-
-    @property
-    def mean(self) -> float:
-        known = [value for value in self.values if math.isfinite(value)]
-        return sum(known) / len(known) if known else math.nan
-
-
-@dataclass
-class Evidence:
-    """One result file, as the page shows it."""
-
-    path: Path
-    kind: str
-    title: str
-    anchor: str = ""
-    sentence: str = ""
-    verdict: str = ""
-    slugs: tuple[str, ...] = ()
-    metric: str = ""
-    percent: bool = False
-    findings: list[Finding] = field(default_factory=list)
-    arms: list[Arm] = field(default_factory=list)
-    arms_caption: str = ""
-    facts: list[tuple[str, str]] = field(default_factory=list)
-    tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
-    """Caption, head, rows."""
-    charts: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    commands: list[str] = field(default_factory=list)
-    figure: str = ""
-    """data: URI of the figure that was drawn with it."""
-    figure_alt: str = ""
-    error: str = ""
-
-    @property
-    def tone(self) -> str:
-        return TONES.get(self.verdict, "open")
 
 
 def read_evidence(path: Path, anchor: str) -> Evidence | None:
@@ -152,6 +45,8 @@ def kind_of(content: dict[str, Any]) -> str | None:
         return "claim"
     if content.get("name") == "demo":
         return "demo"
+    if {"metric", "models", "data"} <= content.keys():
+        return "probe"
     return "fine-tuning" if {"task", "metric", "arms"} <= content.keys() else None
 
 
@@ -248,7 +143,7 @@ def advice(content: dict[str, Any], path: Path) -> Evidence:
         gain = mapping(entry.get("gain"))
         if "value" in gain and text(entry.get("kind")) != "random start":
             name, interval = text(entry.get("arm")), pair(gain.get("ci95"))
-            word = {"helps": "should help", "hurts": "does not help"}.get(_word_of(interval), "not enough evidence")
+            word = {"helps": "should help", "hurts": "does not help"}.get(word_of(interval), "not enough evidence")
             evidence.findings.append(
                 Finding(
                     name, "a random start", metric, f"expected at the full budget, {path.parent.name}", finite(gain["value"]), interval, word,
@@ -284,7 +179,7 @@ def _tried(entry: dict[str, Any], percent: bool) -> Arm:
     last = points[-1] if points else {}
     arm = Arm(text(entry.get("arm")), [finite(value) for value in listed(last.get("values"))], finite(last.get("flops")), finite(last.get("wall_s")))
     if "value" in full:
-        arm.note = f"full budget: {_value(finite(full['value']), percent)}" + _between(pair(full.get("ci95")), percent)
+        arm.note = f"full budget: {value_words(finite(full['value']), percent)}" + interval_words(pair(full.get("ci95")), percent)
         arm.note += "" if entry.get("fitted") else ", a range, no curve"
     if isinstance(entry.get("dropped_after"), int):
         arm.note += f"{'; ' if arm.note else ''}left the trial after rung {entry['dropped_after'] + 1}"
@@ -319,7 +214,7 @@ def comparison(content: dict[str, Any], path: Path) -> Evidence:
     for arm in arms:
         row, points = rows.get(text(arm.get("arm")), {}), _of_most_labels(arm)
         values = [finite(value) for seeds in listed(points[-1].get("values")) for value in _flat(seeds)] if points else []
-        note = f"at equal compute {_value(finite(row.get('value')), percent)}{_between(pair(row.get('ci95')), percent)}" if row else ""
+        note = f"at equal compute {value_words(finite(row.get('value')), percent)}{interval_words(pair(row.get('ci95')), percent)}" if row else ""
         if values or row or not going_on:
             evidence.arms.append(Arm(text(arm.get("arm")), values, finite(row.get("flops")), finite(row.get("wall_s")), note=note))
     evidence.arms.sort(key=lambda arm: list(rows).index(arm.name) if arm.name in rows else len(rows))
@@ -364,71 +259,12 @@ def _series(arm: dict[str, Any], x: str, y: Callable[[dict[str, Any]], float] = 
     return {"label": text(arm.get("arm")), "x": [finite(point.get(x)) for point in points], "y": [y(point) for point in points]}
 
 
-def fine_tuning(content: dict[str, Any], path: Path) -> Evidence:
-    """result.json of `headstart finetune --out FOLDER`."""
-    metric, task = text(content.get("metric")), text(content.get("task"))
-    percent, higher_is_better = metric in SHARES, content.get("higher_is_better") is not False
-    evidence = Evidence(path, "fine-tuning", f"{task or 'fine-tuning'}, {path.parent.name}", metric=metric, percent=percent)
-    evidence.sentence = text(content.get("verdict"))
-    for entry in map(mapping, listed(content["arms"])):
-        runs = [mapping(run) for run in listed(entry.get("runs"))]
-        values = [finite(mapping(run.get("metrics")).get(metric)) for run in runs]
-        rate = finite(entry.get("learning_rate"))
-        note = f"learning rate {rate:g}" if math.isfinite(rate) else ""
-        evidence.arms.append(Arm(text(entry.get("arm")), values, seconds=mean_of(run.get("wall_s") for run in runs), note=note))
-    difference, interval = finite(content.get("difference")), pair(content.get("ci95"))
-    if math.isfinite(difference):
-        evidence.verdict = _word_of(interval, higher_is_better)
-        evidence.findings = [
-            Finding(
-                path.parent.name, "a random start", metric, task, difference, interval, evidence.verdict, evidence.tone, "", "fine-tuning",
-                percent=percent, higher_is_better=higher_is_better, reached=evidence.arms[0].mean, over_start=True,
-            )
-        ]  # fmt: skip
-    evidence.facts = labelled(("Model", content.get("model")), *((text(k), v) for k, v in list(mapping(content.get("data")).items())[:12]))
-    evidence.notes = [text(note) for key in ("warnings", "leaks") for note in listed(content.get(key))]
-    pictures, left_out = run_pictures(path.parent)  # predictions of a dense task
-    if pictures:
-        evidence.figure, evidence.figure_alt = pictures[-1].uri, pictures[-1].caption
-    evidence.notes += left_out
-    return evidence
-
-
-def demo(content: dict[str, Any], path: Path) -> Evidence:
-    """result.json of `headstart demo`: each network beside its own random start."""
-    from headstart.tasks.metrics import paired_difference
-
-    task = mapping(content.get("task"))
-    evidence = Evidence(path, "fine-tuning", f"The demonstration in {path.parent.name}", metric="accuracy", percent=True)
-    evidence.sentence = text(content.get("sentence"))
-    entries = [mapping(entry) for entry in listed(content["arms"])]
-    evidence.arms = [
-        Arm(text(entry.get("arm")), [finite(v) for v in listed(entry.get("accuracy"))], finite(entry.get("flops")), finite(entry.get("seconds")))
-        for entry in entries
-    ]
-    for trained, start in zip(evidence.arms[::2], evidence.arms[1::2], strict=False):
-        difference, interval = paired_difference(trained.values, start.values)
-        word = _word_of(interval)
-        evidence.findings.append(
-            Finding(
-                trained.name, "a random start", "accuracy", "which package a sentence documents", difference, interval, word, TONES.get(word, "open"),
-                "", "fine-tuning", (trained.name,), trained.flops, trained.seconds, percent=True, reached=trained.mean, over_start=True,
-            )
-        )  # fmt: skip
-    evidence.facts = labelled(
-        ("Classes", ", ".join(text(name) for name in listed(task.get("classes")))),
-        ("Labelled sentences a class", task.get("labelled_per_class")),
-        ("Split", task.get("split")),
-        ("Date", content.get("date")),
-    )
-    return evidence
-
-
 READERS: dict[str, Callable[[dict[str, Any], Path], Evidence]] = {
     "claim": claim,
     "comparison": comparison,
     "advice": advice,
     "fine-tuning": fine_tuning,
+    "probe": probe,
     "demo": demo,
 }
 """Kind of a result -> who reads it."""
@@ -439,19 +275,6 @@ READERS: dict[str, Callable[[dict[str, Any], Path], Evidence]] = {
 
 def _flat(value: Any) -> list[Any]:
     return listed(value) if isinstance(value, list) else [value]
-
-
-def _word_of(interval: tuple[float, float] | None, higher_is_better: bool = True) -> str:
-    """The words of `finetune` for a difference to a random start."""
-    return "open" if interval is None or interval[0] <= 0 <= interval[1] else "helps" if (interval[0] > 0) is higher_is_better else "hurts"
-
-
-def _value(value: float, percent: bool) -> str:
-    return f"{words.number(100 * value, 3)}{words.NARROW}%" if percent else words.number(value)
-
-
-def _between(interval: tuple[float, float] | None, percent: bool) -> str:
-    return "" if interval is None else f" ({_value(interval[0], percent)} to {_value(interval[1], percent)})"
 
 
 def _minutes(value: Any) -> str:

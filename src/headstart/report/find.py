@@ -15,7 +15,7 @@ MAX_DEPTH = 6
 MAX_FOLDERS = 20_000
 MAX_RESULT_BYTES = 16 * 2**20
 NOT_ENTERED = frozenset({"checkpoints", "export", "tb", "stores", "rows", "node_modules", "pictures", "__pycache__"})
-RESULT_NAMES = frozenset({"comparison.json", "advice.json", "result.json"})
+RESULT_NAMES = frozenset({"comparison.json", "advice.json", "result.json", "probe.json"})
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Found:
     runs: list[Path] = field(default_factory=list)
     claims: list[Path] = field(default_factory=list)
     results: list[Path] = field(default_factory=list)
-    """comparison.json, advice.json and result.json."""
+    """comparison.json, advice.json, result.json and probe.json."""
     complete: bool = True
     """False when the walk stopped at its limit."""
 
@@ -34,7 +34,7 @@ def find(places: Sequence[str | Path] = ()) -> Found:
     """Runs, claims and results below `places`; without any: runs/ here, and the committed claims/results.
 
     Args:
-        places: run folders, folders that hold some, or JSON files of a claim, comparison, advice or fine-tuning.
+        places: run folders, folders that hold some, or JSON files of a claim, comparison, advice, fine-tuning or probe.
 
     Raises:
         BadInput: a named place does not exist.

@@ -23,7 +23,7 @@ from headstart.catalog import BASELINES, DATA_KINDS, FAMILIES, Card, cards, impl
 from headstart.core import words
 from headstart.core.errors import MissingDependency
 from headstart.core.run import now
-from headstart.report.evidence import Evidence, Finding
+from headstart.report.parts import Evidence, Finding
 from headstart.report.runs import RunSection, progress_words
 from headstart.report.thin import rounded
 
@@ -40,6 +40,7 @@ KINDS_FIRST = (
     ("advice", "Advice", "What trials on the data itself say about the full budget."),
     ("comparison", "Comparisons", "Runs side by side at equal compute."),
     ("fine-tuning", "Fine-tuning", "Downstream training, beside the same network from a random start."),
+    ("probe", "Probes", "What networks know as they are, without fine-tuning, beside random starts of the same shape."),
 )
 KINDS_LAST = (
     ("claim", "Claims", "Each paper's central statement at small scale, at equal counted training FLOPs. Negative results stay."),
@@ -276,7 +277,7 @@ def headline(findings: Sequence[Finding], runs: Sequence[RunSection]) -> str:
 def lede(contents: Contents) -> str:
     """What the page is made from."""
     counts = [_count(len(contents.runs), "run")]
-    for kind, name in (("claim", "claim"), ("comparison", "comparison"), ("advice", "advice"), ("fine-tuning", "fine-tuning")):
+    for kind, name in (("claim", "claim"), ("comparison", "comparison"), ("advice", "advice"), ("fine-tuning", "fine-tuning"), ("probe", "probe")):
         n = sum(entry.kind == kind for entry in contents.evidence)
         counts += [_count(n, name)] if n else []
     going = sum(run.status == "running" for run in contents.runs)

@@ -12,8 +12,8 @@ from headstart.core import words
 from headstart.core.errors import HeadstartError
 from headstart.core.run import PART_BITS, PART_LOSS, PART_SAMPLE, unit_of
 from headstart.core.terminal import printable
-from headstart.report.evidence import TONES, Finding
 from headstart.report.loose import listed, mapping, pair, text
+from headstart.report.parts import TONES, Finding
 from headstart.report.pictures import Picture, run_pictures
 from headstart.report.thin import packed
 from headstart.verbs._follow import Curves, Followed, Series, finite, newest
