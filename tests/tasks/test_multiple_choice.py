@@ -132,6 +132,11 @@ def test_which_figure_a_task_is_judged_by() -> None:
     assert [metric_of(task) for task in ("genterm", "cont_med", "blimp")] == ["acc", "acc_norm", "acc"]
 
 
+def test_a_choice_is_as_long_as_it_has_characters() -> None:
+    """As in lm-evaluation-harness, which divides by the length of the string: by bytes the first choice, of 10, would be taken."""
+    assert pick(np.array([-5.0, -4.0]), ("βββββ", "aaaaa"), "acc_norm") == 1
+
+
 def test_items_are_read(tmp_path: Path) -> None:
     lines = [
         {"id": "q/1", "task": "med", "group": "d", "context": "c", "choices": [" a", " b"], "answer": 1},

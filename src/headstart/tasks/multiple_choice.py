@@ -2,8 +2,8 @@
 
     found = score_items(Decoder.load("runs/causal-lm-tiny-0/export"), read_items("items.jsonl"), device)
 
-- score(choice) = sum of log p(its tokens | context). `acc` takes the choice with the largest sum, `acc_norm` that with the largest sum a UTF-8 byte
-  of the choice (the convention of lm-evaluation-harness). Of equal ones the first.
+- score(choice) = sum of log p(its tokens | context). `acc` takes the choice with the largest sum, `acc_norm` that with the largest sum a character
+  of the choice, as lm-evaluation-harness counts them. Of equal ones the first.
 - Context and choice are tokenised together and cut where the context's own tokens end; a choice usually begins with a blank.
 - Every sequence starts with the end of text, so the first word of an item without context is scored too. What is too long loses the beginning of its
   context, never of its choice.
@@ -34,7 +34,7 @@ from headstart.tasks.generation import Decoder
 
 BATCH_TOKENS = 4096
 """Tokens that run together: about the largest batch whose logits stay small beside a small network on a CPU."""
-BY_BYTES = "cont_"
+BY_LENGTH = "cont_"
 """Tasks whose name begins so are judged by `acc_norm`: their choices are whole sentences of different length."""
 FIELDS = ("context", "choices", "answer")
 _DRAWS = 1000
@@ -80,12 +80,12 @@ class Scored:
 
 def pick(sums: np.ndarray, choices: Sequence[str], by: str) -> int:
     """The choice that is taken; of equal ones the first."""
-    return int(np.argmax(sums if by == "acc" else sums / [len(choice.encode()) for choice in choices]))
+    return int(np.argmax(sums if by == "acc" else sums / [len(choice) for choice in choices]))
 
 
 def metric_of(task: str) -> str:
     """Which of the two a task is judged by."""
-    return "acc_norm" if task.startswith(BY_BYTES) else "acc"
+    return "acc_norm" if task.startswith(BY_LENGTH) else "acc"
 
 
 # --- items ------------------------------------------------------------------------------------------------------------------------------------------

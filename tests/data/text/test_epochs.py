@@ -41,6 +41,12 @@ def test_the_stream_is_the_documents_joined() -> None:
     assert [of.epoch(number).tokens_of(0) for number in range(3)] == [48, 48, 48]
 
 
+def test_sources_and_seeds_and_epochs_draw_apart() -> None:
+    drawn = [source(first, 50, "1").draw(seed, epoch, 80).tolist() for first, seed, epoch in ((0, 0, 0), (60, 0, 0), (0, 1, 0), (0, 0, 1))]
+    assert {len(documents) for documents in drawn} == {10}
+    assert len({tuple(documents) for documents in drawn}) == 4
+
+
 def test_windows_are_cut_from_the_stream_and_shuffled_within_an_epoch() -> None:
     of = epochs(source(0, 20, "1"), tokens=160)  # an epoch is the whole source: 160 tokens, 31 windows of 5 with what follows
     batch = of.batch(np.arange(64))
