@@ -15,7 +15,7 @@ from tokenizers import ByteLevelBPETokenizer
 from headstart.core.errors import BadInput
 from headstart.interop.transformers_io import save_model_folder
 from headstart.tasks.generation import Decoder
-from headstart.tasks.multiple_choice import Item, Scored, contaminated, encode, group_stderr, metric_of, read_items, results, score_items
+from headstart.tasks.multiple_choice import Item, Scored, contaminated, encode, group_stderr, metric_of, pick, read_items, results, score_items
 
 CPU = torch.device("cpu")
 TEXT = "the quick brown fox jumps over the lazy dog while the old cat sleeps in the warm sun and nobody looks at the river. " * 3
