@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from headstart.backbones.text import build_masked_lm
 from headstart.core import products
 from headstart.core.errors import Diverged, UsageError
 from headstart.core.second_order import second_order, wanted
@@ -152,6 +153,25 @@ def test_within_second_order_everything_can_be_differentiated_twice() -> None:
         assert not products.worth_it(torch.zeros(4096, 4096), torch.zeros(4096, 4096))
     assert not wanted()
     torch.testing.assert_close(found, twice(masked_lm_loss(hidden @ weight.T, targets, None)))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "bias"),
+    [
+        ("bert", "cls.predictions.bias"),
+        ("roberta", "lm_head.bias"),
+        ("roberta-prelayernorm", "lm_head.bias"),
+        ("electra", "generator_lm_head.bias"),
+        ("modernbert", "decoder.bias"),
+    ],
+)
+def test_of_a_network_all_is_measured_but_the_pooler_and_the_bias_of_token_prediction(architecture: str, bias: str) -> None:
+    sizes = {"hidden_size": 8, "num_layers": 1, "num_heads": 2, "intermediate_size": 12}
+    network = nn.Module()
+    network.encoder = build_masked_lm(architecture, vocab_size=19, max_length=6, dropout=0.0, special_ids={"pad": 0, "cls": 2, "sep": 3}, **sizes)
+    network.pooler = nn.Linear(2, 2)
+    names = {name for name, _ in network.named_parameters()}
+    assert names - set(sharpness.measured_parameters(network)) == {f"encoder.{bias}", "pooler.weight", "pooler.bias"}
 
 
 def test_sizes_that_cannot_be_exact_and_empty_networks_are_refused() -> None:
