@@ -144,7 +144,7 @@ def decode_records(
     Raises:
         BadInput: one of them cannot be used.
     """
-    pixels, given = [], isinstance(form, Form)
+    pixels, given = [], form if isinstance(form, Form) else None
     for number, record in enumerate(records, 1):
         is_file = isinstance(record, str | Path | Tile)
         name = record.file.name if isinstance(record, Tile) else str(record) if is_file else source
@@ -156,8 +156,8 @@ def decode_records(
             raise BadInput(f"cannot be read ({error.strerror}).", "Check the path.", file=name) from error
         except Unusable as error:
             mend = error.mend
-            if given and "--image." in mend:  # its store is made
-                mend = f"Give images as the network learned from: {form.channels} x {form.size} x {form.size} {form.dtype}, {form.colour}."
+            if given is not None and "--image." in mend:  # its store is made
+                mend = f"Give images as the network learned from: {given.channels} x {given.size} x {given.size} {given.dtype}, {given.colour}."
             raise BadInput(error.what, mend, file=name, record=None if is_file else number) from error
     return np.stack(pixels)
 
