@@ -13,11 +13,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from headstart.catalog import card, cards
-from headstart.catalog.folder import ENDINGS, TABLES, fitting, kinds_of_fields, what_lies_here
+from headstart.catalog.folder import ENDINGS, READ_AS_TEXT, READ_COMPRESSED, TABLES, fitting, kinds_of_fields, what_lies_here
 from headstart.cli.list import in_words
 from headstart.core.errors import BadInput
 from headstart.data.image.sources import KINDS
-from headstart.data.text.sources import FORMATS
+from headstart.data.text.sources import COMPRESSIONS, FORMATS
 
 
 def write(path: Path, content: bytes | str = b"x" * 1000) -> Path:
@@ -78,6 +78,28 @@ def test_tables_are_read_in_every_form(tmp_path: Path) -> None:
     write(tmp_path / "f.json", json.dumps([{"code": "pass", "lang": "python"}]))
     pq.write_table(pa.table({"code": ["pass"], "lang": ["python"]}), tmp_path / "g.parquet")
     assert what_lies_here(tmp_path).kinds == {"code": 7}
+
+
+def test_forms_that_no_reader_of_texts_takes_are_named(tmp_path: Path) -> None:
+    """`list --data` called a .json file text that mlm fits, and `prepare` found no text there."""
+    write(tmp_path / "a.json", json.dumps([{"text": "a"}]))
+    write(tmp_path / "b.txt.bz2", b"x")
+    write(tmp_path / "c.py", "pass\n")
+    write(tmp_path / "d.txt.gz", gzip.compress(b"text"))
+    write(tmp_path / "e.jsonl", json.dumps({"text": "a"}))
+    contents = what_lies_here(tmp_path)
+    assert contents.unread == {".json": 1, ".txt.bz2": 1, ".py": 1}
+    assert contents.kinds == {"text": 4, "code": 1}
+    assert any("not read as they are: 1 .json, 1 .txt.bz2, 1 .py" in line for line in in_words(contents))
+    assert {*FORMATS} == READ_AS_TEXT
+    assert {"", *COMPRESSIONS} == READ_COMPRESSED
+
+
+def test_the_first_record_is_found_behind_blank_lines_and_utf_16_is_no_table(tmp_path: Path) -> None:
+    write(tmp_path / "a.jsonl", "\n \n" + json.dumps({"text": "a"}) + "\n")
+    write(tmp_path / "b.csv", "text,label\na,b\n".encode("utf-16"))
+    contents = what_lies_here(tmp_path)
+    assert (contents.kinds, contents.passed_over) == ({"text": 1}, {".csv": 1})
 
 
 def test_a_readme_does_not_make_a_corpus(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import zipfile
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,6 +37,9 @@ ENDINGS: dict[str, str] = {
 }
 TABLES = frozenset({".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet"})
 COMPRESSED = frozenset({".gz", ".zst", ".bz2", ".xz"})
+READ_AS_TEXT = frozenset(ending for ending, kind in ENDINGS.items() if kind == "text") | TABLES - {".json"}
+"""What the reader of texts takes, also compressed as READ_COMPRESSED."""
+READ_COMPRESSED = frozenset({"", ".gz", ".zst"})
 PAIR_ENDS = (("_1", "_2"), ("_left", "_right"), ("_l", "_r"), ("im0", "im1"), ("left", "right"))
 """Of the names of two views' images, before the suffix; small letters."""
 PAIR_FOLDERS = (("left", "right"), ("image_2", "image_3"), ("image_02", "image_03"), ("image_0", "image_1"), ("cam0", "cam1"), ("view1", "view2"))
@@ -56,8 +59,8 @@ class FolderContents:
 
     `kinds` counts files (pairs count once) by key of `DATA_KINDS`; one file may be of several kinds. `passed_over` counts the files of no
     known kind, by ending; texts and records that are under a hundredth of all bytes go there too. `empty` counts the files without a byte, which
-    are of no kind: there is no record in them. `complete` is False when the walk stopped
-    at its limit, after `n_files` files.
+    are of no kind: there is no record in them. `unread` counts texts in a form that no method reads as it is, by ending. `complete` is False when
+    the walk stopped at its limit, after `n_files` files.
     """
 
     folder: Path
@@ -66,6 +69,7 @@ class FolderContents:
     n_files: int
     complete: bool
     empty: int = 0
+    unread: dict[str, int] = field(default_factory=dict)
 
 
 def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderContents:
@@ -92,8 +96,10 @@ def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderCont
     n_bytes: Counter[str] = Counter()
     passed_over: defaultdict[str, Counter[str]] = defaultdict(Counter)  # kind -> endings
     images_in: defaultdict[Path, list[str]] = defaultdict(list)  # folder -> stems
+    unread: Counter[str] = Counter()
     for path in paths:
-        ending, found = _kinds_of_file(path)
+        ending, compression = _endings(path)
+        found = _kinds_of_file(path, ending, compression)
         beside = {ENDINGS.get(other) for other in endings_of_stem[path.parent, path.stem]}
         if found == ("text",) and beside & {"images", "audio"}:
             continue  # the caption or transcript of the file beside it, counted there
@@ -103,6 +109,8 @@ def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderCont
             found = ("audio", "transcribed audio")
         if "images" in found and ending in ENDINGS:  # an array of images is no member of a class folder
             images_in[path.parent].append(path.stem)
+        if {"text", "code"} & {*found} and (ending not in READ_AS_TEXT or compression not in READ_COMPRESSED):
+            unread[ending + compression] += 1
         kinds.update(found)
         n_bytes["all"] += (size := path.stat().st_size)
         for kind in found or ("",):
@@ -117,7 +125,7 @@ def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderCont
         del kinds[kind]
     aside = sum((passed_over[kind] for kind in ("", *dropped)), Counter[str]())
     counts = {kind: n for kind, n in kinds.most_common() if n}
-    return FolderContents(folder, counts, dict(aside.most_common()), n_files, complete, n_files - len(paths))
+    return FolderContents(folder, counts, dict(aside.most_common()), n_files, complete, n_files - len(paths), dict(unread.most_common()))
 
 
 def fitting(contents: FolderContents, candidates: Iterable[Card]) -> list[tuple[Card, list[str]]]:
@@ -142,23 +150,27 @@ def _walk(folder: Path, max_files: int) -> tuple[list[Path], bool]:
     return paths, True
 
 
-def _kinds_of_file(path: Path) -> tuple[str, tuple[str, ...]]:
-    """The ending without compression, and the kinds that the file may be of."""
+def _endings(path: Path) -> tuple[str, str]:
+    """The ending without compression, and that of the compression or ""."""
     endings = [ending.lower() for ending in path.suffixes[-2:]]
     compression = endings.pop() if endings and endings[-1] in COMPRESSED else ""
-    ending = endings[-1] if endings else "(no ending)"
+    return endings[-1] if endings else "(no ending)", compression
+
+
+def _kinds_of_file(path: Path, ending: str, compression: str) -> tuple[str, ...]:
+    """The kinds that the file may be of."""
     try:
         if ending in (".tif", ".tiff") and not compression:
-            return ending, ("multiband",) if _tiff_bands(path) > 3 else ("images",)
+            return ("multiband",) if _tiff_bands(path) > 3 else ("images",)
         if ending == ".npz":
-            return ending, _kinds_of_arrays({name.removesuffix(".npy") for name in zipfile.ZipFile(path).namelist()})
+            return _kinds_of_arrays({name.removesuffix(".npy") for name in zipfile.ZipFile(path).namelist()})
         if ending == ".txt" and not compression and _lists_pairs(path):
-            return ending, ("image pairs",)
+            return ("image pairs",)
         if ending in TABLES:
-            return ending, kinds_of_fields(_field_names(path, ending, compression))
+            return kinds_of_fields(_field_names(path, ending, compression))
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, csv.Error, RecursionError, NotImplementedError):
-        return ending, ()  # damaged or not what its ending says; the method that reads it will name the record
-    return ending, (ENDINGS[ending],) if ending in ENDINGS else ()
+        return ()  # damaged or not what its ending says; the method that reads it will name the record
+    return (ENDINGS[ending],) if ending in ENDINGS else ()
 
 
 def kinds_of_fields(fields: Iterable[str]) -> tuple[str, ...]:
@@ -218,13 +230,16 @@ def _field_names(path: Path, ending: str, compression: str) -> list[str]:
         return list(pyarrow.parquet.read_schema(path).names)
     with io.TextIOWrapper(_open(path, compression), encoding="utf-8-sig", errors="replace") as stream:
         if ending in (".csv", ".tsv"):
-            return next(csv.reader([stream.readline(MAX_RECORD)], delimiter="\t" if ending == ".tsv" else ","), [])
+            if "\0" in (header := stream.readline(MAX_RECORD)):
+                raise ValueError("UTF-16, or no text")
+            return next(csv.reader([header], delimiter="\t" if ending == ".tsv" else ","), [])
         if ending == ".json":
             whole = stream.read(MAX_RECORD)
             record = json.loads(whole)
             record = record[0] if isinstance(record, list) and record else record
         else:
-            record = json.loads(stream.readline(MAX_RECORD))
+            lines = iter(lambda: stream.readline(MAX_RECORD), "")
+            record = json.loads(next((line for line in lines if line.strip()), ""))
     if not isinstance(record, dict):
         raise ValueError("no record with named fields")
     return list(record)

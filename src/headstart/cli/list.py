@@ -12,13 +12,14 @@ from pathlib import Path
 
 from headstart.catalog import BASELINES, Card, cards, implemented
 from headstart.catalog.card import DATA_KINDS
-from headstart.catalog.folder import FolderContents, fitting, what_lies_here
+from headstart.catalog.folder import TABLES, FolderContents, fitting, what_lies_here
 from headstart.claims._committed import read_results, verdict_words
 from headstart.core.curation import is_curation, refuse_unfinished
 
 HELP = "the methods that run, or those that fit a folder of yours"
 EXAMPLE = "headstart list --data my/texts"
 MESSAGE_WIDTH = 110
+EXAMPLE_LINE = '{"text": "..."}'
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +47,9 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(in_words(contents)), end="\n\n")
     if not rows:
         print("No method of the catalog asks for what lies here. The kinds of data that they ask for: " + ", ".join(DATA_KINDS) + ".")
+        if contents is not None and TABLES & {*contents.passed_over}:
+            columns = "columns of .csv are separated by commas, those of .tsv by tabs, and the first line names them"
+            print(f"A table is known by the names of its fields. Texts stand in one called text: {EXAMPLE_LINE} a line of .jsonl; {columns}.")
         return 0
     running = [card for card, _ in rows if implemented(card.slug)]
     others = [card for card, _ in rows if not implemented(card.slug)]
@@ -85,6 +89,9 @@ def in_words(contents: FolderContents) -> list[str]:
     if contents.passed_over:
         most = list(contents.passed_over.items())[:5]
         lines.append("  passed over: " + ", ".join(f"{n:,} {ending}" for ending, n in most) + (", ..." if len(contents.passed_over) > 5 else ""))
+    if contents.unread:
+        forms = ", ".join(f"{n:,} {ending}" for ending, n in contents.unread.items())
+        lines.append(f"  not read as they are: {forms}. Write their texts into .txt files, or into a .jsonl file, one object a line: {EXAMPLE_LINE}")
     if 0 < contents.empty < contents.n_files:
         lines.append(f"  {_empty(contents)} and {'holds' if contents.empty == 1 else 'hold'} no record")
     if not contents.complete:
@@ -118,7 +125,7 @@ def _as_json(rows: list[tuple[Card, list[str]]], contents: FolderContents | None
     if contents is None:
         return {"methods": methods}
     found: dict[str, object] = {"folder": str(contents.folder), "kinds": contents.kinds, "passed_over": contents.passed_over}
-    found |= {"n_files": contents.n_files, "complete": contents.complete, "empty": contents.empty}
+    found |= {"n_files": contents.n_files, "complete": contents.complete, "empty": contents.empty, "unread": contents.unread}
     return {"data": found, "methods": methods}
 
 
