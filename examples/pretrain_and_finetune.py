@@ -26,20 +26,8 @@ options = parser.parse_args()
 run = headstart.pretrain("causal-lm", options.texts, preset="tiny", out=options.out / "pretrained", **{"budget.minutes": options.minutes})
 
 # 2. Fine-tune on the labels, always beside the same network from random weights: the difference is what pre-training gave.
-#    A small network with few labels wants a higher rate and more epochs than the defaults, which are ELECTRA's at base size.
-result = headstart.finetune(
-    "classification",
-    run.folder,
-    options.train,
-    options.test,
-    seeds=options.seeds,
-    learning_rate=1e-3,
-    epochs=10,
-    batch=16,
-    layer_decay=1.0,
-    pooling="mean",
-    out=options.out / "finetuned",
-)
+#    Rate, epochs and batch are chosen by the size of the network and the number of labels; `learning_rate=3e-4` and the like set your own.
+result = headstart.finetune("classification", run.folder, options.train, options.test, seeds=options.seeds, out=options.out / "finetuned")
 print(result.verdict())
 
 # 3. Use it. The folder also loads with transformers' AutoModel.

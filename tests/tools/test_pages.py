@@ -16,7 +16,7 @@ from headstart import _VERBS, catalog
 from headstart.cli.main import VERBS
 from headstart.data import stored
 from headstart.tasks.config import RegulariserConfig
-from headstart.verbs._finetune_settings import DENSE
+from headstart.verbs._finetune_settings import DENSE, TASKS
 from tests.docs_commands import ROOT
 from tests.running import environment, headstart
 from tools.fill_docs import blocks, filled
@@ -26,6 +26,11 @@ from tools.pages.pointers import line_of, pointers
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+
+
+def test_the_page_of_settings_names_every_task_of_finetune() -> None:
+    line = next(line for line in (DOCS / "settings.md").read_text(encoding="utf-8").splitlines() if "the tasks are " in line)
+    assert re.split(", | and ", line.split("the tasks are ")[1].rstrip(".")) == [*TASKS]
 
 
 # --- pointers into the code ------------------------------------------------------------------------------------------------------------------
