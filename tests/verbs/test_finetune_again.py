@@ -13,8 +13,11 @@ import pytest
 
 import headstart
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import read_json
 from headstart.core.places import SETTINGS, known_by
-from headstart.tasks.kept import TRAININGS
+from headstart.tasks.kept import TRAININGS, Kept
+from headstart.tasks.metrics import Records
+from headstart.tasks.result import Arm, Result, SeedRun
 from tests.at import At
 from tests.corpus import labelled, write_jsonl
 from tests.running import flags, quiet, start
@@ -60,7 +63,7 @@ def untimed(out: Path) -> dict[str, Any]:
 
 
 def assert_same(out: Path, whole: Path) -> None:
-    assert untimed(out) == untimed(whole)
+    assert json.dumps(untimed(out)) == json.dumps(untimed(whole)), "the order of the metrics, which is that of the table, too"
     model = whole / "model"
     assert all((out / "model" / file.relative_to(model)).read_bytes() == file.read_bytes() for file in model.rglob("*") if file.is_file())
 
@@ -119,6 +122,29 @@ def test_what_is_refused_while_it_is_read_leaves_no_settings(trained: Path, file
     with pytest.raises(BadInput):
         tune(trained, files | {"train": broken}, tmp_path / "out")
     assert not (tmp_path / "out" / SETTINGS).exists()
+
+
+def test_a_training_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """Also the order of its metrics, which is that of the table."""
+    records = Records.of_shares([0.1 + 0.2, 1 / 3])
+    run = SeedRun(0, {"b": 0.1, "a": 0.1 + 0.2}, None, float("nan"), "it says nothing", 3, 0.5, records, ["a note"])
+    first, known = Kept(tmp_path, {}).get("random", 0, 1e-3, lambda: run)
+    again, known_now = Kept(tmp_path, {}).get("random", 0, 1e-3, lambda: pytest.fail("trained again"))
+    assert (first, known, known_now) == (run, False, True)
+    assert list(again.metrics.items()) == [("b", 0.1), ("a", 0.1 + 0.2)]
+    assert again.records is not None
+    assert again.records.values.tolist() == records.values.tolist()
+    assert repr(again) == repr(run)
+
+
+def test_a_value_that_is_no_number_loses_no_result(tmp_path: Path) -> None:
+    """A setting that names a value of the user's files (--nothing nan), an error beyond all numbers."""
+    runs = [SeedRun(seed, {"rmse": float("inf")}, None, 1.0, None, 3, 0.5) for seed in range(3)]
+    arms = [Arm(name, 1e-3, runs) for name in ("pretrained", "random")]
+    result = Result("depth", "rmse", "x", arms, {}, config={"nothing": float("nan")}, higher_is_better=False)
+    result.save(tmp_path, lambda folder: None)
+    found = read_json(tmp_path / "result.json")
+    assert (found["config"], found["arms"][0]["runs"][0]["metrics"]) == ({"nothing": "nan"}, {"rmse": "inf"})
 
 
 def test_a_folder_is_known_by_what_is_in_it(tmp_path: Path) -> None:

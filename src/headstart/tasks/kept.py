@@ -22,6 +22,8 @@ from headstart.tasks.metrics import Records
 from headstart.tasks.result import MODEL, SeedRun
 
 TRAININGS = "trainings.jsonl"
+_IN_ORDER = ("metrics", "dev_metrics")
+"""As pairs: a journal sorts what has names."""
 
 
 class Kept:
@@ -54,6 +56,7 @@ class Kept:
 
 def _to_json(run: SeedRun) -> dict[str, Any]:
     found = asdict(replace(run, records=None))
+    found |= {name: None if found[name] is None else [*found[name].items()] for name in _IN_ORDER}
     if run.records is not None:
         found["records"] = {"values": run.records.values.tolist(), "count": run.records.count, "shares": run.records.shares}
     return found
@@ -61,6 +64,7 @@ def _to_json(run: SeedRun) -> dict[str, Any]:
 
 def _from_json(line: Mapping[str, Any]) -> SeedRun:
     found = {name: value for name, value in line.items() if name != "key"}
+    found |= {name: None if found[name] is None else dict(found[name]) for name in _IN_ORDER}
     if (records := found.get("records")) is not None:
         found["records"] = Records(np.asarray(records["values"], dtype=np.float64), int(records["count"]), bool(records["shares"]))
     return SeedRun(**found)
