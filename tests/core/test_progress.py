@@ -38,6 +38,13 @@ def test_work_of_an_earlier_run_does_not_count_for_the_rate() -> None:
     assert Reporter("read", None, "MB").line(time.monotonic()).startswith("read: 0 MB, 0.0 MB/s")
 
 
+def test_a_few_megabytes_are_not_rounded_away() -> None:
+    """Ten thousand small files: "0 of 1 MB (44 %), 0.0 MB/s"."""
+    reporter = Reporter("tokenise", 0.6, "MB")
+    reporter.advance(0.27)
+    assert reporter.line(reporter.started + 5) == "tokenise: 0.3 of 0.6 MB (45 %), 0.05 MB/s, 6 s left"
+
+
 def test_before_the_first_item_is_done_no_time_is_promised() -> None:
     reporter = Reporter("decode", 12, "files")
     assert reporter.line(reporter.started + 5) == "decode: 0 of 12 files (0 %)"

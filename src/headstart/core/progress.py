@@ -58,13 +58,14 @@ class Reporter:
     def line(self, now: float) -> str:
         """The plain line at monotonic time `now`."""
         rate = self.rate(now)
-        text = f"{self.what}: {self.done:,.0f}"
+        whole = float(self.total or 0).is_integer() or (self.total or 0) >= 100
+        text = f"{self.what}: {self.done:,.{0 if whole else 1}f}"
         if self.total:
-            text += f" of {self.total:,.0f} {self.unit} ({100 * self.done / self.total:.0f} %)"
+            text += f" of {self.total:,.{0 if whole else 1}f} {self.unit} ({100 * self.done / self.total:.0f} %)"
             if rate > 0:  # before the first item is done nobody knows
-                text += f", {rate:,.1f} {self.unit}/s, {_duration((self.total - self.done) / rate)} left"
+                text += f", {_rate(rate)} {self.unit}/s, {_duration((self.total - self.done) / rate)} left"
         else:
-            text += f" {self.unit}, {rate:,.1f} {self.unit}/s"
+            text += f" {self.unit}, {_rate(rate)} {self.unit}/s"
         return text
 
     def close(self) -> None:
@@ -98,6 +99,10 @@ def progress(iterable: Iterable[T], total: float | None = None, what: str = "", 
         for item in iterable:
             yield item
             reporter.advance()
+
+
+def _rate(rate: float) -> str:
+    return f"{rate:.1g}" if 0 < rate < 0.1 else f"{rate:,.1f}"
 
 
 def _duration(seconds: float) -> str:
