@@ -142,6 +142,27 @@ def test_csv_without_the_column_names_those_there_are(tmp_path: Path) -> None:
     assert "--text.text-field" in bad.mend
 
 
+@pytest.mark.parametrize(
+    ("name", "header", "mend"),
+    [
+        ("a.csv", "id;text", "separated by ';'. Write it with commas, or with tabs as .tsv."),
+        ("a.csv", "id\ttext", "separated by a tab. Call it .tsv."),
+        ("a.tsv", "id,text", "separated by ','. Call it .csv."),
+    ],
+    ids=["semicolons", "tabs", "commas"],
+)
+def test_a_table_with_another_delimiter_is_told_so(tmp_path: Path, name: str, header: str, mend: str) -> None:
+    (bad,) = read(write(tmp_path / name, f"{header}\n1\n".encode()))
+    assert isinstance(bad, Fault)
+    assert bad.mend.endswith(mend)
+
+
+def test_a_table_of_utf_16_is_named_as_that(tmp_path: Path) -> None:
+    (bad,) = read(write(tmp_path / "a.csv", "text,label\r\na,b\r\n".encode("utf-16")))
+    assert isinstance(bad, Fault)
+    assert bad.what == "is UTF-16, not UTF-8."
+
+
 def test_a_column_that_is_there_twice_is_not_chosen_from(tmp_path: Path) -> None:
     """Another column may be."""
     (bad,) = read(write(tmp_path / "a.csv", b"text,id,text\nx,1,y\n"))

@@ -31,10 +31,13 @@ from headstart.data.text.sources import InputFile
 
 BLOCK = 2**20
 NAME_COLUMN = "Name the column that holds the text with --text.text-field."
+NAME_HEADER = f"{NAME_COLUMN} The first line must be a header."
 RENAME = "Rename the one that is not meant."
 INTERLEAVED = ("text_list", "texts")
 """Fields of interleaved documents (InfiMM-WebMath's and OBELICS' form) that are read where there is no field "text": the texts between the images."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
+"""What a file of UTF-16 begins with."""
 
 
 @dataclass(frozen=True)
@@ -333,6 +336,9 @@ def _table(lines: Lines, field: str, delimiter: str, limit: int) -> Iterator[_Fo
         for line in lines:
             yield ("" if line is None else line.decode("utf-8", "surrogateescape")) + "\n"
 
+    if lines.head.startswith(UTF_16):
+        yield not_utf8(1, utf_16=True)
+        return
     kind = "CSV" if delimiter == "," else "TSV"
     rows = csv.reader(decoded(), delimiter=delimiter, strict=True)
     try:
@@ -342,7 +348,7 @@ def _table(lines: Lines, field: str, delimiter: str, limit: int) -> Iterator[_Fo
         return
     if field not in header:
         there = ", ".join(repr(name) for name in header[:8])
-        yield Fault(1, f"has no column {field!r} (its columns: {there}).", f"{NAME_COLUMN} The first line must be a header.")
+        yield Fault(1, f"has no column {field!r} (its columns: {there}).", _other_delimiter(header, delimiter) or NAME_HEADER)
         return
     if header.count(field) > 1:
         yield Fault(1, f"has two columns {field!r}.", RENAME)
@@ -365,6 +371,16 @@ def _table(lines: Lines, field: str, delimiter: str, limit: int) -> Iterator[_Fo
             yield not_utf8(number)
         else:
             yield number, row[column]
+
+
+def _other_delimiter(header: list[str], delimiter: str) -> str:
+    """What to do where a table of one column has another delimiter in its first line than its ending promises; "" where it has none."""
+    found = next((other for other in ";\t,|" if other != delimiter and len(header) == 1 and other in header[0]), None)
+    if found is None:
+        return ""
+    known = {"\t": ("a tab", "Call it .tsv."), ",": ("','", "Call it .csv.")}
+    name, mend = known.get(found, (repr(found), "Write it with commas, or with tabs as .tsv."))
+    return f"Its columns seem to be separated by {name}. {mend}"
 
 
 def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
@@ -446,11 +462,11 @@ def blank_lines_separate(head: bytes) -> bool:
     return len(blocks) > 1 and any(b"\n" in block for block in blocks)
 
 
-def not_utf8(number: int, error: UnicodeDecodeError | None = None) -> Fault:
+def not_utf8(number: int, error: UnicodeDecodeError | None = None, utf_16: bool = False) -> Fault:
     where = ""
     if error:
         place = error.start - error.object.rfind(b"\n", 0, error.start)
         where = f" (byte {place:,} of the line is 0x{error.object[error.start]:02x})"
-    if error and error.object[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    if utf_16 or (error and error.object[:2] in UTF_16):
         return Fault(number, "is UTF-16, not UTF-8.", "Convert it: iconv -f UTF-16 -t UTF-8.")
     return Fault(number, f"is not UTF-8{where}.", "Convert the file, for example: iconv -f LATIN1 -t UTF-8.")
