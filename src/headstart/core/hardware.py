@@ -31,8 +31,10 @@ def cores() -> int:
     return max(1, min(quota for quota in quotas if quota is not None))
 
 
+@functools.cache
 def memory_total() -> int | None:
-    """Bytes of main memory that this process may use: the machine's, or the smallest limit of its control groups. None without psutil."""
+    """Bytes of main memory that this process may use: the machine's, or the smallest limit of its control groups. None without psutil. Asked once a
+    process: readers ask for each of their files, and one answer takes longer than to read a small file."""
     machine = _virtual_memory()
     limits = [limit for limit, _ in _memory_groups()]
     return None if machine is None else min([machine.total, *limits])
