@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from headstart.backbones.text import build_masked_lm
 from headstart.core.errors import UsageError
@@ -28,8 +29,8 @@ from headstart.engine.sharpness import ProbeKind, exact_trace, fisher_trace, gra
 from headstart.interop.enlarge import enlarge
 from headstart.methods.mlm.config import MLMConfig
 from headstart.methods.mlm.method import MLM
-from headstart.tasks.exact_loss import Words, scored
-from headstart.tasks.language_probe import probe_features
+from headstart.tasks.exact_loss import Words, masked_loss, scored
+from headstart.tasks.language_probe import linear_probe, probe_features
 from headstart.verbs._measure_settings import SharpnessSettings
 from headstart.verbs.measure import rows_of, sharpness_of
 from headstart.verbs.pretrain import Run, pretrain
@@ -264,6 +265,53 @@ def test_10_zero_layers_add_nothing() -> None:
 # --- masking, probes, the lookup arm, the meter ---------------------------------------------------------------------------------------------------
 
 
+def test_05_a_model_is_scored_over_its_whole_vocabulary_one_hidden_place_at_a_time() -> None:
+    """By hand: always [MASK] at one place, mass on tokens that are no words costs, the mean is over all places of all sentences."""
+    tiny = language("tiny")
+    sentences = tiny.test_sentences(12)
+    model = pre_norm(16, 1, 2, 24, positions=8, vocabulary=25).float()  # five specials, 16 words, four tokens that are none
+    words = Words(torch.arange(16) + 5, 2, 3, 4, 0)
+    truth, losses = tiny.conditionals(sentences), []
+    for row, sentence in enumerate(sentences):
+        known = [word for word in sentence.tolist() if word != PAD]
+        for place in range(len(known)):
+            ids = torch.tensor([[2, *(word + 5 for word in known), 3]])
+            ids[0, place + 1] = 4
+            with torch.no_grad():
+                q = model(input_ids=ids).logits[0, place + 1].double().softmax(-1)[5:21].numpy()
+            assert q.sum() < 0.999
+            losses.append(-(truth[row, place] * np.log(q + 1e-12)).sum())
+    found = masked_loss(model, tiny, sentences, words, torch.device("cpu"))
+    assert found.places == len(losses)
+    assert found.loss == pytest.approx(np.mean(losses), rel=1e-5)
+    assert found.optimum == pytest.approx(tiny.optimal_loss(sentences)[0])
+
+
+def test_14_the_probe_is_the_official_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AdamW at 1e-3 with decay .01, batches of 512, 50 epochs, dropout .1 on the features; 50 steps up, then down in a line to 0."""
+    features, labels = torch.randn(1100, 6, generator=torch.Generator().manual_seed(0)), torch.arange(1100) % 3
+    steps, dropped, plain = [], [], F.dropout
+
+    def dropout(x: Tensor, p: float) -> Tensor:
+        dropped.append((len(x), p))
+        return plain(x, p)
+
+    def seen(optimizer: torch.optim.Optimizer, given: Any, named: Any) -> None:
+        steps.append((type(optimizer), optimizer.param_groups[0]["lr"], optimizer.param_groups[0]["weight_decay"]))
+
+    monkeypatch.setattr(F, "dropout", dropout)
+    hook = register_optimizer_step_pre_hook(seen)
+    try:
+        linear_probe(features, labels, features[:5], 3, seed=0)
+    finally:
+        hook.remove()
+    assert dropped == [(512, 0.1), (512, 0.1), (76, 0.1)] * 50
+    assert {(kind, decay) for kind, _, decay in steps} == {(torch.optim.AdamW, 0.01)}
+    rates = [rate for _, rate, _ in steps]
+    assert rates[:50] == pytest.approx([1e-3 * (step + 1) / 50 for step in range(50)])
+    assert rates[50:] == pytest.approx([1e-3 * (150 - step) / 100 for step in range(50, 150)])
+
+
 @pytest.fixture(scope="module")
 def tiny_mlm(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A short run on `tiny`."""
@@ -307,9 +355,19 @@ def test_14_a_probe_sees_places() -> None:
     words = Words(torch.arange(200) + 5, 2, 3, 4, 0)
     features = probe_features(model, sentences, words, 18, torch.device("cpu"))
     assert features.shape == (2, 18 * 16)
+    ids = torch.full((2, 20), words.pad)
+    ids[:, :7] = torch.tensor([[2, *(word + 5 for word in sentence), 3] for sentence in sentences[:, :5].tolist()])
+    states = model.base_model(input_ids=ids, attention_mask=(torch.arange(20) < 7).expand(2, 20)).last_hidden_state
+    torch.testing.assert_close(features, states[:, 1:19].flatten(1))  # not of [CLS]; of padding too
     assert not torch.allclose(features[0], features[1], atol=1e-3)
     bag = torch.eye(200)[torch.from_numpy(sentences[:, :5])].mean(1)  # a mean of words does not see the order
     assert torch.allclose(bag[0], bag[1])
+    for part in model.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.5
+    assert torch.equal(probe_features(model.train(), sentences, words, 18, torch.device("cpu")), features)  # the encoder is in evaluation mode
+    assert not torch.allclose(probe_features(model, sentences, words, 18, torch.device("cpu"), dropout=True), features)  # as in the official script
+    assert not model.training
 
 
 def test_15_the_lookup_table_is_optimal_and_has_no_trace() -> None:

@@ -104,7 +104,7 @@ def test_shares_of_words_are_exact(small: tuple[PCFG, dict[tuple[int, ...], floa
 
 def test_a_hidden_chain_is_exact() -> None:
     """Two states, three words, three places: by all paths of states."""
-    hmm = HMM(3, states=2, words=3, length=3)
+    hmm = HMM(2, states=2, words=3, length=3)
     sentences = np.array(list(itertools.product(range(3), repeat=3)))
     paths = np.array(list(itertools.product(range(2), repeat=3)))
     of_path = hmm.start[paths[:, 0]] * hmm.transition[paths[:, 0], paths[:, 1]] * hmm.transition[paths[:, 1], paths[:, 2]]
@@ -116,8 +116,10 @@ def test_a_hidden_chain_is_exact() -> None:
         for at in range(3):
             index = tuple(slice(None) if place == at else word for place, word in enumerate(sentence))
             np.testing.assert_allclose(of_sentence[at], joint[index] / joint[index].sum(), atol=1e-12)
-    by_state = np.stack([shown[:, paths[:, 1] == state].sum(1) for state in range(2)], 1)
-    np.testing.assert_array_equal(hmm.state(sentences, 2), by_state.argmax(1))
+    for place in range(3):
+        by_state = np.stack([shown[:, paths[:, place] == state].sum(1) for state in range(2)], 1)
+        assert len(np.unique(by_state.argmax(1))) == 2
+        np.testing.assert_array_equal(hmm.state(sentences, place + 1), by_state.argmax(1))
 
 
 def test_a_grammar_survives_both_forms_of_file(tmp_path: Path) -> None:
