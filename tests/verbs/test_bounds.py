@@ -134,6 +134,8 @@ def test_odd_numbers_are_refused_before_torch_is_loaded_and_a_file_is_read(tmp_p
         "pretrain mlm --data x --smoke --budget.minutes -1": "--budget.minutes is -1.",
         "pretrain mlm --data x --smoke --budget.minutes nan": "--budget.minutes is nan.",
         "pretrain mlm --data x --budget.flops 1e400": "--budget.flops is inf.",
+        "finetune depth --init x --train a --test b --epochs 1e12": "--epochs is 1000000000000.",
+        "compare x --seeds 2000000000": "--seeds is 2000000000.",
         "pretrain mlm --data x --budget.minutes 1e12": "--budget.minutes is 1000000000000.",
         "pretrain mlm --data x --smoke --budget.steps 1000000000000": "--budget.steps is 1000000000000.",
         "pretrain mae --data x --budget.tokens 1000000000000000000": "--budget.tokens is 1000000000000000000.",

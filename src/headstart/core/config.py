@@ -63,7 +63,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON and YAML can hold it: paths become strings, tuples lists, dataclasses dictionaries."""
+    """The value as JSON and YAML can hold it: paths become strings, tuples lists, dataclasses dictionaries, NaN and infinity their names."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Path):
@@ -72,6 +72,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, FROM_0, SEEDS, SHARE, SHARE_ABOVE_0, Bounds, refuse_outside
+from headstart.core.bounds import ABOVE_0, BELOW_1, COUNT, EPOCHS, FROM_0, SEEDS, SHARE, SHARE_ABOVE_0, Bounds, refuse_outside
 from headstart.core.errors import UsageError
 
 Pooling = Literal["auto", "cls", "mean", "last"]
@@ -13,7 +13,7 @@ Measure: TypeAlias = Literal["finetune", "linear-probe"]
 OF_EVERY_TRAINING: dict[str, Bounds] = {
     "learning_rate": ABOVE_0,
     "learning_rates": ABOVE_0,
-    "epochs": ABOVE_0,
+    "epochs": EPOCHS,
     "steps": COUNT,
     "batch": COUNT,
     "micro_batch": COUNT,

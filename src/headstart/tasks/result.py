@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstart.core.config import plain
 from headstart.core.files import whole_folder, write_json
 from headstart.core.words import aligned, change
 from headstart.tasks.metrics import ANY, FEWEST_SEEDS, Interval, Records, difference, difference_range, standard_error
@@ -167,7 +168,7 @@ class Result:
     def to_json(self) -> dict[str, Any]:
         """Everything, for result.json: runs, means, the comparison and the verdict."""
         compared = self.difference()
-        return {
+        found = {
             "task": self.task,
             "metric": self.metric,
             "higher_is_better": self.higher_is_better,
@@ -182,3 +183,4 @@ class Result:
             "warnings": self.warnings,
             "config": self.config,
         }
+        return dict(plain(found))
