@@ -345,6 +345,17 @@ def test_advice_is_read_with_its_ranking_curve_and_command(everything: Path) -> 
     assert entry.charts[0]["series"][0]["y"] == pytest.approx([0.62, 0.67, 0.72])
     assert entry.commands == ["headstart pretrain causal-lm --data reviews --budget.flops 2e13 --out runs/advice/reviews/c"]
     assert entry.tables[0][2][0][0] == "electra"
+    assert entry.tables[0][2][0][2] == "95 min"
+
+
+@pytest.mark.parametrize(("minutes", "said"), [(13.31, "14 min"), (95, "95 min"), (None, ""), (-1, "")], ids=str)
+def test_a_budget_that_would_do_is_that_of_the_command_line(minutes: float | None, said: str, tmp_path: Path) -> None:
+    """13.3 minutes were 14 for `advise` and 13 on the page, which the next `advise` refused."""
+    result = advice_result() | {"left_out": [{"method": "electra", "why": "x", "minutes": minutes}]}
+    (tmp_path / "advice.json").write_text(json.dumps(result))
+    entry = read_evidence(tmp_path / "advice.json", "a")
+    assert entry is not None
+    assert entry.tables[0][2][0][2] == said
 
 
 def test_a_comparison_is_read_with_its_table_curves_and_what_it_is_worth(everything: Path) -> None:

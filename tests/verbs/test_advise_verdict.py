@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.core.words import rounded_up
 from headstart.verbs._advise_lines import ranking_lines
-from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM, judge, no_trial, rounded_up
+from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM, judge, no_trial
 
 SPLITS = np.array([0.01, -0.01, 0.004, -0.006, 0.002])
 

@@ -156,7 +156,7 @@ def advice(content: dict[str, Any], path: Path) -> Evidence:
     evidence.arms_caption = "At the last rung that each arm reached; a dot is one split of the labels."
     evidence.charts = [_points_chart(f"{metric} against training FLOPs", "FLOPs", chart)]
     if left_out := [mapping(row) for row in listed(content.get("left_out"))]:
-        rows = [[text(row.get("method")), text(row.get("why")), _minutes(row.get("minutes"))] for row in left_out]
+        rows = [[text(row.get("method")), text(row.get("why")), _budget(row.get("minutes"))] for row in left_out]
         evidence.tables.append(("Left out of the trial", ["Method", "Why", "Budget that would do"], rows))
     worth = text(mapping(content.get("labels_worth")).get("sentence"))
     leaks = text(mapping(content.get("leaks")).get("sentence"))
@@ -279,6 +279,12 @@ def _flat(value: Any) -> list[Any]:
 
 def _minutes(value: Any) -> str:
     return words.duration(60 * minutes) if math.isfinite(minutes := finite(value)) else ""
+
+
+def _budget(value: Any) -> str:
+    """A budget that would do: as `advise` says it, never less than the number in the file."""
+    minutes = finite(value)
+    return f"{words.rounded_up(minutes)} min" if math.isfinite(minutes) and minutes > 0 else ""
 
 
 def _lines(value: Any) -> list[str]:

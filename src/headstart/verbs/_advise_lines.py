@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from headstart.core.words import aligned
+from headstart.core.words import aligned, rounded_up
 from headstart.engine.metrics import duration
 from headstart.verbs import _advise_look
 from headstart.verbs._advise_trial import TRIAL_SHARE
-from headstart.verbs._advise_verdict import CANDIDATE, in_words, rounded_up
+from headstart.verbs._advise_verdict import CANDIDATE, in_words
 
 SHOWN_CLASSES = 6
 SHOWN_LEFT_OUT = 6

@@ -7,12 +7,12 @@ The best of several methods is the luckiest too: its p value is corrected for th
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from headstart.core.words import rounded_up
 from headstart.engine.metrics import duration
 from headstart.tasks.metrics import difference, holm
 from headstart.verbs._advise_fit import TEST_SHARE, Interval, at_full_budget, fitted, resampled_means
@@ -141,12 +141,6 @@ def larger_budget(best: dict[str, Any], random: dict[str, Any], full_flops: floa
             " differences, more unlabelled text, or a model to continue from (--init)."
         )
     return f"Too few points to say which budget would: try --budget.minutes {4 * minutes:g}, which makes a longer trial."
-
-
-def rounded_up(minutes: float) -> str:
-    """Two digits that are not less: 7.41 is 7.5, 123 is 130."""
-    digit = 10.0 ** (math.floor(math.log10(minutes)) - 1)
-    return f"{float(f'{math.ceil(minutes / digit - 1e-9) * digit:.6g}'):g}"
 
 
 def in_words(minutes: float) -> str:

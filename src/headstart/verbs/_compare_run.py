@@ -19,6 +19,7 @@ from headstart.core.errors import MissingDependency, UsageError
 from headstart.core.files import atomic_write, write_json
 from headstart.core.journal import Known
 from headstart.core.run import now
+from headstart.core.words import rounded_up
 from headstart.engine.device import use_device
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.label_curve import DEV_SHARE, Curve, labels_worth
@@ -26,7 +27,7 @@ from headstart.tasks.leaks import find_overlap, training_leaks
 from headstart.tasks.metrics import FEWEST_SEEDS
 from headstart.verbs import _compare_lines as words
 from headstart.verbs._advise_measure import on_threads, time_a_score
-from headstart.verbs._advise_verdict import in_words, rounded_up
+from headstart.verbs._advise_verdict import in_words
 from headstart.verbs._compare_arms import Arm
 from headstart.verbs._compare_measure import Item, Labelled, Measuring, Values
 from headstart.verbs._compare_plan import Need, Plan, make_plan
