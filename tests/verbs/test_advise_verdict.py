@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstart.core.words import rounded_up
-from headstart.verbs._advise_lines import ranking_lines
+from headstart.verbs._advise_lines import ranking_lines, shortened_line
 from headstart.verbs._advise_verdict import CANDIDATE, GIVEN, RANDOM, judge, no_trial
 
 SPLITS = np.array([0.01, -0.01, 0.004, -0.006, 0.002])
@@ -170,3 +170,9 @@ def test_where_several_methods_are_too_many_it_says_so() -> None:
     assert verdict["sentence"] == "No trial fits into a fifth of 6:00: give --budget.minutes 16 or more."
     assert verdict["notes"] == ["Fewer methods need fewer minutes: --methods mlm, for example."]
     assert no_trial(info | {"candidates": candidates[:1]})["notes"] == []
+
+
+def test_a_trial_that_is_cut_short_names_whom_there_is_no_time_for() -> None:
+    """It ended with "and only clm", and the best random start was that of the network that was not named."""
+    assert shortened_line(0.0331, ["clm"], ["mlm"]).endswith("the trial ends after 3.3% of a run, and there is time for clm, not for mlm.")
+    assert shortened_line(0.5, ["clm", "mlm"], []).endswith("the trial ends after 50.0% of a run.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,16 @@ def point_line(arm: dict[str, Any], point: dict[str, Any], info: dict[str, Any])
     where = "" if arm["kind"] != CANDIDATE else f" at step {point['step']:,} ({share:.1%} of its run)"
     rank = "" if point["rankme"] is None else f", RankMe {point['rankme']:.1f}"
     return f"  {arm['arm']}{where}: {info['metric']} {values.mean():.3f} ± {values.std(ddof=1):.3f} over {len(values)} splits{rank}"
+
+
+def shortened_line(share: float, kept: Sequence[str], gone: Sequence[str]) -> str:
+    """What becomes of a trial whose measuring takes longer than expected.
+
+    Args:
+        share: of a whole run, at its last rung. kept, gone: the arms that there is time for, and those that there is none for.
+    """
+    less = f", and there is time for {' and '.join(kept)}, not for {' and '.join(gone)}" if gone else ""
+    return f"Measuring takes longer here than expected: the trial ends after {share:.1%} of a run{less}."
 
 
 def closing_lines(info: dict[str, Any]) -> list[str]:

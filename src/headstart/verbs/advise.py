@@ -361,12 +361,10 @@ class _Advising:
             if late not in kept:
                 minutes = minutes_for(planned, self.info["budget"]["minutes"], self.info["spent"]["speed_s"], prices)
                 self.info["left_out"].append({"method": late.arm, "why": "measuring takes longer here than expected", "minutes": minutes})
-        names = [entry.arm for entry in kept]
+        names, gone = [entry.arm for entry in kept], [entry.arm for entry in planned if entry not in kept]
         self.info["arms"] = [arm for arm in self.info["arms"] if arm["kind"] != CANDIDATE or arm["arm"] in names]
         self.book.save()
-        less = f", and only {', '.join(names)}" if len(names) < len(planned) else ""
-        share = rungs[-1].flops / self.info["budget"]["flops"]
-        self.say(f"Measuring takes longer here than expected: the trial ends after {share:.1%} of a run{less}.")
+        self.say(_advise_lines.shortened_line(rungs[-1].flops / self.info["budget"]["flops"], names, gone))
 
     def pace(self, candidates: dict[str, Candidate]) -> float:
         """How many times as long as expected the training so far took."""
