@@ -27,6 +27,7 @@ STRANGE = 0.3
 """Share of unknown words from which on a document is of another language or kind."""
 KEPT, REFERENCE, SHORT, EXACT, NEAR, LOW, BOUND = range(7)
 REASONS = ("kept", "in the reference", "short", "exact duplicate", "near duplicate", "among the lowest", "beyond a bound")
+"""What became of a document; the guards in the order in which they are asked."""
 LOOSER = {
     REFERENCE: "Give a pool of other text than the reference.",
     SHORT: "Lower --min-words, or give longer texts.",
@@ -36,7 +37,6 @@ LOOSER = {
     BOUND: "Widen --lower and --upper.",
 }
 """What to do where a guard took most."""
-"""What became of a document; the guards in the order in which they are asked."""
 
 
 @dataclass(frozen=True)
