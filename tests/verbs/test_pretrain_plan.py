@@ -135,7 +135,11 @@ def test_the_rehearsal_finds_what_would_fail_at_the_end(store: Path, tmp_path: P
 @pytest.mark.parametrize("slug", METHODS)
 def test_smoke_does_the_whole_path_on_64_records(slug: str, corpus: Path, tmp_path: Path) -> None:
     settings = {name: value for name, value in TINY.items() if not name.startswith("trainer.")}
-    run = headstart.pretrain(slug, corpus, say=quiet, out=tmp_path / "run", smoke=True, **settings)
+    said: list[str] = []
+    run = headstart.pretrain(slug, corpus, say=said.append, out=tmp_path / "run", smoke=True, **settings)
+    assert any(line.startswith("All parts work") for line in said)
+    assert not any("may hurt" in line or "--probe.labels" in line for line in said), "eight steps are no verdict"
+    assert "Next: the same command without --smoke" in said[-1]
     info = run_info(run.folder)
     assert info["status"] == "done"
     assert info["totals"]["steps"] == 8

@@ -149,11 +149,16 @@ def closing_lines(folder: Path, info: dict[str, Any]) -> list[str]:
         f"Done: {totals['steps']:,} steps, {seen}, {totals['flops']:.3g} FLOPs{zeros}, {duration(totals['wall_s'])},"
         f" peak memory {totals['peak_memory_bytes'] / 2**30:.2f} GiB."
     ]
-    lines += [verdict[key] for key in ("plateau", "sentence") if key in verdict]
-    if "sentence" not in verdict:
-        lines.append(kind.UNMEASURED)
+    if rehearsed := info["config"].get("smoke"):  # a few steps on a few records are no verdict
+        lines.append("All parts work: reading, training, evaluation, checkpoint and export.")
+    else:
+        lines += [verdict[key] for key in ("plateau", "sentence") if key in verdict]
+        if "sentence" not in verdict:
+            lines.append(kind.UNMEASURED)
     lines += kind.next_lines(folder)
     for data in info["data"]:
         if bad := data["counts"].get("quarantined"):
             lines.append(f"Set aside: {bad:,} bad record{'' if bad == 1 else 's'}, named in {Path(data['store']) / 'quarantine.jsonl'}")
+    if rehearsed:
+        lines.append("Whether it helps, such a run cannot say. Next: the same command without --smoke, with a budget (--budget.minutes 10).")
     return lines
