@@ -104,6 +104,9 @@ def test_few_documents_take_other_settings_and_say_so() -> None:
     assert settings_for(10_000, None, said.append) == FastTextConfig()
     assert settings_for(120, SMALL, said.append) == SMALL
     assert len(said) == 1
+    assert settings_for(9_999, None, said.append) == FEW
+    assert FastTextConfig() == FastTextConfig(dim=256, learning_rate=0.1, word_ngrams=3, min_count=3, epochs=3, bucket=2_000_000)
+    assert (FEW.dim, FEW.learning_rate, FEW.word_ngrams, FEW.epochs, FEW.bucket) == (64, 0.5, 1, 25, 100_000)
 
 
 def test_a_text_is_one_line_and_its_end_a_word() -> None:

@@ -153,6 +153,15 @@ def test_rules_drop_what_they_name() -> None:
     assert rules(RulesConfig(min_words=3))(documents("one two", "one two three"))["dropped"].to_pylist() == ["too few words", None]
 
 
+def test_rules_at_their_limits() -> None:
+    """Under 1,000 characters for lorem ipsum, over .3 of punctuation."""
+    lorem = "lorem ipsum " + "a" * 987
+    marks = "." * 30 + "a" * 70
+    assert len(lorem) == 999
+    texts = {lorem: "lorem ipsum", lorem + "a": None, marks: None, marks.replace("a", ".", 1): "punctuation"}
+    assert rules(RulesConfig())(documents(*texts))["dropped"].to_pylist() == list(texts.values())
+
+
 def test_formulas_are_taken_out_and_literal_dollars_stay() -> None:
     assert without_formulas(r"a $x$ b $$y_\$ \\$$ c \$5 and \$6 d") == r"a   b   c \$5 and \$6 d"
     assert without_formulas("no dollar") == "no dollar"

@@ -22,6 +22,7 @@ from headstart.data.interleaved.documents import Image, Text
 from headstart.data.interleaved.head import documents
 from headstart.data.text.read import joined
 from headstart.engine.method import Context
+from headstart.engine.schedules import multiplier
 from headstart.verbs.config import preset_config
 from headstart.verbs.pretrain import pretrain
 from tests.data.interleaved.conftest import page, write_images, write_lines
@@ -125,6 +126,19 @@ def test_13_idefics_weights_give_idefics_tokens_and_flamingos_load_by_name() -> 
     flamingo = {f"perceiver.{name}": value for name, value in ours.state_dict().items()}
     again.load_state_dict(from_flamingo(flamingo | {"perceiver.frame_embs": torch.zeros(1), "lang_encoder.x": torch.zeros(1)}))
     assert torch.equal(again(features), ours(features))
+
+
+def test_13_the_stages_of_the_paper() -> None:
+    """Its table of stages: rates, AdamW, cosine, and what a row holds."""
+    rates = {"alignment": 1e-4, "continued": 5e-5, "instruction": 5e-6}
+    for stage, rate in rates.items():
+        config = preset_config(methods.load("interleaved-lm"), f"paper-{stage}")[1]
+        method, optimizer = config.method, config.optimizer
+        assert (method.stage, method.sequence_length, method.max_images, method.latents, method.resampler_layers) == (stage, 4096, 32, 64, 3)
+        assert (optimizer.learning_rate, optimizer.beta1, optimizer.beta2, optimizer.weight_decay) == (rate, 0.9, 0.95, 0.1)
+        assert config.schedule.name == "cosine"
+        assert config.interleaved.image_size == 384
+    assert [5e-6 * multiplier(step, 20_000, config.schedule) for step in (1000, 2000, 20_000)] == pytest.approx([2.5e-6, 5e-6, 5e-7])
 
 
 # --- 14 ---------------------------------------------------------------------------------------------------------------------------------------------
