@@ -45,3 +45,8 @@ def __getattr__(name: str) -> Any:
 
 
 __all__ = ["__version__", *_VERBS]
+
+
+def __dir__() -> list[str]:
+    """The verbs too, though none is imported yet: notebooks complete them."""
+    return sorted({*globals(), *__all__})

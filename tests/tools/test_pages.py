@@ -79,6 +79,13 @@ def test_the_python_page_has_every_verb() -> None:
         assert f"::: {module}.{name}" in page
 
 
+def test_a_notebook_completes_the_verbs() -> None:
+    """dir() showed `Any` and `annotations`, and not one of them: they are imported when first used."""
+    code = "import headstart, sys; print(*dir(headstart)); sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
+    assert {*_VERBS} <= {*done.stdout.split()}
+
+
 def test_the_catalog_has_every_card_and_its_status() -> None:
     page = methods.catalog_block()
     for slug in catalog.CARDS | catalog.BASELINES:
