@@ -23,6 +23,7 @@ from transformers import AutoModel, AutoModelForMaskedLM, ElectraForPreTraining,
 from headstart.backbones.text import encode
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.rng import Rng
+from headstart.data.text.tokenizer import write_vocabulary
 from headstart.engine.method import Context
 from headstart.methods.electra.config import PRESETS, ElectraConfig, check, start_lengths
 from headstart.methods.electra.method import Electra
@@ -303,6 +304,18 @@ def test_export_loads_in_transformers_and_here(form: dict[str, Any], tmp_path: P
         torch.testing.assert_close(again.state_dict()[name], value, rtol=0, atol=0, msg=name)
     expected, found = (m.loss(batch, context())["loss"] for m in (model, again.eval()))
     torch.testing.assert_close(found, expected)
+
+
+def test_both_folders_of_an_export_have_the_vocabulary_as_bert_has_it(tmp_path: Path) -> None:
+    """vocab.txt, a token a line in the order of ids: what code for the official checkpoints reads."""
+    method().export(tmp_path)
+    for name in ("discriminator", "generator"):
+        lines = (tmp_path / name / "vocab.txt").read_text(encoding="utf-8").split("\n")
+        assert lines == [*(tokenizer().id_to_token(i) for i in range(VOCAB)), ""]
+    assert not write_vocabulary(Tokenizer(models.BPE()), tmp_path), "other vocabularies are no list of words"
+    torn = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 2}, unk_token="[UNK]"))
+    assert not write_vocabulary(torn, tmp_path), "a line that is not there would move all others"
+    assert not (tmp_path / "vocab.txt").exists()
 
 
 @pytest.mark.parametrize("arm", ["mlm", "replace_mlm", "all_tokens_mlm", "electra_15"])

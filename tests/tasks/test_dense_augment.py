@@ -121,7 +121,7 @@ def test_the_right_view_turns_about_any_point() -> None:
     """Half of all right views are turned by up to a tenth of a degree, and moved by up to 2 pixels. The point decides by how much more they move."""
     width = 3000
     rows = torch.arange(24.0)[:, None].expand(1, 24, width).contiguous()
-    moved = [augment.unrectified(rows, np.random.default_rng(seed))[0, 12] - 12 for seed in range(100)]  # a row says where it came from
+    moved = [augment.misaligned(rows, np.random.default_rng(seed))[0, 12] - 12 for seed in range(100)]  # a row says where it came from
     changed = [row for row in moved if float(row.abs().max()) > 1e-3]
     assert 35 < len(changed) < 65
     slopes = torch.stack([(row[-1] - row[0]) / width for row in changed])

@@ -76,7 +76,7 @@ def stereo(sample: Sample, random: np.random.Generator, crop: tuple[int, int]) -
     part = cut(part, random, crop)
     if random.random() < 0.5:
         part = Part([view.flip(-2) for view in part.views], part.target.flip(-2))
-    part = Part([part.views[0], unrectified(part.views[1], random)], part.target)
+    part = Part([part.views[0], misaligned(part.views[1], random)], part.target)
     return Part(stereo_colours(part.views, random, _limit(sample)), part.target) if has_colours(sample) else part
 
 
@@ -133,7 +133,7 @@ def cut(part: Part, random: np.random.Generator, crop: tuple[int, int]) -> Part:
     return Part([view[here] for view in part.views], part.target[here])
 
 
-def unrectified(view: Tensor, random: np.random.Generator) -> Tensor:
+def misaligned(view: Tensor, random: np.random.Generator) -> Tensor:
     """A right view that, with probability one half, is off by a small turn about any of its points and by up to two rows: a rig is never quite
     rectified."""
     if random.random() >= 0.5:

@@ -30,7 +30,7 @@ from headstart.core.rng import Rng
 from headstart.data.text.config import TextConfig
 from headstart.data.text.rows import Rows
 from headstart.data.text.store import TextStore
-from headstart.data.text.tokenizer import load_tokenizer, require_specials
+from headstart.data.text.tokenizer import load_tokenizer, require_specials, write_vocabulary
 from headstart.engine.method import Batch, Context, Phase
 from headstart.engine.text_method import TextMethod
 from headstart.interop.transformers_io import save_model_folder
@@ -368,16 +368,18 @@ class Electra(TextMethod):
 
     def export(self, folder: Path) -> None:
         """`discriminator/` (ElectraForPreTraining, or ModernBertModel with the head beside it; a ForMaskedLM in the arms whose main network predicts
-        tokens) and `generator/` (a ForMaskedLM), each a transformers folder with its tokenizer; `reload` and `load` are the inverse."""
+        tokens) and `generator/` (a ForMaskedLM), each a transformers folder with its tokenizer and vocab.txt; `reload` and `load` are the inverse."""
         self.backbone()
         rotary = isinstance(self.main, network.RotaryDiscriminator)
         save_model_folder(self.main.base_model if rotary else self.main, self.tokenizer, folder / _DISCRIMINATOR)
+        write_vocabulary(self.tokenizer, folder / _DISCRIMINATOR)
         if rotary:
             network.save_beside(self.main.discriminator_predictions, folder / _DISCRIMINATOR / network.RTD_HEAD_FILE)
         if self.copy_gate is not None:
             network.save_beside(self.copy_gate, folder / network.COPY_GATE_FILE)
         if self.generator is not None:
             save_model_folder(self.generator, self.tokenizer, folder / _GENERATOR)
+            write_vocabulary(self.tokenizer, folder / _GENERATOR)
         settings = {"config": asdict(self.config), "special_ids": self.special_ids, "unigram_entropy": float(self.unigram_entropy)}
         (folder / _SETTINGS_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
