@@ -294,6 +294,31 @@ def test_13_the_rate_stops_half_way(preset: str) -> None:
     assert (optimizer.name, optimizer.beta1, optimizer.beta2, optimizer.weight_decay, optimizer.clip_norm) == ("adamw", 0.9, 0.95, 0.05, None)
 
 
+@pytest.mark.parametrize(
+    ("preset", "batch", "positions", "warmup", "length"),
+    [
+        ("v1-base", 256, "cosine", 40, 800),
+        ("v2-base-small", 256, "rope", 12, 250),
+        ("v2-base", 256, "rope", 12, 250),
+        ("v2-large", 512, "rope", 12, 250),
+    ],
+)
+def test_presets_are_the_specifications_table(preset: str, batch: int, positions: str, warmup: int, length: int) -> None:
+    chosen = PRESETS[preset]
+    sizes = {name: getattr(chosen.method, name) for name in ("hidden_size", "num_layers", "num_heads")}
+    sizes |= {name: getattr(chosen.method, name) for name in ("decoder_hidden_size", "decoder_layers", "decoder_heads")}
+    encoder = (1024, 24, 16) if preset == "v2-large" else (768, 12, 12)
+    decoder = (512, 8, 16) if preset in ("v1-base", "v2-base-small") else (768, 12, 12)
+    assert tuple(sizes.values()) == encoder + decoder
+    wanted = CroCoConfig(
+        **sizes, image_size=224, patch_size=16, positions=positions, mask_ratio=0.9, normalise_memory=True, normalise_targets=True,  # type: ignore[arg-type]
+        score="masked", second_view="paired", colour_jitter=0.4,
+    )  # fmt: skip
+    assert chosen.method == wanted
+    assert (chosen.batch, chosen.data) == (batch, {"size": 256})
+    assert chosen.schedule == {"name": "cosine", "warmup_share": 2 * warmup / length, "run_share": 0.5}
+
+
 def test_13_the_mask_token_decays_and_vectors_do_not() -> None:
     groups = build_optimizer(method(), OptimizerConfig(weight_decay=0.05)).param_groups
     decays = {name: group["weight_decay"] for group in groups for name in group["names"]}

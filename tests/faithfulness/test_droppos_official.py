@@ -19,7 +19,7 @@ from headstart.engine.flops import count_flops
 from headstart.engine.method import Context
 from headstart.engine.optim import build_optimizer, clip_gradients
 from headstart.engine.schedules import ScheduleConfig, multiplier
-from headstart.methods.droppos.config import IMAGENET_EPOCH, PRESETS
+from headstart.methods.droppos.config import IMAGENET_EPOCH, PRESETS, DropPosConfig
 from headstart.methods.droppos.method import Draw, DropPos, seen_and_put
 from headstart.methods.mae.config import MAEConfig
 from headstart.methods.mae.method import MAE
@@ -148,6 +148,17 @@ def test_recipe(preset: str, warmup_epochs: int) -> None:
     decays = {name: group["weight_decay"] for group in build_optimizer(method(), optimizer).param_groups for name in group["names"]}
     assert decays["mask_pos_token"] == decays["encoder.cls_token"] == decays["decoder.decoder_pred.weight"] == 0.05
     assert all(decay == 0 for name, decay in decays.items() if name.endswith("bias") or "norm" in name)
+
+
+@pytest.mark.parametrize(("preset", "encoder"), [("small", (384, 12, 6)), ("base", (768, 12, 12)), ("large", (1024, 24, 16))])
+def test_presets_are_the_specifications_table(preset: str, encoder: tuple[int, int, int]) -> None:
+    wanted = DropPosConfig(
+        224, 16, *encoder, decoder_hidden_size=512, decoder_layers=2, decoder_heads=16, mask_ratio=0.75, drop_ratio=0.75, mask_token_type="param",
+        sigma=1.0, sigma_decay=True, sigma_epochs=800, attentive=True, temperature=0.1, conf_ignore=False, multi_task=False, crop_smallest=0.2,
+        flip=0.5, official_quirks=False,
+    )  # fmt: skip
+    assert PRESETS[preset].method == wanted
+    assert PRESETS["base-released"].method == dataclasses.replace(PRESETS["base"].method, official_quirks=True)
 
 
 def test_another_grid_interpolates_positions_and_starts_the_head_fresh(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

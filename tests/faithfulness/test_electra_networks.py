@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -138,6 +139,35 @@ def test_11_schedule() -> None:
     assert [3e-4 * multiplier(t, 1000, finetune) for t in (50, 100, 550)] == pytest.approx([1.425e-4, 2.7e-4, 1.35e-4], abs=1e-12)
     for name in ("small", "base", "large"):
         assert (PRESETS[name].schedule["name"], PRESETS[name].schedule["warmup_steps"]) == ("electra", 10_000)
+
+
+@pytest.mark.parametrize(
+    ("preset", "sizes_", "share", "mask", "rate", "batch", "length", "steps"),
+    [
+        ("tiny-paper", (4, 128, 64), 1 / 2, 0.15, 1e-3, 64, 128, None),
+        ("small", (12, 256, 128), 1 / 4, 0.15, 5e-4, 128, 128, 1_000_000),
+        ("base", (12, 768, 768), 0.33333, 0.15, 2e-4, 256, 512, 766_000),
+        ("large", (24, 1024, 1024), 1 / 4, 0.25, 2e-4, 2048, 512, 400_000),
+    ],
+)
+def test_presets_are_the_specifications_table(
+    preset: str, sizes_: tuple[int, int, int], share: float, mask: float, rate: float, batch: int, length: int, steps: int | None
+) -> None:
+    """And nothing beside it: no start phase, no switch, the official losses' weights, Adam as BERT had it."""
+    chosen = PRESETS[preset]
+    wanted = ElectraConfig(
+        num_layers=sizes_[0], hidden_size=sizes_[1], embedding_size=sizes_[2], num_heads=max(1, sizes_[1] // 64), generator_hidden_size=share,
+        intermediate_size=4 * sizes_[1], max_positions=128 if preset == "tiny-paper" else 512, sequence_length=length, mask_ratio=mask, dropout=0.1,
+        architecture="electra", generator_layers=1.0, untied_generator=True, untied_generator_embeddings=False, mask_sampling="with_replacement",
+        official_duplicate_mean=False, temperature=1.0, disallow_correct=False, uniform_generator=False, gen_weight=1.0, disc_weight=50.0,
+        arm="electra", causal_start=0, generator_start=0, blank_lines_separate_documents=True, split_long_sentences=False,
+    )  # fmt: skip
+    found = dataclasses.replace(chosen.method, num_heads=chosen.method.heads, intermediate_size=chosen.method.feed_forward)
+    assert found == wanted
+    assert (chosen.batch, chosen.steps) == (batch, steps)
+    adam = {"name": "adam-uncorrected", "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-6, "weight_decay": 0.01, "clip_norm": 1.0}
+    assert chosen.optimizer == adam | {"learning_rate": rate}
+    assert chosen.schedule == {"name": "electra"} | ({"warmup_share": 0.1} if steps is None else {"warmup_steps": 10_000, "power": 1.0})
 
 
 @pytest.mark.parametrize(

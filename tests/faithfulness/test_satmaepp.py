@@ -447,6 +447,22 @@ def test_official_names() -> None:
     assert shapes["decoder_pred.2.weight"] == [32, 32]
 
 
+@pytest.mark.parametrize("preset", ["base", "large", "base-optical", "large-optical"])
+def test_presets_are_the_specifications_table(preset: str) -> None:
+    optical = preset.endswith("optical")
+    names = ("B2", "B3", "B4", "B5", "B6", "B7", "B8", "B8A", "B11", "B12")
+    groups = ("B2,B3,B4,B8", "B5,B6,B7,B8A", "B11,B12")
+    bands: dict[str, Any] = {} if optical else {"band_names": names, "groups": groups, "group_width": 256, "decoder_group_width": 128}
+    wanted = SatMAEPPConfig(
+        224 if optical else 96, 16 if optical else 8, *((1024, 24, 16) if "large" in preset else (768, 12, 12)), decoder_hidden_size=512,
+        decoder_layers=8, decoder_heads=16, scaling="auto", mask_ratio=0.75, spatial_mask=False, scales=2 if optical else 3, upsampler="conv",
+        proj_ratio=4, scale_loss="l1", pixel_weight=0.6, scale_weight=0.4, normalise_targets=False, crop_smallest=0.2 if optical else 0.6,
+        flip=0.5, official_quirks=False, **bands,
+    )  # fmt: skip
+    assert PRESETS[preset].method == wanted
+    assert wanted.factor == (2 if optical else 4)
+
+
 def test_recipe() -> None:
     """8e-4 after 20 of 50 epochs, half of it after 35; AdamW (.9, .95), weight decay .05, no clipping."""
     preset = PRESETS["large"]
