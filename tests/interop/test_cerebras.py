@@ -76,6 +76,14 @@ def test_what_is_no_such_checkpoint_is_refused(tokenizer: Tokenizer, tmp_path: P
         import_cerebras(tmp_path / "part.pt", tmp_path / "model", num_heads=2, tokenizer=tokenizer)
 
 
+def test_infinite_weights_are_not_taken_for_pruned_ones(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    state = as_cerebras(gpt2())
+    state["transformer_decoder.layers.1.norm1.weight"][0] = float("inf")
+    torch.save(state, tmp_path / "x.pt")
+    with pytest.raises(BadInput, match=r"transformer\.h\.1\.ln_1\.weight holds numbers that are not finite"):
+        import_cerebras(tmp_path / "x.pt", tmp_path / "model", num_heads=2, tokenizer=tokenizer)
+
+
 def test_whole_numbers_and_dense_weights_are_left_alone() -> None:
     weights, masks = finalise({"step": torch.tensor(3), "w": torch.ones(2)})
     assert masks == {}

@@ -95,6 +95,20 @@ def test_an_index_that_lies(lie: str, tmp_path: Path) -> None:
         open_bundle(tmp_path / "x").read("w")
 
 
+def test_a_name_that_changed_is_no_name(tmp_path: Path) -> None:
+    write_bundle(tmp_path / "x", {"weight": VALUES})
+    (tmp_path / "x.index").write_bytes((tmp_path / "x.index").read_bytes().replace(b"weight", b"height"))
+    with pytest.raises(BadInput, match="a checksum differs"):
+        open_bundle(tmp_path / "x")
+
+
+def test_names_without_end_are_refused(tmp_path: Path) -> None:
+    """Each could be made of the one before and a byte of its own."""
+    place(tmp_path, {b"w" * 5000: entry((2, 3), 0, RAW)}, RAW)
+    with pytest.raises(BadInput, match="an entry lies past its block"):
+        open_bundle(tmp_path / "x")
+
+
 def test_variables_that_lie_over_each_other_are_more_than_the_file(tmp_path: Path) -> None:
     place(tmp_path, {f"w{number}".encode(): entry((2, 3), 0, RAW) for number in range(3)}, RAW)
     with pytest.raises(BadInput, match="more bytes than its files hold"):

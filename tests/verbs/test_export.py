@@ -121,6 +121,14 @@ def test_changed_bytes_are_refused_and_nothing_is_left(step: int | None, done: P
     assert sorted(path.name for path in tmp_path.iterdir()) == ["done"]
 
 
+def test_an_error_of_loading_speaks_of_the_folder_that_is_meant(done: Path, tmp_path: Path) -> None:
+    (done / "export" / "hashes.json").unlink()
+    (done / "export" / "model.safetensors").write_bytes(b"no weights")
+    with pytest.raises(BadInput) as found:
+        export(done, tmp_path / "model")
+    assert str(found.value).startswith(f"{tmp_path / 'model'}: the weights cannot be read")
+
+
 def test_a_checkpoint_that_the_run_replaces_meanwhile(done: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(place: Any, step: int) -> Path:
         shutil.rmtree(place.folder / f"step-{step:08d}")  # as a run does after two further checkpoints

@@ -143,6 +143,7 @@ def test_a_tokenizer_of_gpt2_from_its_two_files(tmp_path: Path) -> None:
     assert tokenizer.eos_token == "<|endoftext|>"
     again = import_checkpoint(tmp_path / "x.pt", tmp_path / "again", heads=2, tokenizer=found.folder, say=quiet)  # a folder of transformers
     assert AutoTokenizer.from_pretrained(again.folder)("abc").input_ids == [8, 2]
+    assert str(tmp_path) not in (again.folder / "import.json").read_text()
     (tmp_path / "merges.txt").write_text("a b c\n")
     with pytest.raises(BadInput, match="is no vocabulary of GPT-2"):
         import_checkpoint(tmp_path / "x.pt", tmp_path / "other", heads=2, say=quiet)
@@ -181,6 +182,27 @@ def test_a_vision_transformer_is_the_same_in_transformers(tmp_path: Path) -> Non
         assert torch.equal(ours, network(image))
     assert set(load_file(found.folder / "method.safetensors")) == {"decoder_embed.weight", "mask_token"}, "a decoder goes on with it"
     assert any("does not say how its images were normalised" in line for line in said)
+
+
+def test_a_vision_transformer_for_pictures_without_end_is_not_run(tmp_path: Path) -> None:
+    state = vision(ViT(SHAPE.at(patch_size=1, image_size=(4, 4))))
+    torch.save(state | {"pos_embed": torch.zeros(1, 1 + 300**2, 12)}, tmp_path / "x.pth")
+    with pytest.raises(BadInput, match="is made for images of 300 x 300 pixels in patches of 1"):
+        import_checkpoint(tmp_path / "x.pth", tmp_path / "out", heads=3, say=quiet)
+
+
+def test_short_rows_and_other_precisions_are_taken(tmp_path: Path) -> None:
+    model, _, arrays = electra(generator=False)
+    positions = arrays["electra/embeddings/position_embeddings"][:5]
+    names = [name for name in arrays if "adam" not in name and name != "global_step"]
+    tensors = {name: torch.from_numpy(arrays[name]).bfloat16() for name in names}
+    tensors["electra/embeddings/position_embeddings"] = torch.from_numpy(positions).bfloat16()
+    torch.save(tensors, tmp_path / "x.pt")
+    write_vocabulary(tmp_path)
+    found = import_checkpoint(tmp_path / "x.pt", tmp_path / "out", heads=3, say=quiet)
+    again = ElectraForPreTraining.from_pretrained(found.model)
+    assert again.config.max_position_embeddings == 5
+    assert torch.equal(again.electra.embeddings.word_embeddings.weight, model.electra.embeddings.word_embeddings.weight.bfloat16().float())
 
 
 def test_a_folder_of_timm_says_how_its_images_were_normalised(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -49,11 +48,8 @@ class ArrayFile:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(entry) as file:
                 shape, in_columns, kind = _header(file)
-                left = entry.file_size - file.tell()
-                if kind.hasobject or math.prod(shape) * kind.itemsize != left:
-                    raise ValueError(f"{left:,} bytes for {list(shape)} of {kind}")
-                data = file.read(left)
-            return np.frombuffer(data, kind).reshape(shape, order="F" if in_columns else "C")
+                data = file.read(entry.file_size)
+            return np.frombuffer(data, kind).reshape(shape, order="F" if in_columns else "C")  # of no objects, and as many as there are
         except (*HEADER_ERRORS, zipfile.BadZipFile, zipfile.zlib.error, NotImplementedError) as error:  # type: ignore[attr-defined]
             raise BadInput(f"holds {name}, which is no array that is read ({first_line(error)}).", _MEND, file=self.path) from None
 

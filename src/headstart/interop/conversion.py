@@ -3,6 +3,7 @@ what it computes. Of vision transformers the two are different programs, ours an
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,15 +20,17 @@ from headstart.core.words import plural
 from headstart.data.text.tokenizer import special_ids
 from headstart.interop import cerebras, electra_tf1, pre_norm_bert
 from headstart.interop.masks import write_masks
-from headstart.interop.model_folder import MAX_CONFIG_BYTES
+from headstart.interop.model_folder import MAX_CONFIG_BYTES, MAX_SIDE
 from headstart.interop.official import Checkpoint
-from headstart.interop.transformers_io import load_encoder, load_model, save_model_folder
+from headstart.interop.transformers_io import learned_positions, load_encoder, load_model, save_model_folder
 from headstart.interop.vit import has_transformers_class, load_vit, read_vit, save_vit
 from headstart.interop.vit import load_encoder as fill_encoder
 from headstart.interop.vocabulary import find_tokenizer
 
 TOLERANCE = 1e-4
 """Of what two programs compute with the same weights, as a share of the largest value."""
+MAX_PLACES = 2**14
+"""Patches of an image that a vision transformer is asked about: 2,048 pixels a side in patches of 16."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ def _write(model: PreTrainedModel, tokenizer: Tokenizer | PreTrainedTokenizerFas
     load_encoder(folder)  # refuses a tokenizer that does not fit
     again: Any = load_model(folder, type(model))
     own, theirs = model.state_dict(), again.state_dict()
-    ids = torch.arange(8)[None] % model.config.vocab_size
+    ids = torch.arange(min(8, learned_positions(model) or 8))[None] % model.config.vocab_size
     with torch.no_grad():
         same = _equal(model(input_ids=ids)[0], again.eval()(input_ids=ids)[0], 0.0)
     if not same or own.keys() != theirs.keys() or any(not torch.equal(value, theirs[name]) for name, value in own.items()):
@@ -143,6 +146,10 @@ def _vision(checkpoint: Checkpoint, asked: Asked, folder: Path) -> Converted:
             f"{checkpoint.path} holds a vision transformer that transformers has no class for: it has no class token, or no positions.",
             f"Methods take it as it is: --init {checkpoint.path}.",
         )
+    if math.prod(shape.grid) > MAX_PLACES or max(shape.image_size) > MAX_SIDE:
+        sides = " x ".join(f"{side:,}" for side in shape.image_size)
+        what = f"is made for images of {sides} pixels in patches of {shape.patch_size}."
+        raise BadInput(what, "Such a network is not run here.", file=checkpoint.path)
     network = ViT(shape)
     if fresh := [note for note in fill_encoder(network, found) if "fresh" in note]:
         raise BadInput(f"lacks weights of a whole encoder. {fresh[0]}", f"Methods take it as it is: --init {checkpoint.path}.", file=checkpoint.path)

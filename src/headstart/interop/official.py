@@ -82,7 +82,7 @@ class Checkpoint:
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All of them, of a TensorFlow checkpoint or .npz."""
-        return {name: found.numpy() if isinstance(found := self.read(name), Tensor) else found for name in self.names}
+        return {name: found.float().numpy() if isinstance(found := self.read(name), Tensor) else found for name in self.names}
 
 
 def open_checkpoint(path: Path) -> Checkpoint:

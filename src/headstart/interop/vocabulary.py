@@ -23,7 +23,7 @@ _END = "<|endoftext|>"
 
 
 def find_tokenizer(given: Path | None, beside: Path) -> tuple[Tokenizer | PreTrainedTokenizerFast, str]:
-    """(the tokenizer, what it was read from, for a person).
+    """(the tokenizer, what it was read from, in words without a path: they are published).
 
     Args:
         given: a file or a folder; None: what lies in `beside`.
@@ -39,7 +39,7 @@ def find_tokenizer(given: Path | None, beside: Path) -> tuple[Tokenizer | PreTra
             mend = "Give --tokenizer: the one that the network was trained with."
             raise UsageError(f"{place} holds no tokenizer (one of {', '.join(NAMES)}).", mend)
         if names[0] == "tokenizer.json" and (place / "tokenizer_config.json").is_file():
-            return _of_transformers(place), str(place)
+            return _of_transformers(place), f"that of {place.absolute().name}"
         place = own_file(place, names[0])
     if not place.is_file():
         raise BadInput("there is no such file or folder.", "Give a tokenizer.json, a vocab.txt, or a folder that holds one.", file=place)
