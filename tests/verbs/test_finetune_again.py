@@ -140,8 +140,7 @@ def test_a_training_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_a_value_that_is_no_number_loses_no_result(tmp_path: Path) -> None:
     """A setting that names a value of the user's files (--nothing nan), an error beyond all numbers."""
     runs = [SeedRun(seed, {"rmse": float("inf")}, None, 1.0, None, 3, 0.5) for seed in range(3)]
-    arms = [Arm(name, 1e-3, runs) for name in ("pretrained", "random")]
-    result = Result("depth", "rmse", "x", arms, {}, config={"nothing": float("nan")}, higher_is_better=False)
+    result = Result("depth", "rmse", "x", [Arm("pretrained", 1e-3, runs)], {}, config={"nothing": float("nan")}, higher_is_better=False)
     result.save(tmp_path, lambda folder: None)
     found = read_json(tmp_path / "result.json")
     assert (found["config"], found["arms"][0]["runs"][0]["metrics"]) == ({"nothing": "nan"}, {"rmse": "inf"})
