@@ -64,5 +64,5 @@ reliability: install ## the tests behind docs/reliability.md; writes what came o
 	$(BIN)/python -m tools.reliability tests $(TWO)
 	$(BIN)/python tools/fill_docs.py
 
-clean:
-	rm -rf $(VENV) $(VENV)-object-store demo runs site .pytest_cache .mypy_cache .ruff_cache
+clean: ## what the other targets made; runs/ is yours
+	rm -rf $(VENV) $(VENV)-object-store demo site .pytest_cache .mypy_cache .ruff_cache

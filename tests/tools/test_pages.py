@@ -79,6 +79,13 @@ def test_the_python_page_has_every_verb() -> None:
         assert f"::: {module}.{name}" in page
 
 
+def test_make_clean_leaves_the_runs_of_a_person() -> None:
+    """Every verb writes into runs/ unless it is told otherwise."""
+    done = subprocess.run(["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "site" in done.stdout.split()
+    assert "runs" not in done.stdout.split()
+
+
 def test_a_notebook_completes_the_verbs() -> None:
     """dir() showed `Any` and `annotations`, and not one of them: they are imported when first used."""
     code = "import headstart, sys; print(*dir(headstart)); sys.exit('torch' in sys.modules)"
