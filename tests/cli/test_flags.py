@@ -94,6 +94,8 @@ REFUSED = [
     ["claim", "--all", "--seeds", "0"],
     ["compare", "nowhere"],
     ["compare", "--help"],
+    ["export", "nowhere", "--to", "model"],
+    ["import", "nowhere", "--out", "model"],
     ["sample", "nowhere"],
     ["replay", "nowhere", "--step", "1"],
     ["peek", "nowhere"],
