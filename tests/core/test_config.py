@@ -62,6 +62,12 @@ def test_unknown_names_and_wrong_types_are_refused(changes: dict[str, object], w
         replace_nested(Outer(), changes)
 
 
+def test_a_keyword_without_its_dot_is_told_the_name() -> None:
+    """`pretrain("mlm", data, budget_minutes=10)`: a keyword cannot have a dot, so this is what one tries first."""
+    with pytest.raises(UsageError, match=r"there is no setting 'inner_rate'\.\nDid you mean inner\.rate\? In Python: \*\*\{'inner\.rate': \.\.\.\}"):
+        replace_nested(Outer(), {"inner_rate": 1.0})
+
+
 @pytest.mark.parametrize("text", ["[1, 2]", "a: [", "!!python/object/apply:os.system ['true']", "", "\x00", "[" * 5000])
 def test_hostile_yaml_is_bad_input(tmp_path: Path, text: str) -> None:
     (tmp_path / "c.yaml").write_text(text)

@@ -77,6 +77,15 @@ def plain(value: Any) -> Any:
     return value
 
 
+def _dotted(config: Any, name: str) -> str | None:
+    """budget.minutes for budget_minutes, which a keyword argument cannot spell with a dot; None where no group has such a setting."""
+    for group in dataclasses.fields(config):
+        inner, rest = getattr(config, group.name), name.removeprefix(f"{group.name}_")
+        if rest != name and dataclasses.is_dataclass(inner) and rest in {field.name for field in dataclasses.fields(inner)}:
+            return f"{group.name}.{rest}"
+    return None
+
+
 def replace_nested(config: Any, changes: Mapping[str, Any], *, where: str = "configuration") -> Any:
     """A copy of a nested dataclass with the (nested or dotted) fields of `changes` set; unknown names and wrong types are refused.
 
@@ -89,7 +98,9 @@ def replace_nested(config: Any, changes: Mapping[str, Any], *, where: str = "con
     for key, value in changes.items():
         head, _, rest = str(key).partition(".")
         if head not in names:
-            mend = f"{did_you_mean(head, names)}The settings here are: {', '.join(sorted(names))}."
+            dotted = _dotted(config, head)
+            guess = did_you_mean(head, names) if dotted is None else f"Did you mean {dotted}? In Python: **{{'{dotted}': ...}}. "
+            mend = f"{guess}The settings here are: {', '.join(sorted(names))}."
             raise UsageError(f"{where}: there is no setting '{key}'.", mend)
         current = getattr(config, head)
         if dataclasses.is_dataclass(current) and not isinstance(current, type):
