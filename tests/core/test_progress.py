@@ -1,9 +1,12 @@
+import os
+import signal
+import threading
 import time
 
 import pytest
 
 from headstart.core import progress as module
-from headstart.core.progress import Reporter, progress
+from headstart.core.progress import Reporter, patiently, progress
 
 
 def test_items_pass_through() -> None:
@@ -43,6 +46,34 @@ def test_a_few_megabytes_are_not_rounded_away() -> None:
     reporter = Reporter("tokenise", 0.6, "MB")
     reporter.advance(0.27)
     assert reporter.line(reporter.started + 5) == "tokenise: 0.3 of 0.6 MB (45 %), 0.05 MB/s, 6 s left"
+
+
+def test_a_silent_library_is_waited_for_aloud(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(module, "SILENT_S", 0.0)
+    monkeypatch.setattr(module, "WAIT_S", 0.01)
+    assert patiently("train the tokenizer", lambda: time.sleep(0.05) or 7) == 7
+    assert capsys.readouterr() == ("", "train the tokenizer: 0 s so far\n")
+    with pytest.raises(ZeroDivisionError):
+        patiently("divide", lambda: 1 / 0)
+
+
+def test_a_signal_does_not_wait_for_a_silent_library() -> None:
+    """Ctrl-C and SIGTERM were answered when the library was done: after a minute, or of a genome never."""
+
+    def stop(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    held, before = threading.Event(), signal.signal(signal.SIGUSR2, stop)
+    timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGUSR2))
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            patiently("train the tokenizer", lambda: held.wait(60))
+        assert not held.is_set()
+    finally:
+        timer.join()
+        signal.signal(signal.SIGUSR2, before)
+        held.set()
 
 
 def test_before_the_first_item_is_done_no_time_is_promised() -> None:

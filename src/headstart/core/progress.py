@@ -6,8 +6,9 @@ Standard output stays free for results (`--json` and pipes).
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,6 +18,8 @@ SILENT_S = 2.0
 """Work that ends within this time shows nothing."""
 LINE_EVERY_S = 5.0
 """Plain lines come this often when standard error is not a terminal."""
+WAIT_S = 0.2
+"""So often is looked whether it is time for a line."""
 
 
 class Reporter:
@@ -99,6 +102,39 @@ def progress(iterable: Iterable[T], total: float | None = None, what: str = "", 
         for item in iterable:
             yield item
             reporter.advance()
+
+
+def patiently(what: str, work: Callable[[], T]) -> T:
+    """The result of `work`, which calls a library that says nothing and holds its thread until it is done. Another thread works: this one says every
+    few seconds for how long, and answers signals at once.
+
+    Args:
+        what: the task, for example "train the tokenizer".
+
+    Raises:
+        whatever `work` does.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            done.append(work())
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name=what, daemon=True)  # a stopped command does not wait for it
+    began = time.monotonic()
+    next_line = began + SILENT_S
+    thread.start()
+    while thread.is_alive():
+        thread.join(WAIT_S)
+        if thread.is_alive() and (now := time.monotonic()) >= next_line:
+            print(f"{what}: {_duration(now - began)} so far", file=sys.stderr, flush=True)
+            next_line = now + LINE_EVERY_S
+    if failed:
+        raise failed[0]
+    return done[0]
 
 
 def _rate(rate: float) -> str:

@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from headstart import __version__
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, reserve, sha256_file
+from headstart.core.progress import patiently
 from headstart.data.image.opening import require_libraries
 from headstart.data.image.prepare import input_differences as image_differences
 from headstart.data.image.prepare import prepare_inputs
@@ -109,7 +111,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Int
     tokenizer_path = work / "tokenizer.json"
     if not tokenizer_path.exists():
         with our_flags():
-            tokenizer = taken[0] if taken else text_tokenizer.train_tokenizer(_sample(files, config), config.of_texts())
+            tokenizer = taken[0] if taken else _own_tokenizer(files, config)
         with atomic_write(tokenizer_path) as file:
             file.write(tokenizer.to_str(pretty=True).encode())
     tokenizer, _ = text_tokenizer.load_tokenizer(tokenizer_path, config.of_texts())
@@ -159,6 +161,12 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Int
         pixels = json.dumps({name: entry["sha256"] for name, entry in sorted(images.manifest["arrays"].items())})
         manifest["arrays"]["images"] = {"sha256": hashlib.sha256(pixels.encode()).hexdigest()}
     put_in_place(work, out, [*(f"{name}.npy" for name in TYPES), "tokenizer.json"], manifest)
+
+
+def _own_tokenizer(files: list[InputFile], config: InterleavedConfig) -> Tokenizer:
+    """Trained on the texts of the documents."""
+    sample = _sample(files, config)
+    return patiently("train the tokenizer", lambda: text_tokenizer.train_tokenizer(sample, config.of_texts()))
 
 
 def _sample(files: list[InputFile], config: InterleavedConfig) -> list[str]:

@@ -20,7 +20,7 @@ from headstart import __version__
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, reserve, sha256_file
 from headstart.core.hardware import cores
-from headstart.core.progress import Reporter
+from headstart.core.progress import Reporter, patiently
 from headstart.data.languages.language import find_language, is_language, parse_spec, write_sentences
 from headstart.data.preparing import begin_work, changed_settings, in_words, opened_or_built, put_in_place, write_arrays
 from headstart.data.text import tokenizer as text_tokenizer
@@ -186,7 +186,8 @@ def _own_tokenizer(files: list[InputFile], config: TextConfig) -> Tokenizer:
     """Trained on the corpus; where that is nothing but languages with known statistics, one token a word of theirs."""
     if all(is_language(file.name) for file in files):
         return text_tokenizer.word_tokenizer(dict.fromkeys(word for file in files for word in find_language(file.name).words))
-    return text_tokenizer.train_tokenizer(_sample(files, config), config)
+    sample = _sample(files, config)
+    return patiently("train the tokenizer", lambda: text_tokenizer.train_tokenizer(sample, config))
 
 
 def _sample(files: list[InputFile], config: TextConfig) -> list[str]:
