@@ -141,6 +141,7 @@ def test_a_tokenizer_of_gpt2_from_its_two_files(tmp_path: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(found.folder)
     assert tokenizer("abc").input_ids == [8, 2], "GPT-2 puts nothing before a text"
     assert tokenizer.eos_token == "<|endoftext|>"
+    assert AutoModelForCausalLM.from_pretrained(found.folder).generation_config.eos_token_id == 10, "of GPT-2 it would be 50256"
     again = import_checkpoint(tmp_path / "x.pt", tmp_path / "again", heads=2, tokenizer=found.folder, say=quiet)  # a folder of transformers
     assert AutoTokenizer.from_pretrained(again.folder)("abc").input_ids == [8, 2]
     assert str(tmp_path) not in (again.folder / "import.json").read_text()

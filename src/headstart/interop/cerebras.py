@@ -21,6 +21,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from headstart.core.errors import BadInput
+from headstart.data.text.tokenizer import special_ids
 from headstart.interop.masks import write_masks
 from headstart.interop.model_folder import count_layers, filled
 from headstart.interop.transformers_io import save_model_folder
@@ -119,6 +120,7 @@ def import_cerebras(path: str | Path, folder: str | Path, *, num_heads: int, tok
     """
     path, folder = Path(path), Path(folder)
     model, masks = network(read_checkpoint(path), path, num_heads, activation)
+    end_texts(model, tokenizer)
     save_model_folder(model, tokenizer, folder)
     if masks:
         write_masks(folder, masks)
@@ -148,9 +150,19 @@ def network(state: Mapping[str, Tensor], path: Path, num_heads: int, activation:
         n_head=num_heads,
         n_inner=named["transformer.h.0.mlp.c_fc.weight"].shape[1],
         activation_function=activation,
+        bos_token_id=None,  # the tokenizer's
+        eos_token_id=None,
         tie_word_embeddings=torch.equal(named["lm_head.weight"], named["transformer.wte.weight"]),
     )
     return filled(lambda: GPT2LMHeadModel(config), named, path), to_gpt2(with_whole_parts(masks, weights))
+
+
+def end_texts(model: GPT2LMHeadModel, tokenizer: Any) -> None:
+    """Tells a network the tokens that begin and end a text, as its tokenizer has them: GPT-2's configuration says 50256 for any vocabulary."""
+    ids = special_ids(getattr(tokenizer, "backend_tokenizer", tokenizer))
+    for settings in (model.config, model.generation_config):
+        for name in ("bos", "eos"):
+            setattr(settings, f"{name}_token_id", ids.get(name))
 
 
 def with_whole_parts(masks: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -83,6 +83,7 @@ def convert(checkpoint: Checkpoint, kind: str, asked: Asked, folder: Path) -> Co
     if kind == "cerebras":
         heads = _heads(asked.heads, checkpoint, "num_heads of the model in the parameters of its training")
         model, masks = cerebras.network(checkpoint.tensors(), checkpoint.weights, heads, asked.activation)
+        cerebras.end_texts(model, tokenizer)
         _write(model, tokenizer, folder)
         if masks:
             write_masks(folder, masks)

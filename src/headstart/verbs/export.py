@@ -168,7 +168,8 @@ def lines(done: Exported, files: int, at_end: bool) -> list[str]:
     info = done.info
     steps = "" if info["of_steps"] is None else f" of {info['of_steps']:,}"
     of = f"{info['method']} ({info['preset']}), {'the end of the run' if at_end else 'a checkpoint'}: step {info['step']:,}{steps}"
-    said = [f"{done.folder}: {of}; {plural(files, 'file')}, {done.size / 2**20:,.1f} MiB, each as it was written; loaded again, it answers."]
+    whole = "each as it was written" if done.changed is None else "each checked before its weights were rounded"
+    said = [f"{done.folder}: {of}; {plural(files, 'file')}, {done.size / 2**20:,.2f} MiB, {whole}; loaded again, it answers."]
     if done.changed is not None:
         said.append(f"Rounded to bfloat16: what it says of made-up records changes by at most {share(done.changed)} of the largest value.")
     said.append(f"Load it:   {done.load}")
