@@ -20,7 +20,7 @@ from headstart.core.files import open_regular, refuse_many_values, unique_keys
 from headstart.core.hardware import memory_total
 from headstart.data import parquet
 from headstart.data.compressed import Decompressed
-from headstart.data.text.read import BLOCK, BYTE_ORDER_MARK, why_no_text
+from headstart.data.text.read import BLOCK, BYTE_ORDER_MARK, other_delimiter, why_no_text
 from headstart.data.text.sources import COMPRESSIONS
 
 MAX_DROPPED_SHARE = 0.05
@@ -387,7 +387,10 @@ def _question(qa: Any, context: str, path: str | Path, number: int) -> Question:
 def _value(record: dict[str, Any], name: str, path: str | Path, number: int, flag: str | None = None) -> Any:
     """Args: flag: what names the field; None: it is always called so."""
     if name not in record:
-        mend = f"Name the right one: {flag}." if number == 1 and flag is not None else "Correct or remove the record."
+        table = _suffix(path) in (".csv", ".tsv", ".parquet")  # no record of it has the field
+        mend = f"Name the right one: {flag}." if flag is not None and (table or number == 1) else "Correct or remove the record."
+        if _suffix(path) in (".csv", ".tsv"):
+            mend = other_delimiter(list(record), "," if _suffix(path) == ".csv" else "\t") or mend
         raise BadInput(f"has no field {name!r}, only {_some(list(record))}", mend, file=path, record=number)
     return record[name]
 

@@ -348,7 +348,7 @@ def _table(lines: Lines, field: str, delimiter: str, limit: int) -> Iterator[_Fo
         return
     if field not in header:
         there = ", ".join(repr(name) for name in header[:8])
-        yield Fault(1, f"has no column {field!r} (its columns: {there}).", _other_delimiter(header, delimiter) or NAME_HEADER)
+        yield Fault(1, f"has no column {field!r} (its columns: {there}).", other_delimiter(header, delimiter) or NAME_HEADER)
         return
     if header.count(field) > 1:
         yield Fault(1, f"has two columns {field!r}.", RENAME)
@@ -373,7 +373,7 @@ def _table(lines: Lines, field: str, delimiter: str, limit: int) -> Iterator[_Fo
             yield number, row[column]
 
 
-def _other_delimiter(header: list[str], delimiter: str) -> str:
+def other_delimiter(header: list[str], delimiter: str) -> str:
     """What to do where a table of one column has another delimiter in its first line than its ending promises; "" where it has none."""
     found = next((other for other in ";\t,|" if other != delimiter and len(header) == 1 and other in header[0]), None)
     if found is None:
