@@ -119,3 +119,9 @@ def test_what_is_worth_trying() -> None:
     assert not worth_trying("off", gpu, 1e9)[0]
     assert not worth_trying("auto", gpu, 11.9 * COMPILE_SECONDS)[0]
     assert worth_trying("auto", gpu, 12.1 * COMPILE_SECONDS)[0]
+
+
+def test_timing_says_that_it_goes_on(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headstart.core.progress.SILENT_S", 0.0)
+    decide(Slow(), Budget(steps=5), "off")
+    assert "time the steps of this run: " in capsys.readouterr().err

@@ -19,6 +19,7 @@ from torch import Tensor
 from headstart.core import hardware
 from headstart.core.config import checked
 from headstart.core.errors import BadInput, MachineError, UsageError
+from headstart.core.progress import Reporter
 from headstart.core.rng import Rng
 from headstart.core.words import first_line
 from headstart.engine import memory
@@ -151,6 +152,7 @@ class Trial:
         self.seed = seed
         self.tokens_per_row = tokens_per_row
         self.seconds = seconds
+        self.progress = Reporter("time the steps of this run", unit="updates")
 
     def decide(
         self,
@@ -166,7 +168,8 @@ class Trial:
         if self.global_batch % world:
             raise UsageError(f"The global batch of {self.global_batch} rows cannot be shared by {world} processes.", "Give a multiple as --batch.")
         per_row = (lambda: self._held_bytes(self.last_phase, 1)) if world == 1 else None  # its forward pass may talk to the other ranks
-        with memory.explained(self.device, micro_batch or min(self.share, 4), per_row), self.parallel.unchanged():
+        explained = memory.explained(self.device, micro_batch or min(self.share, 4), per_row)
+        with self.progress, explained, self.parallel.unchanged():
             decisions = self._decide(budget, precision, micro_batch, compile, cuda_graph)
         self.method.zero_grad(set_to_none=True)
         decisions = self.ranks.broadcast(decisions)
@@ -282,6 +285,8 @@ class Trial:
             update(batches, rows, len(times), phase)
             self._wait()
             times.append(time.perf_counter() - start)
+            if self.ranks.first:
+                self.progress.advance()
             if len(times) == warm_up:
                 started = time.perf_counter()
             if self.ranks.broadcast(sum(times[warm_up:]) > 10 * self.seconds):  # a step of seconds is measured well by one; the first may compile
