@@ -157,7 +157,8 @@ def plateau_lines(method: Method, loader: Loader, steps: int, seconds: float, en
     minutes = needed * seconds / steps / 60
     return [
         line,
-        f"  WARNING    this budget of {steps:,} steps probably does not suffice: a head start that stays on the plateau hurts."
+        f"  WARNING    this budget of {steps:,} steps probably does not suffice: a head start that stays on the plateau hurts, and what is of use is"
+        f" learned in the {1 - EARLIEST_LEAVE:.0%} of the steps behind it, at least."
         f" Give --budget.steps {needed:.0f} (about {minutes:.1f} minutes here) or more"
         + ("." if method.card.slug == "causal-lm" else ", or take causal-lm, which predicts every token and leaves it first."),
     ]
