@@ -70,8 +70,8 @@ def test_labelled_tiles_are_read_as_the_run_read_its_own(run: tuple[Path, Path, 
     for name in ("timm.safetensors", "vit.json"):
         shutil.copy(folder / "export" / name, silent)
     with pytest.raises(BadInput, match="has 6 channels, the network takes 4"):
-        finetune("image-classification", init=silent, say=lambda line: None, **settings)
-    finetune("image-classification", init=silent, say=lambda line: None, **settings | {"bands": (6, 2, 3, 5), "steps": 1})
+        finetune("image-classification", init=silent, say=lambda line: None, **settings | {"out": None})
+    finetune("image-classification", init=silent, say=lambda line: None, **settings | {"out": None, "bands": (6, 2, 3, 5), "steps": 1})
 
 
 def test_dense_tasks_read_them_too(run: tuple[Path, Path, Path], tmp_path: Path) -> None:
@@ -83,4 +83,4 @@ def test_dense_tasks_read_them_too(run: tuple[Path, Path, Path], tmp_path: Path)
     image = test / "dense" / "images" / "wet00.tif"
     assert model.predict([image])[0].shape == (16, 16)
     with pytest.raises(BadInput, match="band 9 is asked for"):
-        finetune("segmentation", init=folder, say=lambda line: None, **settings | {"bands": (9, 1, 2, 3)})
+        finetune("segmentation", init=folder, say=lambda line: None, **settings | {"out": None, "bands": (9, 1, 2, 3)})
