@@ -20,8 +20,16 @@ def origin(command: str) -> dict[str, Any]:
         "versions": versions(),
         "command": command,
         "date": now(),
-        "commit": subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip(),
+        "commit": commit(),
     }
+
+
+def commit() -> str:
+    """What lies here, as git names it; empty on a machine without git: a result is worth more than its name."""
+    try:
+        return subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
 
 
 def write_result(

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.gpu import SHAPES, Bench, compiles, covered, once, promised, ratios, sides
 from benchmarks.growth import AXES, draw, write_sentences
 from benchmarks.parts import IdRows, exponent, in_turns, median_ratio, method_of, steps_of, trainer_of
-from benchmarks.result import verdict, write_result
+from benchmarks.result import origin, verdict, write_result
 from benchmarks.training_step import last_json
 from headstart.methods.causal_lm.config import CausalLMConfig
 
@@ -159,3 +159,9 @@ def test_text_of_any_size_is_the_same_text(tmp_path: Path) -> None:
     assert large.startswith(small)
     assert 1e6 <= len(small) < 1.01e6
     assert 2e6 <= len(large) < 2.01e6
+
+
+def test_a_machine_without_git_names_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(origin("measure")["commit"]) == 40
+    monkeypatch.setenv("PATH", "/nowhere")
+    assert origin("measure")["commit"] == ""
