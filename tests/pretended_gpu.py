@@ -71,8 +71,8 @@ def to_gpu(module: nn.Module) -> nn.Module:
     there: dict[int, Any] = {}
     own = {id(value): value for part in module.modules() for value in (*part._parameters.values(), *part._buffers.values()) if value is not None}
     for key, value in own.items():
-        there[key] = OnGpu(value.detach())
-        if isinstance(value, nn.Parameter):
+        there[key] = value if isinstance(value, OnGpu) else OnGpu(value.detach())
+        if isinstance(value, nn.Parameter) and value is not there[key]:
             there[key] = nn.Parameter(there[key], requires_grad=value.requires_grad)
             vars(there[key]).update(vars(value))
     for part in module.modules():
