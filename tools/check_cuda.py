@@ -53,6 +53,24 @@ def same_draws(device: str) -> Report:
     return {"bits": 64_000}
 
 
+def long_rows_repeat(device: str) -> Report:
+    """The gradients of causal attention over rows of 1,024, ten times: the same bits. A backward pass that adds in an order of its own would end the
+    promise that a run which was killed is the undisturbed one."""
+    from torch.nn.functional import scaled_dot_product_attention
+
+    given = [torch.randn(4, 8, 1024, 64, generator=torch.Generator().manual_seed(part)).to(device, torch.bfloat16) for part in range(3)]
+    first: list[torch.Tensor] | None = None
+    unlike = 0
+    for _ in range(10):
+        parts = [part.clone().requires_grad_() for part in given]
+        scaled_dot_product_attention(*parts, is_causal=True).square().sum().backward()
+        found = [part.grad for part in parts if part.grad is not None]
+        unlike += first is not None and not all(torch.equal(a, b) for a, b in zip(first, found, strict=True))
+        first = first or found
+    assert not unlike, f"{unlike} of 9 repetitions have other bits"
+    return {"repetitions": 10, "unlike": unlike}
+
+
 def guard_neither_waits_nor_writes(device: str) -> Report:
     """A step whose loss is NaN leaves the weights as they are, and the host waits for the device at no step (on a CPU there is no waiting)."""
     model = nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6)).to(device)
@@ -310,6 +328,7 @@ def main() -> int:
     checks: list[tuple[str, Callable[[], Report]]] = [
         ("same_draws", lambda: same_draws(args.device)),
         ("products in 8 bits", lambda: same_products_in_8_bits(args.device)),
+        ("long rows repeat", lambda: long_rows_repeat(args.device)),
         ("guard", lambda: guard_neither_waits_nor_writes(args.device)),
     ]
     of_first = (compiled_follows_plain, a_batch_that_does_not_fit_is_cut, profile_names_what_works, processes_train_as_one)
