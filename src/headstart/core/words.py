@@ -88,10 +88,10 @@ def duration(seconds: Any) -> str:
     return f"{hours:,}{NARROW}h {minutes:02}{NARROW}min"
 
 
-def rounded_up(minutes: float) -> str:
+def rounded_up(value: float) -> str:
     """Two digits that are not less: 7.41 is 7.5, 123 is 130."""
-    digit = 10.0 ** (math.floor(math.log10(minutes)) - 1)
-    return f"{float(f'{math.ceil(minutes / digit - 1e-9) * digit:.6g}'):g}"
+    digit = 10.0 ** (math.floor(math.log10(value)) - 1)
+    return f"{float(f'{math.ceil(value / digit - 1e-9) * digit:.6g}'):.15g}"
 
 
 def share(value: Any) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.core.errors import UsageError
-from headstart.core.words import counted
+from headstart.core.words import counted, rounded_up
 from headstart.planning.dcpt_law.answers import limited_text
 from headstart.planning.dcpt_law.forms import Law
 from headstart.planning.dcpt_law.points import FEWEST_POINTS
@@ -99,18 +99,12 @@ def split_budget(total_steps: int, share: float, runs: int = len(RATIOS) + 1, gi
         unit, amount = given or ("steps", total_steps)
         steps = f"{total_steps:,} steps"
         budget = steps if unit == "steps" else f"{amount:g} {unit} ({steps})"
-        enough = need if unit == "steps" else rounded_up(MARGIN.get(unit, 1.0) * amount * need / total_steps)
+        enough = str(need) if unit == "steps" else rounded_up(MARGIN.get(unit, 1.0) * amount * need / total_steps)
         what = f"A budget of {budget} leaves {of_each} steps for each of the {runs} runs of the sweep ({share:.3g} of it, together)."
         beside = "a larger --planning-share, a smaller --batch, or choose a ratio yourself: pretrain --mix."
-        mend = f"Give --budget.{unit} {enough:.15g} or more, {beside}"
+        mend = f"Give --budget.{unit} {enough} or more, {beside}"
         raise UsageError(what, mend)
     return Split(of_each, runs, total_steps - runs * of_each)
-
-
-def rounded_up(value: float) -> float:
-    """To two significant digits, never down."""
-    place = 10.0 ** (math.floor(math.log10(value)) - 1)
-    return math.ceil(value / place - 1e-6) * place
 
 
 def epochs(tokens: float, ratio: float, unique_tokens: float) -> float:
