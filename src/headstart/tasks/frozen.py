@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headstart.backbones.vit import ViTConfig
 from headstart.core.errors import UsageError
 from headstart.core.progress import Reporter
 from headstart.core.words import aligned, change, plural
@@ -173,6 +174,9 @@ class Labelled(Protocol):
     def shape(self, model: Path) -> Any:
         """Equal for networks that have the same random starts and read the records alike."""
 
+    def notes(self, model: Path) -> list[str]:
+        """What was adapted of it, a sentence each."""
+
     def leaks(self, models: Sequence[Path]) -> list[str]:
         """A sentence for each place where some test records stand."""
 
@@ -227,7 +231,7 @@ def _measured(records: Labelled, models: Sequence[Path], labels: tuple[Any, Any]
             mine, shape = scores(model, None), records.shape(model)
             if shape not in random:
                 random[shape] = [scores(model, seed) for seed in range(config.random_starts)]
-            found.append(Frozen(str(model), mine, random[shape]))
+            found.append(Frozen(str(model), mine, random[shape], records.notes(model)))
     majority = float((test == train.bincount().argmax()).double().mean())
     data = {"train": len(train), "test": len(test), "classes": list(classes), "majority": majority}
     settings = {each.name: getattr(config, each.name) for each in dataclasses.fields(FrozenConfig)}
@@ -303,10 +307,31 @@ class _Texts:
     def shape(self, model: Path) -> Any:
         return tuple((model / name).read_bytes() if (model / name).is_file() else b"" for name in ("config.json", "tokenizer.json", "vocab.txt"))
 
+    def notes(self, model: Path) -> list[str]:
+        return []  # what does not fit a network of texts is refused
+
     def leaks(self, models: Sequence[Path]) -> list[str]:
         tested = self.test.leak_texts()
         found = [find_overlap(tested, self.train.leak_texts()).sentence("the training file")]
         return list(dict.fromkeys([*found, *(line for model in models for line in training_leaks(tested, model))]))
+
+
+@dataclass(frozen=True)
+class _Look:
+    """What is read of a vision transformer once.
+
+    Attributes:
+        shape: of the network. reading: how its images are read. notes: what was adapted of it.
+    """
+
+    shape: ViTConfig
+    reading: Reading
+    notes: list[str]
+
+    @property
+    def form(self) -> tuple[int, int, Reading]:
+        """Channels, pixels a side and reading of its images."""
+        return self.shape.channels, self.shape.image_size[0], self.reading
 
 
 @dataclass
@@ -315,19 +340,22 @@ class _Images:
     test: Any
     config: FrozenConfig
     device: torch.device
+    _looks: dict[Path, _Look] = field(default_factory=dict)
     _read: dict[Any, tuple[ImageData, ImageData]] = field(default_factory=dict)
+
+    def look(self, model: Path) -> _Look:
+        if model not in self._looks:
+            network, notes = load_vit(model)
+            self._looks[model] = _Look(network.config, stated_reading(model).with_bands(self.config.bands), notes)
+        return self._looks[model]
 
     def read(self, model: Path) -> tuple[ImageData, ImageData]:
         """The labelled images in the form that a network takes; networks of one form share them."""
-        form = self._form(model)
+        form = self.look(model).form
         if form not in self._read:
             train = self._data(self.train, *form)
             self._read[form] = train, self._data(self.test, *form, train.classes)
         return self._read[form]
-
-    def _form(self, model: Path) -> tuple[int, int, Reading]:
-        shape = load_vit(model)[0].config
-        return shape.channels, shape.image_size[0], stated_reading(model).with_bands(self.config.bands)
 
     def _data(self, data: Any, channels: int, size: int, reading: Reading, classes: list[str] | None = None) -> ImageData:
         return data if isinstance(data, ImageData) else read_images(data, channels, size, classes, reading=reading)
@@ -340,8 +368,11 @@ class _Images:
         return one, two
 
     def shape(self, model: Path) -> Any:
-        parts = self.read(model)[0]
-        return str(load_vit(model)[0].config), *(tuple(value.tolist()) for value in statistics(model, parts)), self._form(model)
+        look = self.look(model)
+        return str(look.shape), *(tuple(value.tolist()) for value in statistics(model, self.read(model)[0])), look.form
+
+    def notes(self, model: Path) -> list[str]:
+        return self.look(model).notes
 
     def leaks(self, models: Sequence[Path]) -> list[str]:
         found = (line for model in models for line in image_leaks(self.read(model)[1], [self.read(model)[0]], model))
