@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.core.words import first_line
 from headstart.data.arrays import HEADER_ERRORS
+from headstart.data.image.opening import read_header
 from headstart.interop.model_folder import FREE_BYTES, MAX_GROWTH
 
 _MEND = "Save it again with numpy.savez."
@@ -47,18 +47,8 @@ class ArrayFile:
         entry = self._entries[name]
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(entry) as file:
-                shape, in_columns, kind = _header(file)
+                shape, in_columns, kind = read_header(file)
                 data = file.read(entry.file_size)
             return np.frombuffer(data, kind).reshape(shape, order="F" if in_columns else "C")  # of no objects, and as many as there are
         except (*HEADER_ERRORS, zipfile.BadZipFile, zipfile.zlib.error, NotImplementedError) as error:  # type: ignore[attr-defined]
             raise BadInput(f"holds {name}, which is no array that is read ({first_line(error)}).", _MEND, file=self.path) from None
-
-
-def _header(file: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """(shape, whether in Fortran's order, type)."""
-    version = np.lib.format.read_magic(file)
-    if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(file)
-    if version == (2, 0):
-        return np.lib.format.read_array_header_2_0(file)
-    raise ValueError(f"version {version}")

@@ -23,6 +23,7 @@ from headstart.interop.masks import write_masks
 from headstart.interop.model_folder import MAX_CONFIG_BYTES, MAX_SIDE
 from headstart.interop.official import Checkpoint
 from headstart.interop.transformers_io import learned_positions, load_encoder, load_model, save_model_folder
+from headstart.interop.vision_tower import preprocessor
 from headstart.interop.vit import has_transformers_class, load_vit, read_vit, save_vit
 from headstart.interop.vit import load_encoder as fill_encoder
 from headstart.interop.vocabulary import find_tokenizer
@@ -182,15 +183,6 @@ def _preprocessor(folder: Path, network: ViT) -> dict[str, Any] | None:
     numbers = [*mean, *std] if isinstance(mean, list) and isinstance(std, list) else []
     if len(numbers) != 2 * network.config.channels or not all(isinstance(number, int | float) for number in numbers):
         return None
-    height, width = network.config.image_size
-    return {
-        "image_processor_type": "ViTImageProcessor",
-        "do_resize": True,
-        "size": {"height": height, "width": width},
-        "resample": 3,  # bicubic
-        "do_rescale": True,
-        "rescale_factor": 1 / 255,
-        "do_normalize": True,
-        "image_mean": mean,
-        "image_std": std,
-    }
+    assert isinstance(mean, list)
+    assert isinstance(std, list)
+    return preprocessor(network.config.image_size, mean, std)

@@ -140,12 +140,17 @@ def refuse_images(form: TowerForm, channels: int, size: int) -> None:
         raise UsageError(f"The images have {size} pixels a side, the vision tower sees {form.image_size}.", mend)
 
 
-def preprocessor(size: int, mean: list[float], std: list[float]) -> dict[str, Any]:
-    """A preprocessor_config.json for a tower of one's own: pixels of 0..1, less `mean`, over `std`."""
+def preprocessor(size: int | tuple[int, int], mean: list[float], std: list[float]) -> dict[str, Any]:
+    """A preprocessor_config.json for a tower of one's own: pixels of 0..1, less `mean`, over `std`.
+
+    Args:
+        size: pixels a side, or height and width.
+    """
+    height, width = (size, size) if isinstance(size, int) else size
     return {
         "image_processor_type": "ViTImageProcessor",
         "do_resize": True,
-        "size": {"height": size, "width": size},
+        "size": {"height": height, "width": width},
         "resample": 3,  # bicubic
         "do_rescale": True,
         "rescale_factor": 1 / 255,
