@@ -8,13 +8,12 @@ import pytest
 
 from headstart import methods
 from headstart.core.config import replace_nested
-from headstart.engine.evaluation import evaluate
 from headstart.interventions.base import wrap
 from headstart.verbs.config import preset_config
 from tests.interventions.test_captured import BY_SLUG, ONLINE
 from tests.methods.test_captured_steps import built
-from tests.methods.test_on_a_gpu import waits_of_a_step
-from tests.pretended_gpu import GPU, PretendedGpu, pretended_gpu, to_gpu
+from tests.methods.test_on_a_gpu import trained_and_evaluated
+from tests.pretended_gpu import PretendedGpu, pretended_gpu, to_gpu
 
 __all__ = ["pretended_gpu"]
 
@@ -27,10 +26,6 @@ def test_an_intervention_on_a_gpu(intervention: str, pretended_gpu: PretendedGpu
     config = replace_nested(preset_config(methods.load("causal-lm"), "tiny")[1], {"init": tmp_path, **switched})
     method = to_gpu(wrap(inner, config)).train()
     with pretended_gpu:
-        for phase in method.phases(90):
-            if phase.on_start is not None:
-                phase.on_start()
-            assert waits_of_a_step(method, phase, batches, pretended_gpu) == []
-        assert evaluate(method, batches[:1], phase.name, "fp32", GPU, 0, 90)
+        trained_and_evaluated(method, batches, pretended_gpu)
         for probe in method.probes().values():
             probe(method)

@@ -44,16 +44,22 @@ def waits_of_a_step(method: Method, phase: Phase, batches: list[Batch], gpu: Pre
     return found
 
 
+def trained_and_evaluated(method: Method, batches: list[Batch], gpu: PretendedGpu) -> Phase:
+    """A step of every phase, in which nothing waits, and an evaluation; the last phase."""
+    for phase in method.phases(90):
+        if phase.on_start is not None:
+            phase.on_start()
+        assert waits_of_a_step(method, phase, batches, gpu) == []
+    assert evaluate(method, batches[:1], phase.name, "fp32", GPU, 0, 90)
+    return phase
+
+
 @pytest.mark.parametrize("slug", OF_METHOD)
 def test_a_method_on_a_gpu(slug: str, pretended_gpu: PretendedGpu, tmp_path: Path) -> None:
     method, batches = built(slug, tmp_path)
     to_gpu(method).train()
     with pretended_gpu:
-        for phase in method.phases(90):
-            if phase.on_start is not None:
-                phase.on_start()
-            assert waits_of_a_step(method, phase, batches, pretended_gpu) == []
-        assert evaluate(method, batches[:1], phase.name, "fp32", GPU, 0, 90)
+        phase = trained_and_evaluated(method, batches, pretended_gpu)
         lines, _, drawings = shown(method, batches[:1], phase.name, "fp32", GPU, 0, 90)
         assert lines or drawings
         assert method.embed({name: value.to(GPU) for name, value in batches[0].items()}).is_cuda
