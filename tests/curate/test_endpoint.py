@@ -305,9 +305,13 @@ def test_ctrl_c_cancels_what_runs_beside_the_loop_of_a_notebook() -> None:
         finished(work())
 
     loop = asyncio.new_event_loop()
-    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        loop.run_until_complete(cell())
+    ctrl_c = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    ctrl_c.start()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            loop.run_until_complete(cell())
+    finally:
+        ctrl_c.cancel()  # of a failure here, the next test must not die
     assert ended == ["cancelled"]
     with suppress(asyncio.CancelledError, KeyboardInterrupt):
         loop.run_until_complete(asyncio.sleep(0))

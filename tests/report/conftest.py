@@ -15,9 +15,10 @@ from tests.report.folders import write_everything
 from tests.running import lacks
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Any]:
-    """Chromium without a window, driven by the DevTools protocol."""
+    """Chromium without a window, driven by the DevTools protocol. For one file: Playwright's event loop counts as running in this thread until
+    the browser is closed, and no other could run."""
     found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     if found is None:
         lacks("needs Chromium (tools/install_chromium.sh installs Debian's)")
