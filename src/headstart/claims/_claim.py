@@ -173,6 +173,8 @@ class Data:
     """What it was read from: a change of their bytes makes the measurements of before void."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """Fields of `PretrainConfig` that every pre-training has and that name files of `open_data`: the tokenizer, for example."""
+    of_arms: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Arm -> the same of this arm alone."""
     leaks: tuple[str, ...] = ()
     """Sentences on test records that stand in training data."""
     anchors: Mapping[str, Any] = field(default_factory=dict)

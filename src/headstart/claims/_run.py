@@ -193,7 +193,7 @@ class _Claiming:
 
     def made(self, arm: Arm, rate: float | None, seed: int) -> Model:
         start = self.start_of(arm, seed)
-        settings: dict[str, Any] = {**self.scale.settings, **arm.settings, **self.data.settings}
+        settings: dict[str, Any] = {**self.scale.settings, **arm.settings, **self.data.settings, **self.data.of_arms.get(arm.name, {})}
         preset = settings.pop("preset", "tiny")
         settings |= {"seed": seed, "device": self.device} | ({} if start is None else {"init": model_of(start, arm)})
         sources: list[str | Path] = [str(path) for path in self.data.corpora[arm.corpus]] if arm.reads else []

@@ -87,6 +87,7 @@ class Phase:
         restarts: the phase begins as a run of its own would, until the next such phase or the end: fresh moments, and schedule, order of the rows
             and random draws count from its first step (docs/decisions/0018-phases-that-restart.md).
         fresh_schedule: the learning rate alone begins its schedule anew, which ends where the next one begins.
+        rate: the learning rates of the phase are so many times those of the schedule.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Phase:
     fresh_optimizer: bool = False
     restarts: bool = False
     fresh_schedule: bool = False
+    rate: float = 1.0
 
 
 class Method(nn.Module):
@@ -113,9 +115,11 @@ class Method(nn.Module):
     predicts_tokens: ClassVar[bool] = False  # its loss starts at the unigram entropy of the corpus: the run draws the plateau line
     likelihood: ClassVar[bool] = False  # its loss is -log p of the tokens of a row, each once: it says how many bits a byte of text takes
     plateau_metric: ClassVar[str] = "loss"  # which returned metric is the token-prediction loss in nats
+    keeps_vocabulary: ClassVar[bool] = True  # of the model in --init; otherwise the data has its own, and text of the old one is not measured beside
     part_metric: ClassVar[str] = "loss"  # which scalar of `evaluate` is measured of each named part of the data
 
     config: Any
+    begin_flops: int = 0  # what its first weights took beyond those of --init: the budget pays for it
 
     @classmethod
     def prepare(cls, sources: Sequence[str | Path], out: Path, data: Any) -> Any:

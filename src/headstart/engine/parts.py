@@ -20,7 +20,7 @@ from torch import Tensor
 from headstart.core.rng import Rng
 from headstart.core.run import PART_BITS, PART_LOSS, PART_SAMPLE
 from headstart.engine.method import Context, Method
-from headstart.engine.update import Precision, autocast
+from headstart.engine.update import OWN_WEIGHT, Precision, autocast
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,8 @@ def mean_losses(
                 numbers = np.arange(start, min(start + batch, last))
                 values = {name: torch.as_tensor(value).to(device) for name, value in rows.batch(numbers).items()}
                 scalars = method.evaluate(values, Context(0, total_steps, phase, Rng.at(seed, 0, torch.as_tensor(numbers, device=device)), device))
-                weight = scalars.get("weight", torch.tensor(float(len(numbers)), device=device)).double()
+                own = scalars.get(OWN_WEIGHT + method.part_metric)
+                weight = own if own is not None else scalars.get("weight", torch.tensor(float(len(numbers)), device=device)).double()
                 total = total + torch.stack([scalars[method.part_metric].double() * weight, weight])
             found.append(total[0] / total[1])
     method.train(was_training)

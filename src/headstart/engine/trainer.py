@@ -138,7 +138,7 @@ class Trainer:
         self._first = 0  # of the run of its own that `step` belongs to
         self.wall_s = 0.0
         self.tokens = 0
-        self.flops = 0
+        self.flops = method.begin_flops
         self.stop_requested = threading.Event()
         self._starts = micro_starts(loader.global_batch, decisions.micro_batch, self.ranks)
         self._positions = [torch.arange(start, start + decisions.micro_batch, device=device) for start in self._starts]
@@ -215,8 +215,9 @@ class Trainer:
     def rate(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
         first, length = own_run(self.spans, step, schedule=True)
+        of_phase = next((phase.rate for phase, start, stop in self.spans if start <= step < stop), 1.0)
         own = self.method.learning_rate(step - first, length, self.learning_rate)
-        return self.learning_rate * multiplier(step - first, length, self.schedule) if own is None else own
+        return of_phase * (self.learning_rate * multiplier(step - first, length, self.schedule) if own is None else own)
 
     @property
     def executed_flops(self) -> int:

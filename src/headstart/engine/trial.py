@@ -243,7 +243,10 @@ class Trial:
         if budget.tokens is not None:
             return max(1, budget.tokens // (self.global_batch * self.tokens_per_row))
         if budget.flops is not None:
-            return steps_within(budget.flops, lambda n: total_cost(self.method, n, {k: float(v) for k, v in flops.items()}))
+            if self.method.begin_flops >= budget.flops:
+                what = f"The first weights took {self.method.begin_flops:.3g} FLOPs, the budget has {budget.flops:.3g}: no step is left."
+                raise UsageError(what, "Give a larger --budget.flops, or fewer contexts to read.")
+            return steps_within(budget.flops - self.method.begin_flops, lambda n: total_cost(self.method, n, {k: float(v) for k, v in flops.items()}))
         assert budget.minutes is not None, unit
         return steps_within(budget.minutes * 60, lambda n: total_cost(self.method, n, seconds))
 

@@ -67,6 +67,10 @@ class Around(Method):
     def part_metric(self) -> str:  # type: ignore[override]
         return self.inner.part_metric
 
+    @property
+    def begin_flops(self) -> int:  # type: ignore[override]
+        return self.inner.begin_flops
+
     def reload(self, folder: Path) -> Method:
         return self.inner.reload(folder)
 

@@ -57,6 +57,22 @@ def choose_positions(
     return _close_slots(positions, counts)
 
 
+def independent_slots(probability: float, length: int) -> int:
+    """Slots that a row needs where each token is chosen for itself: four standard deviations above the mean, which one row in 30,000 passes."""
+    return min(length, math.ceil(length * probability + 4 * math.sqrt(length * probability * (1 - probability))))
+
+
+def choose_independently(rng: Rng, candidates: Tensor, probability: float, slots: int, name: str = "mask") -> tuple[Tensor, Tensor]:
+    """Each candidate for itself, as transformers' DataCollatorForLanguageModeling: how many a row has is a draw too, and it may be none.
+
+    Returns:
+        positions int64 [batch, N], ascending, and weights float32 [batch, N].
+    """
+    chosen = candidates & (rng.uniform(f"{name}.positions", candidates.shape[1]) < probability)
+    positions = (~chosen).to(torch.uint8).sort(dim=1, stable=True).indices[:, :slots]
+    return _close_slots(positions, chosen.sum(1).clamp(max=slots))
+
+
 def choose_groups(
     rng: Rng,
     groups: Tensor,
@@ -66,6 +82,7 @@ def choose_groups(
     slots: int,
     cut_last: bool,
     name: str = "mask",
+    cut_first: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """Whole groups of tokens in random order until the row's count is reached: a random key a group, tokens sorted by (key, position).
 
@@ -73,7 +90,8 @@ def choose_groups(
         groups: int64 [batch, length], the group number of each token (0..length-1), from `word_groups` or `span_groups`.
         candidates, n_tokens, probability, slots: as in `choose_positions`.
         cut_last: cut the group that overshoots the count (SpanBERT); otherwise groups stay whole, one that does not fit is passed over and
-            smaller ones behind it fill the rest (BERT's whole-word masking). A row with no group that fits has its first one cut.
+            smaller ones behind it fill the rest (BERT's whole-word masking).
+        cut_first: a row with no group that fits has its first one cut; otherwise it has none.
 
     Returns:
         positions int64 [batch, N], all distinct, and weights float32 [batch, N].
@@ -98,7 +116,7 @@ def choose_groups(
             fits = able & ~whole & (size <= left)
             end = fits.cumsum(1) - inside - 1 + size  # tokens taken when this group is taken too
             whole = whole | (fits & (end <= left))
-        chosen = torch.where(whole.any(1, keepdim=True), whole, chosen)
+        chosen = torch.where(whole.any(1, keepdim=True), whole, chosen) if cut_first else whole
     packed = (~chosen).to(torch.uint8).sort(dim=1, stable=True).indices[:, :slots]  # chosen ones first, in order
     return _close_slots(order.gather(1, packed), chosen.sum(1))
 

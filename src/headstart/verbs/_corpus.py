@@ -137,7 +137,7 @@ def make_parts(
     Raises:
         UsageError: held-out files of what is no text. BadInput: the text of the old run is asked for, and gone.
     """
-    parts = with_old(parts, config)
+    parts = with_old(parts, config) if method.keeps_vocabulary else parts
     if method.data_group != "text" and any(part.held_out for part in parts):
         raise UsageError("NAME:held-out=FILE is for texts.", "Leave it out: a share of each part is held out.")
     data = config.data_config if init is None else method.data_config_for(config.data_config, init)

@@ -1,0 +1,154 @@
+"""BIOptimus (BioNLP 2023, arXiv 2308.08625): a domain's vocabulary for a trained masked language model, and a curriculum of masks.
+
+1. The vocabulary of the data replaces that of --init. Shared tokens keep their rows; the row of a new one is made from the old model's own vectors
+   of it in sentences of the corpus (`swap`, `contexts`, `distil`).
+2. Masked language modelling goes on in phases that become harder: tokens 15 %, whole words 15 %, whole words 20 %, the same all as [MASK].
+
+There is no official training code; see docs/methods/bioptimus.md for what is known and what is ours. Every arm is evaluated by one rule (whole words,
+15 %, all shown as [MASK]), whatever its phase, and in nats per character: per token, two vocabularies cannot be compared.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from headstart.core.errors import BadInput
+from headstart.core.files import own_file, read_bounded
+from headstart.data.text.config import TextConfig
+from headstart.data.text.store import TextStore
+from headstart.data.text.tokenizer import described, load_tokenizer
+from headstart.engine.masked_method import MaskedMethod, MaskRule
+from headstart.engine.method import Batch, Context, Phase
+from headstart.engine.text_method import model_folder, refuse_larger_tokenizer
+from headstart.methods.bioptimus.config import SETTINGS, BioptimusConfig
+from headstart.methods.bioptimus.contexts import plain
+from headstart.methods.bioptimus.swap import refuse_swap, swapped
+
+EVALUATED = MaskRule("whole-word", 0.15, 1.0, 0.0)
+MOST_MASKED = 512
+"""Tokens of a row, of the paper's library."""
+LISTING = "new_tokens.tsv"
+_LISTING_BYTES = 1 << 28
+
+
+class Bioptimus(MaskedMethod):
+    """An encoder with the vocabulary of its domain."""
+
+    card = SETTINGS.card
+    Config = SETTINGS.Config
+    presets = SETTINGS.presets
+    keeps_vocabulary = False
+    part_metric = "nats_per_character"
+
+    config: BioptimusConfig
+    characters: Tensor  # float32 [vocab], of each token
+
+    def __init__(self, config: BioptimusConfig, store: TextStore, init: Path | None = None) -> None:
+        config.check_own() if init is not None else config.check()
+        self._listing: str | None = None
+        self._said: list[str] = []
+        self.begin_flops = 0
+        super().__init__(config, store, init, config.random_from)
+        for number, unit in enumerate(config.units, 1):
+            if unit != "token" and not store.continues_word.any():
+                raise BadInput(f"the tokenizer marks no words, and phase {number} masks by {unit}.", "Give --method.units token for each phase.")
+        names = {index: token for token, index in store.tokenizer.get_vocab(with_added_tokens=True).items()}
+        lengths = [len(plain(names.get(index, "?"), bool(store.continues_word[index]))) for index in range(store.vocab_size)]
+        for index in store.special_ids.values():
+            lengths[index] = 1
+        self.register_buffer("characters", torch.tensor(lengths, dtype=torch.float32), persistent=False)
+
+    def loaded(self, init: Path) -> PreTrainedModel:
+        model = super().loaded(init)
+        folder = model_folder(init)
+        if (path := folder / LISTING).is_file():  # an export of this method
+            self._listing = read_bounded(own_file(folder, path.name), _LISTING_BYTES, "list of new tokens").decode(errors="replace")
+        old, _ = load_tokenizer(folder, TextConfig())
+        if old.get_vocab(with_added_tokens=True) == self.tokenizer.get_vocab(with_added_tokens=True):
+            self._said = ["  vocabulary the one of the model: no token is new"]
+            return model
+        found = swapped(model, folder, old, self.store, self.config)
+        self._listing, self._said, self.begin_flops = found.listing, found.lines, found.flops
+        return found.model
+
+    @classmethod
+    def data_config_for(cls, data: TextConfig, init: Path) -> TextConfig:
+        return data  # a vocabulary of its own is what this is about
+
+    @classmethod
+    def data_settings_of(cls, init: Path, data: TextConfig) -> dict[str, Any]:
+        refuse_larger_tokenizer(model_folder(init))
+        return {}
+
+    @classmethod
+    def suggestions_of(cls, init: Path, config: Any, data: Any) -> dict[str, dict[str, Any]]:
+        """A vocabulary as large as the old one, that folds what it folds."""
+        if data.tokenizer is not None:
+            return {}
+        found = described(load_tokenizer(str(model_folder(init)), TextConfig())[0])
+        return {"text": {name: found[name] for name in ("vocab_size", "lowercase", "strip_accents")}}
+
+    @classmethod
+    def refuse_init(cls, store: TextStore, init: Path) -> None:
+        folder = model_folder(init)
+        refuse_swap(store.tokenizer, refuse_larger_tokenizer(folder), folder)
+
+    def phases(self, total_steps: int) -> list[Phase]:
+        config = self.config
+        ends = [round(total_steps * sum(config.lengths[: i + 1]) / sum(config.lengths)) for i in range(len(config.lengths))]
+        lengths = [stop - start for start, stop in zip([0, *ends], ends, strict=False)]
+        last = max(i for i, length in enumerate(lengths) if length)
+        return [
+            Phase(name, None if i == last else length, fresh_schedule=config.restart_schedule, rate=rate)
+            for i, (name, length, rate) in enumerate(zip(self.names(), lengths, config.rates, strict=True))
+        ]
+
+    def names(self) -> list[str]:
+        """Of the phases."""
+        return [f"{i}-{unit}-{ratio:g}" for i, (unit, ratio) in enumerate(zip(self.config.units, self.config.mask_ratios, strict=True), 1)]
+
+    def rule(self, phase: str) -> MaskRule:
+        config = self.config
+        i = self.names().index(phase) if phase in self.names() else len(config.units) - 1
+        unit, ratio, share = config.units[i], config.mask_ratios[i], config.mask_shares[i]
+        return MaskRule(
+            unit,  # type: ignore[arg-type]
+            ratio,
+            share,
+            (1 - share) / 2,
+            most=min(MOST_MASKED, max(1, round(ratio * config.sequence_length))),
+            independent=unit == "token",
+            whole=True,
+            padding=config.padding_counts and unit != "token",
+        )
+
+    def predicted_per_row(self) -> float:
+        return self.config.sequence_length * max(self.config.mask_ratios)
+
+    def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
+        """By one rule in all phases: nats per token and per character of the hidden words."""
+        positions, weights = self.choose(batch, ctx, EVALUATED)
+        loss = self.score(batch, self.hide_all(batch, ctx, positions, weights), positions, weights)
+        hidden, characters = weights.sum(), (self.characters[batch["input_ids"].gather(1, positions)] * weights).sum()
+        return {
+            "mlm_loss": loss,
+            "weight/mlm_loss": hidden,
+            "nats_per_character": loss * hidden / characters.clamp(min=1),
+            "weight/nats_per_character": characters,
+        }
+
+    def plan_lines(self) -> list[str]:
+        return self._said
+
+    def export(self, folder: Path) -> None:
+        super().export(folder)
+        if self._listing is not None:
+            (folder / LISTING).write_text(self._listing, encoding="utf-8")
+
+
+METHOD = Bioptimus
