@@ -222,6 +222,15 @@ def test_hidden_files_and_folders_are_passed_by(tmp_path: Path) -> None:
     assert what_lies_here(tmp_path).n_files == 1
 
 
+def test_links_to_folders_are_followed_once_as_in_preparing(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "disk" / "a.txt").write_text("A sentence.\n")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "linked").symlink_to(tmp_path / "disk")
+    (tmp_path / "data" / "again").symlink_to(tmp_path / "data")
+    assert what_lies_here(tmp_path / "data").kinds == {"text": 1}
+
+
 def test_a_single_file_will_do(tmp_path: Path) -> None:
     assert what_lies_here(write(tmp_path / "crawl.warc.gz")).kinds == {"html": 1}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ SETTINGS: dict[str, Any] = {
     "trainer.evaluate_every": FIRST,
     "trainer.evaluate_rows": 8,
 }
+WITHOUT_RIGHTS = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"] if os.geteuid() == 0 else []
+"""Before a command: as root it then gives up root's right to pass over permissions; any other user has none."""
 
 
 def command(data: Path, out: Path, **settings: Any) -> list[str | Path]:

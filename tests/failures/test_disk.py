@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -13,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.at import At, after, standing
-from tests.failures.faults import FIRST, assert_told, checkpoints, command
+from tests.failures.faults import FIRST, WITHOUT_RIGHTS, assert_told, checkpoints, command
 from tests.failures.machine import SmallDisk, small_disk
 from tests.running import assert_same_run, environment, flags, program, run_info, start
 
@@ -147,21 +146,19 @@ def test_the_run_folder_is_removed_while_it_runs(store: Path, tmp_path: Path) ->
     " given back, the same command ends with the same bits."
 )
 def test_the_permission_is_taken_away(store: Path, undisturbed: Path) -> None:
-    """As root a process that has given up root's right to pass over permissions; else this user."""
     folder = Path(tempfile.mkdtemp(prefix="headstart-permission-"))
     run, log = folder / "run", folder / "log"
-    without = ["setpriv", "--bounding-set=-dac_override,-dac_read_search,-fowner", "--inh-caps=-all"] if os.geteuid() == 0 else []
     try:
         with log.open("wb") as file:
             held = program(*command(store, run), at=between_checkpoints(run))
-            process = subprocess.Popen([*without, *held], stdout=file, stderr=file, env=environment())
+            process = subprocess.Popen([*WITHOUT_RIGHTS, *held], stdout=file, stderr=file, env=environment())
         with standing(process, log):
             (run / "metrics.jsonl").chmod(0o444)
         assert process.wait(timeout=240) == 4, log.read_text()
         assert_told(log.read_text(), f"{run}/metrics.jsonl could not be written: Permission denied", AGAIN)
         assert checkpoints(run) == [FIRST]
         (run / "metrics.jsonl").chmod(0o644)
-        done = subprocess.run([*without, *program(*command(store, run))], capture_output=True, text=True, env=environment(), check=False)
+        done = subprocess.run([*WITHOUT_RIGHTS, *program(*command(store, run))], capture_output=True, text=True, env=environment(), check=False)
         assert done.returncode == 0, done.stderr
         assert_same_run(run, undisturbed)
     finally:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from headstart.cli.main import main
-from tests.failures.faults import assert_told
+from tests.failures.faults import WITHOUT_RIGHTS, assert_told
 from tests.failures.test_limits import limited
-from tests.running import TINY, environment, flags, last_step, run_info
+from tests.running import TINY, environment, flags, headstart, last_step, program, run_info
 
 SETTINGS = {**TINY, "budget.steps": 6, "text.held_out_share": 0.1}
 NOT_UTF_8 = os.fsdecode(b"caf\xe9")
@@ -53,6 +53,29 @@ def test_a_run_is_not_written_under_a_name_that_it_could_not_read_again(
     assert code == 2
     assert_told(error, "not UTF-8", f"Give {flag} another folder")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.promise("What the encoding of the output lacks (a name with accents where it is ASCII) is printed as its escape, and ends no work.")
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_an_output_that_lacks_a_character(encoding: str, tmp_path: Path) -> None:
+    folder = tmp_path / f"\u65e5 {NOT_UTF_8}"
+    folder.mkdir()
+    (folder / "a.txt").write_text("A sentence.\n" * 9)
+    done = headstart("list", "--data", folder, env={"PYTHONIOENCODING": f"{encoding}:strict"})
+    assert done.returncode == 0, done.stderr
+    shown = "\u65e5" if encoding == "utf-8" else "\\u65e5"
+    assert f"{shown} caf\\udce9 holds" in done.stdout
+
+
+@pytest.mark.promise("A folder of data that may not be entered is named, as one that cannot be listed: exit 3.")
+@pytest.mark.parametrize("verb", [["list"], ["prepare", "causal-lm", "--out", "store"]], ids=lambda verb: verb[0])
+def test_data_that_may_not_be_entered(verb: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "closed"
+    folder.mkdir(mode=0)
+    command = [*WITHOUT_RIGHTS, *program(*verb, "--data", folder)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), cwd=tmp_path, check=False)
+    assert done.returncode == 3, done.stderr
+    assert_told(done.stderr, f"{folder}: the folder cannot be listed (Permission denied)", "Check its permissions")
 
 
 NAMES = {"too long": "x" * 300, "a loop of links": "loop"}

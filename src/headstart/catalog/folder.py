@@ -11,7 +11,6 @@ import gzip
 import io
 import json
 import lzma
-import os
 import zipfile
 import zlib
 from collections import Counter, defaultdict
@@ -21,8 +20,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from headstart.catalog.card import Card
-from headstart.core.curation import data_of
 from headstart.core.errors import BadInput
+from headstart.core.listing import walk
 
 ENDINGS: dict[str, str] = {
     **dict.fromkeys((".txt", ".text", ".md", ".markdown", ".rst"), "text"),
@@ -73,14 +72,14 @@ class FolderContents:
 
 
 def what_lies_here(folder: str | Path, max_files: int = MAX_FILES) -> FolderContents:
-    """Counts the kinds of data below a folder (or of a single file). Hidden files are passed over, links to folders not followed.
+    """Counts the kinds of data below a folder (or of a single file). Hidden files are passed over; links to folders are followed, as in preparing.
 
     Args:
         folder: folder or file of the user; only read.
         max_files: the walk stops after so many files.
 
     Raises:
-        BadInput: the path does not exist.
+        BadInput: the path does not exist, or a folder cannot be listed.
     """
     folder = Path(folder)
     if not folder.exists():
@@ -138,15 +137,12 @@ def _walk(folder: Path, max_files: int) -> tuple[list[Path], bool]:
     if folder.is_file():
         return [folder], True
     paths: list[Path] = []
-    for parent, children, names in os.walk(folder):
-        children[:], names = data_of(Path(parent), children, names)
-        children[:] = sorted(name for name in children if not name.startswith("."))
-        for name in sorted(names):
-            if name.startswith(".") or not Path(parent, name).is_file():  # a pipe would be waited for; a link may lead nowhere
-                continue
-            if len(paths) == max_files:
-                return paths, False
-            paths.append(Path(parent, name))
+    for path in walk(folder):
+        if path.name.startswith(".") or not path.is_file():  # a pipe would be waited for; a link may lead nowhere
+            continue
+        if len(paths) == max_files:
+            return paths, False
+        paths.append(path)
     return paths, True
 
 

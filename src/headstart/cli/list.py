@@ -14,7 +14,6 @@ from headstart.catalog import BASELINES, Card, cards, implemented
 from headstart.catalog.card import DATA_KINDS
 from headstart.catalog.folder import TABLES, FolderContents, fitting, what_lies_here
 from headstart.claims._committed import read_results, verdict_words
-from headstart.core.curation import is_curation, refuse_unfinished
 
 HELP = "the methods that run, or those that fit a folder of yours"
 EXAMPLE = "headstart list --data my/texts"
@@ -36,8 +35,6 @@ def run(args: argparse.Namespace) -> int:
         print_interventions(args.json)
         return 0
     contents = what_lies_here(args.data) if args.data is not None else None
-    if contents is not None and is_curation(args.data):
-        refuse_unfinished(args.data)
     everything = [*BASELINES.values(), *cards()]
     rows = [(card, [""]) for card in everything] if contents is None else fitting(contents, everything)
     if args.json:

@@ -21,7 +21,7 @@ from headstart.cli._flags import Parser, flags_of
 from headstart.core.errors import FirstRankFailed, HeadstartError, MachineError, UsageError
 from headstart.core.flags import in_flags_of
 from headstart.core.machine import CONTINUES, STARTS_AGAIN, ordinary
-from headstart.core.terminal import leave_terminal, open_closed_streams, printable, silence
+from headstart.core.terminal import escape_what_streams_lack, leave_terminal, open_closed_streams, printable, silence
 from headstart.core.words import did_you_mean
 
 VERBS = {
@@ -63,6 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     open_closed_streams()
+    escape_what_streams_lack()
     # Before torch loads its thread pool: waiting threads spin for a moment, then sleep. With another process on one of two cores a step takes 0.2 s
     # instead of 2 s, and on a quiet machine nothing is lost (docs/decisions/0008-threads.md).
     if "OMP_WAIT_POLICY" not in os.environ:

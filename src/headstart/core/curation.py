@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def holds(folder: Path) -> str | None:
 
 def _about(folder: Path) -> dict[str, Any] | None:
     file = folder / ABOUT
-    if not file.is_file():
+    if not os.path.isfile(file):  # noqa: PTH113 (pathlib raises where the folder may not be entered; who reads the data says so)
         return None
     try:
         about = read_json(file)

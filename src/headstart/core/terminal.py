@@ -3,6 +3,7 @@ what is printed then goes nowhere, and the work goes on."""
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import stat
@@ -46,6 +47,14 @@ def open_closed_streams() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+
+
+def escape_what_streams_lack() -> None:
+    """A character that the output's encoding lacks (a name with an accent in a log of ASCII), or a name that is no UTF-8, is printed as its escape:
+    it must not end the work."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # not where a caller put another object in its place
+            stream.reconfigure(errors="backslashreplace")
 
 
 def silence(stream: TextIO) -> None:

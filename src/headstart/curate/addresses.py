@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from headstart.core.errors import BadInput, HeadstartError, MachineError, MissingDependency
+from headstart.core.listing import walk
 from headstart.core.machine import refuse_limits
 from headstart.core.words import first_line
 from headstart.curate.config import ReadConfig
-from headstart.data.listing import walk
 
 KINDS = (".warc", ".warc.gz", ".jsonl", ".jsonl.gz", ".jsonl.zst", ".parquet")
 BUFFER = 1 << 20

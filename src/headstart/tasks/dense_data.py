@@ -18,6 +18,7 @@ import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.core.hardware import memory_total
+from headstart.core.listing import readable
 from headstart.data.image.decode import decode_whole
 from headstart.data.image.form import Form, Unusable
 from headstart.data.image.head import content_of
@@ -25,7 +26,6 @@ from headstart.data.image.looks import look_of
 from headstart.data.image.reading import USUAL, Reading
 from headstart.data.image.target_sources import DenseFiles, find_targets
 from headstart.data.image.targets import READERS
-from headstart.data.listing import readable
 from headstart.tasks.dense_config import DenseConfig, DenseRegressionConfig, DepthConfig, SegmentationConfig
 
 MEMORY_SHARE = 4

@@ -16,9 +16,10 @@ from headstart.core.bounds import BELOW_1, COUNT, COUNT_FROM_0, FROM_0, SEED, SH
 from headstart.core.config import flatten, replace_nested
 from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.listing import readable
 from headstart.core.places import refuse_folder
 from headstart.core.words import did_you_mean
-from headstart.data.listing import is_store, readable
+from headstart.data.listing import is_store
 from headstart.data.text.epoch_config import EpochsConfig
 from headstart.engine.budget import Budget
 from headstart.engine.config import OptimizerConfig, Settings, TrainerConfig

@@ -13,8 +13,8 @@ import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
+from headstart.core.listing import readable
 from headstart.core.words import first_line
-from headstart.data.listing import readable
 
 MAX_BYTES = 2**30
 FLO_MAGIC = b"PIEH"

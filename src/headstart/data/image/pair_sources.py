@@ -18,10 +18,11 @@ import numpy as np
 from headstart.catalog.folder import PAIR_ENDS, PAIR_FIELDS, PAIR_FOLDERS
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_bounded
+from headstart.core.listing import readable, walk
 from headstart.data.image.pair_config import PairConfig, Pairing
 from headstart.data.image.poses import TRANSFORMS, pairs_of_scene, read_scene
 from headstart.data.image.sources import KINDS, LISTS, MAX_LIST_BYTES, InputFile, Inputs, find_images
-from headstart.data.listing import readable, refuse_twice, walk
+from headstart.data.listing import refuse_twice
 
 HOW = "Say how with --image.pairing: list, names (a_1.jpg, a_2.jpg), folders (left, right), frames, poses, twos or crops."
 

@@ -20,9 +20,10 @@ from typing import Literal
 from headstart.core.curation import DOCUMENTS, holds
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
+from headstart.core.listing import readable, walk
 from headstart.data.image.band_files import cut_name, first_band, tile_of
 from headstart.data.image.config import ImageConfig
-from headstart.data.listing import reached_once, readable, refuse_twice, walk
+from headstart.data.listing import reached_once, refuse_twice
 
 Kind = Literal["picture", "bands", "npz", "parquet", "tar"]
 

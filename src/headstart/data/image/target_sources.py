@@ -22,10 +22,11 @@ from typing import TypeAlias
 from headstart.catalog.folder import PAIR_ENDS, PAIR_FOLDERS
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
+from headstart.core.listing import readable, walk
 from headstart.data.image.band_files import cut_name, first_band, tile_of
 from headstart.data.image.sources import KINDS, LISTS, MAX_LIST_BYTES
 from headstart.data.image.targets import ARRAYS, DISPARITIES, FLOWS, MASKS, NUMBERS
-from headstart.data.listing import readable, refuse_twice, walk
+from headstart.data.listing import refuse_twice
 
 SUFFIXES = {"segmentation": MASKS, "dense-regression": NUMBERS, "depth": NUMBERS, "stereo": DISPARITIES, "flow": FLOWS}
 """Task -> of its targets."""

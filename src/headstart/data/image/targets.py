@@ -24,12 +24,12 @@ import numpy as np
 
 from headstart.core.errors import BadInput, MissingDependency
 from headstart.core.files import read_bounded
+from headstart.core.listing import readable
 from headstart.core.machine import refuse_limits
 from headstart.core.words import first_line
 from headstart.data.arrays import HEADER_ERRORS
 from headstart.data.image.matching_files import MAX_BYTES, checked_disparity, read_disparity, read_flow, read_pfm
 from headstart.data.image.opening import deep_samples, is_deep_png, read_header, refuse_missing_segments
-from headstart.data.listing import readable
 
 MAX_PIXELS = 178_000_000
 """Of one map, as of one image."""

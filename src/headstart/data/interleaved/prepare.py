@@ -20,6 +20,7 @@ from tokenizers import Tokenizer
 from headstart import __version__
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, reserve, sha256_file
+from headstart.core.listing import readable
 from headstart.core.progress import patiently
 from headstart.data.image.opening import require_libraries
 from headstart.data.image.prepare import input_differences as image_differences
@@ -33,7 +34,6 @@ from headstart.data.interleaved.encode import Part, encode_parts, faults_of, rea
 from headstart.data.interleaved.images import WORK, is_embedded
 from headstart.data.interleaved.read import Documents, find_documents
 from headstart.data.interleaved.store import COUNTS, FORMAT_VERSION, KIND, TYPES, InterleavedStore
-from headstart.data.listing import readable
 from headstart.data.preparing import begin_work, in_words, opened_or_built, put_in_place, write_arrays
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.prepare import input_differences, preparation_changes, unigram_entropy

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Literal
 
 from headstart.core.errors import BadInput
+from headstart.core.listing import readable, walk
 from headstart.data.languages.language import is_language, parse_spec
-from headstart.data.listing import reached_once, readable, walk
+from headstart.data.listing import reached_once
 from headstart.data.text import builtin
 
 Format = Literal["txt", "document", "jsonl", "csv", "tsv", "parquet", "builtin"]
