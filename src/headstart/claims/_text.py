@@ -6,6 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,21 +18,26 @@ from headstart.interop.transformers_io import load_encoder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.data import TaggedData, TextData
 from headstart.tasks.kinds import TASKS
+from headstart.tasks.metrics import span_counts, to_bioes
 from headstart.tasks.training import predict, train
 
 
-def fine_tune(task: str, use: Use, labelled: TextData | TaggedData, scored: TextData | TaggedData, config: FinetuneConfig) -> Score:
+def fine_tune(
+    task: str, use: Use, labelled: TextData | TaggedData, scored: TextData | TaggedData, config: FinetuneConfig, metric: str = "accuracy"
+) -> Score:
     """Fine-tunes the model's export on `labelled` with the learning rate `use.setting`, last epoch's weights, and scores it.
 
     Args:
-        task: classification or tagging, both by accuracy.
+        task: classification or tagging.
         scored: the dev or test records.
+        metric: accuracy, or f1 of tagged entities.
     """
     job, device = TASKS[task](config, labelled), torch.device(use.device)
     encoder = load_encoder(model_folder(use.model.export), dropout=config.dropout)
     network, _, _ = train(job, encoder, job.rows(labelled, encoder, training=True), config, use.setting, use.seed, device)
     predictions = predict(network, job, job.rows(scored, encoder, training=False), scored, encoder, config, device)
-    return Score(job.score(predictions, scored)["accuracy"], right_of_records(predictions, scored), job.stuck(predictions))
+    items = right_of_records(predictions, scored) if metric == "accuracy" else entities_of_records(predictions, scored)
+    return Score(job.score(predictions, scored)[metric], items, job.stuck(predictions))
 
 
 def right_of_records(predictions: Sequence[object], scored: TextData | TaggedData) -> np.ndarray:
@@ -41,6 +47,13 @@ def right_of_records(predictions: Sequence[object], scored: TextData | TaggedDat
         return np.array([(mine == label, 1) for mine, label in zip(predictions, truth, strict=True)], dtype=np.float64)
     pairs = zip(predictions, scored.tags, strict=True)
     return np.array([(sum(a == b for a, b in zip(mine, tags, strict=True)), len(tags)) for mine, tags in pairs], dtype=np.float64)  # type: ignore[call-overload]
+
+
+def entities_of_records(predictions: Sequence[Any], scored: TextData | TaggedData) -> np.ndarray:
+    """float [n, 2]: of each sentence twice the entities that are right, and those found and those true together: F1 is the ratio of their sums."""
+    assert isinstance(scored, TaggedData)
+    right, found, true = span_counts(predictions, [to_bioes(tags) for tags in scored.tags])[:, :3].T
+    return np.stack([2 * right, found + true], 1).astype(np.float64)
 
 
 def draw_balanced(data: TextData, count: int, seed: int) -> TextData:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Paper, Scale, Score, Task, Use
 from headstart.claims._continual import upstream_of
@@ -27,7 +28,10 @@ from headstart.core.figures import COLOURS, svg
 from headstart.core.files import atomic_write
 from headstart.core.run import PART_LOSS, read_lines, read_run
 from headstart.data.text.config import TextConfig
-from headstart.data.text.store import prepare_text
+from headstart.data.text.store import open_text_store, prepare_text
+from headstart.engine.evaluation import evaluate
+from headstart.methods.bioptimus.config import BioptimusConfig
+from headstart.methods.bioptimus.method import Bioptimus
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,6 +41,7 @@ HELD_OUT = (20, 7)
 """Of so many documents the one of this number is held out."""
 BELOW_ENTROPY = 0.3
 """Nats that the base must lie below the unigram entropy of its corpus."""
+EVALUATED_ROWS = 64
 EARLY = 0.1
 """Share of the steps after which arms are compared."""
 
@@ -115,13 +120,19 @@ def first_window(run: Path) -> float:
 
 
 def guards(model: Model, data: Data, device: str) -> list[Guard]:
-    """The base's held-out loss by the mask of the claim, against the entropy of its tokens."""
+    """The base's held-out loss by the mask of the claim (whole words, all shown as [MASK]), against the entropy of its tokens."""
     base = upstream_of(model)
     if base is None:
         return []
-    losses = [line["value"] for line in read_lines(base / "probes.jsonl") if line["probe"] == "held_out/mlm_loss"]
-    limit = float(read_run(base)["data"][0]["unigram_entropy"]) - BELOW_ENTROPY
-    return [Guard("held-out loss of the base (nats)", losses[-1], limit, losses[-1] <= limit)]
+    store = open_text_store(data.corpora["general"][0])
+    length = int(read_run(base)["config"]["method"]["sequence_length"])
+    method = Bioptimus(BioptimusConfig(sequence_length=length), store, init=base / "export").to(device)
+    rows = Bioptimus.rows(store, method.config, "held_out")
+    numbers = np.array_split(np.arange(len(rows)), max(1, len(rows) // EVALUATED_ROWS))
+    batches = [{name: torch.as_tensor(value) for name, value in rows.batch(part).items()} for part in numbers]
+    loss = evaluate(method, batches, method.names()[0], "fp32", torch.device(device), seed=0, total_steps=1)["held_out/mlm_loss"]
+    limit = store.unigram_entropy - BELOW_ENTROPY
+    return [Guard("held-out loss of the base (nats)", loss, limit, loss <= limit)]
 
 
 def draw_curves(models: Sequence[Model]) -> bytes | None:
@@ -176,6 +187,7 @@ class Size:
     base_rate: float
     domain_rate: float
     contexts: int
+    causal_start: int
     precision: str = "fp32"
 
     def settings(self) -> dict[str, Any]:
@@ -189,7 +201,6 @@ class Size:
             "method.num_heads": self.heads,
             "method.intermediate_size": self.inner,
             "method.sequence_length": self.length,
-            "method.contexts": self.contexts,
             "text.vocab_size": self.vocabulary,
             "budget.flops": self.domain_flops,
             "trainer.part_rows": 4096,
@@ -204,14 +215,16 @@ SINGLE: dict[str, Any] = {
     "method.rates": (1.0,),
 }
 """One phase, the first of the curriculum."""
-SMOKE = Size(2, 64, 2, 128, 1000, 32, 8, 2e9, 8e9, 2e-3, 1e-3, 1)
-CPU = Size(2, 128, 2, 512, 4000, 64, 32, 1e13, 1.9e12, 2e-3, 1e-3, 5)
-GPU = Size(6, 384, 6, 1536, 8000, 128, 128, 1.15e15, 6.9e14, 5e-4, 2.5e-4, 20, "bf16")
+SMOKE = Size(2, 64, 2, 128, 1000, 32, 8, 2e9, 8e9, 2e-3, 1e-3, 1, 4)
+CPU = Size(2, 128, 2, 512, 4000, 64, 32, 1.5e13, 1.9e12, 2e-3, 1e-3, 5, 400)
+GPU = Size(6, 384, 6, 1536, 8000, 128, 128, 1.15e15, 6.9e14, 5e-4, 2.5e-4, 20, 200, "bf16")
 
 
 def base_of(size: Size) -> Arm:
-    """What all arms begin with: random weights, trained on general text; one a seed."""
-    return Arm("base", "bioptimus", {**SINGLE, "budget.flops": size.base_flops}, corpus="general", learning_rate=size.base_rate, shared=True)
+    """What all arms begin with: random weights, trained on general text, for the first steps as a causal language model (docs/plateau.md); one a
+    seed."""
+    settings = {"method.architecture": "bert", "method.mask_ratio": 0.15, "method.causal_start": size.causal_start, "budget.flops": size.base_flops}
+    return Arm("base", "mlm", settings, corpus="general", learning_rate=size.base_rate, shared=True)
 
 
 def beginnings(size: Size) -> dict[str, Arm]:
@@ -219,7 +232,7 @@ def beginnings(size: Size) -> dict[str, Arm]:
     base = base_of(size)
 
     def begun(name: str, rows: str, **method: Any) -> Arm:
-        chosen = {f"method.{key}": value for key, value in method.items()}
+        chosen = {"method.contexts": size.contexts, **{f"method.{key}": value for key, value in method.items()}}
         return Arm(name, "bioptimus", {**SINGLE, "method.new_rows": rows, **chosen}, start=base, learning_rate=size.domain_rate)
 
     both = {**SINGLE, "budget.flops": size.base_flops + size.domain_flops}
