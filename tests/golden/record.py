@@ -67,6 +67,7 @@ ON_INTERLEAVED = SETTINGS | {
 OF_METHOD: dict[str, dict[str, Any]] = {
     "causal-lm": ON_TEXT,
     "mlm": ON_TEXT | {"method.causal_start": 10},
+    "bioptimus": ON_TEXT,
     "electra": ON_TEXT | {"method.causal_start": 10, "method.generator_start": 10},
     "mae": ON_IMAGES,
     "droppos": ON_IMAGES,

@@ -75,9 +75,9 @@ def curriculum(size: Size) -> dict[str, Arm]:
         "one_hard_phase": hard,
         "reverse_curriculum": {name: values[::-1] for name, values in phases.items()},
     }
-    one_schedule = {"method.restart_schedule": False}
+    same = {"method.restart_schedule": False, "method.contexts": size.contexts}
     return {
-        name: Arm(name, "bioptimus", {**plan, **one_schedule}, start=base_of(size), learning_rate=size.domain_rate) for name, plan in plans.items()
+        name: Arm(name, "bioptimus", {**plan, **same}, start=base_of(size), learning_rate=size.domain_rate) for name, plan in plans.items()
     }
 
 

@@ -32,7 +32,7 @@ from headstart.data.text.sources import InputFile, Inputs, find_inputs
 from headstart.data.text.split import held_out_documents, near_duplicates
 from headstart.data.text.store import ARRAYS, FORMAT_VERSION, KIND, TextStore
 
-NAMES = ("tokenizer.json", "rows", *(f"{name}.npy" for name in ARRAYS))
+NAMES = ("tokenizer.json", "rows", "made", *(f"{name}.npy" for name in ARRAYS))
 """What lies in a store of texts."""
 CUT_LENGTHS = (64, 128, 512)
 """The report says what share of the sentences is longer than these numbers of tokens."""

@@ -9,6 +9,7 @@
     STORE/held_out.npy, dropped.npy   bool [n_documents]
     STORE/quarantine.jsonl            bad records, one JSON object a line
     STORE/rows/KEY/                   training rows made from it (`rows.py`)
+    STORE/made/                       what a method made from it and keeps
 
 A store may come from someone else: nothing in it is executed or unpickled, no path in its manifest is opened, and sizes are checked before anything
 is used. `prepare.py` writes it.

@@ -57,7 +57,7 @@ class Vectors:
 def contextual_vectors(
     model: PreTrainedModel, folder: Path, old: Tokenizer, special: tuple[int, int, int], store: TextStore, tokens: np.ndarray, reading: Reading
 ) -> Vectors:
-    """The vectors of tokens of the store's vocabulary, kept in STORE/new_rows/.
+    """The vectors of tokens of the store's vocabulary, kept in STORE/made/.
 
     Args:
         model: the old masked language model; folder: where it was read from.
@@ -68,7 +68,7 @@ def contextual_vectors(
     text = [store.manifest["arrays"]["tokens"]["sha256"], store.manifest["tokenizer_sha256"]]
     made_from = [1, [sha256_file(path) for path in weights], old.to_str(), text, tokens.tolist(), asdict(reading)]
     key = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-    place = inside(store.folder, f"new_rows/{key}.safetensors")
+    place = inside(store.folder, f"made/new-rows-{key}.safetensors")
     place.parent.mkdir(exist_ok=True)
     with locked(place.with_suffix(".lock"), "reads new tokens in context"):
         if not place.exists():
