@@ -8,14 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
-from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import BadInput, UsageError
-from headstart.interop.vit import save_vit
+from headstart.core.progress import Reporter
+from headstart.interop.vit import TIMM_FILE
 from headstart.tasks.data import TextData
 from headstart.tasks.frozen import PENALTIES, Frozen, Scores, best_penalty, folds, probe_images, probe_texts, score
 from headstart.tasks.frozen_config import FrozenConfig
-from headstart.tasks.image_data import ImageData
+from tests.lit import lit, small_vit
 
 TRAIN = TextData(["the old mill", "a cold film", "the mill was old", "the film is cold"] * 3, [0, 1, 0, 1] * 3, ["mill", "film"])
 TEST = TextData(["an old old mill", "a film", "cold film", "the mill burnt down"], [0, 1, 1, 0], ["mill", "film"])
@@ -98,21 +99,9 @@ def test_the_first_position_of_a_causal_network_sees_nothing(gpt2: Path) -> None
         probe_texts([gpt2], TRAIN, TEST, FrozenConfig(pooling="cls", random_starts=0, device="cpu"))
 
 
-def lit(count: int, seed: int) -> ImageData:
-    """Grey images whose left or right half is brighter."""
-    images = np.random.default_rng(seed).integers(0, 120, (count, 1, 16, 16)).astype(np.uint8)
-    labels = np.arange(count) % 2
-    for image, label in zip(images, labels, strict=True):
-        image[..., 8 * label : 8 * label + 8] += 120
-    return ImageData(images, labels, ["left", "right"])
-
-
 def test_images_beside_random_starts(tmp_path: Path) -> None:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = ViT(ViTConfig(image_size=(16, 16), patch_size=4, channels=1, hidden_size=24, num_layers=2, num_heads=2))
-    save_vit(network, tmp_path)
-    train, test = lit(30, 0), lit(20, 1)
+    small_vit(tmp_path)
+    train, test = lit(30, 0, by=120), lit(20, 1, by=120)
     found = probe_images([tmp_path], copy.deepcopy(train), test, FrozenConfig(random_starts=3, device="cpu"))
     assert found.models[0].scores.linear.mean() > 0.8
     assert len({one.rankme for one in found.models[0].random}) == 3, "three networks"
@@ -120,6 +109,25 @@ def test_images_beside_random_starts(tmp_path: Path) -> None:
     assert probe_images([tmp_path], train, train, FrozenConfig(random_starts=0, device="cpu")).leaks
     with pytest.raises(UsageError, match="--pooling last is for texts"):
         probe_images([tmp_path], train, test, FrozenConfig(pooling="last"))
+
+
+def test_networks_of_one_shape_share_their_random_starts_and_progress_counts_them_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[tuple[float | None, float]] = []
+    monkeypatch.setattr(Reporter, "close", lambda self: counted.append((self.total, self.done)))
+    one, two = (small_vit(tmp_path / str(seed), seed) for seed in (0, 1))
+    found = probe_images([one, two], lit(10, 0), lit(10, 1), FrozenConfig(random_starts=2, device="cpu"))
+    assert found.models[0].random is found.models[1].random
+    assert counted == [(4, 4)]
+
+
+def test_what_starts_fresh_in_a_network_of_images_is_said_under_its_name(tmp_path: Path) -> None:
+    """Weights without the last norm, as of a network that was fine-tuned with another head; the whole one beside it has nothing to say."""
+    whole, cut = small_vit(tmp_path / "whole"), small_vit(tmp_path / "cut")
+    save_file({name: value for name, value in load_file(cut / TIMM_FILE).items() if not name.startswith("norm.")}, cut / TIMM_FILE)
+    found = probe_images([whole, cut], lit(10, 0), lit(10, 1), FrozenConfig(random_starts=0, device="cpu"))
+    notes = [f"The file has no norm.{part}: it starts fresh." for part in ("weight", "bias")]
+    assert [one["notes"] for one in found.to_json()["models"]] == [[], notes]
+    assert found.lines()[4:6] == [f"{cut}: {note}" for note in notes], "behind the table, before the verdicts"
 
 
 def test_a_class_that_no_training_record_has_is_refused(electra: Path, tmp_path: Path) -> None:

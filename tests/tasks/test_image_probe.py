@@ -11,36 +11,20 @@ import pytest
 import torch
 from torch import nn
 
-from headstart.backbones.vit import ViT, ViTConfig
 from headstart.core.errors import UsageError
 from headstart.engine.probes import knn_accuracy
-from headstart.interop.vit import save_vit
 from headstart.tasks.image_classification import build, finetune_images, frozen_features, statistics, train_classifier
 from headstart.tasks.image_config import ImageFinetuneConfig
-from headstart.tasks.image_data import ImageData
 from headstart.tasks.image_network import load_classifier, predict
 from headstart.tasks.image_probe import Lars, fit_head, folded, normalised_head
+from tests.lit import lit, small_vit
 
 CPU = torch.device("cpu")
 
 
-def lit(count: int, seed: int) -> ImageData:
-    """Grey images whose left or right half is brighter."""
-    images = np.random.default_rng(seed).integers(0, 120, (count, 1, 16, 16)).astype(np.uint8)
-    labels = np.arange(count) % 2
-    for image, label in zip(images, labels, strict=True):
-        image[..., 8 * label : 8 * label + 8] += 60
-    return ImageData(images, labels, ["left", "right"])
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        network = ViT(ViTConfig(image_size=(16, 16), patch_size=4, channels=1, hidden_size=24, num_layers=2, num_heads=2))
-    out = tmp_path_factory.mktemp("vit")
-    save_vit(network, out)
-    return out
+    return small_vit(tmp_path_factory.mktemp("vit"))
 
 
 def test_lars_by_hand() -> None:

@@ -219,16 +219,17 @@ def probe_images(models: Sequence[str | Path], train: Any, test: Any, config: Fr
 def _measured(records: Labelled, models: Sequence[Path], labels: tuple[Any, Any], classes: Sequence[str], config: FrozenConfig) -> FrozenResult:
     train, test = (torch.as_tensor(np.asarray(part)) for part in labels)
     found: list[Frozen] = []
+    shapes = [records.shape(model) for model in models]
     random: dict[Any, list[Scores]] = {}
-    with Reporter("probe", total=len(models) * (1 + config.random_starts), unit="networks") as progress:
+    with Reporter("probe", total=len(models) + config.random_starts * len({*shapes}), unit="networks") as progress:
 
         def scores(model: Path, fresh: int | None) -> Scores:
             of_one = score(*records.vectors(model, fresh), train, test, config.neighbours)
             progress.advance()
             return of_one
 
-        for model in models:
-            mine, shape = scores(model, None), records.shape(model)
+        for model, shape in zip(models, shapes, strict=True):
+            mine = scores(model, None)
             if shape not in random:
                 random[shape] = [scores(model, seed) for seed in range(config.random_starts)]
             found.append(Frozen(str(model), mine, random[shape], records.notes(model)))
