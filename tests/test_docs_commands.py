@@ -96,6 +96,8 @@ def write_inputs(folder: Path) -> None:
         (folder / f"{file}.csv").write_text("text,label\n" + "".join(f"{r['text']},{r['label']}\n" for r in records))
     for split, topics in (("train", ("boat", "cook", "fox")), ("test", ("owl", "soup"))):
         write_jsonl(folder / f"pairs-{split}.jsonl", [{"source": topic, "target": f"the {topic} waits."} for topic in topics])
+        tagged = (f"the\tO\n{topic}\tB-Thing\nwaits\tO\n" for topic in topics)
+        (folder / f"tags-{split}.tsv").write_text("\n".join(tagged))
 
 
 def write_tiles(folder: Path, classes: tuple[str, ...], each: int) -> None:

@@ -19,7 +19,7 @@ import torch
 from headstart import catalog, methods
 from headstart.catalog.folder import FolderContents, fitting
 from headstart.core.config import plain, replace_nested
-from headstart.core.errors import HeadstartError, MachineError, UsageError
+from headstart.core.errors import BadInput, HeadstartError, MachineError, UsageError
 from headstart.data.loader import Loader
 from headstart.engine.budget import Budget, steps_within
 from headstart.engine.device import use_device
@@ -60,6 +60,8 @@ class Candidate:
     """About where its loss leaves the unigram plateau; None where there is none."""
     setup_s: float = 0.0
     """What every start of the run costs beside training."""
+    begin_flops: int = 0
+    """What its first weights take (`Method.begin_flops`)."""
     architecture: str = ""
     """Hash of what a random start of its network depends on."""
     spans: list[tuple[str, int]] = dataclasses.field(default_factory=list)
@@ -80,7 +82,7 @@ class Candidate:
 
     def step_at(self, flops: float) -> int:
         """The last step of the full run that `flops` pay for, at least 1."""
-        return min(self.steps, steps_within(flops, lambda step: self.cost_until(step, self.flops_per_step)))
+        return min(self.steps, steps_within(flops - self.begin_flops, lambda step: self.cost_until(step, self.flops_per_step)))
 
     def seconds_until(self, flops: float) -> float:
         return self.cost_until(self.step_at(flops), self.seconds_per_step)
@@ -104,11 +106,12 @@ class Candidate:
         return cls(**values | {"spans": [(phase, stop) for phase, stop in record["spans"]]})
 
 
-def fitting_methods(contents: Sequence[FolderContents], wanted: Sequence[str]) -> tuple[list[str], list[dict[str, Any]]]:
+def fitting_methods(contents: Sequence[FolderContents], wanted: Sequence[str], continues: bool) -> tuple[list[str], list[dict[str, Any]]]:
     """(slugs of the methods to try, what was left out and why).
 
     Args:
         wanted: only these; empty: all that fit.
+        continues: whether there is a model to continue.
 
     Raises:
         UsageError: a wanted method does not exist, has no code, or is no method of pre-training.
@@ -123,7 +126,10 @@ def fitting_methods(contents: Sequence[FolderContents], wanted: Sequence[str]) -
         if card.slug in names or (card.slug in fits and not names):
             home = catalog.implementation(card.slug)
             if home is not None and home.startswith("headstart.methods."):
-                chosen.append(card.slug)
+                if names or continues or not methods.load(card.slug).wants_init:
+                    chosen.append(card.slug)
+                else:
+                    left_out.append({"method": card.slug, "why": "goes on with a trained model: give --init", "minutes": None})
             elif home is None and card.family not in NO_CANDIDATES:
                 left_out.append({"method": card.slug, "why": "fits the data, has no code yet", "minutes": None})
     return chosen, left_out
@@ -210,7 +216,8 @@ def plan_full_run(wanted: Candidate, method: Method, flops: float) -> tuple[str 
         why that budget does not suffice (None: it does), and the one that would, in minutes here, where that is known.
     """
     per_step = {name: float(n) for name, n in wanted.flops_per_step.items()}
-    steps = steps_within(flops, lambda n: total_cost(method, n, per_step))
+    wanted.begin_flops = method.begin_flops
+    steps = steps_within(flops - method.begin_flops, lambda n: total_cost(method, n, per_step))
     try:
         wanted.spans = [(phase.name, stop) for phase, _, stop in spans(method.phases(steps), steps)]
     except UsageError as error:  # its first phases alone take longer
@@ -239,9 +246,13 @@ def usable(
     Args:
         minutes: of a full run.
         warnings_of: entered with an arm's name while it is measured.
+
+    Raises:
+        BadInput: the data cannot be read by any of them.
     """
     measured: list[tuple[Candidate, Method]] = []
     left_out: list[dict[str, Any]] = []
+    refused: list[HeadstartError] = []
     for wanted in candidates:
         try:
             with warnings_of(wanted.arm):
@@ -249,7 +260,10 @@ def usable(
         except MachineError:
             raise
         except HeadstartError as error:
+            refused.append(error)
             left_out.append({"method": wanted.arm, "why": str(error).replace("\n", " "), "minutes": None})
+    if len(refused) == len(candidates) and len({str(error) for error in refused}) == 1 and isinstance(refused[0], BadInput):
+        raise refused[0]  # a file that none of them can read is no question of methods
     kept: list[tuple[Candidate, Method]] = []
     flops = 0.0
     while kept != measured:  # what is left out must not make the budget of the others smaller

@@ -44,8 +44,8 @@ def lines(
     steps = decisions.total_steps
     parameters = sum(p.numel() for p in method.parameters() if p.requires_grad)
     seconds = total_cost(method, steps, decisions.seconds_per_step)
-    flops = total_cost(method, steps, {name: float(n) for name, n in decisions.flops_per_step.items()})
-    dense = total_cost(method, steps, {name: float(decisions.executed(name)) for name in decisions.flops_per_step})
+    flops = method.begin_flops + total_cost(method, steps, {name: float(n) for name, n in decisions.flops_per_step.items()})
+    dense = method.begin_flops + total_cost(method, steps, {name: float(decisions.executed(name)) for name in decisions.flops_per_step})
     tokens = steps * loader.global_batch * loader.tokens_per_row
     planned = spans(method.phases(steps), steps)
     schedules = [own_run(planned, start, schedule=True) for _, start, _ in planned]

@@ -155,7 +155,7 @@ class _Advising:
         self.labels = None if settings.labels is None else read_labels(settings.labels, *fields, settings.seed, most)
         self.measuring = Measuring(self.book, settings, self.labels, say)
         self.contents = _advise_look.contents_of(settings.data)
-        self.slugs, self.not_yet = fitting_methods(self.contents, wanted_methods(settings))
+        self.slugs, self.not_yet = fitting_methods(self.contents, wanted_methods(settings), settings.init is not None)
         if self.labels is not None:
             self.leave_out_other_records()
         self.options = {"seed": settings.seed, "device": settings.device, "text_field": settings.text_field} | run_settings(settings.pretrain)

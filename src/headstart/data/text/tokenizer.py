@@ -306,7 +306,14 @@ def _named_specials(path: Path) -> dict[str, str]:
 
 
 def _from_vocabulary(data: bytes, path: Path, config: TextConfig) -> Tokenizer:
-    vocabulary = {token: index for index, token in enumerate(data.decode().splitlines())}
+    lines = data.decode().removesuffix("\n").split("\n")  # a vocabulary may hold other characters that end lines
+    lines = [line.removesuffix("\r") for line in lines]
+    vocabulary = {token: index for index, token in enumerate(lines)}
+    if len(vocabulary) < len(lines):
+        first: dict[str, int] = {}
+        again = next((index, token) for index, token in enumerate(lines) if first.setdefault(token, index) != index)
+        what = f"has {again[1]!r} in line {first[again[1]] + 1:,} and in line {again[0] + 1:,}."
+        raise BadInput(what, "A token stands once: its line is its number.", file=path, record=again[0] + 1)
     if "[UNK]" not in vocabulary:
         raise BadInput("has no [UNK], so it is no WordPiece vocabulary.", "Give a vocab.txt of BERT's form, one token a line.", file=path)
     tokenizer = bert_tokenizer(vocabulary, config)

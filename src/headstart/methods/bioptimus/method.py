@@ -42,6 +42,7 @@ class Bioptimus(MaskedMethod):
     card = SETTINGS.card
     Config = SETTINGS.Config
     presets = SETTINGS.presets
+    wants_init = True
     keeps_vocabulary = False
     part_metric = "nats_per_character"
 

@@ -74,6 +74,9 @@ def refuse_swap(new: Tokenizer, old: Tokenizer, folder: Path) -> None:
         if not isinstance(tokenizer.model, models.WordPiece):
             what = f"{whose} is {type(tokenizer.model).__name__}; tokens are carried over between WordPiece vocabularies alone."
             raise UsageError(what, "Give a BERT as --init, and leave --text.tokenizer-kind out.")
+        if blank := [token for token in tokenizer.get_vocab(with_added_tokens=True) if not token or any(map(str.isspace, token))]:
+            what = f"{whose} has the token {min(blank)!r}, which no word is."
+            raise UsageError(what, "Give a vocabulary whose tokens have no blanks.")
         if missing := [role for role in SPECIALS if role not in special_ids(tokenizer)]:
             raise UsageError(f"{whose} has no [{missing[0].upper()}].", "Give a vocabulary with [PAD], [UNK], [CLS], [SEP] and [MASK].")
     split = split_vocabulary(new, old)

@@ -1,0 +1,166 @@
+"""bioptimus as a run: its own vocabulary, what reading contexts costs, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.run import PART_LOSS, read_run
+from headstart.data.text.config import TextConfig
+from headstart.data.text.store import TextStore, open_text_store, prepare_text
+from headstart.data.text.tokenizer import word_tokenizer
+from headstart.methods.bioptimus.config import BioptimusConfig
+from headstart.methods.bioptimus.method import Bioptimus
+from headstart.methods.bioptimus.swap import refuse_swap
+from headstart.verbs.pretrain import pretrain
+from tests.running import TINY, quiet, records, untimed
+
+ONE = {"method.units": ("token",), "method.mask_ratios": (0.15,), "method.mask_shares": (0.8,), "method.lengths": (1.0,), "method.rates": (1.0,)}
+READING = {**TINY, "method.contexts": 1}
+PLACES = ("harbour", "lighthouse", "shipyard", "breakwater", "quayside", "boathouse", "drydock", "fishery")
+TRADES = ("rigger", "caulker", "stevedore", "chandler", "lamplighter", "netmaker", "ropemaker", "cooper")
+
+
+@pytest.fixture(scope="module")
+def seaside(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Documents of another field, in the sentences of the corpus."""
+    folder = tmp_path_factory.mktemp("seaside")
+    lines = [f"the {trade} near the {place} waits for the {other}." for place in PLACES for trade in TRADES for other in TRADES if other != trade]
+    (folder / "sea.txt").write_text("\n\n".join("\n".join(lines[start : start + 8]) for start in range(0, len(lines), 8)) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of mlm on the corpus."""
+    out = tmp_path_factory.mktemp("encoder") / "mlm"
+    settings = {**TINY, "method.architecture": "bert", "method.causal_start": 0, "budget.steps": 6}
+    return pretrain("mlm", store, say=quiet, out=out, **settings).folder
+
+
+def test_the_vocabulary_is_that_of_the_data_and_its_reading_is_paid_for(seaside: Path, encoder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    settings = {**READING, "init": encoder, "text.vocab_size": 260, "text.held_out_share": 0.1}
+    run = pretrain("bioptimus", seaside, say=said.append, out=tmp_path / "a" / "run", **settings, **{"budget.flops": 3e9})
+    info = read_run(run.folder)
+    own = open_text_store(info["data"][0]["store"])
+    assert own.tokenizer.token_to_id("lighthouse") is not None
+    assert own.vocab_size < 260, "of so few words there are no more"
+    read = records(run.folder, "metrics")[0]["flops"] - 2 * info["decisions"]["flops_per_step"]["1-token-0.15"]
+    assert read > 0
+    assert 0.9 * 3e9 < info["totals"]["flops"] <= 3e9
+    assert info["totals"]["flops"] == read + sum(
+        stop * info["decisions"]["flops_per_step"][name] for name, stop in phases_of(records(run.folder, "metrics"), info).items()
+    )
+    assert any("which the budget pays for" in line for line in said)
+    assert (run.export / "new_tokens.tsv").read_text().count("contextual") > 8
+    assert (own.folder / "made").is_dir()
+    with pytest.raises(UsageError, match="no step is left"):
+        pretrain("bioptimus", seaside, say=quiet, out=tmp_path / "a" / "poor", **settings, **{"budget.flops": 1e5})
+    again = pretrain("bioptimus", seaside, say=quiet, out=tmp_path / "a" / "again", **settings, **{"budget.flops": 3e9})
+    assert untimed(records(again.folder, "metrics")) == untimed(records(run.folder, "metrics")), "read from the store, which may hold what was made"
+
+
+def phases_of(lines: list[dict[str, Any]], info: dict[str, Any]) -> dict[str, int]:
+    """Phase -> its steps."""
+    names = list(info["decisions"]["flops_per_step"])
+    total, shares = info["totals"]["steps"], len(names)
+    ends = [round(total * (i + 1) / shares) for i in range(shares)]
+    assert lines[-1]["phase"] == names[-1]
+    return dict(zip(names, (stop - start for start, stop in zip([0, *ends], ends, strict=False)), strict=True))
+
+
+def test_a_stopped_run_goes_on_without_the_model_that_it_began_with(seaside: Path, encoder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    model = tmp_path / "model"
+    shutil.copytree(encoder / "export", model)
+    settings = {**READING, "init": model, "text.vocab_size": 260, "budget.steps": 12, "trainer.log_every": 1}
+    whole = pretrain("bioptimus", seaside, say=quiet, out=tmp_path / "whole", **settings)
+    pretrain("bioptimus", seaside, say=quiet, out=tmp_path / "cut", **settings, **{"trainer.stop_at": 7})
+    model.rename(tmp_path / "away")
+    cut = pretrain("bioptimus", seaside, say=quiet, out=tmp_path / "cut", **settings)
+    assert untimed(records(cut.folder, "metrics")) == untimed(records(whole.folder, "metrics"))
+    assert cut.info["totals"]["flops"] == whole.info["totals"]["flops"]
+    assert (cut.export / "new_tokens.tsv").read_bytes() == (whole.export / "new_tokens.tsv").read_bytes()
+    assert (cut.export / "model.safetensors").read_bytes() == (whole.export / "model.safetensors").read_bytes()
+
+
+def test_named_parts_have_a_vocabulary_of_their_own(seaside: Path, encoder: Path, tmp_path: Path) -> None:
+    """The text of the old run, which other methods measure beside, is written in the old vocabulary."""
+    named = [f"sea={seaside / 'sea.txt'}"]
+    run = pretrain("bioptimus", named, say=quiet, out=tmp_path / "run", init=encoder, **READING, **ONE, **{"budget.steps": 4})
+    assert open_text_store(run.info["data"][0]["store"]).tokenizer.token_to_id("lighthouse") is not None
+    assert [entry["part"] for entry in run.info["measured"]] == ["sea"]
+    values = {line["probe"]: line["value"] for line in records(run.folder, "probes") if line["step"] == 4}
+    assert values[PART_LOSS + "sea"] == pytest.approx(values["held_out/nats_per_character"], rel=0.2)
+
+
+# --- what is refused ------------------------------------------------------------------------------------------------------------------------------
+
+
+def wordpiece(words: list[str], folder: Path, name: str, **settings: Any) -> Tokenizer:
+    from headstart.data.text.tokenizer import load_tokenizer
+
+    path = folder / f"{name}.txt"
+    path.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]) + "\n")
+    return load_tokenizer(path, TextConfig(**settings))[0]
+
+
+@pytest.mark.parametrize(
+    ("new", "settings", "says"),
+    [
+        (["other", "words", "alone"] + [f"w{i}" for i in range(60)], {}, r"too strange: 5 of its 68 tokens"),
+        ([f"old{i}" for i in range(99)] + ["extra"], {}, r"Nothing is to be carried over: 104 of its 105"),
+        ([f"old{i}" for i in range(50)] + [f"w{i}" for i in range(50)], {"lowercase": False}, r"lowercase False, the old one True"),
+        ([f"old{i}" for i in range(50)] + ["two words"], {}, r"the token 'two words'"),
+    ],
+    ids=["strange", "nothing new", "case", "blank"],
+)
+def test_vocabularies_between_which_nothing_is_carried_over(new: list[str], settings: dict[str, Any], says: str, tmp_path: Path) -> None:
+    old = wordpiece([f"old{i}" for i in range(99)], tmp_path, "old")
+    with pytest.raises(UsageError, match=says):
+        refuse_swap(wordpiece(new, tmp_path, "new", **settings), old, tmp_path)
+
+
+def test_a_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:
+    old = wordpiece(["a", "b"], tmp_path, "old")
+    other = Tokenizer(models.BPE())
+    other.pre_tokenizer = pre_tokenizers.ByteLevel()
+    with pytest.raises(UsageError, match="tokenizer of the data is BPE"):
+        refuse_swap(other, old, tmp_path)
+    lacking = wordpiece(["a", "c"], tmp_path, "new").to_str().replace('"[MASK]"', '"[OTHER]"')
+    with pytest.raises(UsageError, match=r"tokenizer of the data has no \[MASK\]"):
+        refuse_swap(Tokenizer.from_str(lacking), old, tmp_path)
+
+
+def test_a_vocabulary_with_a_token_twice_names_both_lines(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"vocab\.txt, record 8: has 'sea' in line 6 and in line 8\."):
+        wordpiece(["sea", "tide", "sea"], tmp_path, "vocab")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"units": ("token",)}, r"--method\.units 1, --method\.mask-ratios 4"),
+        ({"units": ("token", "word", "token", "token")}, r"Phase 2 masks 'word'"),
+        ({"mask_ratios": (0.1, 0.2, 1.5, 0.2)}, r"--method\.mask-ratios"),
+        ({"rates": (1.0, 1.0, 0.0, 1.0)}, r"--method\.rates"),
+    ],
+    ids=["counts", "unit", "ratio", "rate"],
+)
+def test_phases_that_no_run_can_have(settings: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        BioptimusConfig(**settings).check()
+
+
+def test_whole_words_need_a_vocabulary_that_marks_them(tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("a b c d\n\nb c d a\n" * 40)
+    word_tokenizer("abcd").save(str(tmp_path / "tokenizer.json"))
+    store: TextStore = prepare_text([tmp_path / "text.txt"], tmp_path / "store", TextConfig(tokenizer=str(tmp_path / "tokenizer.json")))
+    with pytest.raises(BadInput, match="marks no words, and phase 2 masks by whole-word"):
+        Bioptimus(BioptimusConfig(), store)
