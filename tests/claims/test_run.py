@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from headstart.claims import load_claim
 from headstart.claims._claim import Arm, Claim, Comparison, Data, Guard, Model, Scale, Score, Task
 from headstart.claims._committed import results_folder
 from headstart.claims._run import claim
-from headstart.core.errors import UsageError
+from headstart.core.errors import MissingDependency, UsageError
 from tests.claims import fake
 from tests.running import environment, quiet, records, run_info, weight_files
 
@@ -241,6 +242,21 @@ def test_wrong_names_are_refused_before_anything_is_written(tmp_path: Path) -> N
     with pytest.raises(UsageError, match="no claim 'elektra'"):
         claim("elektra", out=out)
     assert not out.exists()
+
+
+def test_the_folder_of_another_claim_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "measured.json").write_text('{"slug": "croco", "preset": "smoke"}')
+    with pytest.raises(UsageError, match="is the folder of the claim croco at preset smoke"):
+        run_fake(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["measured.json"]
+
+
+def test_what_a_claim_measures_with_is_missed_before_anything_is_trained(tmp_path: Path) -> None:
+    without = dataclasses.replace(fake.CLAIM, packages={"no_such_scorer": "generation"})
+    with pytest.raises(MissingDependency, match=r"needs the package 'no-such-scorer'(.|\n)*headstart\[generation\]"):
+        run_fake(tmp_path / "out", without)
+    assert not (tmp_path / "out").exists()
+    assert load_claim("spdf").packages.keys() == {"sacrebleu", "rouge_score"}, "of its figures beside the loss, measured behind every training"
 
 
 def test_a_comparison_of_what_the_claim_does_not_have_is_refused_at_the_start(tmp_path: Path) -> None:

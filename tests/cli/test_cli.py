@@ -65,6 +65,8 @@ def here(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
         (["finetune", "juggling", "--init", "x"], "There is no task 'juggling'"),
         (["finetune", "classification", "--init", "x"], "--train is missing"),
         (["prepare", "mlm", "--data", "x"], "--data and --out are needed"),
+        (["profile", "mlm", "--data", "x", "--dry-run"], "--dry-run is for a run, and profile makes none"),
+        (["report", "--port", "1"], "--port is for --serve"),
     ],
 )
 def test_wrong_usage_exits_2_and_says_what_is_wrong(arguments: list[str], says: str, tmp_path: Path, here: Here) -> None:

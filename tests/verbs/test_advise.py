@@ -320,6 +320,13 @@ def test_labelled_texts_say_nothing_of_methods_on_images(language: tuple[Path, P
 # what is refused
 
 
+def test_a_file_that_no_method_can_read_is_named_once(tmp_path: Path) -> None:
+    photos = write_folder(tmp_path / "photos", classes=2, each=4)
+    (photos / "class0" / "x.png").write_bytes(b"no image")
+    with pytest.raises(BadInput, match=r"class0/x\.png: is no image"):
+        ask(photos, None, tmp_path / "out", methods=("mae,droppos",), pretrain=())
+
+
 @pytest.mark.parametrize(
     ("name", "lines", "says"),
     [

@@ -77,6 +77,16 @@ def test_changed_bytes_are_refused(which: str, done: Path, store: Path, tmp_path
         headstart.sample(done) if which != "checkpoint" else backbone_folder(given)
 
 
+def test_a_folder_without_a_model_is_none(tmp_path: Path) -> None:
+    """Of any task and of probe: what lies there is no model of texts, and no image's fault."""
+    (tmp_path / "notes.txt").write_text("mine")
+    (other := tmp_path / "other.txt").write_text("mine")
+    with pytest.raises(BadInput, match=r"is neither a run \(no run\.json\) nor a model \(no config\.json\)"):
+        headstart.finetune("image-classification", tmp_path, tmp_path / "notes.txt", tmp_path / "notes.txt")
+    with pytest.raises(BadInput, match="is neither a run"):
+        headstart.probe(tmp_path, tmp_path / "notes.txt", other)
+
+
 @pytest.mark.parametrize("which", ["export", "checkpoints/step-00000024/export"])
 def test_of_electra_the_folder_of_a_network_is_checked_too(which: str, store: Path, tmp_path: Path) -> None:
     out = run("electra", store, tmp_path / "run").folder

@@ -15,6 +15,7 @@ from headstart.core.places import refuse_file, refuse_folder
 from tests.verbs.test_bounds import refused
 
 MEND = "Give --out a folder where you may write."
+ADDRESSES = "Give a place here; of a run the checkpoints may lie elsewhere: `headstart pretrain --trainer.checkpoint-folder`."
 
 
 @pytest.fixture
@@ -46,6 +47,7 @@ def test_what_can_be_made_is_let_pass_and_nothing_is_left(here: Path) -> None:
         ("lost/a", "The folder lost/a cannot be made: HERE/lost is a link that leads nowhere.", MEND),
         ("/proc/x/y", "The folder /proc/x/y cannot be made: /proc takes no files.", MEND),
         ("/proc", "The folder /proc cannot be written: /proc takes no files.", MEND),
+        ("s3://bucket/run", "--out names a place on this machine, not an address (s3:/bucket/run).", ADDRESSES),
     ],
 )
 def test_a_folder_that_cannot_be_made(out: str, what: str, mend: str, here: Path) -> None:
@@ -61,13 +63,14 @@ def test_a_folder_that_cannot_be_made(out: str, what: str, mend: str, here: Path
         ("none/x.html", "--out none/x.html lies in a folder that does not exist."),
         ("file/x.html", "file/x.html cannot be written: HERE/file is a file."),
         ("/proc/x.html", "/proc/x.html cannot be written: /proc takes no files."),
+        ("https://host/x.html", "--out names a place on this machine, not an address (https:/host/x.html)."),
     ],
 )
 def test_a_file_that_cannot_be_written(out: str, what: str, here: Path) -> None:
     with pytest.raises(UsageError) as error:
         refuse_file(Path(out))
     assert error.value.what == what.replace("HERE", str(here))
-    assert "file's name" in error.value.mend
+    assert "file's name" in error.value.mend or error.value.mend == ADDRESSES
 
 
 @pytest.mark.parametrize(

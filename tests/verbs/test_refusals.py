@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import headstart
-from headstart.core.errors import UsageError
+from headstart.core.errors import BadInput, UsageError
 from tests.corpus import write_corpus
 from tests.running import TINY
 
@@ -99,6 +99,11 @@ def test_impossible_settings_cost_no_preparation(slug: str, settings: dict[str, 
     """A corpus that takes hours to read is not read first: the settings are refused although this one could not be."""
     with pytest.raises(UsageError, match=words):
         run(slug, tmp_path / "not-there", tmp_path / "run", **settings)
+
+
+def test_data_at_an_address_are_not_looked_for_here(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"s3:/+bucket/texts: does not exist\.\nData are files of this machine: mount the store, or copy them here"):
+        run("causal-lm", "s3://bucket/texts", tmp_path / "run")  # type: ignore[arg-type]
 
 
 def test_a_lost_export_is_made_again(texts: Path, tmp_path: Path) -> None:

@@ -269,6 +269,8 @@ class Claim:
     """Name -> class of methods that are ablations of this claim alone, and no methods of the library."""
     of: tuple[str, ...] = ()
     """The cards that it belongs to, where its slug is none: a paper may make several claims. The slug begins with that of the first."""
+    packages: Mapping[str, str] = field(default_factory=dict)
+    """Module -> extra that brings it: what is measured with, looked for before anything is trained."""
     paired_by: str = "seed"
     """What the numbers 0, 1, ... of the runs stand for, by which differences are paired: seeds of training, or pages of a set."""
     higher_is_better: bool = True

@@ -24,13 +24,14 @@ from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write, own_file, read_json, sha256_file, write_json
 
 FORMAT_VERSION = 1
+MEASURED = "measured.json"
 
 
 class Record:
     """The measurements of one claim folder."""
 
     def __init__(self, folder: Path, claim: Claim, preset: str, identity: dict[str, Any]) -> None:
-        self.folder, self.path = folder, folder / "measured.json"
+        self.folder, self.path = folder, folder / MEASURED
         fresh = {"format_version": FORMAT_VERSION, "slug": claim.slug, "preset": preset, "identity": identity, "scores": {}, "guards": {}}
         if not self.path.exists():
             self.content: dict[str, Any] = fresh
@@ -67,6 +68,16 @@ class Record:
             self.content["guards"][key] = [dataclasses.asdict(guard) for guard in look()]
             write_json(self.path, self.content)
         return [Guard(**guard) for guard in self.content["guards"][key]]
+
+
+def refuse_other_claim(folder: Path, slug: str, preset: str) -> None:
+    """Raises UsageError where the folder holds another claim, or another preset: before anything is written there."""
+    if not (folder / MEASURED).is_file():
+        return
+    content = read_json(folder / MEASURED)
+    whose = [content.get("slug"), content.get("preset")] if isinstance(content, dict) else [None, None]
+    if whose != [slug, preset]:
+        raise UsageError(f"{folder} is the folder of the claim {whose[0]} at preset {whose[1]}.", "Give another --out.")
 
 
 def identity(claim: Claim, scale: Scale, data: Data, device: str) -> dict[str, Any]:

@@ -14,6 +14,7 @@ Tuning effort is equal by construction: each arm tries the same pre-training rat
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +28,7 @@ from headstart import methods
 from headstart.claims import load_claim, refuse_no_seeds
 from headstart.claims._claim import Arm, Claim, Guard, Model, Scale, Score, Split, Task, Use
 from headstart.claims._committed import results_folder
-from headstart.claims._record import Record, identity
+from headstart.claims._record import Record, identity, refuse_other_claim
 from headstart.claims._result import ArmRuns, SeedRun, assemble, publish, refuse_unequal
 from headstart.core.config import plain, replace_nested
 from headstart.core.errors import MissingDependency, UsageError
@@ -66,14 +67,19 @@ def claim(
         results: where a whole result is put; None: claims/results of the checkout, if this is one.
 
     Raises:
-        BadInput: data is missing. UsageError: a wrong name, a folder of another state of the claim, or arms with unequal training FLOPs.
+        BadInput: data is missing. MissingDependency: a package is.
+        UsageError: a wrong name, a folder of another state of the claim, or arms with unequal training FLOPs.
     """
     declared = load_claim(slug) if isinstance(slug, str) else slug
     scale = declared.scale(preset)
     if only_arm is not None and only_arm not in (names := [arm.name for arm in scale.arms]):
         raise UsageError(f"The claim {declared.slug} has no arm '{only_arm}' at preset {preset}.", f"Its arms: {', '.join(names)}.")
     refuse_no_seeds(seeds)
+    for module, extra in declared.packages.items():
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependency(module.replace("_", "-"), extra, f"The claim {declared.slug}")
     folder = Path(out) if out is not None else Path("runs") / "claims" / f"{declared.slug}-{preset}"
+    refuse_other_claim(folder, declared.slug, preset)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", "runs this claim"):
         claiming = _Claiming(declared, preset, scale, folder, seeds, only_arm, str(resolve_device(device)), say)

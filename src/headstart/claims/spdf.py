@@ -212,6 +212,7 @@ CLAIM = Claim(
     metric="test loss a target token (nats)",
     higher_is_better=False,
     percent=False,
+    packages={"sacrebleu": "generation", "rouge_score": "generation"},
     comparisons=comparisons("e2e"),
     presets={
         "smoke": Scale(

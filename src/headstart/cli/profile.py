@@ -7,6 +7,7 @@ import json
 import os
 
 from headstart.cli import pretrain
+from headstart.core.errors import UsageError
 
 HELP = "where the time and the memory of a step go: by phase, part, kind of work and operation"
 EXAMPLE = "headstart profile electra --data my/texts --preset small --batch 16"
@@ -24,6 +25,10 @@ def parse(argv: list[str]) -> pretrain.Arguments:
 def run(args: pretrain.Arguments) -> int:
     from headstart.verbs.config import check, long_run, refuse_absent
 
+    config = args.config
+    for flag, given in {"--dry-run": config.dry_run, "--smoke": config.smoke, "--resume never": config.resume == "never"}.items():
+        if given:
+            raise UsageError(f"{flag} is for a run, and profile makes none: it takes a few steps and trains nothing.", "Leave it out.")
     check(long_run(args.config))  # before torch is imported
     refuse_absent(args.config)
     for name, value in QUIET.items():

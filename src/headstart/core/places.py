@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from headstart.core.machine import explained
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _MARK_BYTES = 1 << 16
 """Of a file: so far from its beginning stands what tells that it is ours."""
+ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
+"""How an address begins, also where a path has eaten a stroke; a drive of Windows has one letter."""
 SETTINGS = "settings.json"
 """In the folder of a result: what was asked for."""
 
@@ -59,12 +62,21 @@ def refuse_folder(out: str | Path, flag: str = "--out", ours: Folder | None = No
     Raises:
         UsageError: it is a file, lies under one or where nothing may be written, or holds other files. MachineError: the disk is full.
     """
+    refuse_address(out, flag)
     if os.path.lexists(out) and not os.path.isdir(out):  # noqa: PTH112 (pathlib raises where a folder above may not be entered)
         raise UsageError(f"{out} is {_what(out)}, and {flag} names a folder.", f"Give {flag} another name, or move it away.")
     above = next(place for place in (Path(out), *Path(out).absolute().parents) if os.path.lexists(place))
     _try(above, f"The folder {out} cannot be {'written' if above == Path(out) else 'made'}", out, f"Give {flag} a folder where you may write.")
     if ours is not None and above == Path(out) and not ours.is_at(above):
         raise UsageError(f"{out} holds other files.", f"Give {flag} a new folder.")
+
+
+def refuse_address(out: str | Path, flag: str = "--out") -> None:
+    """Raises UsageError for an address such as s3://bucket/run, of which a path makes s3:/bucket/run: a folder of that name here is not meant."""
+    if ADDRESS.match(str(out)) and not os.path.lexists(out):
+        what = f"{flag} names a place on this machine, not an address ({out})."
+        mend = "Give a place here; of a run the checkpoints may lie elsewhere: `headstart pretrain --trainer.checkpoint-folder`."
+        raise UsageError(what, mend)
 
 
 def refuse_other_settings(out: Path, what: str, asked: Mapping[str, Any]) -> None:
@@ -111,6 +123,7 @@ def refuse_file(out: str | Path, flag: str = "--out", *, made: bool = False, our
     Raises:
         UsageError: it is a folder, lies in none or where nothing may be written, or is another file. MachineError: the disk is full.
     """
+    refuse_address(out, flag)
     if os.path.isdir(out):  # noqa: PTH112
         raise UsageError(f"{flag} {out} is a folder.", "Give a file's name.")
     folders = Path(out).absolute().parents

@@ -10,6 +10,7 @@ from typing import Protocol, TypeVar
 
 from headstart.core.errors import BadInput
 from headstart.core.listing import readable
+from headstart.core.places import ADDRESS
 
 
 class Listed(Protocol):
@@ -37,6 +38,12 @@ def refuse_twice(header: Sequence[str], used: Iterable[str], file: str | Path) -
     """Raises BadInput where a table has a column that is read twice: either of both could be meant."""
     if twice := [name for name in used if header.count(name) > 1]:
         raise BadInput(f"has two columns {twice[0]!r}.", "Rename the one that is not meant.", file=readable(file))
+
+
+def absent(path: str | Path) -> BadInput:
+    """The error for data that are not there."""
+    mend = "Data are files of this machine: mount the store, or copy them here." if ADDRESS.match(str(path)) else "Check the path."
+    return BadInput("does not exist.", mend, file=readable(path))
 
 
 def is_store(source: str | Path) -> bool:

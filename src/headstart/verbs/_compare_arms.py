@@ -20,7 +20,7 @@ from headstart.engine.checkpoint_places import name_of
 from headstart.engine.export_hashes import verify_export
 from headstart.engine.text_method import model_folder
 from headstart.interop.model_folder import WEIGHTS
-from headstart.verbs._exports import checkpoints_of
+from headstart.verbs._exports import checkpoints_of, given_model
 from headstart.verbs._same_run import MACHINE_FIELDS
 
 EQUAL_WITHIN = 1.02
@@ -143,11 +143,7 @@ def read_source(path: Path) -> Source:
         if not exports:
             raise UsageError(f"The run {path} has no export yet.", "Let it reach its first checkpoint.")
         return Source(path, info, exports)
-    verify_export(path)
-    folder = model_folder(path)
-    if not (folder / "config.json").is_file():
-        mend = "Give the folder that `headstart pretrain --out` made, an export of it, or a transformers folder."
-        raise BadInput("is neither a run (no run.json) nor a model (no config.json).", mend, file=path)
+    folder = given_model(path)
     run = next((parent for parent in [*path.parents, *path.absolute().parents][:12] if (parent / "run.json").is_file()), None)
     if run is not None:
         info = read_run(run)

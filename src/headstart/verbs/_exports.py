@@ -10,6 +10,8 @@ from headstart.core.run import read_run
 from headstart.engine.checkpoint import fetch_export
 from headstart.engine.checkpoint_places import Place, name_of, place_of
 from headstart.engine.export_hashes import verify_export
+from headstart.engine.text_method import model_folder
+from headstart.interop.vit import SHAPE_FILE
 from headstart.verbs.config import refuse_no_folder
 
 
@@ -46,6 +48,20 @@ def resolve_init(init: Path | None) -> Path | None:
     refuse_no_folder(init)
     verify_export(init)
     return init
+
+
+def given_model(folder: Path) -> Path:
+    """The model folder that a folder which is no run holds, verified.
+
+    Raises:
+        BadInput: it holds none, or it is damaged.
+    """
+    verify_export(folder)
+    model = model_folder(folder)
+    if not ((model / "config.json").is_file() or (model / SHAPE_FILE).is_file()):
+        mend = "Give the folder that `headstart pretrain --out` made, an export of it, or a transformers folder."
+        raise BadInput("is neither a run (no run.json) nor a model (no config.json).", mend, file=folder)
+    return model
 
 
 def run_of(model: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -16,10 +16,9 @@ from headstart.core.bounds import BELOW_1, COUNT, COUNT_FROM_0, FROM_0, SEED, SH
 from headstart.core.config import flatten, replace_nested
 from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.listing import readable
 from headstart.core.places import refuse_folder
 from headstart.core.words import did_you_mean
-from headstart.data.listing import is_store
+from headstart.data.listing import absent, is_store
 from headstart.data.text.epoch_config import EpochsConfig
 from headstart.engine.budget import Budget
 from headstart.engine.config import OptimizerConfig, Settings, TrainerConfig
@@ -274,7 +273,7 @@ def refuse_absent_data(data: Sequence[str]) -> None:
     """Raises BadInput for an entry that is plainly not there; a pattern or a built-in corpus is left to whoever reads it."""
     for entry in data:
         if not (entry.startswith("builtin:") or os.path.lexists(entry) or glob.has_magic(entry)):
-            raise BadInput("does not exist.", "Check the path.", file=readable(entry))
+            raise absent(entry)
 
 
 def refuse_no_folder(model: Path) -> None:

@@ -16,7 +16,6 @@ from headstart.core.run import read_run
 from headstart.core.terminal import printable
 from headstart.core.words import counted
 from headstart.engine.device import resolve_device
-from headstart.engine.export_hashes import verify_export
 from headstart.engine.text_method import model_folder
 from headstart.interop.vit import is_vision
 from headstart.tasks import recipe
@@ -32,7 +31,7 @@ from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.kept import Kept
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.recipe import network_size
-from headstart.verbs._exports import newest_export
+from headstart.verbs._exports import given_model, newest_export
 from headstart.verbs._finetune_settings import (
     DENSE,
     IMAGES,
@@ -172,5 +171,4 @@ def backbone_folder(init: Path) -> Path:
         return model_folder(newest_export(init))
     if not init.is_dir():
         raise BadInput("is not a folder.", "Give a run, an export or a transformers folder.", file=init)
-    verify_export(init)
-    return model_folder(init)
+    return given_model(init)

@@ -278,6 +278,8 @@ def lines(result: Profile) -> list[str]:
             f"phase {found.phase}: {found.step_ms:.1f} ms a step, {found.tokens_per_second:,.0f} {result.unit}/s, MFU {found.mfu:.0%},"
             f" data wait {found.data_wait_ms:.2f} ms; {found.share_of_run:.0%} of the run",
         ]
+        if not result.device.startswith("cuda"):
+            report.append(f"  below: a step under torch's profiler, which slows it down to {total:.1f} ms; what counts are the shares")
         if found.parts:
             report.append(f"  {'part':<44} {'ms':>9} {'share':>6} {'memory':>10}")
             of_parts = sum(found.parts.values())

@@ -23,7 +23,7 @@ from headstart.core.files import read_bounded
 from headstart.core.listing import readable, walk
 from headstart.data.image.band_files import cut_name, first_band, tile_of
 from headstart.data.image.config import ImageConfig
-from headstart.data.listing import reached_once, refuse_twice
+from headstart.data.listing import absent, reached_once, refuse_twice
 
 Kind = Literal["picture", "bands", "npz", "parquet", "tar"]
 
@@ -118,7 +118,7 @@ def _find(source: str, found: Inputs, config: ImageConfig) -> None:
             if not Path(name).is_dir():
                 _take(Path(name), found, None)
     else:
-        raise BadInput("does not exist.", "Check the path.", file=readable(path))
+        raise absent(path)
     if not found.files:
         others = ", ".join(f"{count} {reason}" for reason, count in found.passed_over.most_common(5)) or "nothing"
         raise BadInput(f"no images found (found {others}).", f"Put files with one of these suffixes there: {known_suffixes()}.", file=readable(path))

@@ -16,7 +16,7 @@ from typing import Literal
 from headstart.core.errors import BadInput
 from headstart.core.listing import readable, walk
 from headstart.data.languages.language import is_language, parse_spec
-from headstart.data.listing import reached_once
+from headstart.data.listing import absent, reached_once
 from headstart.data.text import builtin
 
 Format = Literal["txt", "document", "jsonl", "csv", "tsv", "parquet", "builtin"]
@@ -108,7 +108,7 @@ def _find(source: str, found: Inputs) -> None:
                 _take(Path(name), found)
         mend = f"Check the pattern; known suffixes: {known_suffixes()}."
     else:
-        raise BadInput("does not exist.", "Check the path.", file=readable(path))
+        raise absent(path)
     if not found.files:
         others = ", ".join(f"{count} {reason}" for reason, count in found.passed_over.most_common(5)) or "nothing"
         raise BadInput(f"no text files found (found {others}).", mend, file=readable(path))
