@@ -160,6 +160,8 @@ def test_03_whole_words_that_are_longer_than_the_budget_are_never_chosen() -> No
     for phase in (2, 3):
         assert (method.chosen(phase, 2000, padded=False).nonzero()[:, 1].view(2000, -1) == torch.tensor([7, 8])).all()
     assert (method.chosen(2, 2000, padded=False, ratio=0.8).nonzero()[:, 1].view(2000, -1) == torch.arange(1, 9)).all()
+    alone = torch.tensor([*range(3, 10), 12]).expand(50, -1)  # [CLS], the six pieces, [SEP]
+    assert not method.choose({"input_ids": alone}, context(50, method.names()[1]))[1].any(), "a word is never cut, so here nothing is hidden"
 
 
 def test_04_shares_of_token_masking(domain: TextStore) -> None:

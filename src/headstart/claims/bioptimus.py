@@ -57,8 +57,7 @@ def open_data(scale: Scale, folder: Path) -> Data:
     every, kept = HELD_OUT
     held_out = write_text(folder / "held-out.txt", (text for i, text in enumerate(documents) if i % every == kept))
     domain = write_text(folder / "domain.txt", (text for i, text in enumerate(documents) if i % every != kept))
-    size = scale.settings["text.vocab_size"]
-    of_base = prepare_text([general], folder / "general-store", TextConfig(vocab_size=size))
+    in_old = prepare_text([general], folder / "general-store", TextConfig(vocab_size=scale.settings["text.vocab_size"]))
     measured = Task("held-out", early_loss)
     return Data(
         facts={
@@ -69,12 +68,12 @@ def open_data(scale: Scale, folder: Path) -> Data:
             "split": f"of {every} biomedical documents the one of number {kept} held out",
         },
         corpora={
-            "general": [of_base.folder],
+            "general": [general],
             "train": [f"{DOMAIN}={domain}", f"{DOMAIN}:held-out={held_out}"],
         },
         tasks=(measured,),
         files=(*general_files, domain_file),
-        of_arms={"old_vocabulary": {"text.tokenizer": str(of_base.folder / "tokenizer.json")}},
+        of_arms={"old_vocabulary": {"text.tokenizer": str(in_old.folder / "tokenizer.json")}},
     )
 
 
@@ -124,8 +123,8 @@ def guards(model: Model, data: Data, device: str) -> list[Guard]:
     base = upstream_of(model)
     if base is None:
         return []
-    store = open_text_store(data.corpora["general"][0])
-    length = int(read_run(base)["config"]["method"]["sequence_length"])
+    info = read_run(base)
+    store, length = open_text_store(info["data"][0]["store"]), int(info["config"]["method"]["sequence_length"])
     method = Bioptimus(BioptimusConfig(sequence_length=length), store, init=base / "export").to(device)
     rows = Bioptimus.rows(store, method.config, "held_out")
     numbers = np.array_split(np.arange(len(rows)), max(1, len(rows) // EVALUATED_ROWS))
