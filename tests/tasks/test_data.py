@@ -208,3 +208,25 @@ def test_many_answers_that_are_not_at_their_offset_stop_the_reading(tmp_path: Pa
 def test_bad_squad_files(content: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=message):
         read_questions(write(tmp_path / "a.json", content))
+
+
+def test_a_tsv_is_a_csv_with_tabs(tmp_path: Path) -> None:
+    """Quotes as pandas, R and spreadsheets write them, which texts without labels were read with always; a quote within a field is a character."""
+    rows = 'text\tlabel\n"He said ""hi"""\tpos\n"two\nlines\tand a tab"\tneg\n5" pipe\tpos\n'
+    assert read_classification(write(tmp_path / "a.tsv", rows)).texts == ['He said "hi"', "two\nlines\tand a tab", '5" pipe']
+    with pytest.raises(BadInput, match=r"a\.tsv, record 2: holds several records: .*later line closes\.\nPut double quotes around"):
+        read_classification(write(tmp_path / "a.tsv", 'text\tlabel\n"Well\tpos\nfine"\tneg\n'))
+    with pytest.raises(BadInput, match=r"a\.tsv, record 2: is not valid TSV"):
+        read_classification(write(tmp_path / "a.tsv", 'text\tlabel\n"Well," he said.\tpos\nfine\tneg\n'))
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.jsonl"])
+def test_labelled_lines_may_end_in_cr_alone(name: str, tmp_path: Path) -> None:
+    rows = as_jsonl(RECORDS[:2]) if name == "a.jsonl" else 'text,label\n"good, film",pos\nbad "film",neg\n'
+    rows = rows.replace('"good, film"', "good; film").replace(",", "\t").replace(";", ",") if name == "a.tsv" else rows
+    assert read_classification(write(tmp_path / name, rows.replace("\n", "\r"))).texts == ["good, film", 'bad "film"']
+
+
+def test_a_labelled_file_in_utf_16_is_called_so(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"a\.csv: is UTF-16, not UTF-8\.\nConvert it: iconv"):
+        read_classification(write(tmp_path / "a.csv", "text,label\nx,pos\n".encode("utf-16")))

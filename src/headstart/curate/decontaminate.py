@@ -16,13 +16,14 @@ import pyarrow as pa
 
 from headstart.core.errors import BadInput
 from headstart.core.words import first_line
-from headstart.curate.addresses import open_source
 from headstart.curate.config import DecontaminateConfig
 from headstart.curate.minhash import normalised
 from headstart.curate.tables import Stage, drop, texts_of
 from headstart.data import parquet
+from headstart.data.tables import decoded, lines_of
 
 SHORTEST = 3
+NO_ITEM = "Give test items as .jsonl, .txt or .parquet."
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def read_benchmarks(paths: Sequence[Path], n_gram: int = 10) -> Benchmarks:
                     names = table.get(gram, ())
                     table[gram] = names if name in names else (*names, name)
         if not looked_for:
-            raise BadInput(f"has no item of {SHORTEST} words or more.", "Give test items as .jsonl, .txt or .parquet.", file=path)
+            raise BadInput(f"has no item of {SHORTEST} words or more.", NO_ITEM, file=path)
         items[name] = (looked_for, short)
     return Benchmarks(grams, items)
 
@@ -92,9 +93,7 @@ def _items(path: Path) -> Iterator[list[str]]:
         return
     if path.suffix not in (".jsonl", ".txt"):
         raise BadInput("is no file of test items.", "Give .jsonl, .txt or .parquet, uncompressed.", file=path)
-    with open_source(str(path)) as file:
-        lines = file.read().decode("utf-8", "replace").split("\n")  # a JSON string may hold other line ends
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(lines_of(decoded(path, NO_ITEM)), start=1):  # a JSON string may hold other line ends
         if path.suffix == ".jsonl" and line.strip():
             try:
                 yield list(_strings(json.loads(line)))

@@ -3,7 +3,6 @@ are in `endpoint`."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TypeAlias
 
 from headstart.core.errors import BadInput
 from headstart.core.files import open_regular
+from headstart.data.tables import decoded, json_records, lines_of
 
 Score: TypeAlias = Callable[[Sequence[tuple[str, str]]], list[float | None]]
 """(URL, text) of documents -> their scores; None where there is none."""
@@ -49,26 +49,22 @@ def from_file(path: Path) -> Score:
     """
     scores: dict[str, float] = {}
     doubtful: set[str] = set()
-    with open_regular(path) as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
+    for number, record in json_records(path):
+        try:
+            url, asked = record["url"] or "", "asked" in record
+            if not isinstance(url, str) or not (url or asked):
+                raise TypeError
+            if record["score"] is None:  # the model was asked, and gave none
                 continue
-            try:
-                record = json.loads(line)
-                url, asked = record["url"] or "", "asked" in record
-                if not isinstance(url, str) or not (url or asked):
-                    raise TypeError
-                if record["score"] is None:  # the model was asked, and gave none
-                    continue
-                score = float(record["score"])
-            except (ValueError, KeyError, TypeError, RecursionError):
-                raise BadInput("has no url and score.", 'Write {"url": "https://...", "score": 7}.', file=path, record=number) from None
-            if not 0 <= score <= 10:
-                raise BadInput(f"has the score {score:g}.", "Scores go from 0 to 10.", file=path, record=number)
-            if scores.setdefault(url, score) != score or not url:
-                if not asked:
-                    raise BadInput(f"scores {url} again, and otherwise.", "Leave one score.", file=path, record=number)
-                doubtful.add(url)
+            score = float(record["score"])
+        except (ValueError, KeyError, TypeError):
+            raise BadInput("has no url and score.", 'Write {"url": "https://...", "score": 7}.', file=path, record=number) from None
+        if not 0 <= score <= 10:
+            raise BadInput(f"has the score {score:g}.", "Scores go from 0 to 10.", file=path, record=number)
+        if scores.setdefault(url, score) != score or not url:
+            if not asked:
+                raise BadInput(f"scores {url} again, and otherwise.", "Leave one score.", file=path, record=number)
+            doubtful.add(url)
     for url in doubtful:
         del scores[url]
     return lambda documents: [scores.get(url) for url, _ in documents]
@@ -92,8 +88,7 @@ def read_texts(path: Path) -> Iterator[str]:
     from headstart.curate.tables import texts_of
 
     if path.suffix == ".txt":
-        with open_regular(path) as file:
-            yield from (line.decode("utf-8", "replace").strip() for line in file if line.strip())
+        yield from (line.strip() for line in lines_of(decoded(path, "Give documents, one a line.")) if line.strip())
         return
     with open_regular(path):
         pass

@@ -317,7 +317,8 @@ def _refuse_damage(first: Pass, read: StageCounts, max_share: float) -> None:
         told = ", ".join(f"{reason} {n:,}" for reason, n in bad)
         worst, shard = max((_damaged(first.read_counts(shard)[0]), -shard) for shard in range(len(first.sources)))
         what = f"{_damaged(read):,} of {read.entered:,} records cannot be read ({told}), more than {100 * max_share:g} %"
-        mend = "Download the files again and give a new --out, or raise --read.max-bad-share."
+        fields = "Records have html, text, or text_list with image_list. " if any(reason == "no text" for reason, _ in bad) else ""
+        mend = f"{fields}Mend the files, or download them again, and give a new --out; or raise --read.max-bad-share."
         raise BadInput(f"{what}; {worst:,} of them in {first.sources[-shard].address}.", mend)
 
 

@@ -15,13 +15,14 @@ from pathlib import Path
 import pyarrow as pa
 
 from headstart.core.errors import BadInput
-from headstart.core.files import read_bounded
 from headstart.curate.config import PrivateConfig, RulesConfig
 from headstart.curate.tables import Stage, drop, texts_of, with_column, without_formulas
+from headstart.data.tables import decoded
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 _HEADING = re.compile(r"^#+ ", re.MULTILINE)
 _BROKEN = re.compile("[\ufffd\ud800-\udfff]")
+NO_WORD = "Write one word a line."
 
 
 def punctuation_share(text: str) -> float:
@@ -67,10 +68,10 @@ def word_pattern(path: Path | None) -> re.Pattern[str]:
     if path is None:
         text = (resources.files("headstart.curate") / "nsfw_words.txt").read_text(encoding="utf-8")
     else:
-        text = read_bounded(path, 1 << 24, "list of words").decode("utf-8", "replace")
+        text = decoded(path, NO_WORD)
     words = [line.strip().casefold() for line in text.splitlines() if line.strip() and not line.startswith("#")]
     if not words:
-        raise BadInput("has no word.", "Write one word a line.", file=path)
+        raise BadInput("has no word.", NO_WORD, file=path)
     return re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, sorted(words, key=len, reverse=True)))})(?!\w)")
 
 

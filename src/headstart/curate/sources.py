@@ -20,7 +20,7 @@ from headstart.curate.tables import DOCUMENTS, PAGES, count_words, text_of
 from headstart.curate.warc import BadResponse, Record, Unreadable, parse_response, read_warc
 from headstart.data import parquet
 from headstart.data.compressed import Bomb, Decompressed
-from headstart.data.text.read import Lines
+from headstart.data.text.read import UTF_16, Lines
 
 BATCH_ROWS = 256
 BATCH_BYTES = 1 << 20
@@ -122,7 +122,11 @@ def _lines(file: BinaryIO, kind: str) -> Iterator[bytes | Unreadable]:
     """Lines of at most MAX_LINE bytes; a longer one, and damage of the compressed stream, come as Unreadable."""
     compression = {".gz": "gzip", ".zst": "zstd"}.get(Path(kind).suffix)
     try:
-        for line in Lines(Decompressed(file, compression, file.tell) if compression else file, MAX_LINE):
+        lines = Lines(Decompressed(file, compression, file.tell) if compression else file, MAX_LINE)
+        if lines.head.startswith(UTF_16):
+            yield Unreadable(0, "UTF-16, not UTF-8")
+            return
+        for line in lines:
             yield Unreadable(0, "line too long") if line is None else line
     except Bomb:
         yield Unreadable(0, "decompression bomb")

@@ -6,9 +6,6 @@ whose answer is not at its offset are dropped, named and counted, as every SQuAD
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,20 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import BadInput
-from headstart.core.files import open_regular, refuse_many_values, unique_keys
-from headstart.core.hardware import memory_total
-from headstart.data import parquet
-from headstart.data.compressed import Decompressed
-from headstart.data.text.read import BLOCK, BYTE_ORDER_MARK, other_delimiter, why_no_text
-from headstart.data.text.sources import COMPRESSIONS
+from headstart.data.tables import decoded, json_records, json_value, lines_of, records, suffix_of
+from headstart.data.text.read import other_delimiter, why_no_text
 
 MAX_DROPPED_SHARE = 0.05
 MAX_CLASSES = 10_000
 """Classes or tags of a file; a head has a row of weights for each."""
 MAX_NAME = 1000
 """Characters of the name of a class."""
-MEMORY_SHARE = 8
-"""A labelled file is read whole: it may be as large as this part of the memory."""
 
 
 @dataclass
@@ -172,7 +163,7 @@ def read_tags(path: str | Path, tags: Sequence[str] | None = None) -> TaggedData
     Raises:
         BadInput: the file or a record cannot be used; a word without a tag.
     """
-    found = _read_jsonl_tags(path) if _suffix(path) in (".jsonl", ".json") else _read_conll(path)
+    found = _read_jsonl_tags(path) if suffix_of(path) in (".jsonl", ".json") else _read_conll(path)
     words, labels, numbers = [], [], []
     known = None if tags is None else set(tags)
     for number, sentence, sequence in found:
@@ -198,7 +189,7 @@ def read_questions(path: str | Path, training: bool = False) -> QuestionData:
         BadInput: no SQuAD file, a field is missing or wrong, or more than 5 % were dropped.
     """
     try:
-        raw = _json(_decoded(path))
+        raw = json_value(decoded(path))
         entries = raw["data"]
         paragraphs = [paragraph for entry in entries for paragraph in entry["paragraphs"]]
     except (ValueError, RecursionError) as error:
@@ -228,117 +219,11 @@ def read_questions(path: str | Path, training: bool = False) -> QuestionData:
     return data
 
 
-NO_RECORDS = "Give a file that has some: a table with a line of column names, or one JSON object a line."
-
-
-def records(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line or record number from 1, record) of a csv, tsv, jsonl or parquet file; csv, tsv and jsonl also with .gz or .zst."""
-    suffix = _suffix(path)
-    readers = {".csv": _csv, ".tsv": _csv, ".jsonl": _jsonl, ".ndjson": _jsonl, ".parquet": _parquet}
-    if suffix not in readers:
-        raise BadInput(f"is of a kind that is not read here ({suffix or 'no suffix'})", "Give a .csv, .tsv, .jsonl or .parquet file.", file=path)
-    empty = True
-    for number, record in readers[suffix](path):
-        empty = False
-        yield number, record
-    if empty:
-        raise BadInput("holds no record", NO_RECORDS, file=path)
-
-
-def _suffix(path: str | Path) -> str:
-    path = Path(path)
-    return Path(path.stem).suffix.lower() if path.suffix.lower() in (".gz", ".zst") else path.suffix.lower()
-
-
-def _decoded(path: str | Path) -> str:
-    path = Path(path)
-    limit = (memory_total() or 2**33) // MEMORY_SHARE
-    with open_regular(path) as raw:
-        compression = COMPRESSIONS.get(path.suffix.lower())
-        stream: Any = raw if compression is None else Decompressed(raw, compression, raw.tell)
-        try:
-            data = b"".join(_blocks(stream, limit))
-        except (OSError, ValueError, EOFError) as error:
-            raise BadInput(f"cannot be read ({error})", "Check the permissions; a truncated file must be copied again.", file=path) from None
-    if not data.removeprefix(BYTE_ORDER_MARK).strip():
-        raise BadInput("is empty", NO_RECORDS, file=path)
-    if b"\0" in data:
-        line = data[: data.index(b"\0")].count(b"\n") + 1
-        raise BadInput("holds a NUL byte, so it is no text in UTF-8", "Save it as UTF-8.", file=path, record=line)
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise BadInput(f"is not UTF-8 (byte 0x{data[error.start]:02x})", "Save it as UTF-8.", file=path, record=line) from None
-
-
-def _blocks(stream: Any, limit: int) -> Iterator[bytes]:
-    """All of a stream. Raises ValueError when it has more than `limit` bytes."""
-    size = 0
-    while block := stream.read(BLOCK):
-        size += len(block)
-        if size > limit:
-            raise ValueError(f"a labelled file is read whole, and this one has more than {limit:,} bytes")
-        yield block
-
-
-def _json(text: str) -> Any:
-    """Raises ValueError or RecursionError."""
-    refuse_many_values(text)
-    return json.loads(text, object_pairs_hook=unique_keys)
-
-
-def _csv(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    csv.field_size_limit(2**31 - 1)  # the default of 128 KB refuses long documents
-    text = io.StringIO(_decoded(path), newline="")
-    if _suffix(path) == ".tsv":  # by convention a .tsv has no quoting: a lone quote is a character (GLUE)
-        reader = csv.reader(text, delimiter="\t", quoting=csv.QUOTE_NONE)
-    else:
-        reader = csv.reader(text, strict=True)
-    try:
-        header = next(reader, [])
-        if twice := [name for name in header if name and header.count(name) > 1]:
-            raise BadInput(f"has two columns {twice[0]!r}", "Rename the one that is not meant.", file=path)
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                what = f"has {len(row)} columns, the header {len(header)}"
-                raise BadInput(what, "Quote fields that hold the separator.", file=path, record=reader.line_num)
-            yield reader.line_num, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise BadInput(f"is not valid CSV ({error})", "Check the quotes.", file=path, record=reader.line_num) from None
-
-
-def _jsonl(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(_decoded(path).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = _json(line)
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"is not valid JSON ({error})", "Each line must be one JSON object.", file=path, record=number) from None
-        if not isinstance(record, dict):
-            raise BadInput(f"is a {type(record).__name__}, not an object", "Each line must be one JSON object.", file=path, record=number)
-        yield number, record
-
-
-def _parquet(path: str | Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    open_regular(path).close()
-    number = 0
-    try:
-        for number, record in enumerate(parquet.rows(Path(path)), start=1):
-            yield number, record
-    except parquet.ERRORS as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInput(f"is no readable parquet file ({reason})", "Write it again.", file=path, record=number + 1) from None
-
-
 def _read_conll(path: str | Path) -> Iterator[tuple[int, list[str], list[str]]]:
     words: list[str] = []
     tags: list[str] = []
     start = 1
-    for number, line in enumerate([*_decoded(path).split("\n"), ""], start=1):
+    for number, line in enumerate([*lines_of(decoded(path)), ""], start=1):
         columns = line.rstrip("\r").split("\t") if "\t" in line else line.split()
         if not any(columns):
             if words:
@@ -352,7 +237,7 @@ def _read_conll(path: str | Path) -> Iterator[tuple[int, list[str], list[str]]]:
 
 
 def _read_jsonl_tags(path: str | Path) -> Iterator[tuple[int, list[str], list[str]]]:
-    for number, record in _jsonl(path):
+    for number, record in json_records(path):
         sequences = []
         for name in ("words", "tags"):
             value = _value(record, name, path, number)
@@ -387,10 +272,10 @@ def _question(qa: Any, context: str, path: str | Path, number: int) -> Question:
 def _value(record: dict[str, Any], name: str, path: str | Path, number: int, flag: str | None = None) -> Any:
     """Args: flag: what names the field; None: it is always called so."""
     if name not in record:
-        table = _suffix(path) in (".csv", ".tsv", ".parquet")  # no record of it has the field
+        table = suffix_of(path) in (".csv", ".tsv", ".parquet")  # no record of it has the field
         mend = f"Name the right one: {flag}." if flag is not None and (table or number == 1) else "Correct or remove the record."
-        if _suffix(path) in (".csv", ".tsv"):
-            mend = other_delimiter(list(record), "," if _suffix(path) == ".csv" else "\t") or mend
+        if suffix_of(path) in (".csv", ".tsv"):
+            mend = other_delimiter(list(record), "," if suffix_of(path) == ".csv" else "\t") or mend
         raise BadInput(f"has no field {name!r}, only {_some(list(record))}", mend, file=path, record=number)
     return record[name]
 

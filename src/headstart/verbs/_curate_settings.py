@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 from headstart.core.bounds import ABOVE_0, COUNT, COUNT_FROM_0, FROM_0, MOST, SEED, Bounds, refuse_outside
+from headstart.core.config import differences
 from headstart.core.errors import UsageError
 from headstart.core.places import refuse_folder
 from headstart.core.words import did_you_mean
 from headstart.curate.config import CurateConfig, defaults
-from headstart.curate.stages import RECIPES
+from headstart.curate.stages import RECIPES, recipe
 
 PROBABILITY = Bounds(0, 1, "It is a share or probability, from 0 to 1.")
 BOUNDS = {
@@ -61,16 +62,18 @@ class CurateSettings(CurateConfig):
         return CurateConfig(**{field.name: getattr(self, field.name) for field in dataclasses.fields(CurateConfig)})
 
 
-def settings_of(recipe: str) -> CurateSettings:
+def settings_of(name: str) -> CurateSettings:
     """The settings that a recipe begins with.
 
     Raises:
         UsageError: there is no such recipe.
     """
-    if recipe not in RECIPES:
-        raise UsageError(f"There is no recipe or stage '{recipe}'.", f"{did_you_mean(recipe, RECIPES)}There are: {', '.join(RECIPES)}.")
-    standard = defaults(recipe)
-    return CurateSettings(recipe=recipe, **{field.name: getattr(standard, field.name) for field in dataclasses.fields(CurateConfig)})
+    if name not in RECIPES:
+        if "/" in name or Path(name).suffix:
+            raise UsageError(f"'{name}' is no recipe, which comes first.", f"example: headstart curate webmath {name} --out corpus")
+        raise UsageError(f"There is no recipe or stage '{name}'.", f"{did_you_mean(name, RECIPES)}There are: {', '.join(RECIPES)}.")
+    standard = defaults(name)
+    return CurateSettings(recipe=name, **{field.name: getattr(standard, field.name) for field in dataclasses.fields(CurateConfig)})
 
 
 def check(settings: CurateSettings) -> None:
@@ -94,6 +97,46 @@ def check(settings: CurateSettings) -> None:
         raise UsageError("--precision.endpoint needs --precision.endpoint-model.", "Name the model that the server offers.")
     if settings.precision.endpoint is not None and not settings.precision.endpoint.startswith(("http://", "https://")):
         raise UsageError(f"--precision.endpoint cannot be {settings.precision.endpoint}.", "Give its whole address: http://localhost:8000/v1.")
+    _refuse_idle(settings)
     if settings.ray_address is not None and settings.engine != "ray":
         raise UsageError("--ray-address belongs to --engine ray.", "Add --engine ray, or leave it out.")
     refuse_folder(settings.out)
+
+
+STAGES = {
+    **{name: (name,) for name in ("prefilter", "language", "recall", "urls", "rules", "private", "precision", "decontaminate")},
+    **dict.fromkeys(("math", "page_seconds"), ("extract",)),
+    **dict.fromkeys(("with_images", "images"), ("extract", "images", "galleries")),
+    "near": ("near-duplicates",),
+}
+"""Of settings and groups of them: the stages that read them."""
+INSTEAD = {
+    "recall.model": ("recall.positives",),
+    "precision.model": ("precision.scores", "precision.endpoint"),
+    "precision.scores": ("precision.endpoint",),
+}
+"""Where the first is given the others are not looked at."""
+NEEDS = {"recall": "--recall.positives or --recall.model", "decontaminate": "--decontaminate.benchmarks"}
+"""Of stages that a recipe has: what they are for nothing without."""
+
+
+def _refuse_idle(settings: CurateSettings) -> None:
+    """Raises UsageError for a setting that nothing would look at."""
+    given = {name: value for name, _, value in differences(asdict(defaults(settings.recipe)), asdict(settings.config()))}
+    has, works = RECIPES[settings.recipe], recipe(settings.recipe, settings.config())
+    for name, value in given.items():
+        stages, flag = STAGES.get(name.partition(".")[0], ()), _flag(name, value)
+        if stages and not set(stages) & set(has):
+            raise UsageError(f"{flag} is of the stage {stages[0]}, which '{settings.recipe}' does not have.", "Leave it out.")
+        need = "--with-images" if name.startswith("images.") and not settings.with_images else NEEDS.get(stages[0]) if stages else None
+        if need and (need == "--with-images" or stages[0] not in works):
+            raise UsageError(f"{flag} does nothing without {need}.", "Give that, or leave it out.")
+    for name, others in INSTEAD.items():
+        if name in given and (idle := next((other for other in others if other in given), None)):
+            raise UsageError(f"--{idle} does nothing beside --{name}.", "Give one of them.")
+
+
+def _flag(name: str, value: object) -> str:
+    """A setting as the command line writes it: images.https that is off is --images.no-https."""
+    group, dot, last = name.replace("_", "-").rpartition(".")
+    return f"--{group}{dot}{'no-' if value is False else ''}{last}"

@@ -45,8 +45,8 @@ def test_long_compressed_lines_and_a_byte_order_mark(tmp_path: Path) -> None:
     ("line", "why"),
     [
         ("{", "not valid JSON"),
-        ('["text"]', "no text in the field 'text'"),
-        ('{"text": 3}', "no text"),
+        ('["text"]', "is a JSON list, not an object"),
+        ('{"text": 3}', "is 3, not a string"),
         ('{"text": "a\\u0000"}', "NUL"),
         ('{"text": "a", "id": null}', "the id null"),
         ('{"text": "a", "text": "b"}', "twice"),
@@ -65,3 +65,12 @@ def test_a_cut_off_archive_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(BadInput, match="cut off"):
         list(read_pool([tmp_path / "a.jsonl.gz"]))
+
+
+def test_a_record_without_the_field_is_told_which_it_has_and_the_flag(tmp_path: Path) -> None:
+    """As in every other reader of texts; and a file of CR line ends is no single line."""
+    write(tmp_path / "a.jsonl", '{"body": "one", "n": 1}')
+    with pytest.raises(BadInput, match=r"record 1: has no field 'text' \(its fields: 'body', 'n'\)\.\nName the field .* --text\.text-field"):
+        list(read_pool([tmp_path / "a.jsonl"]))
+    (tmp_path / "b.jsonl").write_bytes(b'{"text": "one"}\r{"text": "two"}\r')
+    assert [document.text for document in read_pool([tmp_path / "b.jsonl"])] == ["one", "two"]

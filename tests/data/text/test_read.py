@@ -365,3 +365,33 @@ def test_lists_that_refer_to_one_long_string_a_thousand_times_are_a_bomb(tmp_pat
     *_, last = read(tmp_path / "a.parquet", max_document_mb=1000)
     assert isinstance(last, Fault)
     assert "decompression bomb" in last.what
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "expected"),
+    [
+        ("a.txt", b"one,\ntwo.\n\nthree.\nfour.\n", ["one,\ntwo.", "three.\nfour."]),
+        ("a.jsonl", b'{"text": "one"}\n{"text": "two"}\n', ["one", "two"]),
+        ("a.csv", b'text,n\n"one, ""two""",1\nthree,2\n', ['one, "two"', "three"]),
+        ("a.tsv", b"n\ttext\n1\tone\n2\ttwo\n", ["one", "two"]),
+    ],
+    ids=["txt", "jsonl", "csv", "tsv"],
+)
+def test_lines_may_end_in_lf_crlf_or_cr_alone(tmp_path: Path, name: str, data: bytes, expected: list[str]) -> None:
+    """CR alone is what Excel saves for the Macintosh: such a file was one line."""
+    for end in (b"\n", b"\r\n", b"\r"):
+        found = [text.replace("\r", "") for text in texts(read(write(tmp_path / name, data.replace(b"\n", end))))]
+        assert found == expected, end
+
+
+def test_a_quote_that_takes_whole_records_of_a_tsv_is_named(tmp_path: Path) -> None:
+    """A lone quote that begins a field closes in a later line: two records would be one, and nobody would know. A text of two lines is one record."""
+    lone = read(write(tmp_path / "a.tsv", b'text\tlabel\n"Well, he said.\tplot\nfine\tplot\nthe "end"\tplot\n"So," she said."\treview\nlast\tplot\n'))
+    assert [(item.number, item.what.partition(")")[2]) for item in lone if isinstance(item, Fault)] == [
+        (2, "; all up to line 4 goes with it."), (5, "."),
+    ]  # fmt: skip
+    swallowed, last = read(write(tmp_path / "b.tsv", b'text\tlabel\n"Well, he said.\tplot\nto the end"\tplot\nlast\tplot\n'))
+    assert isinstance(swallowed, Fault)
+    assert (swallowed.number, swallowed.what[:22]) == (2, "holds several records:")
+    assert texts([last]) == ["last"]
+    assert texts(read(write(tmp_path / "c.tsv", b'text\tlabel\n"two\nlines ""so"""\tplot\n'))) == ['two\nlines "so"']

@@ -8,17 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
 from headstart.core.errors import BadInput
-from headstart.core.files import open_regular, refuse_many_values, unique_keys
-from headstart.core.words import first_line
-from headstart.data.compressed import Bomb, Decompressed
 from headstart.data.text.config import TextConfig
-from headstart.data.text.read import BYTE_ORDER_MARK, Fault, Reading, why_no_text
+from headstart.data.text.read import Fault, FileReading, Lines, Reading, checked, document_limit, field_of, json_objects
 from headstart.data.text.sources import InputFile, find_inputs
-
-BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -48,50 +41,35 @@ def read_pool(sources: Sequence[str | Path], text_field: str = "text") -> Iterat
     config = TextConfig(text_field=text_field)
     for file in find_inputs(sources).files:
         if file.format == "jsonl":
-            yield from _of_json(file, text_field)
+            yield from _of_json(file, config)
             continue
         for record in Reading(file, config):
             if isinstance(record, Fault):
-                raise BadInput(record.what, record.mend, file=file.name, record=record.number or None)
+                raise _refused(file, record)
             yield Document(f"{Path(file.name).name}:{record.number}", "", record.text, file.name, record.number)
 
 
-def _of_json(file: InputFile, field: str) -> Iterator[Document]:
-    for number, line in _lines(file):
-        try:
-            refuse_many_values(line)
-            record = json.loads(line, object_pairs_hook=unique_keys)
-        except (ValueError, RecursionError) as error:
-            mend = "Write one JSON object a line, in UTF-8."
-            raise BadInput(f"is not valid JSON ({first_line(error)}).", mend, file=file.name, record=number) from None
-        text = record.get(field) if isinstance(record, dict) else None
-        if not isinstance(text, str):
-            raise BadInput(f"has no text in the field {field!r}.", f'Write {{"{field}": "..."}}, or name the field.', file=file.name, record=number)
-        if reason := why_no_text(text):
-            raise BadInput(f"{reason}.", "Remove it; the file may be binary or of another encoding.", file=file.name, record=number)
+class _Objects(FileReading[tuple[int, Any]]):
+    """The JSON values of a file, with their lines."""
+
+    def from_lines(self, lines: Lines) -> Iterator[tuple[int, Any] | Fault]:
+        yield from json_objects(lines)
+
+
+def _of_json(file: InputFile, config: TextConfig) -> Iterator[Document]:
+    for found in _Objects(file, document_limit(config)):
+        if isinstance(found, Fault):
+            raise _refused(file, found)
+        number, record = found
+        text = checked(field_of(number, record, config.text_field))
+        if isinstance(text, Fault):
+            raise _refused(file, text)
         name = record.get("id", f"{Path(file.name).name}:{number}")
         if not isinstance(name, str | int) or isinstance(name, bool):
             raise BadInput(f"has the id {json.dumps(name)[:40]}.", "Make it a string or a number.", file=file.name, record=number)
         source = record.get("source", record.get("src", ""))
-        yield Document(str(name), source if isinstance(source, str) else "", text, file.name, number)
+        yield Document(str(name), source if isinstance(source, str) else "", text.text, file.name, number)
 
 
-def _lines(file: InputFile) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of each line that is not blank."""
-    with open_regular(file.path) as raw:
-        stream: Any = raw if file.compression is None else Decompressed(raw, file.compression, raw.tell)
-        number, rest = 0, b""
-        try:
-            while block := stream.read(BLOCK):
-                *whole, rest = (rest + block.removeprefix(BYTE_ORDER_MARK if number == 0 and not rest else b"")).split(b"\n")
-                for line in whole:
-                    number += 1
-                    if line.strip():
-                        yield number, line
-        except Bomb as error:
-            raise BadInput(f"{error}.", "Leave the file out, or give it uncompressed.", file=file.name) from None
-        except (pa.ArrowException, OSError) as error:
-            what = f"the {file.compression or ''} data is damaged or cut off ({first_line(error)})."
-            raise BadInput(what, "Copy the file again.", file=file.name, record=number + 1) from None
-        if rest.strip():
-            yield number + 1, rest
+def _refused(file: InputFile, fault: Fault) -> BadInput:
+    return BadInput(fault.what, fault.mend, file=file.name, record=fault.number or None)

@@ -38,6 +38,11 @@ INTERLEAVED = ("text_list", "texts")
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 """What a file of UTF-16 begins with."""
+MEND_QUOTES = (
+    "Put double quotes around such a field and double those inside, as pandas, R and spreadsheets do; or write the file as .jsonl, where a quote is a"
+    " character."
+)
+SWALLOWED = "holds several records: its field begins with a double quote, which a later line closes."
 
 
 @dataclass(frozen=True)
@@ -158,10 +163,10 @@ class Reading(FileReading[Record]):
                 found = _table(lines, self.field, "," if self.file.format == "csv" else "\t", self.limit)
             case _:
                 found = _text(lines, self.split, self.limit, 0 if self.file.compression else self.file.size)
-        yield from map(_checked, found)
+        yield from map(checked, found)
 
     def from_parquet(self) -> Iterator[Record | Fault]:
-        yield from map(_checked, _parquet(self.file, self.field, self.limit))
+        yield from map(checked, _parquet(self.file, self.field, self.limit))
 
 
 def document_limit(config: TextConfig) -> int:
@@ -177,7 +182,8 @@ def bad_input(file: InputFile, fault: Fault) -> BadInput:
     return BadInput(fault.what, mend, file=file.name, record=fault.number or None)
 
 
-def _checked(found: _Found) -> Record | Fault:
+def checked(found: _Found) -> Record | Fault:
+    """A text as a record, if it is one (`why_no_text`)."""
     if isinstance(found, Fault):
         return found
     number, text = found
@@ -258,10 +264,15 @@ class Lines:
         data: bytes = self.stream.read(BLOCK)
         return data.removeprefix(BYTE_ORDER_MARK)
 
+    @cached_property
+    def end(self) -> bytes:
+        """What ends a line: CR alone where there is no other (tables that Excel saves for the Macintosh)."""
+        return b"\r" if b"\r" in self.head and b"\n" not in self.head else b"\n"
+
     def __iter__(self) -> Iterator[bytes | None]:
         block, pending, pending_size = self.head, [], 0  # type: bytes, list[bytes], int
         while block:
-            first, *rest = block.split(b"\n")
+            first, *rest = block.split(self.end)
             if pending_size <= self.limit:
                 pending.append(first)
             pending_size += len(first)
@@ -312,10 +323,11 @@ def json_objects(lines: Lines, once: str | None = None) -> Iterator[tuple[int, A
 
 def _json_lines(lines: Lines, field: str) -> Iterator[_Found]:
     for found in json_objects(lines, once=field):
-        yield found if isinstance(found, Fault) else _field(*found, field)
+        yield found if isinstance(found, Fault) else field_of(*found, field)
 
 
-def _field(number: int, record: Any, field: str) -> _Found:
+def field_of(number: int, record: Any, field: str) -> _Found:
+    """The text of a JSON record, in `field` or, of an interleaved document, in its list of texts."""
     if not isinstance(record, dict):
         return Fault(number, f"is a JSON {type(record).__name__}, not an object.", f'Write one object a line, like {{"{field}": "..."}}.')
     field = field_of_text(record, field)
@@ -361,16 +373,26 @@ def _table(lines: Lines, field: str, delimiter: str, limit: int) -> Iterator[_Fo
         except StopIteration:
             return
         except csv.Error as error:
-            yield Fault(number, f"is not valid {kind} ({error}).", "Quote fields with double quotes and double the quotes inside.")
+            taken = "" if rows.line_num <= number else f"; all up to line {rows.line_num} goes with it"
+            yield Fault(number, f"is not valid {kind} ({error}){taken}.", MEND_QUOTES)
             continue
         if not row:
             continue
         if len(row) != len(header):
             yield Fault(number, f"has {len(row)} fields, the header has {len(header)}.", "Quote fields that hold the delimiter or a line end.")
+        elif swallows(row, delimiter):
+            yield Fault(number, SWALLOWED, MEND_QUOTES)
         elif re.search("[\udc80-\udcff]", row[column]):
             yield not_utf8(number)
         else:
             yield number, row[column]
+
+
+def swallows(row: list[str], delimiter: str) -> bool:
+    """Whether a row of a .tsv of several lines is several records: each of its lines has all delimiters. (In a .csv commas stand in texts, too.)"""
+    if delimiter != "\t" or len(row) < 2 or not any("\n" in field or "\r" in field for field in row):
+        return False
+    return all(line.count(delimiter) == len(row) - 1 for line in re.split("\r\n|\r|\n", delimiter.join(row)))
 
 
 def other_delimiter(header: list[str], delimiter: str) -> str:
@@ -418,7 +440,7 @@ def _parquet(file: InputFile, field: str, limit: int) -> Iterator[_Found]:
 
 def _text(lines: Lines, split: DocumentSplit, limit: int, known_size: int) -> Iterator[_Found]:
     if split == "auto":
-        split = "blank-line" if blank_lines_separate(lines.head) else "file"
+        split = "blank-line" if blank_lines_separate(lines.head.replace(lines.end, b"\n")) else "file"
     if split == "file" and known_size > limit:  # no need to read it
         yield too_large(1, limit)
         return
