@@ -93,9 +93,11 @@ def test_a_stopped_run_goes_on_without_the_model_that_it_began_with(seaside: Pat
 def test_named_parts_have_a_vocabulary_of_their_own(seaside: Path, encoder: Path, tmp_path: Path) -> None:
     """The text of the old run, which other methods measure beside, is written in the old vocabulary."""
     named = [f"sea={seaside / 'sea.txt'}"]
-    run = pretrain("bioptimus", named, say=quiet, out=tmp_path / "run", init=encoder, **READING, **ONE, **{"budget.steps": 4})
+    said: list[str] = []
+    run = pretrain("bioptimus", named, say=said.append, out=tmp_path / "run", init=encoder, **READING, **ONE, **{"budget.steps": 4})
     assert open_text_store(run.info["data"][0]["store"]).tokenizer.token_to_id("lighthouse") is not None
     assert [entry["part"] for entry in run.info["measured"]] == ["sea"]
+    assert any(line.startswith("Held-out loss (nats per character of hidden words): sea ") for line in said)
     values = {line["probe"]: line["value"] for line in records(run.folder, "probes") if line["step"] == 4}
     assert values[PART_LOSS + "sea"] == pytest.approx(values["held_out/nats_per_character"], rel=0.2)
 

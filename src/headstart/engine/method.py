@@ -118,6 +118,7 @@ class Method(nn.Module):
     wants_init: ClassVar[bool] = False  # it is about a trained model; without --init it is its own control
     keeps_vocabulary: ClassVar[bool] = True  # of the model in --init; otherwise the data has its own, and text of the old one is not measured beside
     part_metric: ClassVar[str] = "loss"  # which scalar of `evaluate` is measured of each named part of the data
+    part_unit: ClassVar[str] = "nats a token"  # of that scalar
 
     config: Any
     begin_flops: int = 0  # what its first weights took beyond those of --init: the budget pays for it

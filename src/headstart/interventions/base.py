@@ -68,6 +68,10 @@ class Around(Method):
         return self.inner.part_metric
 
     @property
+    def part_unit(self) -> str:  # type: ignore[override]
+        return self.inner.part_unit
+
+    @property
     def begin_flops(self) -> int:  # type: ignore[override]
         return self.inner.begin_flops
 

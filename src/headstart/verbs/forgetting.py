@@ -30,7 +30,7 @@ FLAT = 1.001
 
 @dataclass(frozen=True)
 class Curve:
-    """The held-out loss of one part over a run, nats a token.
+    """The held-out loss of one part over a run, in nats a token where its method says nothing else (`Method.part_unit`).
 
     Args:
         steps, losses: of a fixed sample of its rows, from step 0 on.
@@ -220,7 +220,7 @@ def closing_lines(run: Path) -> list[str]:
     if found is None:
         return []
     told = ", ".join(f"{name} {part['first']:.3f} -> {part['last']:.3f}" for name, part in found.parts.items())
-    lines = [f"Held-out loss (nats a token): {told}."]
+    lines = [f"Held-out loss ({read_run(run).get('part_unit', 'nats a token')}): {told}."]
     if found.transient is not None and found.transient.height > 0:
         rate_rose = not is_constant(run)
         lines.append(found.transient.sentence(rate_rose))

@@ -86,12 +86,12 @@ def pretrain(
         UsageError: a setting is wrong, or the run folder holds another run.
         Diverged, Interrupted: see `Trainer.fit`.
     """
-    from headstart.core.config import dotted, provenance, replace_nested
+    from headstart.core.config import dotted, provenance, replace_nested, several
 
     method_class = methods.load(slug) if isinstance(slug, str) else slug
     slug = method_class.card.slug
     if config is None:
-        entries = [data] if isinstance(data, str | Path) else list(data)
+        entries = several(data)
         defaults, chosen = preset_config(method_class, preset or "tiny")
         config = replace_nested(chosen, {"data": tuple(map(str, entries)), **settings})
         origin = provenance([("default", defaults), ("preset", chosen), ("argument", config)], {"argument": dotted(settings)})
@@ -221,7 +221,7 @@ class _Pretraining:
         if init is not None and not self.continues and (identity := self.ranks.on_first(lambda: _continuing.identity(config, init))):
             run.update(began_with=identity)
         drawn = None if plateau is None else {"metric": plateau.metric, "entropy": plateau.entropy}
-        run.update(decisions=dataclasses.asdict(decisions), **manifests(corpus), unit=loader.unit, plateau=drawn)
+        run.update(decisions=dataclasses.asdict(decisions), **manifests(corpus), unit=loader.unit, part_unit=method.part_unit, plateau=drawn)
         begins_with = None if self.continues else init
         for line in _plan.lines(self.slug, config, self.origin, method, corpus, loader, decisions, self.device, self.out, begins_with):
             self.say(line)

@@ -44,7 +44,7 @@ class Bioptimus(MaskedMethod):
     presets = SETTINGS.presets
     wants_init = True
     keeps_vocabulary = False
-    part_metric = "nats_per_character"
+    part_metric, part_unit = "nats_per_character", "nats per character of hidden words"
 
     config: BioptimusConfig
     characters: Tensor  # float32 [vocab], of each token
