@@ -245,10 +245,19 @@ def test_wrong_names_are_refused_before_anything_is_written(tmp_path: Path) -> N
 
 
 def test_the_folder_of_another_claim_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
-    (tmp_path / "measured.json").write_text('{"slug": "croco", "preset": "smoke"}')
+    (tmp_path / "measured.json").write_text('{"slug": "croco", "preset": "smoke", "identity": {}}')
     with pytest.raises(UsageError, match="is the folder of the claim croco at preset smoke"):
         run_fake(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["measured.json"]
+
+
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="holds other files"):
+        run_fake(tmp_path)
+    with pytest.raises(UsageError, match="is a file, and --out names a folder"):
+        run_fake(tmp_path / "mine.txt")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 
 
 def test_what_a_claim_measures_with_is_missed_before_anything_is_trained(tmp_path: Path) -> None:

@@ -8,7 +8,19 @@ from typing import Literal
 
 import pytest
 
-from headstart.core.config import differences, dotted, field_docs, flatten, leaves, plain, provenance, read_yaml, replace_nested, to_yaml
+from headstart.core.config import (
+    differences,
+    dotted,
+    field_docs,
+    flatten,
+    leaves,
+    plain,
+    provenance,
+    read_yaml,
+    replace_nested,
+    several,
+    to_yaml,
+)
 from headstart.core.errors import BadInput, UsageError
 
 
@@ -36,6 +48,14 @@ def test_yaml_holds_every_setting_with_its_docstring_and_comes_back(tmp_path: Pa
     assert "# Peak rate." in text
     (tmp_path / "c.yaml").write_text(text)
     assert replace_nested(Outer(), read_yaml(tmp_path / "c.yaml")) == config
+
+
+def test_a_text_or_a_path_is_one_entry_and_not_its_letters() -> None:
+    assert several("ab") == ["ab"]
+    assert several(Path("a/b")) == [Path("a/b")]
+    assert several(("a", "b")) == ["a", "b"]
+    with pytest.raises(UsageError, match="None is neither an entry nor a list"):
+        several(None)
 
 
 def test_nested_and_dotted_names_mean_the_same() -> None:

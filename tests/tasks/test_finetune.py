@@ -173,6 +173,7 @@ def test_files_go_in_and_a_model_comes_out(electra: Path, tmp_path: Path, jsonl:
     right = np.mean([a == test.classes[b] for a, b in zip(said, test.labels, strict=True)])
     assert right == result.arms[0].mean("accuracy")
     assert model.predict(["the good mill", "a bad mill"]) == ["pos", "neg"]
+    assert model.predict("the good mill") == ["pos"], "one text is no list of letters"
     assert model.predict([]) == []
     transformers.AutoModel.from_pretrained(tmp_path / "out" / "model")  # the backbone is an ordinary folder
     assert transformers.AutoTokenizer.from_pretrained(tmp_path / "out" / "model")("good").input_ids[0] == 2

@@ -17,6 +17,7 @@ from headstart.tasks.image_classification import build, finetune_images, frozen_
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import ImageData, average_precision, image_metrics, read_images
 from headstart.tasks.image_network import load_classifier, predict
+from headstart.tasks.saved import load_finetuned
 
 SHAPE = ViTConfig(image_size=(16, 16), patch_size=4, channels=1, hidden_size=24, num_layers=2, num_heads=2)
 QUICK: dict[str, Any] = {"steps": 80, "batch": 16, "learning_rate": 3e-3, "flip": 0.0}
@@ -204,7 +205,11 @@ def test_a_saved_model_predicts_what_it_predicted(folder: Path, tmp_path: Path) 
     assert right / 24 == result.arms[0].runs[0].metrics["accuracy"]
     picture = tmp_path / "one.png"
     Image.fromarray(data.images[5, 0]).save(picture)
-    assert saved.predict([picture]) == [guesses[5]]
+    assert saved.predict([picture]) == saved.predict(str(picture)) == [guesses[5]]
+    with pytest.raises(BadInput, match=r"is of the task image-classification.(.|\n)*Load it with headstart.tasks.image_network.load_classifier"):
+        load_finetuned(tmp_path / "out" / "model")
+    with pytest.raises(BadInput, match="holds no fine-tuned model: it has no task.json(.|\n)*folder `model`"):
+        load_classifier(tmp_path / "out")
     task = tmp_path / "out" / "model" / "task.json"
     text = task.read_text()
     for spoiled in (text.replace('"across"', "3"), text.replace('"mean"', '"men"'), text.replace('"format_version": 1', '"format_version": 2')):

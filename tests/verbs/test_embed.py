@@ -94,8 +94,9 @@ def test_what_cannot_be_embedded_is_refused(trained: Path, tmp_path: Path, capsy
         embed(trained, [tmp_path], out=tmp_path / "vectors.npy")
     with pytest.raises(UsageError, match="--shown is 0"):
         embed(trained, ["x"], out=tmp_path / "out", shown=0)
-    with pytest.raises(BadInput, match="does not exist"):
-        embed(trained, [tmp_path / "nothing.txt"], out=tmp_path / "out")
+    for one_or_several in ([tmp_path / "nothing.txt"], str(tmp_path / "nothing.txt")):
+        with pytest.raises(BadInput, match="nothing.txt: does not exist"):
+            embed(trained, one_or_several, out=tmp_path / "out")
     (tmp_path / "empty.txt").touch()
     assert main(["embed", str(trained), "--data", str(tmp_path / "empty.txt"), "--out", str(tmp_path / "out")]) == 3
     assert capsys.readouterr().err.endswith("empty.txt: is empty.\nRemove it, or copy it again if the copy was cut off.\n"), "no flag of pretrain"

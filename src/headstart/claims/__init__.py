@@ -11,12 +11,15 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 from headstart.core.errors import UsageError
+from headstart.core.places import Folder
 from headstart.core.words import did_you_mean
 
 if TYPE_CHECKING:
     from headstart.claims._claim import Claim
 
 
+CLAIM = Folder("measured.json", ("slug", "identity"), ("data",))
+"""What the folder of a claim holds."""
 PRESETS = ("smoke", "cpu", "gpu")
 """Of every claim; a claim may lack the last."""
 

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from headstart import methods
-from headstart.claims import load_claim, refuse_no_seeds
+from headstart.claims import CLAIM, load_claim, refuse_no_seeds
 from headstart.claims._claim import Arm, Claim, Guard, Model, Scale, Score, Split, Task, Use
 from headstart.claims._committed import results_folder
 from headstart.claims._record import Record, identity, refuse_other_claim
@@ -33,6 +33,7 @@ from headstart.claims._result import ArmRuns, SeedRun, assemble, publish, refuse
 from headstart.core.config import plain, replace_nested
 from headstart.core.errors import MissingDependency, UsageError
 from headstart.core.files import atomic_write, locked, sha256_file
+from headstart.core.places import refuse_folder
 from headstart.core.run import read_run
 from headstart.engine.device import resolve_device
 from headstart.verbs._corpus import open_corpus
@@ -79,6 +80,7 @@ def claim(
         if importlib.util.find_spec(module) is None:
             raise MissingDependency(module.replace("_", "-"), extra, f"The claim {declared.slug}")
     folder = Path(out) if out is not None else Path("runs") / "claims" / f"{declared.slug}-{preset}"
+    refuse_folder(folder, ours=CLAIM if out is not None else None)
     refuse_other_claim(folder, declared.slug, preset)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder / ".lock", "runs this claim"):

@@ -7,15 +7,13 @@ import json
 import sys
 from pathlib import Path
 
-from headstart.claims import checked_claim, checked_preset, claim_names, refuse_no_seeds
+from headstart.claims import CLAIM, checked_claim, checked_preset, claim_names, refuse_no_seeds
 from headstart.core.device_names import check_device
 from headstart.core.errors import UsageError
-from headstart.core.places import Folder, refuse_folder
+from headstart.core.places import refuse_folder
 
 HELP = "test a paper's central claim: its arms at equal training FLOPs, several seeds, a verdict; the same command continues"
 EXAMPLE = "headstart claim electra --preset smoke"
-CLAIM = Folder("measured.json", ("slug", "identity"), ("data",))
-"""What --out holds."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

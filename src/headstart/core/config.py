@@ -29,6 +29,20 @@ MAX_YAML_BYTES = 1 << 18
 """`read_yaml` refuses larger files; every setting with its explanation is a tenth of this."""
 
 
+def several(given: Any) -> list[Any]:
+    """One entry or a sequence of them as a list. A text is one entry, and not its letters.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    if isinstance(given, str | bytes | Path):
+        return [given]
+    try:
+        return list(given)
+    except TypeError:
+        raise UsageError(f"{given!r} is neither an entry nor a list of entries.", "Give a path or a text, or a list of them.") from None
+
+
 @cache
 def field_docs(cls: type) -> dict[str, str]:
     """Name -> docstring of each field of a dataclass, those of its bases included."""

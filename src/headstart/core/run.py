@@ -186,12 +186,13 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_run(folder: Path) -> dict[str, Any]:
+def read_run(folder: str | Path) -> dict[str, Any]:
     """run.json of a run.
 
     Raises:
         BadInput: there is none, or it is not one of ours.
     """
+    folder = Path(folder)
     path = folder / "run.json"
     if not path.exists():
         raise BadInput("is not a run: it has no run.json.", "Give the folder that `headstart pretrain --out` made.", file=folder)

@@ -22,9 +22,9 @@ from torch import Tensor
 
 from headstart.backbones.croco import Binocular, CrossDecoder, DecoderConfig
 from headstart.backbones.vit import ViT
-from headstart.core.config import checked
+from headstart.core.config import checked, several
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import own_file, read_json, write_json
+from headstart.core.files import write_json
 from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.data.image.decode import decode_whole
@@ -34,19 +34,18 @@ from headstart.data.image.reading import USUAL, Reading
 from headstart.engine.device import resolve_device
 from headstart.engine.update import autocast, precision_of
 from headstart.interop.croco import WEIGHTS_FILE, from_official, save_croco
-from headstart.interop.model_folder import MAX_CONFIG_BYTES
 from headstart.interop.vit import SHAPE_FILE, TIMM_FILE, read_shape, read_tensors
 from headstart.tasks.dense_config import CONFIGS, DenseConfig
 from headstart.tasks.dense_network import BilinearHead, DenseModel, DPTHead, HeadName, LinearHead, OneView, Prediction, TwoView, make_head
 from headstart.tasks.dense_tasks import TASKS, DenseTask
 from headstart.tasks.dense_training import NEAR_WIDTH
+from headstart.tasks.task_file import TASK_FILE, read_task
 from headstart.tasks.tiling import tiled
 
 logger = logging.getLogger(__name__)
 
 FORMAT_VERSION = 1
 MAX_OUTPUTS = 10_000
-_TASK = "task.json"
 _AGAIN = "Fine-tune again with --out."
 _NUMBERS = ("mean", "std", "shift", "scale")
 _HEADS: dict[type, HeadName] = {DPTHead: "dpt", LinearHead: "linear", BilinearHead: "bilinear"}
@@ -77,7 +76,7 @@ def save_dense(
         save_tensors(state, folder / TIMM_FILE, metadata={"format": "pt"})
     write_json(folder / SHAPE_FILE, dataclasses.asdict(model.encoder.config.at(drop_path=0.0)))
     numbers = {name: getattr(model, name).tolist() for name in _NUMBERS}
-    write_json(folder / _TASK, {"format_version": FORMAT_VERSION, "task": task.name, **learned, **numbers})
+    write_json(folder / TASK_FILE, {"format_version": FORMAT_VERSION, "task": task.name, **learned, **numbers})
 
 
 @dataclass
@@ -107,8 +106,8 @@ class SavedDense:
             with autocast(self.device, precision):
                 return self.model(*views)
 
-        for record in records:
-            views = [self._image(one) for one in (record if kind.views == 2 else (record,))]
+        for record in several(records):
+            views = [self._image(one) for one in (several(record) if kind.views == 2 else (record,))]
             if len(views) != kind.views or any(view.shape != views[0].shape for view in views):
                 raise UsageError(f"{self.task} takes {kind.views} views of one size.", "Give pairs of images." if kind.views == 2 else "Give images.")
             values = tiled(network, views, self.crop, share, kind.sharpness, kind.in_pixels)[0]
@@ -137,8 +136,8 @@ def load_dense(folder: str | Path, device: str = "auto") -> SavedDense:
         BadInput: a file is missing, broken, or of a later format.
     """
     folder = Path(folder)
-    path = folder / _TASK
-    saved = read_json(own_file(folder, _TASK), MAX_CONFIG_BYTES)
+    path = folder / TASK_FILE
+    saved = read_task(folder, "dense_saved.load_dense")
     try:
         if saved["format_version"] != FORMAT_VERSION:
             raise BadInput(f"has format {saved['format_version']}, this version reads {FORMAT_VERSION}", "Upgrade headstart.", file=path)

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from headstart.backbones.dropout import dropout
 from headstart.backbones.vit import ViT
 from headstart.backbones.vit_blocks import EPSILON
-from headstart.core.config import checked, replace_nested
+from headstart.core.config import checked, replace_nested, several
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import own_file, read_json, write_json
+from headstart.core.files import write_json
 from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.data.image.augment import normalize, resize
@@ -29,15 +29,15 @@ from headstart.data.image.head import as_given
 from headstart.data.image.reading import USUAL, Reading
 from headstart.engine.device import resolve_device
 from headstart.engine.update import autocast, precision_of
-from headstart.interop.model_folder import MAX_CONFIG_BYTES
 from headstart.interop.vit import SHAPE_FILE, TIMM_FILE, read_shape, read_tensors
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.image_data import read_pixels
+from headstart.tasks.task_file import TASK_FILE, read_task
 
 EVAL_BATCH = 256
+
 FORMAT_VERSION = 1
 MAX_CLASSES = 100_000
-_TASK = "task.json"
 _AGAIN = "Fine-tune again with --out."
 
 
@@ -116,7 +116,7 @@ def save_classifier(folder: Path, model: ImageClassifier, classes: Sequence[str]
     save_tensors(state, folder / TIMM_FILE, metadata={"format": "pt"})
     write_json(folder / SHAPE_FILE, dataclasses.asdict(model.encoder.config.at(drop_path=0.0)))
     learned = {"classes": list(classes), "several": several, "pooling": model.pooling, "probe": model.probe, "reading": reading.as_json()}
-    write_json(folder / _TASK, {"format_version": FORMAT_VERSION, "task": "image-classification", **learned, **pixels})
+    write_json(folder / TASK_FILE, {"format_version": FORMAT_VERSION, "task": "image-classification", **learned, **pixels})
 
 
 @dataclass
@@ -135,6 +135,7 @@ class SavedClassifier:
         Args:
             images: files (of a tile with a file for each band any of them), their bytes, or arrays as in .npy files.
         """
+        images = several(images)
         if not images:
             return []
         config = self.model.encoder.config
@@ -154,10 +155,10 @@ def load_classifier(folder: str | Path, device: str = "auto") -> SavedClassifier
         BadInput: a file is missing, broken, or of a later format.
     """
     folder = Path(folder)
-    saved = read_json(own_file(folder, _TASK), MAX_CONFIG_BYTES)
+    path, saved = folder / TASK_FILE, read_task(folder, "image_network.load_classifier")
     try:
         if saved["format_version"] != FORMAT_VERSION:
-            raise BadInput(f"has format {saved['format_version']}, this version reads {FORMAT_VERSION}", "Upgrade headstart.", file=folder / _TASK)
+            raise BadInput(f"has format {saved['format_version']}, this version reads {FORMAT_VERSION}", "Upgrade headstart.", file=path)
         classes, several = checked(saved["classes"], list[str], "classes"), checked(saved["several"], bool, "several")
         probe = checked(saved.get("probe", False), bool, "probe")
         reading = Reading.from_json(saved.get("reading", {}))
@@ -166,7 +167,7 @@ def load_classifier(folder: str | Path, device: str = "auto") -> SavedClassifier
         if not 0 < len(classes) <= MAX_CLASSES:
             raise KeyError("classes")
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as error:
-        raise BadInput(f"is not a task of ours ({error!r})", _AGAIN, file=folder / _TASK) from None
+        raise BadInput(f"is not a task of ours ({error!r})", _AGAIN, file=path) from None
     model = ImageClassifier(ViT(read_shape(folder)), len(classes), pooling, mean, std, probe)
     own = {name.removeprefix("encoder."): name for name in model.state_dict()}
     try:

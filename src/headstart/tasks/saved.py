@@ -15,23 +15,23 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from headstart.core.config import checked, replace_nested
+from headstart.core.config import checked, replace_nested, several
 from headstart.core.errors import BadInput, UsageError
-from headstart.core.files import own_file, read_json, write_json
+from headstart.core.files import own_file, write_json
 from headstart.core.tensor_files import save_tensors
 from headstart.core.words import first_line
 from headstart.data.text.tokenizer import FAILS, library_errors
 from headstart.engine.device import resolve_device
-from headstart.interop.model_folder import MAX_CONFIG_BYTES
 from headstart.interop.transformers_io import WEIGHT_ERRORS, Encoder, load_encoder, save_model_folder
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.data import Question, QuestionData, TaggedData, TextData, refuse_many
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.task import Task
+from headstart.tasks.task_file import TASK_FILE, read_task
 from headstart.tasks.training import FineTuned, predict
 
 FORMAT_VERSION = 1
-_HEAD, _TASK = "head.safetensors", "task.json"
+_HEAD = "head.safetensors"
 
 
 @dataclass
@@ -50,6 +50,7 @@ class FineTunedModel:
             records: texts, or pairs of texts, for classification (gives the class) and regression (the number); lists of words for tagging (a tag for
                 each); pairs of question and document for question answering (an `Answer`).
         """
+        records = several(records)
         if not records:
             return []
         data = _as_data(self.task.name, records)
@@ -63,7 +64,7 @@ def save_finetuned(folder: Path, task: Task, encoder: Encoder, model: FineTuned)
     save_model_folder(model.encoder, encoder.tokenizer, folder)
     save_tensors({name: value.detach().cpu().contiguous() for name, value in model.head.state_dict().items()}, folder / _HEAD)
     config = dataclasses.asdict(task.config)
-    write_json(folder / _TASK, {"format_version": FORMAT_VERSION, "task": task.name, "config": config, **task.to_json()})
+    write_json(folder / TASK_FILE, {"format_version": FORMAT_VERSION, "task": task.name, "config": config, **task.to_json()})
 
 
 def load_finetuned(folder: str | Path, device: str = "auto") -> FineTunedModel:
@@ -94,8 +95,8 @@ _LEARNED: dict[str, dict[str, Any]] = {
 
 
 def _saved_task(folder: Path) -> Task:
-    path = folder / _TASK
-    saved = read_json(own_file(folder, _TASK), MAX_CONFIG_BYTES)
+    path = folder / TASK_FILE
+    saved = read_task(folder, "saved.load_finetuned")
     mend = "Fine-tune again with --out."
     try:
         version, name, config = saved.pop("format_version"), saved.pop("task"), saved.pop("config")
@@ -115,6 +116,8 @@ def _saved_task(folder: Path) -> Task:
 
 def _as_data(task: str, records: Sequence[Any]) -> Any:
     if task == "tagging":
+        if texts := [one for one in records if isinstance(one, str)]:
+            raise UsageError(f"Tagging takes a list of words for each record, and one is the text {texts[0]!r:.80}.", "Give its words.")
         return TaggedData([list(words) for words in records], [["O"] * len(words) for words in records])
     if task == "question-answering":
         return QuestionData([Question(str(i), question, document, (), -1, True) for i, (question, document) in enumerate(records)])

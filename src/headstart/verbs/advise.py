@@ -63,7 +63,7 @@ import torch
 
 from headstart import methods
 from headstart.core import hardware
-from headstart.core.config import plain, replace_nested
+from headstart.core.config import plain, replace_nested, several
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import locked, read_json, sha256_file
 from headstart.core.run import now
@@ -114,7 +114,7 @@ def advise(
     Raises:
         BadInput: the data or the labels cannot be used. UsageError: a setting is wrong, or the folder holds another advice.
     """
-    entries = [data] if isinstance(data, str | Path) else list(data)
+    entries = several(data)
     given = {"data": tuple(map(str, entries)), "labels": None if labels is None else Path(labels), **settings}
     return advise_with(replace_nested(AdviseSettings(), given), say=say, live=live)
 

@@ -52,7 +52,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from headstart.core.config import replace_nested
+from headstart.core.config import replace_nested, several
 from headstart.core.files import locked
 from headstart.core.terminal import printable
 from headstart.engine.device import resolve_device
@@ -87,7 +87,7 @@ def compare(
     Raises:
         BadInput: a folder or file cannot be used. UsageError: a setting is wrong.
     """
-    chosen = {"runs": tuple(map(str, runs)), **({} if labels is None else {"labels": labels}), **settings}
+    chosen = {"runs": tuple(map(str, several(runs))), **({} if labels is None else {"labels": labels}), **settings}
     return compare_with(replace_nested(CompareSettings(), chosen), say=say, live=live)
 
 

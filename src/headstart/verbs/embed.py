@@ -22,6 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from headstart.core.bounds import refuse_outside
+from headstart.core.config import several
 from headstart.core.files import atomic_write, locked, write_json
 from headstart.core.places import SETTINGS, refuse_other_settings
 from headstart.core.progress import Reporter
@@ -55,7 +56,7 @@ class Embedded:
 
 def embed(
     run: str | Path,
-    data: Sequence[str | Path],
+    data: str | Path | Sequence[str | Path],
     *,
     out: str | Path | None = None,
     shown: int = 8,
@@ -77,6 +78,7 @@ def embed(
         BadInput: not a run, or a record cannot be used.
         UsageError: nothing is given, a number is impossible, or `out` holds vectors of another run or other data.
     """
+    data = several(data)
     refuse_outside({"shown": shown, "neighbours": neighbours, "seed": seed}, EMBED)
     folder, asked = vectors_folder(run, data, out)
     method, store, _ = load_run(Path(run))

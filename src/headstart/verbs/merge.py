@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from headstart.core.config import replace_nested
+from headstart.core.config import replace_nested, several
 from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write, sha256_file, whole_folder, write_json
 from headstart.core.places import refuse_folder
@@ -47,7 +47,7 @@ def merge(models: Sequence[str | Path], *, say: Callable[[str], None] = print, *
     Raises:
         BadInput: the models do not fit each other. UsageError: the shares, or a folder that is there already.
     """
-    return merge_with([Path(model) for model in models], replace_nested(MergeSettings(), settings), say)
+    return merge_with([Path(model) for model in several(models)], replace_nested(MergeSettings(), settings), say)
 
 
 def merge_with(models: Sequence[Path], settings: MergeSettings, say: Callable[[str], None] = print) -> MergedModel:

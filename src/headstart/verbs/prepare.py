@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart import methods
-from headstart.core.config import dotted, replace_nested
+from headstart.core.config import dotted, replace_nested, several
 from headstart.core.errors import UsageError
 from headstart.core.places import refuse_folder
 from headstart.core.terminal import printable
@@ -60,7 +60,7 @@ def prepare(
         BadInput: the data cannot be used.
         UsageError: a setting is wrong, or `out` holds something else.
     """
-    entries = [data] if isinstance(data, str | Path) else list(data)
+    entries = several(data)
     chosen = defaults(methods.load(slug), preset or "tiny")
     config = replace_nested(chosen, {"data": tuple(map(str, entries)), "out": Path(out), **settings})
     return prepare_with(slug, config, say, named=[*dotted(settings), *([] if preset is None else ["preset"])])

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.core.config import replace_nested
+from headstart.core.config import replace_nested, several
 from headstart.core.errors import UsageError
 from headstart.core.files import locked, write_json
 from headstart.core.places import SETTINGS, refuse_other_settings
@@ -37,8 +37,7 @@ def probe(
     Raises:
         BadInput: a file or a folder cannot be used. UsageError: a setting is wrong.
     """
-    several = [models] if isinstance(models, str | Path) else list(models)
-    return probe_with(replace_nested(ProbeSettings(), {"models": several, "train": train, "test": test, **settings}), say)
+    return probe_with(replace_nested(ProbeSettings(), {"models": several(models), "train": train, "test": test, **settings}), say)
 
 
 def probe_with(settings: ProbeSettings, say: Callable[[str], None] = print) -> FrozenResult:

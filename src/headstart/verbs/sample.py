@@ -11,7 +11,7 @@ import torch
 
 from headstart import methods
 from headstart.core.bounds import refuse_outside
-from headstart.core.config import replace_nested
+from headstart.core.config import replace_nested, several
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.rng import Rng
 from headstart.core.run import read_run
@@ -40,7 +40,7 @@ def sample(run: str | Path, texts: Sequence[str] = (), *, count: int = 4, seed: 
     method, store, _ = load_run(Path(run))
     if texts:
         refuse_texts(method)
-        batch = method.encode(list(texts))
+        batch = method.encode(several(texts))
     else:
         rows = type(method).rows(store, method.config, "held_out")
         if len(rows) == 0:

@@ -79,7 +79,7 @@ def test_images_of_documents_are_of_8_bits_whatever_comes_first(tmp_path: Path) 
     config, inputs = ImageConfig(size=12, held_out_share=0.0), find_images([tmp_path / "a"])
     store = prepare_inputs(inputs, [], tmp_path / "out", config, one_colour="keep", deep=False)
     np.testing.assert_array_equal(store.read([0])[0], (FINE >> 8).transpose(2, 0, 1))
-    with pytest.raises(BadInput, match="holds uint8 values; the store, as its first image, uint16"):
+    with pytest.raises(BadInput, match="holds uint8 values; the first image, and so all, uint16"):
         prepare_inputs(inputs, [], tmp_path / "other", config)
 
 

@@ -214,7 +214,7 @@ def _coloured(planes: np.ndarray, form: Form) -> np.ndarray:
 
 def _refuse_dtype(dtype: np.dtype[Any], form: Form) -> None:
     if str(dtype) != form.dtype:
-        raise Unusable(f"holds {dtype} values; the store, as its first image, {form.dtype}.", "Convert it, or prepare it into a store of its own.")
+        raise Unusable(f"holds {dtype} values; the first image, and so all, {form.dtype}.", "Convert it, or prepare it into a store of its own.")
 
 
 def _is_colour() -> Unusable:
