@@ -147,6 +147,7 @@ PARTS = (
     ("attention", "attention of short rows in bf16, against SDPA"),
     ("dropout", "dropout, against torch's"),
     ("sampling", "sampling from logits, against Gumbel noise"),
+    ("whole_words", "hiding whole words, against the collator of transformers"),
     ("rng", "counter-based draws, against Philox in the same arithmetic"),
     ("loader", "batches, against the fastest of DataLoader and grain"),
     ("image_loader", "batches of decoded images, against a folder of JPEG files through DataLoader"),
