@@ -17,7 +17,8 @@ LIMITS = {
     "data.text.tokenizer": ("MAX_TOKENIZER_BYTES", "MAX_VOCABULARY", "MAX_EXPANSION", "MAX_WORD_SEARCH"),
     "data.text.rows": ("MAX_LENGTH",),
     "interop.model_folder": ("MAX_CONFIG_BYTES", "MAX_LAYERS", "MAX_SIDE", "MAX_LABELS", "FREE_BYTES", "MAX_GROWTH"),
-    "tasks.data": ("MAX_CLASSES", "MAX_NAME", "MEMORY_SHARE"),
+    "data.tables": ("MEMORY_SHARE",),
+    "tasks.data": ("MAX_CLASSES", "MAX_NAME"),
 }
 """Module -> constants that bound what is read from outside; each has a docstring."""
 
