@@ -41,7 +41,9 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'headstart' has no attribute '{name}'")
     import importlib
 
-    return getattr(importlib.import_module(_VERBS[name]), name)
+    from headstart.core.flags import in_python
+
+    return in_python(getattr(importlib.import_module(_VERBS[name]), name))
 
 
 __all__ = ["__version__", *_VERBS]

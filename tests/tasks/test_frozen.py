@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from headstart.core.errors import BadInput, UsageError
@@ -118,6 +120,29 @@ def test_networks_of_one_shape_share_their_random_starts_and_progress_counts_the
     found = probe_images([one, two], lit(10, 0), lit(10, 1), FrozenConfig(random_starts=2, device="cpu"))
     assert found.models[0].random is found.models[1].random
     assert counted == [(4, 4)]
+
+
+def test_a_setting_of_the_other_kind_is_refused_and_none_is_passed_over(electra: Path, tmp_path: Path) -> None:
+    model = small_vit(tmp_path)
+    for changes in ({"max_length": 9}, {"text_field": "body"}, {"second_field": "other"}):
+        with pytest.raises(UsageError, match=f"--{next(iter(changes)).replace('_', '-')} is for texts, the models read images"):
+            probe_images([model], lit(10, 0), lit(10, 1), replace(FrozenConfig(), **changes))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="--bands is for images, the models read texts"):
+        probe_texts([electra], TRAIN, TEST, FrozenConfig(bands=(1,)))
+
+
+def test_the_field_of_the_classes_is_that_of_a_list_of_images_too(tmp_path: Path) -> None:
+    model, images = small_vit(tmp_path / "model"), lit(12, 0)
+    for number, image in enumerate(images.images):
+        Image.fromarray(image[0]).save(tmp_path / f"{number}.png")
+    for name, numbers in (("train", range(8)), ("test", range(8, 12))):
+        lines = (f"{number}.png,{images.classes[images.labels[number]]}" for number in numbers)
+        (tmp_path / f"{name}.csv").write_text("\n".join(["image,side", *lines]))
+    files = tmp_path / "train.csv", tmp_path / "test.csv"
+    found = probe_images([model], *files, FrozenConfig(label_field="side", random_starts=0, device="cpu"))
+    assert found.data["classes"] == ["left", "right"]
+    with pytest.raises(BadInput, match="has no class"):
+        probe_images([model], *files, FrozenConfig(random_starts=0, device="cpu"))
 
 
 def test_what_starts_fresh_in_a_network_of_images_is_said_under_its_name(tmp_path: Path) -> None:

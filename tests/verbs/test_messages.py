@@ -119,3 +119,16 @@ def test_errors_of_a_run_that_a_plan_makes_are_in_the_words_of_the_plan() -> Non
         "new.jsonl: is too short.\nGive more text, or lower --epochs.tokens. (--epochs.tokens is a flag of `headstart pretrain`.)"
     )
     assert other.value.file == "new.jsonl"
+
+
+def test_errors_in_python_end_with_the_keywords_that_flags_are(tmp_path: Path) -> None:
+    """Flags of a command that a message gives are none of the call."""
+    with pytest.raises(UsageError, match="--random-starts is -1") as refused:
+        headstart.probe(tmp_path, tmp_path, tmp_path, random_starts=-1)
+    assert refused.value.__notes__ == ["In Python: --random-starts is random_starts=..."]
+    with pytest.raises(UsageError, match="No budget is given") as refused:
+        headstart.pretrain("mlm", tmp_path)
+    assert "--budget.steps is **{'budget.steps': ...}, --budget.tokens is" in refused.value.__notes__[0]
+    with pytest.raises(UsageError, match="`headstart list`") as refused:
+        headstart.pretrain("nothing", tmp_path)
+    assert not hasattr(refused.value, "__notes__")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from headstart.core.errors import HeadstartError
 
@@ -11,6 +13,7 @@ FLAG = re.compile(r"(?<![\w./-])--[a-z][\w.-]*\w")
 _OF_DATA = re.compile(r"--(text|image|interleaved)\.(?=[a-z-]*field$|bands$)")
 """What stands before the settings of data that other verbs have too."""
 _SENTENCE = re.compile(r"(?<=[.?!]) (?=[A-Z`(])")
+_COMMAND = re.compile(r"`[^`]*`")
 _OF_ANOTHER = re.compile(r"`|headstart |torchrun |\bpretrain\b|\bprepare\b")
 """What a sentence has that gives another command."""
 
@@ -41,6 +44,27 @@ def in_flags_of(error: HeadstartError, own: Collection[str], called: Mapping[str
         kept.append(f"({' and '.join(strange)} {whose} of `headstart pretrain`.)")
     error.mend = " ".join(kept).strip()
     error.reword(str)
+
+
+def in_python(verb: Callable[..., Any]) -> Callable[..., Any]:
+    """A verb for who calls it from Python: its errors end with the keywords that its flags are."""
+
+    @functools.wraps(verb)
+    def called(*args: Any, **settings: Any) -> Any:
+        try:
+            return verb(*args, **settings)
+        except HeadstartError as error:
+            flags = dict.fromkeys(FLAG.findall(_COMMAND.sub("", str(error))))
+            if flags and not getattr(error, "__notes__", None):
+                error.add_note(f"In Python: {', '.join(f'{flag} is {_keyword(flag)}' for flag in flags)}")
+            raise
+
+    return called
+
+
+def _keyword(flag: str) -> str:
+    name = flag.removeprefix("--").replace("-", "_")
+    return f"**{{'{name}': ...}}" if "." in name else f"{name}=..."
 
 
 def _strange(text: str, own: Collection[str]) -> list[str]:

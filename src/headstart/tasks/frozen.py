@@ -192,6 +192,8 @@ def probe_texts(models: Sequence[str | Path], train: Any, test: Any, config: Fro
         BadInput: a file or a folder cannot be used. UsageError: a setting is wrong.
     """
     config = config or FrozenConfig()
+    if config.bands:
+        raise UsageError("--bands is for images, the models read texts.", "Leave it out.")
     known = _texts(train, config, None)
     texts = _Texts(known, _texts(test, config, known.classes), config, use_device(config.device))
     return _measured(texts, [Path(model) for model in models], (known.labels, texts.test.labels), known.classes, config)
@@ -210,6 +212,9 @@ def probe_images(models: Sequence[str | Path], train: Any, test: Any, config: Fr
     config = config or FrozenConfig()
     if config.pooling == "last":
         raise UsageError("--pooling last is for texts.", "Give mean or cls.")
+    for name in ("max_length", "text_field", "second_field"):
+        if getattr(config, name) != getattr(FrozenConfig, name):
+            raise UsageError(f"--{name.replace('_', '-')} is for texts, the models read images.", "Leave it out.")
     folders = [Path(model) for model in models]
     images = _Images(train, test, config, use_device(config.device))
     known, tested = images.read(folders[0])
@@ -359,7 +364,9 @@ class _Images:
         return self._read[form]
 
     def _data(self, data: Any, channels: int, size: int, reading: Reading, classes: list[str] | None = None) -> ImageData:
-        return data if isinstance(data, ImageData) else read_images(data, channels, size, classes, reading=reading)
+        return data if isinstance(data, ImageData) else read_images(
+            data, channels, size, classes, reading=reading, label_field=self.config.label_field
+        )
 
     def vectors(self, model: Path, fresh: int | None) -> tuple[Tensor, Tensor]:
         config = ImageFinetuneConfig(linear_probe="regression", pooling=self.config.pooling, precision=self.config.precision)  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +64,7 @@ def read_images(
     config: ImageConfig | None = None,
     separator: str | None = None,
     reading: Reading = USUAL,
+    label_field: str = "label",
 ) -> ImageData:
     """Images with a class each (a folder with a folder for each class, a list, a .parquet, .npz or .tar file), in the form that a network takes.
 
@@ -72,11 +73,12 @@ def read_images(
         classes: those of the training images; an image of another one is refused.
         separator: stands between the classes of an image that may have several; None: each has one.
         reading: how the files are read; with `config` that decides.
+        label_field: of tables, the field with the class; with `config` that decides.
 
     Raises:
         BadInput: an image cannot be used, or its class is not known.
     """
-    found = read_labelled(source, config or reading.config(channels, size))
+    found = read_labelled(source, config or replace(reading.config(channels, size), label_field=label_field))
     pixels = read_pixels(found.images, channels, size, config, str(source), reading)
     parts = [[name] if separator is None else _parted(name, separator) for name in found.classes]
     there = in_class_order({name for of_label in parts for name in of_label})

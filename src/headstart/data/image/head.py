@@ -110,7 +110,8 @@ def read_labelled(source: str | Path, config: ImageConfig) -> LabelledImages:
     names: list[str] = []
     for file, record in _records([source], config):
         if record.label is None:
-            mend = "Give a folder with a folder for each class, a list of paths and classes, or a file with labels (--image.label-field)."
+            mend = "Give a folder with a folder for each class, a list of paths and classes, or a file with a field 'label'."
+            mend += " Or name the field with the classes: --image.label-field."
             raise BadInput("has no class.", mend, file=file.name, record=record.number or None)
         images.append(_place(file, record, config))
         names.append(record.label)
