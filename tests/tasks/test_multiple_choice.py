@@ -140,7 +140,7 @@ def test_a_choice_is_as_long_as_it_has_characters() -> None:
 def test_items_are_read(tmp_path: Path) -> None:
     lines = [
         {"id": "q/1", "task": "med", "group": "d", "context": "c", "choices": [" a", " b"], "answer": 1},
-        {"context": "", "choices": ["a", "b"], "answer": 0},
+        {"context": "", "choices": ["a", "b"], "answer": 0.0},
         {"id": 7, "question": "Is it?", "context": "It was seen.", "label": "maybe"},
         {"question": "Is it?", "label": "yes"},
     ]
@@ -159,14 +159,15 @@ def test_items_are_read(tmp_path: Path) -> None:
         ({"answer": 2}, "the answer is 2, of 2 choices"),
         ({"answer": -1}, "the answer is -1"),
         ({"answer": True}, "the answer is True"),
-        ({"choices": [" a"]}, "has 1 choices"),
+        ({"answer": 0.5}, "the answer is 0.5"),
+        ({"choices": [" a"]}, r"has 1 choice\."),
         ({"choices": [" a", " "]}, "choice 1 is empty"),
         ({"choices": [" a", 3]}, "no list of strings"),
         ({"choices": "x"}, "no list"),
         ({"context": None}, "context is no string"),
         ({"answer": None, "choices": None}, "no list"),
     ],
-    ids=["beyond", "negative", "bool", "one", "empty", "number", "text", "context", "none"],
+    ids=["beyond", "negative", "bool", "half", "one", "empty", "number", "text", "context", "none"],
 )
 def test_a_bad_item_is_named(tmp_path: Path, change: dict[str, Any], why: str) -> None:
     good = {"context": "c", "choices": [" a", " b"], "answer": 1}
@@ -193,3 +194,9 @@ def test_items_that_stand_in_the_pool() -> None:
     assert contaminated([short], ["A short one"]).tolist() == [True]  # as a whole text
     assert contaminated([short], ["Quite a short one"]).tolist() == [False]
     assert contaminated([], ["text"]).tolist() == []
+
+
+def test_items_with_another_delimiter_are_told_so(tmp_path: Path) -> None:
+    (tmp_path / "quiz.csv").write_text("context;choices;answer\nc;d;0\n")
+    with pytest.raises(BadInput, match=r"has no context .*\nIts columns seem to be separated by ';'"):
+        read_items(tmp_path / "quiz.csv")

@@ -148,20 +148,21 @@ def test_an_environment_of_ones_own_from_its_file_to_a_reward(baskets_run: Path,
 
 @pytest.mark.slow
 def test_the_conversion_without_training_is_a_way_to_adapt(baskets_run: Path, tmp_path: Path) -> None:
-    """Over all objects every one is scored; over random ones as many as there are calls, and nothing else is built. No network is written, and one of
-    an earlier way does not stay."""
+    """Over all objects every one is scored; over random ones as many as there are calls, and nothing else is built. No network is written,
+    and the folder of another way is refused."""
     method = load_run(baskets_run)[0]
     environment, reward = method.environment, read_reward(f"{BASKETS}:sweetness", method.environment)
-    given = {"reward": f"{BASKETS}:sweetness", "device": "cpu", "baseline": False, "out": tmp_path / "out", "adapter.batch": 4}
-    adapt(baskets_run, say=lambda line: None, calls=20, **given)
-    assert (tmp_path / "out" / ADAPTER).is_file()
+    given = {"reward": f"{BASKETS}:sweetness", "device": "cpu", "baseline": False, "adapter.batch": 4}
     said: list[str] = []
-    sampled = adapt(baskets_run, say=said.append, calls=20, **given, **{"adapter.way": "sampled"})["arms"][0]
+    sampled = adapt(baskets_run, say=said.append, calls=20, out=tmp_path / "out", **given, **{"adapter.way": "sampled"})["arms"][0]
     assert (sampled["updates"], sampled["more"], sampled["flops"]) == (0, 0, 0)
     assert 10 < sampled["calls"] <= 20, "a basket may be drawn twice"
     assert not (tmp_path / "out" / ADAPTER).exists()
     assert said[-1].endswith("no network was trained.")
-    exact = adapt(baskets_run, say=lambda line: None, calls=56, **given, **{"adapter.way": "exact"})["arms"][0]
+    with pytest.raises(UsageError, match=r"objects of another search .calls: 20 -> 56; way: 'sampled' -> 'exact'"):
+        adapt(baskets_run, say=said.append, calls=56, out=tmp_path / "out", **given, **{"adapter.way": "exact"})
+    more = {"out": tmp_path / "exact", "adapter.way": "exact"}
+    exact = adapt(baskets_run, say=lambda line: None, calls=56, **given, **more)["arms"][0]
     assert (exact["calls"], exact["updates"], exact["more"], exact["flops"]) == (56, 0, 0, 0)
     ends = end_distribution(environment, exact_policy(environment, method.flow, reward))
     assert exact["sampled"] == pytest.approx(float(ends @ reward(environment.objects()).double()), rel=0.1)
@@ -169,7 +170,7 @@ def test_the_conversion_without_training_is_a_way_to_adapt(baskets_run: Path, tm
     with pytest.raises(BadInput, match="of no amortised predictor"):
         read_adapter(tmp_path / "out", environment)
     with pytest.raises(UsageError, match="exact scores all 56 objects, --calls is 20"):
-        adapt(baskets_run, say=lambda line: None, calls=20, **given, **{"adapter.way": "exact"})
+        adapt(baskets_run, say=lambda line: None, calls=20, out=tmp_path / "less", **given, **{"adapter.way": "exact"})
 
 
 @pytest.mark.slow

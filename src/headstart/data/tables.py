@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from headstart.core.files import open_regular, refuse_many_values, unique_keys
 from headstart.core.hardware import memory_total
 from headstart.data import parquet
 from headstart.data.compressed import Decompressed
-from headstart.data.text.read import BLOCK, BYTE_ORDER_MARK, MEND_QUOTES, SWALLOWED, UTF_16, not_utf8, swallows
+from headstart.data.text.read import BLOCK, BYTE_ORDER_MARK, MEND_QUOTES, SWALLOWED, UTF_16, not_utf8, other_delimiter, swallows
 from headstart.data.text.sources import COMPRESSIONS
 
 MEMORY_SHARE = 8
@@ -45,6 +45,12 @@ def suffix_of(path: str | Path) -> str:
     """What says the kind of a file, without .gz or .zst."""
     path = Path(path)
     return Path(path.stem).suffix.lower() if path.suffix.lower() in (".gz", ".zst") else path.suffix.lower()
+
+
+def wrong_delimiter(path: str | Path, names: Iterable[str]) -> str:
+    """What to do where the columns of a table seem to be separated by something else than its ending promises; "" where they do not."""
+    delimiter = {".csv": ",", ".tsv": "\t"}.get(suffix_of(path))
+    return "" if delimiter is None else other_delimiter(list(names), delimiter)
 
 
 def decoded(path: str | Path, mend: str = NO_RECORDS) -> str:

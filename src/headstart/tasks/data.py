@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.errors import BadInput
-from headstart.data.tables import decoded, json_records, json_value, lines_of, records, suffix_of
-from headstart.data.text.read import other_delimiter, why_no_text
+from headstart.data.tables import decoded, json_records, json_value, lines_of, records, suffix_of, wrong_delimiter
+from headstart.data.text.read import why_no_text
 
 MAX_DROPPED_SHARE = 0.05
 MAX_CLASSES = 10_000
@@ -274,9 +274,7 @@ def _value(record: dict[str, Any], name: str, path: str | Path, number: int, fla
     if name not in record:
         table = suffix_of(path) in (".csv", ".tsv", ".parquet")  # no record of it has the field
         mend = f"Name the right one: {flag}." if flag is not None and (table or number == 1) else "Correct or remove the record."
-        if suffix_of(path) in (".csv", ".tsv"):
-            mend = other_delimiter(list(record), "," if suffix_of(path) == ".csv" else "\t") or mend
-        raise BadInput(f"has no field {name!r}, only {_some(list(record))}", mend, file=path, record=number)
+        raise BadInput(f"has no field {name!r}, only {_some(list(record))}", wrong_delimiter(path, record) or mend, file=path, record=number)
     return record[name]
 
 

@@ -26,10 +26,11 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from headstart.core.errors import BadInput
+from headstart.core.words import plural
+from headstart.data.tables import records, wrong_delimiter
 from headstart.data.text.quality import Looker
 from headstart.engine.update import Precision, autocast
 from headstart.objectives.token_loss import token_nll
-from headstart.tasks.data import records
 from headstart.tasks.generation import Decoder
 
 BATCH_TOKENS = 4096
@@ -110,7 +111,8 @@ def _item(record: dict[str, Any], path: Path, number: int) -> Item:
     if "choices" not in record and {"question", "label"} <= record.keys():
         return _pubmedqa(record, name, path, number, refuse)
     if missing := [field for field in FIELDS if field not in record]:
-        raise refuse(f"has no {missing[0]} (its fields: {', '.join(list(record)[:8])}).", "An item has context, choices and answer.")
+        mend = wrong_delimiter(path, record) or "An item has context, choices and answer."
+        raise refuse(f"has no {missing[0]} (its fields: {', '.join(list(record)[:8])}).", mend)
     choices, answer, context = record["choices"], record["answer"], record["context"]
     if isinstance(choices, str):  # of a table
         try:
@@ -120,10 +122,10 @@ def _item(record: dict[str, Any], path: Path, number: int) -> Item:
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices):
         raise refuse("has choices that are no list of strings.", "Write a list of strings.")
     if len(choices) < 2:
-        raise refuse(f"has {len(choices)} choices.", "Give at least two.")
+        raise refuse(f"has {plural(len(choices), 'choice')}.", "Give at least two.")
     if empty := [place for place, choice in enumerate(choices) if not choice.strip()]:
         raise refuse(f"choice {empty[0]} is empty.", "Give it a text.")
-    if isinstance(answer, str) and answer.isdecimal():
+    if (isinstance(answer, str) and answer.isdecimal()) or (isinstance(answer, float) and answer.is_integer()):  # of a table with gaps
         answer = int(answer)
     if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
         raise refuse(f"the answer is {answer!r}, of {len(choices)} choices.", f"Give an index from 0 to {len(choices) - 1}.")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from headstart.core.bounds import ABOVE_0, COUNT, COUNT_FROM_0, SEED, SHARE, refuse_outside
+from headstart.core.config import differences
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.files import read_json
 from headstart.core.places import Folder, refuse_folder
 from headstart.data.environments.config import HOW_TO_GIVE, reward_file
 from headstart.methods.oc_gfn.config import AdaptConfig
@@ -69,8 +71,25 @@ def check(run: Path, settings: AdaptSettings) -> None:
     if file is not None and not file.exists():
         raise BadInput("does not exist.", HOW_TO_GIVE, file=file)
     refuse_folder(adapted_folder(run, settings), ours=RESULT)
+    _refuse_other_search(run, settings)
 
 
 def adapted_folder(run: Path, settings: AdaptSettings) -> Path:
     """Where objects and networks go."""
     return settings.out or Path("runs") / "adapted" / run.absolute().name
+
+
+def asked(run: Path, settings: AdaptSettings) -> dict[str, Any]:
+    """What decides the objects that are found, beside the settings of the adapter; `RESULT` has it."""
+    return {"run": str(run), "reward": settings.reward, "calls": settings.calls, "seed": settings.seed}
+
+
+def _refuse_other_search(run: Path, settings: AdaptSettings) -> None:
+    """Refuses a folder with the objects of another search: each was a call, which may have cost more than a second."""
+    path = adapted_folder(run, settings) / RESULT.file
+    if not path.is_file():
+        return
+    before, now = read_json(path), asked(run, settings) | asdict(settings.adapter)
+    if changed := differences({name: before[name] for name in before if name in now}, {name: now[name] for name in now if name in before}):
+        listed = "; ".join(f"{name}: {old!r} -> {new!r}" for name, old, new in changed[:6])
+        raise UsageError(f"{path.parent} holds the objects of another search ({listed}).", "Give another --out, or the settings of before.")

@@ -30,7 +30,7 @@ from headstart.methods.oc_gfn.saved import ADAPTER, save_adapter
 from headstart.methods.oc_gfn.training import RewardTraining, run_until
 from headstart.methods.oc_gfn.trajectories import Policy, roll
 from headstart.methods.oc_gfn.tune import FullTuning
-from headstart.verbs._adapt_settings import AdaptSettings, adapted_folder, check
+from headstart.verbs._adapt_settings import AdaptSettings, adapted_folder, asked, check
 from headstart.verbs.sample import load_run
 
 Looking: TypeAlias = RewardTraining | QLearning | Chains | Chance
@@ -129,8 +129,10 @@ def adapt_with(run: Path, settings: AdaptSettings, say: Callable[[str], None] = 
         found.append(looked(NAMES[other], way_beside(other, Scores(environment, reward, device), settings), settings)[0])
     for one in found:
         say(printable(one.sentence()))
+    if ours.top == 0:
+        say("WARNING: every object that was scored has the reward 0: nothing told the objects apart, and nothing was learned.")
     network = way.adapter if isinstance(way, Adaptation) else way.network if isinstance(way, FullTuning) else None
-    save_adapter(network, out, environment, settings.adapter, reward=settings.reward, seed=settings.seed)
+    save_adapter(network, out, environment, settings.adapter, **asked(run, settings))
     objects, rewards, steps = ranked(scores, counts)
     texts = environment.to_text(objects)
     write_columns(out / OBJECTS, {"sequence": texts, "value": rewards.tolist(), "step": steps.tolist()})

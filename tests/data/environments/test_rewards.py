@@ -17,6 +17,7 @@ from headstart.data.environments.environment import Environment
 from headstart.data.environments.grid import Grid
 from headstart.data.environments.landscapes import bit_modes, canonical_words, corners, near_modes, read_targets, sparse
 from headstart.data.environments.rewards import Described, read_reward
+from headstart.data.environments.scores import Scores
 from headstart.data.environments.sequences import Bits, Dna, Peptides, Rna
 from tests.running import lacks
 
@@ -142,3 +143,35 @@ def test_objects_in_small_letters_are_read_as_capitals_and_that_is_said(caplog: 
     assert "1 of 2 objects are in small letters and read as capitals, the first: record 2" in read(Dna(4), "ACGT", "acgt")
     assert read(Dna(4), "ACGT") == ""
     assert read(Bits(4, 2), "0101") == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("cut.parquet", b"PAR1 and no more", r"cut\.parquet, record 1: is no readable parquet file"),
+        ("a.csv", b"sequence;value\nAAAAAAAA;1\n", r"record 2: has no sequence .*\nIts columns seem to be separated by ';'"),
+        ("a.csv", b"sequence,value\nAAAAAAAA,1\n\nAAAAXAAA,1\n", r"a\.csv, record 4: 'X' at letter 5"),
+        ("a.csv", b"sequence,value\nAAAAAAAA,1,5\n", r"record 2: has 3 columns, the header 2"),
+        ("a.csv", "sequence,value\nAAAAAAAA,1\n".encode("utf-16"), r"a\.csv: is UTF-16"),
+        ("a.py", b"raise SystemExit(3)\n", r"a\.py: cannot be run \(SystemExit: 3\)"),
+    ],
+    ids=["parquet", "delimiter", "letter", "columns", "utf-16", "exit"],
+)
+def test_a_file_of_rewards_that_is_none_is_named_with_its_record(name: str, data: bytes, says: str, tmp_path: Path) -> None:
+    """A parquet file that was cut off was called a bug of ours; a script that ends the program ended it without a word."""
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(BadInput, match=says):
+        read_reward(f"{tmp_path / name}{':score' if name == 'a.py' else ''}", Dna())
+
+
+def test_a_function_that_is_not_there_is_told_which_are(tmp_path: Path) -> None:
+    file = tmp_path / "rewards.py"
+    file.write_text("import math\n\ndef score(words):\n    raise SystemExit(3)\n\ndef large(words):\n    return [1e300] * len(words)\n")
+    with pytest.raises(BadInput, match=r"has no function 'scor'\.\nDid you mean score\? Give .*rewards\.py:FUNCTION\. It has: score, large\."):
+        read_reward(f"{file}:scor", Dna())
+    with pytest.raises(BadInput, match=r"is given without one of its functions\.\nGive .*rewards\.py:FUNCTION\. It has: score, large\."):
+        read_reward(str(file), Dna())
+    objects = Dna().from_text(["AAAAAAAA", "CCCCCCCC"])
+    for name, says in (("score", "ended with SystemExit: 3"), ("large", r"AAAAAAAA is 1e\+300, more than a float32 holds")):
+        with pytest.raises(BadInput, match=says):
+            Scores(Dna(), read_reward(f"{file}:{name}", Dna()))(objects)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import FunctionType
 
 import numpy as np
 import torch
@@ -16,7 +15,6 @@ from torch import Tensor
 
 from headstart.core.errors import BadInput, HeadstartError, UsageError
 from headstart.core.words import did_you_mean
-from headstart.data import parquet
 from headstart.data.environments.amp import AmpReward, read_peptides
 from headstart.data.environments.config import HOW_TO_GIVE, PREFIX, REWARDS, reward_file
 from headstart.data.environments.environment import Environment
@@ -24,7 +22,7 @@ from headstart.data.environments.grid import Grid
 from headstart.data.environments.landscapes import RnaBinding, TFBind8, bit_modes, corners, near_modes, read_targets, sparse
 from headstart.data.environments.scores import Reward
 from headstart.data.environments.sequences import Bits, Dna, Peptides, Rna
-from headstart.data.listing import refuse_twice
+from headstart.data.tables import records, wrong_delimiter
 
 
 class Table:
@@ -52,12 +50,17 @@ def from_function(environment: Environment, function: Callable[[list[str]], Sequ
     def reward(objects: Tensor) -> Tensor:
         texts = environment.to_text(objects)
         try:
-            return torch.as_tensor(np.asarray(function(texts), np.float32))
+            values = np.asarray(function(texts), np.float64)
         except HeadstartError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             what = f"The reward of {len(texts):,} objects, the first {texts[0]}, ended with {type(error).__name__}: {error}."
             raise BadInput(what, "It takes a list of strings and gives as many numbers.") from error
+        large = np.isfinite(values) & (np.abs(values) > torch.finfo(torch.float32).max)
+        if large.shape == (len(texts),) and large.any():
+            at = int(large.argmax())
+            raise BadInput(f"The reward of {texts[at]} is {values[at]:g}, more than a float32 holds.", "Give smaller ones, all in one proportion.")
+        return torch.as_tensor(values).float()
 
     return reward
 
@@ -92,9 +95,13 @@ def read_reward(spec: str, environment: Environment) -> Reward:
         return from_function(environment, _function(file, name))
     if file.suffix == ".npz":
         return _factor(file, name, environment)
-    texts, values = _columns(file)
-    objects, known = environment.from_text(texts), dict[bytes, float]()
-    for number, (key, text, value) in enumerate(zip((row.tobytes() for row in objects.numpy()), texts, values, strict=True), 1):
+    numbers, texts, values = _columns(file)
+    try:
+        objects, known = environment.from_text(texts), dict[bytes, float]()
+    except BadInput as error:
+        record = None if error.record is None else numbers[error.record - 1]
+        raise BadInput(error.reason, error.mend, file=file, record=record) from None
+    for number, key, text, value in zip(numbers, (row.tobytes() for row in objects.numpy()), texts, values, strict=True):
         if not 0 <= value < math.inf:
             mend = "A GFlowNet needs rewards that are finite and at least 0; exp(beta * score) is one."
             raise BadInput(f"gives {text} the value {value:g}.", mend, file=file, record=number)
@@ -150,33 +157,26 @@ def _function(path: Path, name: str) -> Callable[[list[str]], Sequence[float]]:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(f"cannot be run ({type(error).__name__}: {error}).", "Correct it.", file=path) from error
     function: Callable[[list[str]], Sequence[float]] | None = getattr(module, name, None)
     if not callable(function):
-        raise BadInput(f"has no function '{name}'.", "Give FILE.py:FUNCTION.", file=path)
+        named = [other for other, value in vars(module).items() if isinstance(value, FunctionType) and not other.startswith("_")]
+        what = "is given without one of its functions." if name == str(path) else f"has no function '{name}'."
+        there = f" It has: {', '.join(named[:8])}." if named else ""
+        raise BadInput(what, f"{did_you_mean(name, named)}Give {path}:FUNCTION.{there}", file=path)
     return function
 
 
-def _columns(file: Path) -> tuple[list[str], list[float]]:
-    """The columns sequence and value of a table."""
-    if file.suffix == ".parquet":
-        rows: list[dict[str, Any]] = list(parquet.rows(file, ["sequence", "value"]))
-    else:
-        try:
-            with file.open(newline="", encoding="utf-8-sig") as lines:
-                reader = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
-                rows, header = list(reader), list(reader.fieldnames or [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise BadInput(f"is no table in UTF-8 ({error}).", "Save it as UTF-8, and quote fields that hold the separator.", file=file) from None
-        refuse_twice(header, ("sequence", "value"), file)
-    texts, values = [], []
-    for number, row in enumerate(rows, 1):
+def _columns(file: Path) -> tuple[list[int], list[str], list[float]]:
+    """The columns sequence and value of a table, with the line (or row) of each."""
+    numbers, texts, values = [], [], []
+    for number, row in records(file):
         try:
             texts.append(str(row["sequence"]))
             values.append(float(row["value"]))
         except (KeyError, TypeError, ValueError):
-            raise BadInput("has no sequence with a number as its value.", "The columns are sequence and value.", file=file, record=number) from None
-    if not rows:
-        raise BadInput("has no rows.", "The columns are sequence and value.", file=file)
-    return texts, values
+            mend = wrong_delimiter(file, row) or "The columns are sequence and value."
+            raise BadInput("has no sequence with a number as its value.", mend, file=file, record=number) from None
+        numbers.append(number)
+    return numbers, texts, values

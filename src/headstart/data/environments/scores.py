@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from headstart.core.errors import BadInput, UsageError
+from headstart.core.words import plural
 from headstart.data.environments.environment import Environment
 
 logger = logging.getLogger(__name__)
@@ -89,9 +90,11 @@ class Scores:
         return torch.tensor([self._known[key] for key in keys], device=self.device)
 
     def _ask(self, objects: Tensor) -> Tensor:
-        values = self.reward(objects).to(self.device, torch.float32)
-        if values.shape != objects.shape[:1]:
-            raise UsageError(f"The reward gave {list(values.shape)} numbers for {len(objects)} objects.", "It gives one number an object.")
+        said = self.reward(objects)
+        if said.shape != objects.shape[:1]:
+            given = plural(len(said), "number") if said.dim() == 1 else f"numbers of shape {list(said.shape)}" if said.dim() else "no list"
+            raise UsageError(f"The reward gave {given} for {plural(len(objects), 'object')}.", "It gives one number an object.")
+        values = said.to(self.device, torch.float32)
         bad = ~(values.isfinite() & (values >= 0))
         if bool(bad.any()):
             at = int(bad.nonzero()[0, 0])

@@ -174,18 +174,21 @@ def _own(path: Path, config: EnvironmentConfig) -> Environment:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise BadInput(f"cannot be run ({type(error).__name__}: {error}).", "Correct it.", file=path) from error
     found = {
         name: value
         for name, value in vars(module).items()
         if isinstance(value, type) and issubclass(value, Environment) and value.__module__ == module.__name__
     }
+    there = list(found)
     if config.name is not None:
         found = {name: value for name, value in found.items() if name == config.name}
     if len(found) != 1:
         what = f"has {len(found)} environments{'' if config.name is None else f' of the name {config.name}'}."
-        raise BadInput(what, "Write one subclass of Environment, or name one with --environment.name.", file=path)
+        named = f" It has: {', '.join(there)}." if there else ""
+        close = did_you_mean(config.name, there) if config.name is not None else ""
+        raise BadInput(what, f"{close}Write one subclass of Environment, or name one with --environment.name.{named}", file=path)
     try:
         return next(iter(found.values()))()
     except TypeError as error:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from headstart.core.errors import BadInput
 from headstart.core.words import did_you_mean
+from headstart.data.tables import wrong_delimiter
 from headstart.planning.dcpt_law.forms import Array, Cells, Form
 from headstart.planning.dcpt_law.refit import FEWEST_RATIOS, FEWEST_SIZES
 
@@ -199,7 +200,7 @@ def _refuse_columns(row: _Row, present: list[str]) -> None:
         if name not in present:
             close = did_you_mean(name, row.values)
             what = f"has no column {name}, only {', '.join(map(str, row.values))}."
-            raise BadInput(what, f"{close}--columns FILE.yaml maps other names.", file=row.file)
+            raise BadInput(what, wrong_delimiter(row.file, row.values) or f"{close}--columns FILE.yaml maps other names.", file=row.file)
     if not {"r", "r_d", "r_g"} & set(present):
         raise BadInput("has no column r_d (or r): the share of domain text.", "--columns FILE.yaml maps other names.", file=row.file)
     if {"r", "r_d"} <= set(present):
