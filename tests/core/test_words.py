@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headstart.core.words import did_you_mean, first_line
+from headstart.core.words import agree, did_you_mean, first_line, plural
 
 FLAGS = ["--seed", "--budget.steps", "--budget.minutes", "--optimizer.learning-rate", "--optimizer.name", "--schedule.name", "--out"]
 
@@ -42,3 +42,11 @@ def test_a_name_is_offered_as_it_is_spelt() -> None:
 )
 def test_what_a_library_says_has_no_addresses_of_objects(error: Exception, said: str) -> None:
     assert first_line(error) == said
+
+
+def test_a_count_and_its_noun_agree() -> None:
+    """The noun may be a unit that stands in the plural; one that ends in ss has an s to keep."""
+    assert [plural(count, "row") for count in (0, 1, 2000)] == ["0 rows", "1 row", "2,000 rows"]
+    assert [plural(count, "rows") for count in (1, 2)] == ["1 row", "2 rows"]
+    assert plural(1, "loss") == "1 loss"
+    assert [agree(count, "is", "are") for count in (0, 1, 2)] == ["are", "is", "are"]

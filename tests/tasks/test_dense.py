@@ -342,7 +342,7 @@ def test_test_images_that_only_look_like_training_images_are_said(encoder: Path)
     darker = (part * 0.9).astype(np.uint8)
     data = [DenseData.of_arrays([of], masks(part)) for of in (part, np.concatenate([darker[:2], part[2:3], images(3, 9)]))]
     found = finetune_dense("segmentation", encoder, *data, config=SegmentationConfig(steps=1), seeds=1, baseline=False).leaks
-    assert found[0] == "1 of 6 test images stand in the training images."
+    assert found[0] == "1 of 6 test images stands in the training images."
     assert "test images look nearly like one of the training images; the first is number 1." in found[1]
 
 

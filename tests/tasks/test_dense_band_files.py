@@ -46,7 +46,7 @@ def test_a_list_names_any_file_of_a_tile_and_other_bands_are_counted(tmp_path: P
     touch(tmp_path, "images/t_B02.tif", "images/t_B8A.tif", "images/t_B09.tif", "masks/t.png")
     (tmp_path / "list.txt").write_text("images/t_B8A.tif masks/t.png\n")
     assert find_targets(tmp_path / "list.txt", "segmentation", NAMES).records[0].views == (tmp_path / "images" / "t_B02.tif",)
-    assert "1 files in" in find_targets(tmp_path, "segmentation", NAMES).notes[0]
+    assert "1 file in" in find_targets(tmp_path, "segmentation", NAMES).notes[0]
 
 
 def test_tiles_are_read_as_their_bands_stacked(tmp_path: Path) -> None:

@@ -150,8 +150,8 @@ def test_test_records_in_the_training_data_are_said(electra: Path) -> None:
     training = sentiment(40)
     training.texts[3] = test.texts[7].upper()
     result = finetune("classification", electra, training, test, config=replace(EASY, epochs=1), seeds=1, baseline=False)
-    assert "1 of 20 test records (5.0 %) stand in the training file" in result.leaks[0]
-    assert "records 8." in result.leaks[0]
+    assert "1 of 20 test records (5.0 %) stands in the training file" in result.leaks[0]
+    assert "record 8." in result.leaks[0]
 
 
 def test_a_loss_that_is_not_finite_stops_with_the_learning_rate(electra: Path) -> None:

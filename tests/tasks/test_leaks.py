@@ -17,7 +17,7 @@ def test_exact_and_normalised_duplicates() -> None:
 
 
 def test_no_overlap_is_said() -> None:
-    assert find_overlap(["a"], ["b"]).sentence("the corpus") == "None of the 1 test records stands in the corpus."
+    assert find_overlap(["a"], ["b"]).sentence("the corpus") == "None of the 1 test record stands in the corpus."
 
 
 def test_texts_without_letters_match_only_exactly() -> None:
@@ -28,7 +28,7 @@ def test_texts_without_letters_match_only_exactly() -> None:
 def test_only_the_first_examples_are_named() -> None:
     found = find_overlap([str(i) for i in range(9)], [str(i) for i in range(9)])
     assert found.examples == [1, 2, 3, 4, 5]
-    assert "records 1, 2, 3, 4, 5 ..." in found.sentence("x")
+    assert "records 1, 2, 3, 4, 5 and more." in found.sentence("x")
 
 
 def test_normalise() -> None:
@@ -70,12 +70,12 @@ def test_test_records_are_looked_for_in_the_pre_training_text(tmp_path: Path) ->
     assert training_leaks(texts, run / "export" / "discriminator") == [
         f"2 of 4 test records (50.0 %) stand in the pre-training text of {run}: records 1, 2."
     ]
-    assert training_leaks(texts[3:], run) == [f"None of the 1 test records stands in the pre-training text of {run}."]
+    assert training_leaks(texts[3:], run) == [f"None of the 1 test record stands in the pre-training text of {run}."]
     assert training_leaks(texts, tmp_path) == []  # no run of ours
     second = pretrained(tmp_path / "b", filler, init=run / "export")
     assert training_leaks(texts[:1], second, "the model") == [
-        "None of the 1 test records stands in the pre-training text of the model.",
-        f"1 of 1 test records (100.0 %) stand in the pre-training text of {run}, which it began with: records 1.",
+        "None of the 1 test record stands in the pre-training text of the model.",
+        f"1 of 1 test record (100.0 %) stands in the pre-training text of {run}, which it began with: record 1.",
     ]
     shutil.rmtree(tmp_path / "a" / "store")
     (found,) = training_leaks(texts, run)
@@ -94,4 +94,4 @@ def test_the_stores_of_one_run_are_one_text(tmp_path: Path) -> None:
 def test_a_large_corpus_is_read_in_blocks(tmp_path: Path) -> None:
     words = [f"word{i % 89} item{i % 97} thing{i % 83}" for i in range(3000)]
     run = pretrained(tmp_path / "a", [" ".join(words[i : i + 30]) for i in range(0, 3000, 30)])
-    assert training_leaks([" ".join(words[2500:2506])], run)[0].startswith("1 of 1 test records")
+    assert training_leaks([" ".join(words[2500:2506])], run)[0].startswith("1 of 1 test record ")

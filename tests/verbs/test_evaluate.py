@@ -92,7 +92,7 @@ def test_a_text_in_training_text_is_said(model: Run, files: Path, tmp_path: Path
     (tmp_path / "seen.jsonl").write_text("\n".join(json.dumps({"text": text}) for text in (words, unseen)))
     told = quietly(model, files, tmp_path / "out", items=[], text=[tmp_path / "seen.jsonl", files / "test.jsonl"])
     assert len(told.leaks) == 1
-    assert told.leaks[0].startswith("seen: 1 of 2 test records (50.0 %) stand in the pre-training text of ")
+    assert told.leaks[0].startswith("seen: 1 of 2 test records (50.0 %) stands in the pre-training text of ")
 
 
 def test_a_text_without_tokens_and_a_bad_item_are_named(model: Run, files: Path, tmp_path: Path) -> None:

@@ -52,8 +52,14 @@ def counted(value: Any) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """1 share, 2 shares."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+    """1 share, 2 shares. The noun may be a unit that stands in the plural: rows."""
+    one = noun if noun.endswith("ss") else noun.removesuffix("s")
+    return f"{count:,} {one if count == 1 else f'{one}s'}"
+
+
+def agree(count: int, one: str, several: str) -> str:
+    """The word that goes with so many: agree(1, "is", "are") is "is"."""
+    return one if count == 1 else several
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from headstart.core.errors import UsageError
+from headstart.core.words import agree, plural
 from headstart.tasks.kept import Kept
 from headstart.tasks.metrics import Records
 from headstart.tasks.result import PRETRAINED, RANDOM, Arm, SeedRun
@@ -110,7 +111,7 @@ def run_arms(
         one, known = (made(), False) if kept is None else kept.get(arm, seed, rate, made)
         done += 1
         took = "from an earlier call" if known else f"{one.wall_s:.1f} s"
-        say(f"{named(arm, seed, rate)}: {metric} {one.metrics[metric]:.4f}, loss {one.loss:.4f}, {took} ({done} of {total} runs)")
+        say(f"{named(arm, seed, rate)}: {metric} {one.metrics[metric]:.4f}, loss {one.loss:.4f}, {took} ({done} of {plural(total, 'run')})")
         return one
 
     def all_of(arm: str) -> Arm:
@@ -142,5 +143,6 @@ def stuck_warnings(arms: Sequence[Arm], mend: str) -> list[str]:
     for arm in arms:
         if stuck := [run for run in arm.runs if run.stuck]:
             which = ", ".join(str(run.seed) for run in stuck)
-            found.append(f"{len(stuck)} of {len(arm.runs)} {arm.arm} runs are stuck (seed {which}): {stuck[0].stuck}. {mend}")
+            runs = f"{len(stuck)} of {plural(len(arm.runs), f'{arm.arm} run')} {agree(len(stuck), 'is', 'are')} stuck"
+            found.append(f"{runs} (seed {which}): {stuck[0].stuck}. {mend}")
     return found

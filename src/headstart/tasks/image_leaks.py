@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from headstart.core.errors import BadInput
+from headstart.core.words import agree, plural
 from headstart.data.image.looks import look_of, stand_near
 from headstart.data.image.pairs import open_pair_store
 from headstart.data.image.store import open_image_store
@@ -40,10 +41,11 @@ def leaks_of(contents: Sequence[bytes], looks: np.ndarray, seen: set[bytes], see
     near = stand_near(looks, seen_looks) & ~exact
     found = []
     if exact.any():
-        found.append(f"{exact.sum():,} of {len(looks):,} test images stand in the training images.")
+        found.append(f"{exact.sum():,} of {plural(len(looks), 'test image')} {agree(exact.sum(), 'stands', 'stand')} in the training images.")
     if near.any():
         which = f"the first is number {near.argmax() + 1}"
-        found.append(f"{near.sum():,} of {len(looks):,} test images look nearly like one of the training images; {which}.")
+        look = agree(near.sum(), "looks", "look")
+        found.append(f"{near.sum():,} of {plural(len(looks), 'test image')} {look} nearly like one of the training images; {which}.")
     for run, info in runs_behind(model):
         for entry in info.get("data", []):
             if entry.get("kind") == "image":
@@ -65,7 +67,8 @@ def pretraining_leaks(looks: np.ndarray, folder: Path, counts: object, where: st
     if store is None or store.manifest["counts"] != counts or store.looks is None:
         return [f"Whether test images stand in {where} cannot be checked: its store is gone, made anew, or of an older version."]
     near = stand_near(looks, np.asarray(store.looks[store.rows("train")]))
-    return [f"{near.sum():,} of {len(looks):,} test images stand in {where}, or look nearly like one there."] if near.any() else []
+    stand, look = (agree(near.sum(), *words) for words in (("stands", "stand"), ("looks", "look")))
+    return [f"{near.sum():,} of {plural(len(looks), 'test image')} {stand} in {where}, or {look} nearly like one there."] if near.any() else []
 
 
 def looks_of(data: ImageData) -> np.ndarray:

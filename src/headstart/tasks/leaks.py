@@ -18,6 +18,7 @@ import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.core.run import read_run
+from headstart.core.words import agree, plural
 from headstart.data.text.overlap import training_shares
 from headstart.data.text.spans import WantedTexts
 from headstart.data.text.store import open_text_store
@@ -48,12 +49,13 @@ class Overlap:
     def sentence(self, where: str) -> str:
         """One line for the result."""
         if not self.normalised and not self.near:
-            return f"None of the {self.n_test} test records stands in {where}."
+            return f"None of the {plural(self.n_test, 'test record')} stands in {where}."
         found = self.normalised + self.near
-        which = ", ".join(map(str, self.examples)) + (" ..." if found > len(self.examples) else "")
+        which = ", ".join(map(str, self.examples)) + (" and more" if found > len(self.examples) else "")
         degrees = ([f"{self.exact} of them exactly"] if self.exact is not None else []) + ([f"{self.near} nearly"] if self.near else [])
-        share = f"{found} of {self.n_test} test records ({100 * self.share:.1f} %)"
-        return f"{share} stand in {where}{''.join(', ' + d for d in degrees)}: records {which}."
+        share = f"{found} of {plural(self.n_test, 'test record')} ({100 * self.share:.1f} %)"
+        stand = f"{agree(found, 'stands', 'stand')} in {where}{''.join(', ' + d for d in degrees)}"
+        return f"{share} {stand}: {agree(found, 'record', 'records')} {which}."
 
     def to_json(self) -> dict[str, Any]:
         return {"n_test": self.n_test, "exact": self.exact, "normalised": self.normalised, "near": self.near, "examples": self.examples}

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import UsageError
 from headstart.core.terminal import printable
+from headstart.core.words import plural
 from headstart.verbs.config import ProbeConfig
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def input_words(store: Any) -> str:
 
 
 def rows_words(rows: Any) -> str:
-    return "as many as are asked for" if len(rows) > 2**20 else f"{len(rows):,} random targets"
+    return "as many as are asked for" if len(rows) > 2**20 else plural(len(rows), "random target")
 
 
 def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], Sequence[int], int]:

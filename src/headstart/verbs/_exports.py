@@ -10,8 +10,6 @@ from headstart.core.run import read_run
 from headstart.engine.checkpoint import fetch_export
 from headstart.engine.checkpoint_places import Place, name_of, place_of
 from headstart.engine.export_hashes import verify_export
-from headstart.engine.text_method import model_folder
-from headstart.interop.vit import SHAPE_FILE
 from headstart.verbs.config import refuse_no_folder
 
 
@@ -56,6 +54,9 @@ def given_model(folder: Path) -> Path:
     Raises:
         BadInput: it holds none, or it is damaged.
     """
+    from headstart.engine.text_method import model_folder  # pretrain needs neither, and imports them late
+    from headstart.interop.vit import SHAPE_FILE
+
     verify_export(folder)
     model = model_folder(folder)
     if not ((model / "config.json").is_file() or (model / SHAPE_FILE).is_file()):

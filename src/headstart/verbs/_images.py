@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from headstart.core.errors import UsageError
 from headstart.core.terminal import printable
+from headstart.core.words import agree, plural
 from headstart.verbs.config import ProbeConfig
 
 if TYPE_CHECKING:
@@ -47,9 +48,9 @@ def refuse_stores(stores: Sequence[Any], config: Any) -> None:
 def data_words(stores: Sequence[Any], rows: Sequence[Any]) -> str:
     unit = rows[0].unit  # images, or pairs of them
     images, held_out = (sum(store.manifest["counts"][name] for store in stores) for name in ("images", f"held_out_{unit}"))
-    classes = f", {len(stores[0].classes):,} classes" if stores[0].classes else ""
-    to_train = f"{sum(map(len, rows)):,}{'' if unit == 'images' else f' {unit}'} to train on"
-    return f"{images:,} images of {stores[0].in_words()}: {to_train}, {held_out:,} held out{classes}"
+    classes = f", {len(stores[0].classes):,} {agree(len(stores[0].classes), 'class', 'classes')}" if stores[0].classes else ""
+    to_train = f"{sum(map(len, rows)):,} to train on" if unit == "images" else f"{plural(sum(map(len, rows)), unit)} to train on"
+    return f"{plural(images, 'image')} of {stores[0].in_words()}: {to_train}, {held_out:,} held out{classes}"
 
 
 def input_words(store: Any) -> str:
@@ -57,7 +58,7 @@ def input_words(store: Any) -> str:
 
 
 def rows_words(rows: Any) -> str:
-    return f"{len(rows):,} {rows.unit}"
+    return plural(len(rows), rows.unit)
 
 
 def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], Sequence[int], int]:
@@ -87,7 +88,7 @@ def show_neighbours(found: Sequence[Sequence[tuple[str, Any, float]]], store: An
 
     path = folder / "neighbours.png"
     neighbour_sheet([[record for _, record, _ in row] for row in found], store, path)
-    return [f"Look: {path} has {len(found)} images, each with the nearest others to its right."]
+    return [f"Look: {path} has {plural(len(found), 'image')}, each with the nearest others to its right."]
 
 
 def load_line(export: Path) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from headstart.core.errors import UsageError
 from headstart.core.terminal import printable
+from headstart.core.words import plural
 from headstart.verbs import _texts
 from headstart.verbs.config import ProbeConfig
 
@@ -54,7 +55,8 @@ def data_words(stores: Sequence[Any], rows: Sequence[Any]) -> str:
     documents, images = (sum(store.manifest["counts"][name] for store in stores) for name in ("documents", "placed_images"))
     tokens, n_rows = sum(part.n_tokens for part in rows), sum(map(len, rows))
     shares = _texts.shares(rows[0].report, spaced=True)
-    return f"{documents:,} documents with {images:,} images, {tokens:,} places to train on in {n_rows:,} rows of {rows[0].length} ({shares})"
+    there = f"{plural(documents, 'document')} with {plural(images, 'image')}, {plural(tokens, 'place')} to train on"
+    return f"{there} in {plural(n_rows, 'row')} of {rows[0].length} ({shares})"
 
 
 def input_words(store: Any) -> str:
@@ -62,7 +64,7 @@ def input_words(store: Any) -> str:
 
 
 def rows_words(rows: Any) -> str:
-    return f"{len(rows):,} of {rows.length} places ({_texts.shares(rows.report)}), {rows.report['images']:,} images"
+    return f"{len(rows):,} of {rows.length} places ({_texts.shares(rows.report)}), {plural(rows.report['images'], 'image')}"
 
 
 def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], Sequence[int], int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from headstart.core.config import flatten
+from headstart.core.words import plural
 from headstart.data.loader import Loader
 from headstart.data.text.epochs import Epochs
 from headstart.engine.method import Method
@@ -60,12 +61,12 @@ def lines(
         f"Plan: {slug} ({config.preset}) into {out}",
         f"  data       {kind.data_words(corpus.stores, corpus.train)}",
         f"  model      {parameters / 1e6:.2f} M parameters, {kind.input_words(corpus.store)}",
-        f"  length     {steps:,} steps of {loader.global_batch} rows = {tokens:,} {loader.unit} = {loader.epoch(steps):.2f} epochs;"
-        f" {flops:.3g} training FLOPs{executed(decisions, dense)}",
-        f"  schedule   {schedule_words(config)}, warm-up {warmup:,.0f} steps ({warmup / length:.1%}), peak rate {config.optimizer.learning_rate:g}"
-        f" ({config.optimizer.name}){anew(len(set(schedules)))}",
+        f"  length     {plural(steps, 'step')} of {plural(loader.global_batch, 'row')} = {plural(tokens, loader.unit)}"
+        f" = {loader.epoch(steps):.2f} epochs; {flops:.3g} training FLOPs{executed(decisions, dense)}",
+        f"  schedule   {schedule_words(config)}, warm-up {plural(round(warmup), 'step')} ({warmup / length:.1%}),"
+        f" peak rate {config.optimizer.learning_rate:g} ({config.optimizer.name}){anew(len(set(schedules)))}",
         f"  phases     {phases}",
-        f"  machine    {device}{processes(decisions)}, {decisions.threads} threads ({settings.get('threads', 'recorded')}),"
+        f"  machine    {device}{processes(decisions)}, {plural(decisions.threads, 'thread')} ({settings.get('threads', 'recorded')}),"
         f" compile {'on' if decisions.compile else 'off'} ({settings['compile']}),"
         f" CUDA graph {'on' if decisions.cuda_graph else 'off'} ({settings['cuda_graph']})",
         f"  precision  {decisions.precision}: {settings['precision']}",
@@ -89,7 +90,7 @@ def lines(
     if isinstance(loader.mixture, Epochs):
         report += epoch_lines(loader.mixture, tokens)
     if corpus.measured:
-        sizes = ", ".join(f"{name} ({len(rows):,} rows)" for name, rows in corpus.measured_rows.items())
+        sizes = ", ".join(f"{name} ({plural(len(rows), 'row')})" for name, rows in corpus.measured_rows.items())
         report.append(f"  measured   held-out losses of {sizes}, each apart")
     if config.init is not None and init is not None and not config.smoke:
         report += [f"  WARNING    {warning}" for warning in warnings(config, method, corpus, init, length, warmup)]

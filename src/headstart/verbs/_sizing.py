@@ -22,6 +22,7 @@ from headstart.core.config import flatten, leaves, plain, provenance, replace_ne
 from headstart.core.errors import BadInput, HeadstartError
 from headstart.core.files import read_json
 from headstart.core.run import read_run
+from headstart.core.words import plural
 from headstart.engine.config import Preset, Settings
 from headstart.verbs._mixture_file import with_mixture
 from headstart.verbs._parts import path_of
@@ -233,7 +234,7 @@ def plan_lines(config: PretrainConfig, origin: Mapping[str, str], stores: Sequen
     size, patch = config.method.image_size, config.method.patch_size
     reached = "" if median is None else f", half of them at least {median:,} pixels high and wide"
     found = [
-        f"  chosen     by {images:,} images{reached}: preset {config.preset}, {size} x {size} pixels in patches of {patch},"
+        f"  chosen     by {plural(images, 'image')}{reached}: preset {config.preset}, {size} x {size} pixels in patches of {patch},"
         f" {config.global_batch:,} an update; --preset or a size of your own (--method.image-size, --image.size) says otherwise"
     ]
     stored, is_raw = stores[0].height, stores[0].folder not in [Path(path_of(entry)) for entry in config.data]

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from headstart import methods
+from headstart.core.words import plural
 from headstart.engine.method import Batch, Method
 from headstart.engine.metrics import duration
 from headstart.engine.plateau import Plateau
@@ -142,11 +143,11 @@ def closing_lines(folder: Path, info: dict[str, Any]) -> list[str]:
     """
     totals, verdict = info["totals"], info["verdict"]
     kind = kind_of(methods.load(info["method"]))
-    seen = f"{totals['tokens']:,} {info.get('unit', 'tokens')}"
+    seen = plural(totals["tokens"], info.get("unit", "tokens"))
     executed = totals.get("executed_flops", totals["flops"])  # not in runs of older versions
     zeros = f" without zeros ({executed:.3g} executed)" if executed != totals["flops"] else ""
     lines = [
-        f"Done: {totals['steps']:,} steps, {seen}, {totals['flops']:.3g} FLOPs{zeros}, {duration(totals['wall_s'])},"
+        f"Done: {plural(totals['steps'], 'step')}, {seen}, {totals['flops']:.3g} FLOPs{zeros}, {duration(totals['wall_s'])},"
         f" peak memory {totals['peak_memory_bytes'] / 2**30:.2f} GiB."
     ]
     if rehearsed := info["config"].get("smoke"):  # a few steps on a few records are no verdict

@@ -19,6 +19,7 @@ from headstart.core import float8, hardware
 from headstart.core.config import plain
 from headstart.core.errors import BadInput, Interrupted, UsageError
 from headstart.core.run import RunFolder, now, read_run
+from headstart.core.words import plural
 from headstart.data.listing import is_store
 from headstart.data.loader import Loader
 from headstart.engine import memory
@@ -366,7 +367,7 @@ class _Pretraining:
         except BadInput as damaged:
             self.say(f"{damaged.file} {damaged.reason} It is made again from the last checkpoint.")
             return None
-        self.say(f"{self.out} is done: {info['totals']['steps']} steps. Nothing to do.")
+        self.say(f"{self.out} is done: {plural(info['totals']['steps'], 'step')}. Nothing to do.")
         for line in _verdict.closing_lines(self.out, info):
             self.say(line)
         return Run(self.out, info)

@@ -22,6 +22,7 @@ from torch.profiler import ProfilerActivity
 from headstart import methods
 from headstart.core import hardware
 from headstart.core.run import RunFolder
+from headstart.core.words import plural
 from headstart.data.loader import Loader
 from headstart.engine.device import use_device
 from headstart.engine.method import Phase
@@ -268,7 +269,7 @@ def hints(found: PhaseProfile, rows: int, on_device: bool, graph: bool) -> list[
 
 def lines(result: Profile) -> list[str]:
     """The profile as text."""
-    made = f"{result.precision}, micro-batch {result.micro_batch} of {result.global_batch}, {result.threads} threads"
+    made = f"{result.precision}, micro-batch {result.micro_batch} of {result.global_batch}, {plural(result.threads, 'thread')}"
     made += f", compile {'on' if result.compile else 'off'}, CUDA graph {'on' if result.cuda_graph else 'off'}"
     report = [f"Profile: {result.method} ({result.preset}) on {result.device}: {made}"]
     for found in result.phases:

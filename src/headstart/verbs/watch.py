@@ -120,8 +120,9 @@ def closing_lines(followed: Followed) -> list[str]:
         return [f"{str(status).capitalize()} at step {followed.curves.step():,}." + (f" {error}" if error else "")]
     totals, verdict = info.get("totals", {}), info.get("verdict", {})
     lines = [
-        f"Done: {totals.get('steps', 0):,} steps, {words.counted(totals.get('tokens'))} {unit_of(info)}, {words.flops(totals.get('flops'))} FLOPs,"
-        f" {words.duration(totals.get('wall_s'))}, peak memory {words.gibibytes(totals.get('peak_memory_bytes'))}."
+        f"Done: {words.plural(totals.get('steps', 0), 'step')}, {words.counted(totals.get('tokens'))} {unit_of(info)},"
+        f" {words.flops(totals.get('flops'))} FLOPs, {words.duration(totals.get('wall_s'))},"
+        f" peak memory {words.gibibytes(totals.get('peak_memory_bytes'))}."
     ]
     lines += [str(verdict[key]) for key in ("plateau", "sentence") if key in verdict]
     return [*lines, f"Look closer: headstart report {folder}"]

@@ -74,7 +74,7 @@ def test_a_list_names_two_images_or_a_prefix_a_line(tmp_path: Path) -> None:
         ("a.png b.png c.png", "names no pair"),
         ("a.png", "names no pair"),
         ("a.png a.png", "both views"),
-        ("a.png gone.png", "1 images of pairs are not"),
+        ("a.png gone.png", "1 image of pairs is not"),
     ],
 )
 def test_a_line_that_is_no_pair_is_refused(line: str, words: str, tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_names_and_folders_pair_up_by_themselves(tmp_path: Path) -> None:
 def test_an_image_without_partner_is_named(tmp_path: Path) -> None:
     scene(tmp_path, 3)
     picture(tmp_path / "003_1.png", 1)
-    with pytest.raises(BadInput, match=r"1 of 7 images have no partner: .*003_1\.png"):
+    with pytest.raises(BadInput, match=r"1 of 7 images has no partner: .*003_1\.png"):
         found(tmp_path)
 
 
@@ -245,8 +245,8 @@ def test_a_pair_with_a_view_of_one_colour_is_lost_and_counted(tmp_path: Path) ->
     store = prepare_pairs([tmp_path / "in"], tmp_path / "store", PairConfig(size=8, held_out_share=0.0))
     assert len(store.pairs) == 3
     assert store.manifest["counts"]["lost_pairs"] == 1
-    assert "1 pairs lost with an image that could not be used" in "\n".join(store.report())
-    assert any("1 images are of one colour" in line for line in store.report())
+    assert "1 pair lost with an image that could not be used" in "\n".join(store.report())
+    assert any("1 image is of one colour" in line for line in store.report())
 
 
 def test_a_finished_store_is_opened_and_another_refused(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_bad_images_are_set_aside_up_to_a_share(folder: Path, tmp_path: Path) ->
     fault = json.loads(line)
     assert fault["file"] == str(data / "class1" / "005.png")
     assert fault["what"].startswith("is no image")
-    with pytest.raises(BadInput, match=r"1 of 36 images are bad \(2\.8%\), more than --image\.max-bad-share"):
+    with pytest.raises(BadInput, match=r"1 of 36 images is bad \(2\.8%\), more than --image\.max-bad-share"):
         prepared(data, tmp_path / "strict", on_bad_input="quarantine", max_bad_share=0.01)
     assert len(prepared(data, tmp_path / "strict", on_bad_input="quarantine")) == 35  # the raised share uses what was done
 
@@ -195,7 +195,7 @@ def test_every_enlarged_image_is_said(folder: Path, tmp_path: Path) -> None:
     Image.fromarray(smooth(9, 30, seed=77)).save(tmp_path / "data" / "small.png")
     store = prepared(tmp_path / "data", tmp_path / "store", size=16)
     n = len(store)
-    assert f"1 of {n} images are smaller than 16 pixels and were enlarged; --image.size sets the size" in store.warnings()
+    assert f"1 of {n} images is smaller than 16 pixels and was enlarged; --image.size sets the size" in store.warnings()
     assert store.manifest["median_side"] == 20
 
 

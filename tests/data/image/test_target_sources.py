@@ -62,9 +62,9 @@ def test_stereo_never_takes_the_next_frame_and_flow_takes_it_first(tmp_path: Pat
 
 def test_images_without_a_target_are_counted_and_targets_without_an_image_refused(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.jpg", "images/b.jpg", "masks/a.png")
-    assert find_targets(tmp_path, "segmentation").notes == [f"1 of 2 images in {tmp_path} have no target and are left out."]
+    assert find_targets(tmp_path, "segmentation").notes == [f"1 of 2 images in {tmp_path} has no target and is left out."]
     touch(tmp_path, "masks/c.png")
-    with pytest.raises(BadInput, match=r"1 of 2 targets have no image: .*c\.png"):
+    with pytest.raises(BadInput, match=r"1 of 2 targets has no image: .*c\.png"):
         find_targets(tmp_path, "segmentation")
 
 
@@ -82,7 +82,7 @@ def test_lists(tmp_path: Path) -> None:
     ("name", "text", "words"),
     [
         ("a.txt", "a.jpg\n", r"record 1: 'a\.jpg' names 1 files, not 2"),
-        ("a.txt", "a.jpg gone.png\n", r"1 of 2 files are not there: .*gone\.png"),
+        ("a.txt", "a.jpg gone.png\n", r"1 of 2 files is not there: .*gone\.png"),
         ("a.txt", "a.jpg a.jpg\n", "named twice"),
         ("a.txt", "# nothing\n", "holds no image with a target"),
         ("a.csv", "picture,target\na.jpg,m.png\n", "has no column 'image'"),

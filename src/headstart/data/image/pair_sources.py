@@ -19,6 +19,7 @@ from headstart.catalog.folder import PAIR_ENDS, PAIR_FIELDS, PAIR_FOLDERS
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import read_bounded
 from headstart.core.listing import readable, walk
+from headstart.core.words import agree, plural
 from headstart.data.image.pair_config import PairConfig, Pairing
 from headstart.data.image.poses import TRANSFORMS, pairs_of_scene, read_scene
 from headstart.data.image.sources import KINDS, LISTS, MAX_LIST_BYTES, InputFile, Inputs, find_images
@@ -82,7 +83,8 @@ def _inputs(paths: list[Path]) -> Inputs:
         inputs.files.append(_described(path))
     missing = [readable(file.path) for file in inputs.files if file.size < 0]
     if missing:
-        raise BadInput(f"{len(missing):,} images of pairs are not there: {', '.join(missing[:5])}.", "Copy them there, or correct the list.")
+        what = f"{plural(len(missing), 'image')} of pairs {agree(len(missing), 'is', 'are')} not there: {', '.join(missing[:5])}."
+        raise BadInput(what, "Copy them there, or correct the list.")
     return inputs
 
 
@@ -233,9 +235,8 @@ def _sides(files: list[Path], config: PairConfig) -> list[tuple[Path, Path]]:
 def _refuse_alone(files: list[Path], found: list[tuple[Path, Path]]) -> None:
     paired = {path for pair in found for path in pair}
     if alone := [readable(file) for file in files if file not in paired]:
-        raise BadInput(
-            f"{len(alone):,} of {len(files):,} images have no partner: {', '.join(alone[:5])}.", "Add their partners, or give a list of the pairs."
-        )
+        what = f"{len(alone):,} of {len(files):,} images {agree(len(alone), 'has', 'have')} no partner: {', '.join(alone[:5])}."
+        raise BadInput(what, "Add their partners, or give a list of the pairs.")
 
 
 def _frames(sources: Sequence[str | Path], config: PairConfig) -> Found:

@@ -21,6 +21,7 @@ import numpy as np
 
 from headstart.core.errors import BadInput, OtherStore
 from headstart.core.files import atomic_write, locked, read_json, sha256_file, write_json
+from headstart.core.words import agree, plural
 from headstart.data.arrays import map_array
 from headstart.data.image.head import write_first_images
 from headstart.data.image.opening import require_libraries
@@ -74,23 +75,25 @@ class PairStore(ImageStore):
         return np.flatnonzero(self.pairs_held_out if split == "held_out" else ~self.pairs_held_out)
 
     def in_words(self) -> str:
-        return f"{super().in_words()}, in {len(self.pairs):,} pairs"
+        return f"{super().in_words()}, in {plural(len(self.pairs), 'pair')}"
 
     def report(self) -> list[str]:
         counts = self.manifest["counts"]
         lines = [
             *super().report(),
-            f"{len(self.pairs):,} pairs ({self.pairing}) of {counts['scenes']:,} scenes; {counts['held_out_pairs']:,} pairs held out",
+            f"{plural(len(self.pairs), 'pair')} ({self.pairing}) of {plural(counts['scenes'], 'scene')};"
+            f" {plural(counts['held_out_pairs'], 'pair')} held out",
         ]
         if counts["lost_pairs"] or counts["duplicate_pairs"]:
             lost, again = counts["lost_pairs"], counts["duplicate_pairs"]
-            lines.append(f"{lost:,} pairs lost with an image that could not be used, {again:,} left out because they came twice")
+            they = agree(again, "it", "they")
+            lines.append(f"{plural(lost, 'pair')} lost with an image that could not be used, {again:,} left out because {they} came twice")
         return lines
 
     def warnings(self) -> list[str]:
         counts, found = self.manifest["counts"], super().warnings()
         if counts["equal_pairs"] and self.pairing != "crops":
-            found.append(f"in {counts['equal_pairs']:,} pairs both images are equal")
+            found.append(f"in {plural(counts['equal_pairs'], 'pair')} both images are equal")
         if counts["scenes"] == 1:
             found.append("all pairs are of one scene; its last ones are held out, and resemble the others")
         if self.pairing == "crops":

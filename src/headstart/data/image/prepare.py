@@ -28,6 +28,7 @@ from headstart.core.files import atomic_write, sha256_file
 from headstart.core.hardware import cores
 from headstart.core.machine import writing
 from headstart.core.progress import Reporter
+from headstart.core.words import agree
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import decode, form_of
 from headstart.data.image.form import Content, Form, Unusable
@@ -346,7 +347,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Ima
     bad, n = sum(len(part.faults) for part, _ in parts), len(rows["hashes"])
     if bad > config.max_bad_share * (n + bad):
         raise BadInput(
-            f"{bad:,} of {n + bad:,} images are bad ({bad / (n + bad):.1%}), more than --image.max-bad-share allows.",
+            f"{bad:,} of {n + bad:,} images {agree(bad, 'is', 'are')} bad ({bad / (n + bad):.1%}), more than --image.max-bad-share allows.",
             f"{quarantined} names each: mend the files, or raise the share.",
         )
     gaps = sum(len(part.gaps) for part, _ in parts)

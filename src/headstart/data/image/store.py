@@ -29,6 +29,7 @@ import numpy as np
 from headstart.core.errors import BadInput
 from headstart.core.files import open_regular, own_file
 from headstart.core.hardware import cores
+from headstart.core.words import agree, plural
 from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import decode
 from headstart.data.image.form import Form, Unusable
@@ -137,23 +138,24 @@ class ImageStore:
         """What a person wants to know of the images, as lines."""
         counts = self.manifest["counts"]
         lines = [
-            f"{counts['images']:,} images of {self.in_words()} ({self.storage})",
-            f"{counts['training_images']:,} to train on, {counts['held_out_images']:,} held out; {counts['duplicate_images']:,} copies left out"
-            + (f", {near:,} that nearly equal a held-out image" if (near := counts.get("near_duplicate_images")) else ""),
+            f"{plural(counts['images'], 'image')} of {self.in_words()} ({self.storage})",
+            f"{counts['training_images']:,} to train on, {counts['held_out_images']:,} held out;"
+            f" {counts['duplicate_images']:,} {agree(counts['duplicate_images'], 'copy', 'copies')} left out"
+            + (f", {near:,} that nearly {agree(near, 'equals', 'equal')} a held-out image" if (near := counts.get("near_duplicate_images")) else ""),
             f"mean {_numbers(self.mean)}; deviation {_numbers(self.std)}",
         ]
         if self.classes:
             sizes = np.bincount(self.labels[self.labels >= 0], minlength=len(self.classes))
             shown = ", ".join(f"{name} {size:,}" for name, size in zip(self.classes[:8], sizes, strict=False))
             more = f", and {len(self.classes) - 8:,} more" if len(self.classes) > 8 else ""
-            lines.append(f"{len(self.classes):,} classes: {shown}{more}")
+            lines.append(f"{len(self.classes):,} {agree(len(self.classes), 'class', 'classes')}: {shown}{more}")
         if without := counts.get("images_without_data"):
             why = f"too many of their pixels have no data (--image.max-nodata-share; {self._named(NO_DATA, without)})"
-            lines.append(f"{without:,} images left out: {why}")
+            lines.append(f"{plural(without, 'image')} left out: {why}")
         if filled := counts.get("images_with_gaps"):
-            lines.append(f"{filled:,} images have pixels without data, filled with the mean of their band")
+            lines.append(f"{plural(filled, 'image')} {agree(filled, 'has', 'have')} pixels without data, filled with the mean of their band")
         if counts["quarantined"]:
-            lines.append(f"{counts['quarantined']:,} bad images in {self.folder / 'quarantine.jsonl'}")
+            lines.append(f"{plural(counts['quarantined'], 'bad image')} in {self.folder / 'quarantine.jsonl'}")
         return lines + [f"WARNING: {found}" for found in self.warnings()]
 
     def warnings(self) -> list[str]:
@@ -161,10 +163,10 @@ class ImageStore:
         counts, found = self.manifest["counts"], []
         if plain := counts.get("one_colour_images"):
             why = f"nothing can be learnt from them ({self._named(PLAIN, plain)})"
-            found.append(f"{plain:,} images are of one colour everywhere and left out: {why}")
+            found.append(f"{plural(plain, 'image')} {agree(plain, 'is', 'are')} of one colour everywhere and left out: {why}")
         if smaller := counts["enlarged_images"]:
-            share = f"{smaller:,} of {counts['images']:,} images are"
-            found.append(f"{share} smaller than {self.width} pixels and were enlarged; --image.size sets the size")
+            share = f"{smaller:,} of {plural(counts['images'], 'image')} {agree(smaller, 'is', 'are')}"
+            found.append(f"{share} smaller than {self.width} pixels and {agree(smaller, 'was', 'were')} enlarged; --image.size sets the size")
         if (flat := np.flatnonzero(self.std == 0)).size:
             found.append(f"channel {', '.join(str(channel + 1) for channel in flat)} never varies")
         return found

@@ -23,6 +23,7 @@ from headstart.catalog.folder import PAIR_ENDS, PAIR_FOLDERS
 from headstart.core.errors import BadInput
 from headstart.core.files import read_bounded
 from headstart.core.listing import readable, walk
+from headstart.core.words import agree, plural
 from headstart.data.image.band_files import cut_name, first_band, tile_of
 from headstart.data.image.sources import KINDS, LISTS, MAX_LIST_BYTES
 from headstart.data.image.targets import ARRAYS, DISPARITIES, FLOWS, MASKS, NUMBERS
@@ -104,7 +105,8 @@ def find_targets(source: str | Path, task: str, band_files: Sequence[str] = ()) 
 def _refuse_missing(records: Sequence[DenseFiles], source: Path) -> None:
     files = [file for record in records for file in (*record.views, record.target)]
     if gone := [readable(file) for file in dict.fromkeys(files) if not file.is_file()]:
-        raise BadInput(f"{len(gone):,} of {len(files):,} files are not there: {', '.join(gone[:5])}.", "Copy them there.", file=readable(source))
+        what = f"{len(gone):,} of {len(files):,} files {agree(len(gone), 'is', 'are')} not there: {', '.join(gone[:5])}."
+        raise BadInput(what, "Copy them there.", file=readable(source))
     for record in records:
         if len({*record.views, record.target}) < len(record.views) + 1:
             raise BadInput("is named twice in one record.", "Give different files.", file=readable(record.target))
@@ -184,18 +186,21 @@ def _in_folder(folder: Path, task: str, views: int, band_files: Sequence[str]) -
     if not images:
         images = {(file.parent, file.stem): file for file in pictures}
     elif left := sum(cut_name(file, band_files) is None for file in pictures):
-        found.notes.append(f"{left:,} files in {readable(folder)} are of none of the bands {' '.join(band_files)} and are left out.")
+        are = agree(left, "is", "are")
+        found.notes.append(f"{plural(left, 'file')} in {readable(folder)} {are} of none of the bands {' '.join(band_files)} and {are} left out.")
     for target in targets:
         record = next((record for first in _first_views(target, folder, task, images) if (record := _whole(first, target, task, images))), None)
         found.records += [record] if record is not None else []
         alone += [] if record is not None else [target]
     if alone and found.records:
         listed = ", ".join(readable(file) for file in alone[:5])
-        what = f"{len(alone):,} of {len(targets):,} targets have no image{'' if views == 1 else ', or no second view'}: {listed}."
+        lacking = f"{agree(len(alone), 'has', 'have')} no image{'' if views == 1 else ', or no second view'}"
+        what = f"{len(alone):,} of {len(targets):,} targets {lacking}: {listed}."
         raise BadInput(what, "Name them alike, or give a list of the files.", file=readable(folder))
     used = {view for record in found.records for view in record.views}
     if left := len(there := set(images.values())) - len(used & there):
-        found.notes.append(f"{left:,} of {len(there):,} images in {readable(folder)} have no target and are left out.")
+        has, are = (agree(left, *words) for words in (("has", "have"), ("is", "are")))
+        found.notes.append(f"{left:,} of {len(there):,} images in {readable(folder)} {has} no target and {are} left out.")
     return found
 
 

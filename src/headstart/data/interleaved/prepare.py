@@ -22,6 +22,7 @@ from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, reserve, sha256_file
 from headstart.core.listing import readable
 from headstart.core.progress import patiently
+from headstart.core.words import agree
 from headstart.data.image.opening import require_libraries
 from headstart.data.image.prepare import input_differences as image_differences
 from headstart.data.image.prepare import prepare_inputs
@@ -214,8 +215,9 @@ def _refuse_bad(out: Path, files: list[InputFile], parts: list[Part], paths: lis
     good = sum(len(read_part(path, "document_lengths")[1]["document_lengths"]) for path in paths)
     records = good + len(lines) + sum(part.empty_documents for part in parts)
     if len(lines) > config.max_bad_share * records:
+        bad = f"{len(lines):,} of {records:,} records {agree(len(lines), 'is', 'are')} bad ({len(lines) / records:.1%})"
         raise BadInput(
-            f"{len(lines):,} of {records:,} records are bad ({len(lines) / records:.1%}), more than --interleaved.max-bad-share allows.",
+            f"{bad}, more than --interleaved.max-bad-share allows.",
             f"{quarantine} names each: mend the files, or raise the share.",
         )
     if not good:

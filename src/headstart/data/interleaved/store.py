@@ -29,6 +29,7 @@ import numpy as np
 
 from headstart.core.errors import BadInput
 from headstart.core.files import inside, own_file
+from headstart.core.words import agree, plural
 from headstart.data.image.store import ImageStore
 from headstart.data.interleaved.config import InterleavedConfig
 from headstart.data.stored import REBUILD, checked_manifest, hashes_of_arrays, numbers_of, refuse_unfit, stated_array, verify_hashes
@@ -118,19 +119,22 @@ class InterleavedStore:
         asked = f"; {counts['answer_tokens']:,} of them in answers" if counts["answer_tokens"] else ""
         near = counts["near_duplicate_documents"]
         lines = [
-            f"{counts['documents']:,} documents, {counts['tokens']:,} tokens{asked}; vocabulary {self.vocab_size:,}",
+            f"{plural(counts['documents'], 'document')}, {counts['tokens']:,} tokens{asked}; vocabulary {self.vocab_size:,}",
             f"{counts['placed_images']:,} images in their places, {counts['images']:,} different ones{form}; {per_image:,.0f} tokens an image",
-            f"held out {counts['held_out_documents']:,} documents; {near:,} near-duplicates of them kept out of training",
+            f"held out {plural(counts['held_out_documents'], 'document')}; {plural(near, 'near-duplicate')} of them kept out of training",
             f"unigram entropy {self.unigram_entropy:.3f} nats",
         ]
-        if counts["missing_images"]:
-            lines.append(f"{counts['missing_images']:,} images are not there: left out with their markers (--interleaved.images says where they lie)")
+        if missing := counts["missing_images"]:
+            marker = agree(missing, "its marker", "their markers")
+            where = "--interleaved.images says where they lie"
+            lines.append(f"{plural(missing, 'image')} {agree(missing, 'is', 'are')} not there: left out with {marker} ({where})")
         if counts["damaged_images"]:
-            lines.append(f"{counts['damaged_images']:,} places of damaged images left out; {self.folder / 'images' / 'quarantine.jsonl'} names each")
+            quarantine = self.folder / "images" / "quarantine.jsonl"
+            lines.append(f"{plural(counts['damaged_images'], 'place')} of damaged images left out; {quarantine} names each")
         if counts["empty_documents"]:
-            lines.append(f"{counts['empty_documents']:,} documents without text left out")
+            lines.append(f"{plural(counts['empty_documents'], 'document')} without text left out")
         if counts["quarantined"]:
-            lines.append(f"{counts['quarantined']:,} bad records in {self.folder / 'quarantine.jsonl'}")
+            lines.append(f"{plural(counts['quarantined'], 'bad record')} in {self.folder / 'quarantine.jsonl'}")
         return lines
 
     def _check(self) -> None:

@@ -21,6 +21,7 @@ from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, reserve, sha256_file
 from headstart.core.hardware import cores
 from headstart.core.progress import Reporter, patiently
+from headstart.core.words import agree
 from headstart.data.languages.language import find_language, is_language, parse_spec, write_sentences
 from headstart.data.preparing import begin_work, changed_settings, in_words, opened_or_built, put_in_place, write_arrays
 from headstart.data.text import tokenizer as text_tokenizer
@@ -88,8 +89,9 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
         tally.add(info.tally)
     records = tally.documents + tally.empty_documents + tally.bad_records
     if tally.bad_records > config.max_bad_share * records:
+        bad = f"{tally.bad_records:,} of {records:,} records {agree(tally.bad_records, 'is', 'are')} bad ({tally.bad_records / records:.1%})"
         raise BadInput(
-            f"{tally.bad_records:,} of {records:,} records are bad ({tally.bad_records / records:.1%}), more than --text.max-bad-share allows.",
+            f"{bad}, more than --text.max-bad-share allows.",
             f"{quarantined} names each: mend the files, or raise the share.",
         )
     if tally.documents == 0:

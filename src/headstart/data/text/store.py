@@ -30,6 +30,7 @@ from tokenizers import Tokenizer
 
 from headstart.core.errors import BadInput
 from headstart.core.files import own_file
+from headstart.core.words import plural
 from headstart.data.stored import REBUILD, checked_manifest, hashes_of_arrays, numbers_of, refuse_unfit, stated_array, verify_hashes
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.config import TextConfig
@@ -134,15 +135,15 @@ class TextStore:
         counts, tokenizer = self.manifest["counts"], self.manifest["tokenizer"]
         cut = ", ".join(f"{share:.1%} over {length}" for length, share in self.manifest["sentences_longer_than"].items())
         lines = [
-            f"{counts['documents']:,} documents, {counts['sentences']:,} sentences, {counts['words']:,} words, {counts['tokens']:,} tokens",
+            ", ".join(plural(counts[unit], unit) for unit in ("documents", "sentences", "words", "tokens")),
             f"vocabulary {self.vocab_size:,} ({tokenizer['model']}): {self.manifest['tokens_per_word']:.2f} tokens a word, "
             f"{self.manifest['unknown_share']:.2%} unknown; sentences of too many tokens: {cut}",
-            f"held out {counts['held_out_documents']:,} documents ({counts['held_out_tokens']:,} tokens); "
-            f"{counts['near_duplicate_documents']:,} near-duplicates of them kept out of training",
+            f"held out {plural(counts['held_out_documents'], 'document')} ({counts['held_out_tokens']:,} tokens); "
+            f"{plural(counts['near_duplicate_documents'], 'near-duplicate')} of them kept out of training",
             f"unigram entropy {self.unigram_entropy:.3f} nats",
         ]
         if counts["quarantined"]:
-            lines.append(f"{counts['quarantined']:,} bad records in {self.folder / 'quarantine.jsonl'}")
+            lines.append(f"{plural(counts['quarantined'], 'bad record')} in {self.folder / 'quarantine.jsonl'}")
         if self.manifest["unknown_share"] > 0.05:
             advice = "train a tokenizer on this corpus, or use one with byte fallback"
             lines.append(f"WARNING: {self.manifest['unknown_share']:.1%} of the tokens are unknown; {advice}")
