@@ -17,8 +17,9 @@ import headstart
 from headstart.cli.main import main
 from headstart.core.errors import BadInput, UsageError
 from headstart.engine.export_hashes import verify_export
-from headstart.interop.merge import checked_shares, merge_folders
+from headstart.interop.merge import merge_folders
 from headstart.interop.transformers_io import save_model_folder
+from headstart.verbs._merge_settings import checked_shares
 
 WORDS = ["<pad>", "<unk>", "<s>", "</s>", "the", "cat", "sat"]
 
@@ -145,3 +146,13 @@ def test_the_verb_writes_a_model_its_card_and_what_it_was_made_of(old: Path, tmp
     assert str(tmp_path) not in card + (tmp_path / "out" / "merge.json").read_text()
     assert main(arguments) == 2
     assert "is there already" in capsys.readouterr().err
+
+
+def test_another_kind_of_model_is_called_so(tmp_path: Path) -> None:
+    """Its first entry by the alphabet was named: the dropout of a classifier."""
+    size = {"vocab_size": 7, "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    for name, config in (("a", {"model_type": "llama"}), ("b", {"model_type": "bert", "classifier_dropout": 0.5})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(size | config))
+    with pytest.raises(BadInput, match=r"config\.json says model_type = 'bert', that of .* 'llama'"):
+        merge_folders([tmp_path / "a", tmp_path / "b"], [0.5, 0.5], tmp_path / "out")

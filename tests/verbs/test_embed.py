@@ -16,7 +16,7 @@ from headstart.data.image.config import ImageConfig
 from headstart.data.image.decode import form_of
 from headstart.data.image.head import decode_records
 from headstart.data.permute import draw
-from headstart.verbs.embed import embed, nearest
+from headstart.verbs.embed import collapsed, embed, nearest
 from headstart.verbs.pretrain import pretrain
 from tests.running import TINY, headstart
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_embedded_is_refused(trained: Path, tmp_path: Path, capsy
     with pytest.raises(UsageError, match="--shown is 0"):
         embed(trained, ["x"], out=tmp_path / "out", shown=0)
     for one_or_several in ([tmp_path / "nothing.txt"], str(tmp_path / "nothing.txt")):
-        with pytest.raises(BadInput, match="nothing.txt: does not exist"):
+        with pytest.raises(BadInput, match=r"nothing\.txt: does not exist"):
             embed(trained, one_or_several, out=tmp_path / "out")
     (tmp_path / "empty.txt").touch()
     assert main(["embed", str(trained), "--data", str(tmp_path / "empty.txt"), "--out", str(tmp_path / "out")]) == 3
@@ -105,3 +105,23 @@ def test_what_cannot_be_embedded_is_refused(trained: Path, tmp_path: Path, capsy
         decode_records([colour], form_of(grey, ImageConfig(size=8)))
     assert not (tmp_path / "out").exists()
     assert headstart("embed", tmp_path, "--data", "x").returncode == 3
+
+
+def test_vectors_that_all_point_the_same_way_are_called_so(trained: Path, tmp_path: Path) -> None:
+    """Their cosines are all 1, and the first of the file looked like everybody's nearest. Another field of the texts may be named."""
+    directions = np.random.default_rng(0).normal(size=(1, 8)).astype(np.float32) * np.arange(1, 6, dtype=np.float32)[:, None]
+    assert collapsed(directions)
+    assert collapsed(np.zeros((3, 8), np.float32))
+    assert not collapsed(directions[:1])
+    assert not collapsed(np.concatenate([directions, directions[:1] + 0.1 * np.eye(8, dtype=np.float32)[:1]]))
+    (tmp_path / "alike.jsonl").write_text('{"body": "Returns the sum of two numbers."}\n' * 3)
+    said: list[str] = []
+    found = embed(trained, tmp_path / "alike.jsonl", out=tmp_path / "out", text_field="body", say=said.append)
+    assert len(found.vectors) == 3
+    assert any(line.startswith("WARNING: all 3 vectors point the same way: every cosine is 1") for line in said)
+
+
+def test_errors_of_embed_in_python_name_what_it_takes(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"body": "one"}\n')
+    with pytest.raises(BadInput, match=r"has no field 'text'.*\nName the field that holds the text with --text-field\.$"):
+        embed(trained, tmp_path / "a.jsonl", out=tmp_path / "out")

@@ -36,6 +36,9 @@ def parse(argv: list[str]) -> Arguments:
 
 
 def run(args: Arguments) -> int:
+    from headstart.verbs._merge_settings import check
+
+    check(args.models, args.settings)  # before torch is imported
     from headstart.verbs.merge import merge_with
 
     settings = args.settings

@@ -63,6 +63,11 @@ def field_docs(cls: type) -> dict[str, str]:
     return docs
 
 
+def flag_names(config: Any) -> frozenset[str]:
+    """Every leaf field of a (nested) dataclass as the command line writes it."""
+    return frozenset(f"--{name.replace('_', '-')}" for name in flatten(config))
+
+
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     """Dotted name -> value of every leaf field of a (nested) dataclass."""
     leaves: dict[str, Any] = {}

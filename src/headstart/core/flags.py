@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from headstart.core.errors import HeadstartError
@@ -16,6 +17,16 @@ _SENTENCE = re.compile(r"(?<=[.?!]) (?=[A-Z`(])")
 _COMMAND = re.compile(r"`[^`]*`")
 _OF_ANOTHER = re.compile(r"`|headstart |torchrun |\bpretrain\b|\bprepare\b")
 """What a sentence has that gives another command."""
+
+
+@contextmanager
+def in_words_of(own: Collection[str], called: Mapping[str, str] = {}) -> Iterator[None]:
+    """Errors from deeper rooms in the flags of a verb (`in_flags_of`), for who calls it from Python too. It decorates a verb."""
+    try:
+        yield
+    except HeadstartError as error:
+        in_flags_of(error, own, called)
+        raise
 
 
 def in_flags_of(error: HeadstartError, own: Collection[str], called: Mapping[str, str] = {}) -> None:

@@ -23,10 +23,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from headstart.core.errors import BadInput, UsageError
+from headstart.core.errors import BadInput
 from headstart.core.files import own_file, read_json
 from headstart.core.tensor_files import save_tensors
-from headstart.core.words import plural
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import load_tokenizer
 from headstart.interop.model_folder import read_config, weight_files
@@ -72,32 +71,12 @@ class Merged:
     kin: tuple[Kinship, ...]
 
 
-def checked_shares(shares: Sequence[float], n_models: int) -> list[float]:
-    """One share for each model, with a sum of 1; none given: equal ones.
-
-    Raises:
-        UsageError: fewer than two models, another number of shares, a share outside [0, 1], or a sum that is not 1.
-    """
-    if n_models < 2:
-        raise UsageError(f"{plural(n_models, 'model')} cannot be averaged.", "Give two or more: the old one and what it became.")
-    if not shares:
-        return [1 / n_models] * n_models
-    if len(shares) != n_models:
-        raise UsageError(f"{plural(len(shares), 'share')} for {n_models} models.", "Give one share for each model, in their order.")
-    for share in shares:
-        if not 0 <= share <= 1:
-            raise UsageError(f"--shares holds {share:g}.", "A share is from 0 to 1.")
-    if not math.isclose(total := math.fsum(shares), 1.0, abs_tol=1e-6):
-        raise UsageError(f"The shares sum to {total:g}, not to 1.", "Give shares that sum to 1: --shares 0.3 0.7.")
-    return [float(share) for share in shares]
-
-
 def merge_folders(folders: Sequence[Path], shares: Sequence[float], out: Path) -> Merged:
     """Writes the weighted mean of transformers folders into the new folder `out`.
 
     Args:
         folders: models of one architecture and one tokenizer, as safetensors.
-        shares: one a model, with a sum of 1 (`checked_shares`).
+        shares: one a model, with a sum of 1.
 
     Raises:
         BadInput: a folder is no model, is of another architecture, tokenizer or shape than the first, or holds a weight that is no finite number.
@@ -214,7 +193,7 @@ def _refuse_other_names(folders: Sequence[Path], places: Sequence[Mapping[str, P
 
 def _refuse_other_network(first: Path, other: Path) -> None:
     ours, theirs = (dict(_shape_entries(read_json(folder / "config.json"))) for folder in (first, other))
-    for name in sorted(ours.keys() | theirs.keys()):
+    for name in sorted(ours.keys() | theirs.keys(), key=lambda name: (name != "model_type", name)):  # another kind differs in everything
         if ours.get(name) != theirs.get(name):
             what = f"config.json says {name} = {theirs.get(name)!r}, that of {first} {ours.get(name)!r}."
             raise BadInput(what, "Average models of one architecture, of which one became the other.", file=other)

@@ -13,6 +13,7 @@ from headstart.core.places import SETTINGS, Folder, refuse_folder, refuse_other_
 PEEK = {"count": COUNT, "seed": SEED}
 SAMPLE = {"count": COUNT, "seed": SEED}
 EMBED = {"shown": COUNT, "neighbours": COUNT, "seed": SEED}
+EMBED_FLAGS = frozenset(("--data", "--out", "--text-field", "--shown", "--neighbours", "--seed", "--device", "--json"))
 REPLAY = {"step": COUNT}
 DEMO = {"minutes": MINUTES, "seeds": SEEDS}
 
@@ -20,7 +21,9 @@ DEMO_FOLDER = Folder("task/task.json", ("source", "split", "labels"), ("task",))
 EMBED_FOLDER = Folder(SETTINGS, ("run", "data"))
 
 
-def vectors_folder(run: str | Path, data: Sequence[str | Path], out: str | Path | None) -> tuple[Path, Mapping[str, Any]]:
+def vectors_folder(
+    run: str | Path, data: Sequence[str | Path], out: str | Path | None, text_field: str | None = None
+) -> tuple[Path, Mapping[str, Any]]:
     """Where `embed` writes, and what its `SETTINGS` says.
 
     Raises:
@@ -32,6 +35,6 @@ def vectors_folder(run: str | Path, data: Sequence[str | Path], out: str | Path 
     if folder.suffix in (".npy", ".parquet", ".npz", ".jsonl") and not folder.is_dir():
         raise UsageError(f"{folder} names a file; embed writes a folder.", f"Give --out {folder.with_suffix('')}: it gets vectors.npy.")
     refuse_folder(folder, ours=EMBED_FOLDER)
-    asked = {"run": str(run), "data": [str(entry) for entry in data]}
+    asked = {"run": str(run), "data": [str(entry) for entry in data], **({} if text_field is None else {"text_field": text_field})}
     refuse_other_settings(folder, "vectors", asked)
     return folder, asked

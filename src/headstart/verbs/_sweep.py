@@ -9,8 +9,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 
 from headstart import methods
-from headstart.core.config import flatten, replace_nested
-from headstart.core.errors import BadInput, HeadstartError, UsageError
-from headstart.core.flags import in_flags_of
+from headstart.core.config import flag_names, replace_nested
+from headstart.core.errors import BadInput, UsageError
+from headstart.core.flags import in_words_of
 from headstart.core.run import read_run
 from headstart.data.text.store import open_text_store
 from headstart.interop.model_folder import read_config
@@ -52,15 +52,9 @@ FLAGS: Mapping[str, str] = {
 """What `pretrain` calls what a plan has too."""
 
 
-@contextmanager
-def in_words_of_a_plan() -> Iterator[None]:
+def in_words_of_a_plan() -> AbstractContextManager[None]:
     """Errors of a run that a plan makes name the plan's flags; of others they say whose they are."""
-    own = {f"--{name.replace('_', '-')}" for settings in (CptSettings(), SweepSettings()) for name in flatten(settings)}
-    try:
-        yield
-    except HeadstartError as error:
-        in_flags_of(error, own, FLAGS)
-        raise
+    return in_words_of(flag_names(CptSettings()) | flag_names(SweepSettings()), FLAGS)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.core.errors import UsageError
 from headstart.core.terminal import printable
+from headstart.core.words import plural
 from headstart.verbs.config import ProbeConfig
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def data_words(stores: Sequence[Any], rows: Sequence[Any]) -> str:
     documents = sum(store.manifest["counts"]["documents"] for store in stores)
     tokens, n_rows = sum(part.n_tokens for part in rows), sum(map(len, rows))
     told = shares(rows[0].report, spaced=True)
-    in_rows = f"{documents:,} documents, {tokens:,} training tokens in {n_rows:,} rows of {rows[0].length}"
+    in_rows = f"{plural(documents, 'document')}, {plural(tokens, 'training token')} in {plural(n_rows, 'row')} of {rows[0].length}"
     return f"{in_rows} ({told})" if told else in_rows
 
 
@@ -70,13 +71,14 @@ def read_labelled(config: ProbeConfig, method: Method) -> tuple[Sequence[Any], S
     return records.texts, [int(label) for label in records.labels], len(records.classes)
 
 
-def read_records(sources: Sequence[str | Path], store: Any) -> Iterator[tuple[str, Any]]:
+def read_records(sources: Sequence[str | Path], store: Any, text_field: str | None = None) -> Iterator[tuple[str, Any]]:
     from headstart.core.config import replace_nested
     from headstart.data.text.config import TextConfig
     from headstart.data.text.head import documents
 
     made = store.manifest["preparation"]
     config = replace_nested(TextConfig(), {name: made[name] for name in ("text_field", "document_split") if name in made})
+    config = config if text_field is None else replace_nested(config, {"text_field": text_field})
     for number, text in enumerate(documents(sources, config), 1):
         yield f"document {number}", text
 

@@ -63,9 +63,10 @@ import torch
 
 from headstart import methods
 from headstart.core import hardware
-from headstart.core.config import plain, replace_nested, several
+from headstart.core.config import flag_names, plain, replace_nested, several
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import locked, read_json, sha256_file
+from headstart.core.flags import in_words_of
 from headstart.core.run import now
 from headstart.core.terminal import printable
 from headstart.engine.device import resolve_device
@@ -119,6 +120,7 @@ def advise(
     return advise_with(replace_nested(AdviseSettings(), given), say=say, live=live)
 
 
+@in_words_of(flag_names(AdviseSettings()))
 def advise_with(settings: AdviseSettings, *, say: Callable[[str], None] = print, live: Callable[[str], None] | None = None) -> Advice:
     """As `advise`, from settings."""
     advising = _Advising(settings, checked(settings), lambda line: say(printable(line)), live)

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
-from headstart.core.config import replace_nested
+from headstart.core.config import flag_names, replace_nested
 from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, read_json, write_json
+from headstart.core.flags import in_words_of
 from headstart.data.text.pool import read_pool
 from headstart.engine.device import use_device
 from headstart.engine.text_method import model_folder
@@ -74,6 +75,7 @@ def evaluate(model: str | Path, *, say: Callable[[str], None] = print, **setting
     return evaluate_with(replace_nested(EvaluateSettings(), {"model": model, **settings}), say)
 
 
+@in_words_of(flag_names(EvaluateSettings()))
 def evaluate_with(settings: EvaluateSettings, say: Callable[[str], None] = print) -> Evaluation:
     """As `evaluate`, from settings."""
     check(settings)

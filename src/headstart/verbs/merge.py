@@ -8,18 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core.config import replace_nested, several
-from headstart.core.errors import UsageError
 from headstart.core.files import atomic_write, sha256_file, whole_folder, write_json
-from headstart.core.places import refuse_folder
 from headstart.core.run import read_run
 from headstart.core.words import counted, share
 from headstart.engine.export_hashes import write_hashes
-from headstart.interop.merge import KIN, Merged, checked_shares, merge_folders
+from headstart.interop.merge import KIN, Merged, merge_folders
 from headstart.interop.model_folder import weight_files
 from headstart.interop.transformers_io import load_encoder
 from headstart.verbs._card import CARD, escaped
 from headstart.verbs._exports import resolve_init
-from headstart.verbs._merge_settings import MergeSettings
+from headstart.verbs._merge_settings import MergeSettings, check, checked_shares, merged_folder
 
 MERGE = "merge.json"
 
@@ -52,12 +50,9 @@ def merge(models: Sequence[str | Path], *, say: Callable[[str], None] = print, *
 
 def merge_with(models: Sequence[Path], settings: MergeSettings, say: Callable[[str], None] = print) -> MergedModel:
     """As `merge`, from settings."""
-    shares = checked_shares(settings.shares, len(models))
+    check(models, settings)
+    shares, out = checked_shares(settings.shares, len(models)), merged_folder(models, settings)
     folders = [resolve_init(model) or model for model in models]
-    out = settings.out or Path("runs") / "merged" / "-".join(dict.fromkeys(model.absolute().name for model in models))
-    if out.exists():
-        raise UsageError(f"{out} is there already.", "Give another --out.")
-    refuse_folder(out)
     with whole_folder(out) as new:
         merged = merge_folders(folders, shares, new)
         info = described(models, folders, shares, merged)

@@ -24,9 +24,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from headstart.core.config import replace_nested
+from headstart.core.config import flag_names, replace_nested
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import atomic_write, locked, write_json
+from headstart.core.flags import in_words_of
 from headstart.core.places import SETTINGS, refuse_other_settings
 from headstart.core.progress import progress
 from headstart.core.words import first_line
@@ -109,6 +110,7 @@ def select(pool: str | Path | Sequence[str | Path], *, say: Callable[[str], None
     return select_with(replace_nested(SelectSettings(), {**lists, **settings}), say)
 
 
+@in_words_of(flag_names(SelectSettings()))
 def select_with(settings: SelectSettings, say: Callable[[str], None] = print) -> Selection:
     """As `select`, from settings."""
     check(settings)
