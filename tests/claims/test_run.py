@@ -241,6 +241,8 @@ def test_wrong_names_are_refused_before_anything_is_written(tmp_path: Path) -> N
         run_fake(out, seeds=0)
     with pytest.raises(UsageError, match="no claim 'elektra'"):
         claim("elektra", out=out)
+    with pytest.raises(UsageError, match=r"webmath has several claims\.\nGive one of them: webmath_extraction, webmath_images, webmath_text\."):
+        claim("webmath", out=out)
     assert not out.exists()
 
 

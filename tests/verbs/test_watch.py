@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from headstart.core.errors import BadInput
+from headstart.core.run import read_run
 from headstart.verbs._follow import Followed, Series
 from headstart.verbs._watch_screen import Screen, loss_chart, seconds_left, sparkline
 from headstart.verbs.watch import watch
@@ -41,6 +42,14 @@ def test_a_failed_a_killed_and_a_missing_run(tmp_path: Path, capsys: pytest.Capt
     assert "is gone at step 400" in capsys.readouterr().out
     with pytest.raises(BadInput, match="--wait"):
         watch(tmp_path / "nowhere")
+
+
+def test_a_folder_that_holds_runs_names_one(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "claim" / "runs" / "mlm-seed-0", steps=400)
+    with pytest.raises(BadInput, match=f"is not a run: it has no run.json.\nGive a run that lies in it, for example {run}, or add --wait\\."):
+        watch(tmp_path / "claim")
+    with pytest.raises(BadInput, match=f"for example {run}\\."):
+        read_run(run.parent)
 
 
 def test_what_files_say_cannot_command_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,6 +36,8 @@ def checked_claim(slug: str) -> str:
         UsageError: it has none.
     """
     if slug not in claim_names():
+        if of_method := [name for name in claim_names() if name.startswith(f"{slug}_")]:
+            raise UsageError(f"{slug} has several claims.", f"Give one of them: {', '.join(of_method)}.")
         raise UsageError(f"There is no claim '{slug}'.", f"{did_you_mean(slug, claim_names())}The claims: {', '.join(claim_names())}.")
     return slug
 

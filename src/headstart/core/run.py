@@ -186,6 +186,17 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def no_run(folder: Path, or_else: str = "") -> BadInput:
+    """The error for a folder that is no run; a run that lies in it, as in the folder of a claim, is named.
+
+    Args:
+        or_else: what stands at the end of the mend, ", or add --wait".
+    """
+    inside = min((file.parent for pattern in ("*/run.json", "runs/*/run.json") for file in folder.glob(pattern)), default=None)
+    mend = "Give the folder that `headstart pretrain --out` made" if inside is None else f"Give a run that lies in it, for example {inside}"
+    return BadInput("is not a run: it has no run.json.", f"{mend}{or_else}.", file=folder)
+
+
 def read_run(folder: str | Path) -> dict[str, Any]:
     """run.json of a run.
 
@@ -195,7 +206,7 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     folder = Path(folder)
     path = folder / "run.json"
     if not path.exists():
-        raise BadInput("is not a run: it has no run.json.", "Give the folder that `headstart pretrain --out` made.", file=folder)
+        raise no_run(folder)
     try:
         info = read_json(path)
     except BadInput as error:

@@ -18,6 +18,7 @@ from headstart.catalog.card import DATA_KINDS
 from headstart.catalog.folder import FolderContents, what_lies_here
 from headstart.core.files import read_json
 from headstart.core.progress import progress
+from headstart.core.words import agree, plural
 from headstart.data.listing import is_store
 from headstart.data.text.builtin import PREFIX
 from headstart.data.text.config import TextConfig
@@ -99,14 +100,18 @@ def lines(page: dict[str, Any]) -> list[str]:
     report = [f"  data       {', '.join(page['data'])}: {kinds or 'nothing to pre-train on was recognised'}"]
     if text := page.get("text"):
         part = "" if text["complete"] else f" (the first {text['documents']:,} documents were looked at)"
-        report.append(f"  size       {text['documents']:,} documents, {text['words']:,} words, median {text['median_words']:,} a document{part}")
-        report.append(f"  duplicates {text['exact_duplicates']:,} documents repeat another, {text['near_duplicates']:,} more nearly do")
+        exact, near = text["exact_duplicates"], text["near_duplicates"]
+        size = f"{plural(text['documents'], 'document')}, {plural(text['words'], 'word')}, median {text['median_words']:,} a document"
+        report.append(f"  size       {size}{part}")
+        again = f"{plural(exact, 'document')} {agree(exact, 'repeats', 'repeat')} another"
+        report.append(f"  duplicates {again}, {near:,} more nearly {agree(near, 'does', 'do')}")
         languages = ", ".join(f"{name} {share:.0%}" for name, share in text["languages"].items())
         report.append(f"  language   {languages} of the documents, by script and function words")
         if text["faults"]:
-            report.append(f"  WARNING    {text['faults']:,} records cannot be read; pretrain will name the first")
+            report.append(f"  WARNING    {plural(text['faults'], 'record')} cannot be read; pretrain will name the first")
     if images := page.get("images"):
-        report.append(f"  images     {images['files']:,} files, {images['exact_duplicates']:,} repeat another; sizes {images['sizes'] or 'not read'}")
+        again = f"{images['exact_duplicates']:,} {agree(images['exact_duplicates'], 'repeats', 'repeat')} another"
+        report.append(f"  images     {plural(images['files'], 'file')}, {again}; sizes {images['sizes'] or 'not read'}")
     return report
 
 

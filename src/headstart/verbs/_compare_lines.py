@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from headstart.core.words import aligned
+from headstart.core.words import aligned, plural
 from headstart.engine.metrics import duration
 from headstart.tasks.config import FinetuneConfig
 from headstart.verbs._advise_verdict import in_words
@@ -43,8 +43,8 @@ def plan(found: Mapping[str, Any], minutes: float | None) -> list[str]:
     """What will be measured, and how long it takes."""
     about = f"about {found['minutes']:.1f} minutes" if found["minutes"] >= 1 else f"about {60 * found['minutes']:.0f} s"
     line = (
-        f"Plan: {found['points']} trainings of about {found['seconds_a_point']:.1f} s, {about}:"
-        f" {found['seeds']} seeds, labels {', '.join(map(str, found['labels']))}."
+        f"Plan: {plural(found['points'], 'training')} of about {found['seconds_a_point']:.1f} s, {about}:"
+        f" {plural(found['seeds'], 'seed')}, labels {', '.join(map(str, found['labels']))}."
     )
     lines = [line]
     if found["left_out"]:

@@ -19,7 +19,7 @@ from headstart.core.errors import MissingDependency, UsageError
 from headstart.core.files import atomic_write, write_json
 from headstart.core.journal import Known
 from headstart.core.run import now
-from headstart.core.words import rounded_up
+from headstart.core.words import agree, plural, rounded_up
 from headstart.engine.device import use_device
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.label_curve import DEV_SHARE, Curve, labels_worth
@@ -347,7 +347,8 @@ class OnLabels(Comparing):
     def label_notes(self, labelled: Labelled, plan: Plan) -> list[str]:
         found = [] if (beyond := self.beyond(labelled)) is None else [beyond]
         if plan.seeds < FEWEST_SEEDS:
-            found.append(f"{plan.seeds} seeds are too few to tell a difference from noise: give --seeds {FEWEST_SEEDS} or more, better 5.")
+            few = f"{plural(plan.seeds, 'seed')} {agree(plan.seeds, 'is', 'are')} too few"
+            found.append(f"{few} to tell a difference from noise: give --seeds {FEWEST_SEEDS} or more, better 5.")
         if plan.left_out:
             found.append(f"Left out to fit the minutes: {', '.join(plan.left_out)}.")
         if labelled.repeated:

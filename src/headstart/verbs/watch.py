@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from headstart.core import words
-from headstart.core.errors import BadInput
-from headstart.core.run import unit_of
+from headstart.core.run import no_run, unit_of
 from headstart.core.terminal import printable
 from headstart.verbs._follow import Followed
 from headstart.verbs._watch_screen import Screen, progress_line
@@ -37,7 +36,7 @@ def watch(run: str | Path, *, wait: bool = False, plain: bool | None = None) -> 
     folder = Path(run)
     if not (folder / "run.json").exists():
         if not wait:
-            raise BadInput("is not a run: it has no run.json.", "Give the folder that `headstart pretrain --out` makes, or add --wait.", file=folder)
+            raise no_run(folder, ", or add --wait")
         print(f"Waiting for the run {printable(str(folder), one_line=True)} ...", flush=True)
         while not (folder / "run.json").exists():
             time.sleep(POLL_S)
