@@ -358,7 +358,7 @@ def test_records_of_a_document_stay_together(bench: Bench, tmp_path: Path) -> No
     labels = write_jsonl(tmp_path / "pages.jsonl", records)
     comparison, _ = compare(bench, [bench.reader], tmp_path / "out", labels=labels, group_field="page", counts=[50])
     assert "documents whole" in comparison.info["data"]["split"]
-    with pytest.raises(BadInput, match="has no field 'chapter'"):
+    with pytest.raises(BadInput, match=r"has no field 'chapter', only .*'page'\.\nName that of the document: --group-field"):
         compare(bench, [bench.reader], tmp_path / "other", labels=labels, group_field="chapter")
 
 

@@ -117,3 +117,10 @@ def test_the_command_line_says_the_same(model: Run, files: Path, tmp_path: Path,
     assert "quiz    acc " in captured.err
     assert main(["evaluate", "nowhere", "--items", "x"]) == 2
     assert main(["evaluate"]) == 2
+
+
+def test_the_length_that_is_recorded_is_the_one_that_was_scored(model: Run, files: Path, tmp_path: Path) -> None:
+    """A longer one than the network's was recorded as asked for, and the network's was used."""
+    found = evaluate(model.folder, out=tmp_path, text=files / "test.jsonl", max_length=10**6, say=lambda line: None)
+    again = evaluate(model.folder, out=tmp_path, text=files / "test.jsonl", say=lambda line: None)
+    assert found.report["config"]["max_length"] == again.report["config"]["max_length"] < 10**6

@@ -16,6 +16,8 @@ from headstart.core.errors import UsageError
 from headstart.core.words import did_you_mean
 
 T = TypeVar("T")
+FIRST = ("adapt", "compare", "evaluate", "fit", "measure", "merge", "probe")
+"""Verbs that take runs, models or files before their flags."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -90,7 +92,7 @@ def explained(argv: list[str], flags: list[Flag], refused: str, prog: str) -> Us
             return UsageError(f"There is no flag {name}.", f"{did_you_mean(name, known)}{lists_them}")
     words = " ".join(re.sub(r"[│╭╮╰╯─]", " ", refused).split())
     blamed = next((known[name] for name in re.findall(r"--\w[\w.-]*", words) if name in known), None)
-    for name, place in given:
+    for name, place in reversed(given):  # of a flag that is given twice the last counts
         if blamed is None or name != blamed.name:
             continue
         _, equals, value = argv[place].partition("=")
@@ -98,5 +100,6 @@ def explained(argv: list[str], flags: list[Flag], refused: str, prog: str) -> Us
         what = f"{name} cannot be '{' '.join(values)}'." if values else f"{name} needs a value."
         choices = get_args(blamed.hint) if get_origin(blamed.hint) is Literal else ()
         return UsageError(what, f"{did_you_mean(' '.join(values), choices)}It takes: {takes(blamed.hint)}. {' '.join(blamed.doc.split())}")
-    stray = next((word for word in argv if re.search(rf"Unrecognized options:.*{re.escape(word)}", words)), None)
-    return UsageError(words if stray is None else f"'{stray}' belongs to no flag.", lists_them)
+    stray = next((word for word in argv if re.search(rf"Unrecognized options:.*(?<!\S){re.escape(word)}(?!\S)", words)), None)
+    first = " What has no flag comes first, before all flags." if prog.split()[1] in FIRST and stray is not None else ""
+    return UsageError(words if stray is None else f"'{stray}' belongs to no flag.", lists_them + first)

@@ -18,8 +18,10 @@ import numpy as np
 from headstart.core.config import plain
 from headstart.core.errors import BadInput
 from headstart.core.journal import Known
+from headstart.core.words import did_you_mean
+from headstart.data.tables import records, wrong_delimiter
 from headstart.tasks.config import FinetuneConfig
-from headstart.tasks.data import TextData, read_classification, read_regression, records
+from headstart.tasks.data import TextData, read_classification, read_regression
 from headstart.tasks.label_curve import TEST_SHARE, Bench, Draw, Measure, Scored, draw_labels, epochs
 from headstart.tasks.leaks import normalise
 from headstart.verbs._advise_measure import LARGE_NETWORK
@@ -117,7 +119,9 @@ def _groups(path: Path, name: str) -> list[str]:
     found = []
     for number, record in records(path):
         if name not in record:
-            raise BadInput(f"has no field {name!r}", "Name the field of the document.", file=path, record=number)
+            what = f"has no field {name!r}, only {', '.join(map(repr, list(record)[:8]))}."
+            mend = wrong_delimiter(path, record) or f"{did_you_mean(name, record)}Name that of the document: --group-field."
+            raise BadInput(what, mend, file=path, record=number)
         found.append(str(record[name]))
     if len(set(found)) < 2:
         raise BadInput(f"has one document in the field {name!r}, which cannot be divided.", "Name another field.", file=path)

@@ -9,6 +9,7 @@ from headstart.core.bounds import COUNT, MINUTES, SEEDS, refuse_outside
 from headstart.core.device_names import check_device
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.places import Folder, refuse_folder
+from headstart.core.words import did_you_mean
 from headstart.tasks import recipe
 from headstart.tasks.config import TEXT_TASKS, FinetuneConfig, Measure
 from headstart.verbs.config import refuse_absent_data
@@ -76,7 +77,7 @@ def check(settings: CompareSettings) -> None:
     if not settings.runs:
         raise UsageError("No run is given.", "example: headstart compare runs/mlm-tiny-0 runs/electra-tiny-0 --labels labels.jsonl")
     if settings.task not in TEXT_TASKS:
-        mend = f"The tasks: {', '.join(TEXT_TASKS)}; `headstart finetune` has others."
+        mend = f"{did_you_mean(settings.task, TEXT_TASKS)}The tasks: {', '.join(TEXT_TASKS)}; `headstart finetune` has others."
         raise UsageError(f"There is no comparison on the task '{settings.task}'.", mend)
     if settings.measure == "linear-probe" and settings.task != "classification":
         raise UsageError("A linear probe is for classification.", "Leave out --measure.")

@@ -31,7 +31,7 @@ class EvaluateSettings:
     text_field: str = "text"
     """Field or column of --text and --pool that holds the text."""
     max_length: int | None = None
-    """Tokens of a sequence; None: as many as the network has positions."""
+    """Tokens of a sequence, never more than the network has positions; None: so many."""
     out: Path | None = None
     """The folder of the results; None: runs/evaluations/NAME, NAME being that of the model."""
     samples: bool = False

@@ -115,7 +115,7 @@ def evaluate_with(settings: EvaluateSettings, say: Callable[[str], None] = print
         "excluded": excluded,
         "leaks": leaks,
         "config": {"model": "headstart", "model_args": f"pretrained={folder}", "device": str(device), "precision": precision,
-                   "max_length": settings.max_length or decoder.length},
+                   "max_length": min((n for n in (settings.max_length, decoder.length) if n is not None), default=None)},
         "versions": versions(),
         "git_hash": git_commit(),
         "date": began,
