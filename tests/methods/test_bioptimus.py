@@ -5,15 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from headstart.backbones.text import mlm_head, word_embeddings
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import PART_LOSS, read_run
 from headstart.data.text.config import TextConfig
 from headstart.data.text.store import TextStore, open_text_store, prepare_text
-from headstart.data.text.tokenizer import word_tokenizer
+from headstart.data.text.tokenizer import load_tokenizer, special_ids, word_tokenizer
 from headstart.methods.bioptimus.config import BioptimusConfig
+from headstart.methods.bioptimus.contexts import around, find_places, old_windows
 from headstart.methods.bioptimus.method import Bioptimus
 from headstart.methods.bioptimus.swap import refuse_swap
 from headstart.verbs.pretrain import pretrain
@@ -106,8 +109,6 @@ def test_named_parts_have_a_vocabulary_of_their_own(seaside: Path, encoder: Path
 
 
 def wordpiece(words: list[str], folder: Path, name: str, **settings: Any) -> Tokenizer:
-    from headstart.data.text.tokenizer import load_tokenizer
-
     path = folder / f"{name}.txt"
     path.write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]) + "\n")
     return load_tokenizer(path, TextConfig(**settings))[0]
@@ -117,16 +118,73 @@ def wordpiece(words: list[str], folder: Path, name: str, **settings: Any) -> Tok
     ("new", "settings", "says"),
     [
         (["other", "words", "alone"] + [f"w{i}" for i in range(60)], {}, r"too strange: 5 of its 68 tokens"),
-        ([f"old{i}" for i in range(99)] + ["extra"], {}, r"Nothing is to be carried over: 104 of its 105"),
+        ([f"old{i}" for i in range(98)] + ["extra"], {}, r"Nothing is to be carried over: 103 of its 104"),
         ([f"old{i}" for i in range(50)] + [f"w{i}" for i in range(50)], {"lowercase": False}, r"lowercase False, the old one True"),
-        ([f"old{i}" for i in range(50)] + ["two words"], {}, r"the token 'two words'"),
+        ([f"old{i}" for i in range(50)] + [f"Old{i}" for i in range(20)], {}, r"folds case, but 20 of its tokens have capitals.*; 55 of its 75"),
+        ([f"old{i}" for i in range(50)] + ["two words"], {}, r"the token 'two words', which no word is \(line 56 of"),
     ],
-    ids=["strange", "nothing new", "case", "blank"],
+    ids=["strange", "nothing new", "case", "capitals", "blank"],
 )
 def test_vocabularies_between_which_nothing_is_carried_over(new: list[str], settings: dict[str, Any], says: str, tmp_path: Path) -> None:
     old = wordpiece([f"old{i}" for i in range(99)], tmp_path, "old")
     with pytest.raises(UsageError, match=says):
         refuse_swap(wordpiece(new, tmp_path, "new", **settings), old, tmp_path)
+
+
+def test_tokens_added_to_the_old_vocabulary_may_be_few(tmp_path: Path) -> None:
+    words = [f"old{i}" for i in range(99)]
+    refuse_swap(wordpiece([*words, "extra"], tmp_path, "new"), wordpiece(words, tmp_path, "old"), tmp_path)
+
+
+def test_what_model_and_settings_alone_contradict_is_said_before_a_text_is_read(encoder: Path, tmp_path: Path) -> None:
+    export = encoder / "export"
+    wordpiece([f"w{i}" for i in range(60)], tmp_path, "strange")
+    with pytest.raises(UsageError, match="too strange"):
+        Bioptimus.data_settings_of(export, TextConfig(tokenizer=str(tmp_path / "strange.txt")))
+    with pytest.raises(UsageError, match=r"--method\.layer is 99, the model has \d layers"):
+        Bioptimus.settings_of(export, BioptimusConfig(layer=99))
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_token(tmp_path: Path) -> None:
+    (tmp_path / "marked.txt").write_text("\n".join(["[PAD]", "[UNK]", "sea"]), encoding="utf-8-sig")
+    assert load_tokenizer(tmp_path / "marked.txt", TextConfig())[0].token_to_id("[PAD]") == 0
+
+
+def test_the_plan_says_what_has_no_effect_or_is_left(seaside: Path, encoder: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForMaskedLM
+
+    store = prepare_text([seaside / "sea.txt"], tmp_path / "store", TextConfig(vocab_size=260))
+    assert "with --init alone" in Bioptimus(BioptimusConfig(), store).plan_lines()[0]
+    settings = BioptimusConfig(new_rows="random", sequence_length=16)
+    tied = Bioptimus(settings, store, init=encoder / "export")
+    model = AutoModelForMaskedLM.from_pretrained(encoder / "export", tie_word_embeddings=False)
+    model.save_pretrained(tmp_path / "untied")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "untied" / name).write_bytes((encoder / "export" / name).read_bytes())
+    untied = Bioptimus(settings, store, init=tmp_path / "untied")
+    assert not any("own rows" in line for line in tied.plan_lines())
+    assert any("own rows are left" in line for line in untied.plan_lines())
+    output, words = mlm_head(untied.model)[1].weight, word_embeddings(untied.model).weight
+    assert output is words
+
+
+def test_a_document_on_one_line_is_measured_once(seaside: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "line.txt").write_text((seaside / "sea.txt").read_text().replace("\n", " "))
+    store = prepare_text([tmp_path / "line.txt"], tmp_path / "store", TextConfig(vocab_size=260, held_out_share=0.0))
+    old = load_tokenizer(encoder / "export", TextConfig())[0]
+    seen: list[Any] = []
+
+    def watched(lengths: list[int], middle: int, room: int) -> tuple[int, int]:
+        seen.append(lengths)
+        return around(lengths, middle, room)
+
+    monkeypatch.setattr("headstart.methods.bioptimus.contexts.around", watched)
+    places = find_places(store, np.ones(store.vocab_size, bool), 3)
+    roles = special_ids(old)
+    windows = old_windows(store, places, old, (roles["cls"], roles["sep"], roles["unk"]), 32)
+    assert len(windows.rows) == len(seen) > 10
+    assert all(lengths is seen[0] for lengths in seen)
+    assert max(map(len, windows.rows)) <= 32
 
 
 def test_a_vocabulary_of_another_kind_is_refused(tmp_path: Path) -> None:

@@ -306,7 +306,7 @@ def _named_specials(path: Path) -> dict[str, str]:
 
 
 def _from_vocabulary(data: bytes, path: Path, config: TextConfig) -> Tokenizer:
-    lines = data.decode().removesuffix("\n").split("\n")  # a vocabulary may hold other characters that end lines
+    lines = data.decode("utf-8-sig").removesuffix("\n").split("\n")  # a vocabulary may hold other characters that end lines
     lines = [line.removesuffix("\r") for line in lines]
     vocabulary = {token: index for index, token in enumerate(lines)}
     if len(vocabulary) < len(lines):

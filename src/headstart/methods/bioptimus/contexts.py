@@ -139,6 +139,7 @@ def old_windows(store: TextStore, places: Places, old: Tokenizer, special: tuple
     written = _write(words, old, unknown)
     rows: list[np.ndarray] = []
     whole: dict[int, int] = {}  # sentence -> its row, where it is not cut
+    measured: dict[int, tuple[list[int], int]] = {}  # sentence -> (pieces of each word, of all): a document on one line has thousands of places
     token, row_of, first, place, weight = [], [], [0], [], []
     for t, number, at in zip(places.token.tolist(), places.sentence.tolist(), places.at.tolist(), strict=True):
         starts, sentence = sentences[number]
@@ -150,8 +151,11 @@ def old_windows(store: TextStore, places: Places, old: Tokenizer, special: tuple
         parts = list(_overlap(word.spans, begin, end))
         if not parts or len(word.ids) + 2 > most_tokens or any(word.ids[i] == unknown for i, _ in parts):
             continue
-        lengths = [len(written[other].ids) for other in sentence]
-        left, right = (0, len(sentence)) if sum(lengths) + 2 <= most_tokens else around(lengths, mine, most_tokens - 2)
+        if number not in measured:
+            of_words = [len(written[other].ids) for other in sentence]
+            measured[number] = of_words, sum(of_words)
+        lengths, total = measured[number]
+        left, right = (0, len(sentence)) if total + 2 <= most_tokens else around(lengths, mine, most_tokens - 2)
         row = whole.get(number, -1) if (left, right) == (0, len(sentence)) else -1
         if row < 0:
             row = len(rows)

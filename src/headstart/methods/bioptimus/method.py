@@ -27,7 +27,7 @@ from headstart.engine.method import Batch, Context, Phase
 from headstart.engine.text_method import model_folder, refuse_larger_tokenizer
 from headstart.methods.bioptimus.config import SETTINGS, BioptimusConfig
 from headstart.methods.bioptimus.contexts import plain
-from headstart.methods.bioptimus.swap import refuse_swap, swapped
+from headstart.methods.bioptimus.swap import refuse_layer, refuse_swap, swapped
 
 EVALUATED = MaskRule("whole-word", 0.15, 1.0, 0.0)
 MOST_MASKED = 512
@@ -64,6 +64,10 @@ class Bioptimus(MaskedMethod):
             lengths[index] = 1
         self.register_buffer("characters", torch.tensor(lengths, dtype=torch.float32), persistent=False)
 
+    def fresh(self) -> PreTrainedModel:
+        self._said = ["  vocabulary every row begins random: what is set of new rows and contexts has an effect with --init alone"]
+        return super().fresh()
+
     def loaded(self, init: Path) -> PreTrainedModel:
         model = super().loaded(init)
         folder = model_folder(init)
@@ -83,8 +87,16 @@ class Bioptimus(MaskedMethod):
 
     @classmethod
     def data_settings_of(cls, init: Path, data: TextConfig) -> dict[str, Any]:
-        refuse_larger_tokenizer(model_folder(init))
+        old = refuse_larger_tokenizer(model_folder(init))
+        given = old if data.tokenizer is None else load_tokenizer(data.tokenizer, data)[0]
+        refuse_swap(given, old, model_folder(init))  # before a corpus is tokenised with it
         return {}
+
+    @classmethod
+    def settings_of(cls, init: Path, config: BioptimusConfig) -> dict[str, Any]:
+        found = super().settings_of(init, config)
+        refuse_layer(config.layer, found["num_layers"])
+        return found
 
     @classmethod
     def suggestions_of(cls, init: Path, config: Any, data: Any) -> dict[str, dict[str, Any]]:

@@ -22,6 +22,8 @@ from headstart.methods.bioptimus.contexts import count_tokens, plain
 from headstart.methods.bioptimus.distil import Reading, contextual_vectors, first_by_hash, matched
 
 FEW_SHARED, MANY_SHARED = 0.1, 0.95
+MANY_CAPITALS = 0.1
+"""Tokens with capitals in a vocabulary that folds case, at most: text never gives them."""
 DEVIATION = 0.02
 """Of BERT's random rows."""
 SPECIALS = ("pad", "unk", "cls", "sep", "mask")
@@ -63,7 +65,8 @@ def split_vocabulary(new: Tokenizer, old: Tokenizer) -> Split:
 
 
 def refuse_swap(new: Tokenizer, old: Tokenizer, folder: Path) -> None:
-    """Refuses two vocabularies between which nothing can be carried over, or nothing need be.
+    """Refuses two vocabularies between which nothing can be carried over, or nothing need be. The old one with tokens added is never too little:
+    a person asks for just these.
 
     Raises:
         UsageError: another kind, case or language; or next to nothing new.
@@ -75,7 +78,8 @@ def refuse_swap(new: Tokenizer, old: Tokenizer, folder: Path) -> None:
             what = f"{whose} is {type(tokenizer.model).__name__}; tokens are carried over between WordPiece vocabularies alone."
             raise UsageError(what, "Give a BERT as --init, and leave --text.tokenizer-kind out.")
         if blank := [token for token in tokenizer.get_vocab(with_added_tokens=True) if not token or any(map(str.isspace, token))]:
-            what = f"{whose} has the token {min(blank)!r}, which no word is."
+            line = f"line {tokenizer.token_to_id(min(blank)) + 1:,} of its vocab.txt"
+            what = f"{whose} has the token {min(blank)!r}, which no word is ({line})."
             raise UsageError(what, "Give a vocabulary whose tokens have no blanks.")
         if missing := [role for role in SPECIALS if role not in special_ids(tokenizer)]:
             raise UsageError(f"{whose} has no [{missing[0].upper()}].", "Give a vocabulary with [PAD], [UNK], [CLS], [SEP] and [MASK].")
@@ -87,9 +91,20 @@ def refuse_swap(new: Tokenizer, old: Tokenizer, folder: Path) -> None:
         mine, theirs = case[strange[0]]
         flag = f"--text.{strange[0].replace('_', '-')}"
         raise UsageError(f"The new vocabulary has {strange[0]} {mine}, the old one {theirs}; {counted}.", f"Give {flag} {theirs}.")
+    cases = (
+        ("new", new, "Is it one of a cased model? Give one of the same case as the model of --init."),
+        ("old", old, f"Is the model a cased one? Give {folder} its tokenizer.json, which says so; a vocab.txt does not."),
+    )
+    for whose, tokenizer, mend in cases:
+        own = set(special_ids(tokenizer).values())
+        capitals = sum(token != token.lower() for token, index in tokenizer.get_vocab().items() if index not in own)
+        if described(tokenizer)["lowercase"] and capitals > MANY_CAPITALS * tokenizer.get_vocab_size():
+            what = f"The {whose} vocabulary folds case, but {capitals:,} of its tokens have capitals, which no text then gives; {counted}."
+            raise UsageError(what, mend)
     if len(split.shared) < FEW_SHARED * total:
         raise UsageError(f"The new vocabulary is too strange: {counted}.", "Is it of another language or case? Then train from random weights.")
-    if len(split.shared) > MANY_SHARED * total:
+    added = len(split.new) and len(split.shared) == old.get_vocab_size(with_added_tokens=True)
+    if len(split.shared) > MANY_SHARED * total and not added:
         mend = f"Leave the vocabulary as it is: `headstart pretrain mlm --data my/texts --init {folder}`."
         raise UsageError(f"Nothing is to be carried over: {counted}.", mend)
 
@@ -121,6 +136,8 @@ def swapped(model: PreTrainedModel, folder: Path, old: Tokenizer, store: TextSto
         f"{names[index]}\t{count}\t{how}\n" for index, count, how in zip(split.new.tolist(), contexts.tolist(), made, strict=True)
     )
     lines = [f"  vocabulary {len(split.shared):,} tokens keep their rows, {len(split.new):,} are new: {told(made)}"]
+    if mlm_head(model)[1].weight is not word_embeddings(model).weight:
+        lines.append("  output     its own rows are left: the output takes those of the words, to which it is tied from here on")
     if flops:
         lines.append(f"  new rows   read from {int(contexts.sum()):,} contexts for {flops:.3g} FLOPs, which the budget pays for")
     return Swapped(with_table(model, rows, bias, store), listing, flops, lines)
@@ -146,9 +163,7 @@ def contextual_rows(
     if width != table.shape[1]:
         what = f"The rows of {folder} have {table.shape[1]} numbers, its hidden states {width}: one cannot stand for the other."
         raise UsageError(what, "Give --method.new-rows subword-mean.")
-    layers = model.config.num_hidden_layers
-    if config.layer is not None and config.layer > layers:
-        raise UsageError(f"--method.layer is {config.layer}, the model has {layers} layers.", f"Give 0 to {layers}.")
+    refuse_layer(config.layer, model.config.num_hidden_layers)
     counts = count_tokens(store)
     usual = [index for index in split.shared.tolist() if counts[index] and index not in set(store.special_ids.values())]
     chosen = np.array([usual[i] for i in first_by_hash([names[index] for index in usual])], np.int64) if config.match_norm else np.zeros(0, np.int64)
@@ -168,6 +183,11 @@ def contextual_rows(
         before = np.searchsorted(split.shared, chosen)
         rows = matched(rows, vectors.mean[at][seen], table[torch.from_numpy(split.shared_old[before])][seen])
     return rows, contexts, vectors.flops
+
+
+def refuse_layer(layer: int | None, layers: int) -> None:
+    if layer is not None and layer > layers:
+        raise UsageError(f"--method.layer is {layer}, the model has {layers} layers.", f"Give 0 to {layers}.")
 
 
 def positions_of(model: PreTrainedModel) -> int:
@@ -223,14 +243,13 @@ def with_table(model: PreTrainedModel, rows: Tensor, bias: Tensor, store: TextSt
     config.tie_word_embeddings = True
     made: Any = type(model)
     changed: PreTrainedModel = made(config)
-    table, old_table = word_embeddings(changed).weight, word_embeddings(model).weight
-    output, old_output = mlm_head(changed)[1], mlm_head(model)[1]
-    own = {id(old_table), id(old_output.weight), id(old_output.bias)}
-    given: dict[str, Tensor] = {name: value for name, value in model.named_parameters() if id(value) not in own}
+    table, output = word_embeddings(changed).weight, mlm_head(changed)[1]
+    replaced = {id(table), id(output.weight), id(output.bias)}
+    given: dict[str, Tensor] = dict(model.named_parameters())
     given |= {name: value for name, value in model.named_buffers() if "position_ids" in name or "token_type_ids" in name}
     with torch.no_grad():
         for name, value in [*changed.named_parameters(), *changed.named_buffers()]:
-            if name in given:
+            if name in given and id(value) not in replaced:
                 value.copy_(given[name])
         table.copy_(rows)
         output.bias.copy_(bias)
