@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from headstart.backbones.text import mlm_head, word_embeddings
+from headstart.core.config import flatten
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import PART_LOSS, read_run
 from headstart.data.text.config import TextConfig
@@ -19,6 +21,8 @@ from headstart.methods.bioptimus.config import BioptimusConfig
 from headstart.methods.bioptimus.contexts import around, find_places, old_windows
 from headstart.methods.bioptimus.method import Bioptimus
 from headstart.methods.bioptimus.swap import refuse_swap
+from headstart.verbs._adopt import adopt
+from headstart.verbs.config import preset_config
 from headstart.verbs.pretrain import pretrain
 from tests.running import TINY, quiet, records, untimed
 
@@ -143,6 +147,19 @@ def test_what_model_and_settings_alone_contradict_is_said_before_a_text_is_read(
         Bioptimus.data_settings_of(export, TextConfig(tokenizer=str(tmp_path / "strange.txt")))
     with pytest.raises(UsageError, match=r"--method\.layer is 99, the model has \d layers"):
         Bioptimus.settings_of(export, BioptimusConfig(layer=99))
+
+
+def test_a_written_file_of_settings_leaves_to_the_model_what_its_preset_says(encoder: Path) -> None:
+    """It names every setting, those too that the model of --init decides or suggests."""
+    usual = preset_config(Bioptimus, "tiny")[1]
+    written = dict.fromkeys(flatten(usual), "config")
+    config, decided = adopt(usual, written, Bioptimus, encoder / "export")
+    assert config.method.hidden_size == TINY["method.hidden_size"] != usual.method.hidden_size
+    assert config.data_config.vocab_size == load_tokenizer(encoder / "export", TextConfig())[0].get_vocab_size() != usual.data_config.vocab_size
+    assert {"method.hidden_size", "text.vocab_size"} <= set(decided)
+    other = replace(usual, method=replace(usual.method, hidden_size=96))
+    with pytest.raises(UsageError, match="hidden-size 96 was given, the model has"):
+        adopt(other, written, Bioptimus, encoder / "export")
 
 
 def test_a_byte_order_mark_is_no_part_of_the_first_token(tmp_path: Path) -> None:
