@@ -77,3 +77,10 @@ def test_a_setting_that_nothing_looks_at_is_refused(recipe: str, given: dict[str
 def test_data_without_a_recipe_is_told_what_comes_first() -> None:
     with pytest.raises(UsageError, match=r"'crawl/a\.jsonl' is no recipe, which comes first\.\nexample: headstart curate webmath crawl/a\.jsonl"):
         settings_of("crawl/a.jsonl")
+
+
+def test_a_curation_that_goes_on_may_have_begun_with_any_setting(tmp_path: Path) -> None:
+    from headstart.core.config import replace_nested
+
+    (tmp_path / "curate.json").write_text("{}")
+    check(replace_nested(settings_of("rules"), {"data": ("d.jsonl",), "out": tmp_path, "near.keep": "older"}))

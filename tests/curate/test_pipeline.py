@@ -304,7 +304,7 @@ def test_a_curation_of_an_earlier_version_goes_on_with_what_it_began_with(tmp_pa
     from headstart.cli.main import main
 
     (tmp_path / "t.jsonl").write_text('{"text": "a b c", "url": "https://x.org"}\n')
-    words = ["curate", "urls", str(tmp_path / "t.jsonl"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    words = ["curate", "images", str(tmp_path / "t.jsonl"), "--out", str(tmp_path / "out"), "--workers", "1"]
     before = ("--images.min-side", "0", "--images.no-ads")
     assert main([*words, *before]) == 0
     about = json.loads((tmp_path / "out" / "curate.json").read_text())

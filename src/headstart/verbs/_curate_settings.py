@@ -97,7 +97,8 @@ def check(settings: CurateSettings) -> None:
         raise UsageError("--precision.endpoint needs --precision.endpoint-model.", "Name the model that the server offers.")
     if settings.precision.endpoint is not None and not settings.precision.endpoint.startswith(("http://", "https://")):
         raise UsageError(f"--precision.endpoint cannot be {settings.precision.endpoint}.", "Give its whole address: http://localhost:8000/v1.")
-    _refuse_idle(settings)
+    if not (settings.out / "curate.json").is_file():  # one that goes on may have begun with any
+        _refuse_idle(settings)
     if settings.ray_address is not None and settings.engine != "ray":
         raise UsageError("--ray-address belongs to --engine ray.", "Add --engine ray, or leave it out.")
     refuse_folder(settings.out)
