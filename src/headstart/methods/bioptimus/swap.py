@@ -77,9 +77,11 @@ def refuse_swap(new: Tokenizer, old: Tokenizer, folder: Path) -> None:
         if not isinstance(tokenizer.model, models.WordPiece):
             what = f"{whose} is {type(tokenizer.model).__name__}; tokens are carried over between WordPiece vocabularies alone."
             raise UsageError(what, "Give a BERT as --init, and leave --text.tokenizer-kind out.")
-        if blank := [token for token in tokenizer.get_vocab(with_added_tokens=True) if not token or any(map(str.isspace, token))]:
-            line = f"line {tokenizer.token_to_id(min(blank)) + 1:,} of its vocab.txt"
-            what = f"{whose} has the token {min(blank)!r}, which no word is ({line})."
+        if blank := [
+            (token, index) for token, index in tokenizer.get_vocab(with_added_tokens=True).items() if not token or any(map(str.isspace, token))
+        ]:
+            token, index = min(blank)
+            what = f"{whose} has the token {token!r}, which no word is (line {index + 1:,} of its vocab.txt)."
             raise UsageError(what, "Give a vocabulary whose tokens have no blanks.")
         if missing := [role for role in SPECIALS if role not in special_ids(tokenizer)]:
             raise UsageError(f"{whose} has no [{missing[0].upper()}].", "Give a vocabulary with [PAD], [UNK], [CLS], [SEP] and [MASK].")
