@@ -135,7 +135,8 @@ def guards(model: Model, data: Data, device: str) -> list[Guard]:
 
 
 def draw_curves(models: Sequence[Model]) -> bytes | None:
-    """Held-out nats per character over the steps, a line an arm, the mean of its seeds."""
+    """Held-out nats per character over the steps, a line an arm, the mean of its seeds. What lies far above all ends is cut off: rows that were not
+    matched begin there."""
     lines: dict[str, list[tuple[list[int], list[float]]]] = {}
     for model in models:
         if model.arm.trained and not model.arm.shared and (found := curve(model.folder))[0]:
@@ -147,7 +148,11 @@ def draw_curves(models: Sequence[Model]) -> bytes | None:
         axes = figure.subplots()
         for colour, (name, found) in zip(COLOURS, lines.items(), strict=False):
             axes.plot(found[0][0], np.mean([losses for _, losses in found], axis=0), color=colour, linewidth=1.6, label=name)
+        ends = [losses[-1] for found in lines.values() for _, losses in found]
+        axes.set_ylim(0.99 * min(ends), 1.25 * max(ends))
         axes.set_xscale("symlog", linthresh=1)
+        axes.set_xlim(left=0)
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("step on biomedical text")
         axes.set_ylabel("held-out nats per character of hidden words")
         axes.grid()

@@ -223,6 +223,15 @@ def test_a_vocab_txt_is_wordpiece(tmp_path: Path) -> None:
     assert cased.encode("Hello", add_special_tokens=False).tokens == ["Hello"]
 
 
+def test_a_folder_says_whether_its_vocab_txt_folds_case(tmp_path: Path) -> None:
+    """As transformers writes it for a cased BERT: without this it would be read as an uncased one."""
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhello\nHello\n")
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": false}')
+    for place in (tmp_path, tmp_path / "vocab.txt"):
+        assert load_tokenizer(place, TextConfig())[0].encode("Hello", add_special_tokens=False).tokens == ["Hello"]
+        assert load_tokenizer(place, TextConfig(lowercase=True))[0].encode("Hello", add_special_tokens=False).tokens == ["hello"]
+
+
 def test_missing_special_tokens_are_named(tmp_path: Path) -> None:
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\nhello\n")
     taken, _ = load_tokenizer(tmp_path / "vocab.txt", TextConfig())

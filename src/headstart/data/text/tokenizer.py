@@ -18,6 +18,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +231,8 @@ def _alphabet(sentences: Sequence[str], tokenizer: Tokenizer, vocab_size: int) -
 
 
 def load_tokenizer(path: str | Path, config: TextConfig) -> tuple[Tokenizer, dict[str, str]]:
-    """A tokenizer.json, a vocab.txt or a folder of transformers, and the special tokens that the folder's tokenizer_config.json names.
+    """A tokenizer.json, a vocab.txt or a folder of transformers, and the special tokens that the folder's tokenizer_config.json names. Whether a
+    vocab.txt folds case and accents is what `config` says, then what that file does, then yes.
 
     Raises BadInput when there is none, or it cannot be read.
     """
@@ -238,7 +240,11 @@ def load_tokenizer(path: str | Path, config: TextConfig) -> tuple[Tokenizer, dic
     names: dict[str, str] = {}
     folder = path if path.is_dir() else path.parent
     if (folder / "tokenizer_config.json").is_file():
-        names = _named_specials(folder / "tokenizer_config.json")
+        stated = _stated(folder / "tokenizer_config.json")
+        names = _named_specials(stated)
+        folds, strips = (stated.get(name) for name in ("do_lower_case", "strip_accents"))
+        if config.lowercase is None and isinstance(folds, bool):
+            config = replace(config, lowercase=folds, strip_accents=strips if isinstance(strips, bool) else config.strip_accents)
     if path.is_dir():
         candidates = [path / "tokenizer.json", path / "vocab.txt"]
         path = next((candidate for candidate in candidates if candidate.is_file()), path)
@@ -291,11 +297,16 @@ def library_errors(what: str, file: Path | str | None, *, any_error: bool = True
         raise BadInput(f"{what} ({reason}).", mend, file=file) from error
 
 
-def _named_specials(path: Path) -> dict[str, str]:
-    """Role -> token, of those that a tokenizer_config.json names."""
+def _stated(path: Path) -> dict[str, Any]:
+    """What a tokenizer_config.json says."""
     stated = read_json(path)
     if not isinstance(stated, dict):
         raise BadInput("is not a JSON object.", "Save the tokenizer again.", file=path)
+    return stated
+
+
+def _named_specials(stated: dict[str, Any]) -> dict[str, str]:
+    """Role -> token, of those that a tokenizer_config.json names."""
     names = {}
     for role, (key, *_) in _ROLES.items():
         value = stated.get(key)
