@@ -208,7 +208,7 @@ def test_a_saved_model_predicts_what_it_predicted(folder: Path, tmp_path: Path) 
     assert saved.predict([picture]) == saved.predict(str(picture)) == [guesses[5]]
     with pytest.raises(BadInput, match=r"is of the task image-classification.(.|\n)*Load it with headstart.tasks.image_network.load_classifier"):
         load_finetuned(tmp_path / "out" / "model")
-    with pytest.raises(BadInput, match="holds no fine-tuned model: it has no task.json(.|\n)*folder `model`"):
+    with pytest.raises(BadInput, match=r"holds no fine-tuned model: it has no task.json(.|\n)*folder `model`"):
         load_classifier(tmp_path / "out")
     task = tmp_path / "out" / "model" / "task.json"
     text = task.read_text()
