@@ -67,7 +67,7 @@ ON_INTERLEAVED = SETTINGS | {
 OF_METHOD: dict[str, dict[str, Any]] = {
     "causal-lm": ON_TEXT,
     "mlm": ON_TEXT | {"method.causal_start": 10},
-    "bioptimus": ON_TEXT,
+    "bioptimus": ON_TEXT | {"optimizer.learning_rate": 1e-2, "method.rates": (1.0, 1.0, 1.0, 1.0), "method.lengths": (1.0, 1.0, 1.0, 2.0)},
     "electra": ON_TEXT | {"method.causal_start": 10, "method.generator_start": 10},
     "mae": ON_IMAGES,
     "droppos": ON_IMAGES,

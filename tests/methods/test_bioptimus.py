@@ -235,6 +235,13 @@ def test_phases_that_no_run_can_have(settings: dict[str, Any], says: str) -> Non
         BioptimusConfig(**settings).check()
 
 
+def test_phases_of_a_step_or_two_have_one_schedule(store: Path) -> None:
+    """Each for itself would be all warm-up: rates of 0, and nothing is trained."""
+    method = Bioptimus(BioptimusConfig(hidden_size=32), open_text_store(store))
+    assert [phase.fresh_schedule for phase in method.phases(15)] == [False] * 4
+    assert [phase.fresh_schedule for phase in method.phases(16)] == [True] * 4
+
+
 def test_whole_words_need_a_vocabulary_that_marks_them(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text("a b c d\n\nb c d a\n" * 40)
     word_tokenizer("abcd").save(str(tmp_path / "tokenizer.json"))

@@ -75,8 +75,7 @@ def refuse_address(out: str | Path, flag: str = "--out") -> None:
     """Raises UsageError for an address such as s3://bucket/run, of which a path makes s3:/bucket/run: a folder of that name here is not meant."""
     if ADDRESS.match(str(out)) and not os.path.lexists(out):
         what = f"{flag} names a place on this machine, not an address ({out})."
-        mend = "Give a place here; of a run the checkpoints may lie elsewhere: `headstart pretrain --trainer.checkpoint-folder`."
-        raise UsageError(what, mend)
+        raise UsageError(what, "Give a place here; of a run the checkpoints alone may lie elsewhere.")
 
 
 def refuse_other_settings(out: Path, what: str, asked: Mapping[str, Any]) -> None:

@@ -88,9 +88,9 @@ class MaskedMethod(TextMethod):
         words = torch.tensor([i for i in range(store.vocab_size) if i not in specials]) if random_from == "words" else None
         self.register_buffer("random_ids", words, persistent=False)
         self.register_buffer("continues_word", torch.from_numpy(store.continues_word.copy()), persistent=False)
-        self.model = self.loaded(init) if init is not None else self.fresh()
+        self.model = self.loaded(init) if init is not None else self.random()
 
-    def fresh(self) -> PreTrainedModel:
+    def random(self) -> PreTrainedModel:
         """The network of `config` with random weights."""
         config = self.config
         return build_masked_lm(

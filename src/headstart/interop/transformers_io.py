@@ -28,6 +28,7 @@ from transformers import AutoModel, AutoModelForCausalLM, AutoTokenizer, PreTrai
 from headstart.backbones.kernels import use_fast_kernels
 from headstart.backbones.text import Architecture, encode
 from headstart.core.errors import BadInput
+from headstart.core.machine import refuse_limits
 from headstart.core.tensor_files import open_to_others
 from headstart.core.words import first_line
 from headstart.data.text.config import TextConfig
@@ -216,6 +217,7 @@ def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel) -> Pre
                 output_loading_info=True,
             )
     except WEIGHT_ERRORS as error:
+        refuse_limits(error, folder)
         if "Unrecognized configuration class" in str(error):
             raise BadInput(
                 f"holds a {config.model_type} model, which has no head of the kind {auto_class.__name__} builds",

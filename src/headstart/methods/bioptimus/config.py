@@ -55,7 +55,8 @@ class BioptimusConfig:
     rates: tuple[float, ...] = (1.0, 0.5, 0.5, 0.25)
     """Peak learning rates of the phases, relative to --optimizer.learning-rate. The paper gives none."""
     restart_schedule: bool = True
-    """Each phase has a schedule of its own, with warm-up; False: one over the whole run, to which `rates` are relative."""
+    """Each phase has a schedule of its own, with warm-up; False, or where a phase has under 4 steps: one over the whole run, to which `rates` are
+    relative."""
     random_from: Literal["vocabulary", "words"] = "vocabulary"
     """Where random tokens come from. vocabulary: all of it, special tokens too, as the library of the paper; words: no special token."""
     padding_counts: bool = False

@@ -32,6 +32,8 @@ from headstart.methods.bioptimus.swap import refuse_layer, refuse_swap, swapped
 EVALUATED = MaskRule("whole-word", 0.15, 1.0, 0.0)
 MOST_MASKED = 512
 """Tokens of a row, of the paper's library."""
+LEAST_STEPS = 4
+"""Of a phase with a schedule of its own: in a shorter one warm-up and decay leave no rate."""
 LISTING = "new_tokens.tsv"
 _LISTING_BYTES = 1 << 28
 
@@ -64,9 +66,9 @@ class Bioptimus(MaskedMethod):
             lengths[index] = 1
         self.register_buffer("characters", torch.tensor(lengths, dtype=torch.float32), persistent=False)
 
-    def fresh(self) -> PreTrainedModel:
+    def random(self) -> PreTrainedModel:
         self._said = ["  vocabulary every row begins random: what is set of new rows and contexts has an effect with --init alone"]
-        return super().fresh()
+        return super().random()
 
     def loaded(self, init: Path) -> PreTrainedModel:
         model = super().loaded(init)
@@ -116,8 +118,9 @@ class Bioptimus(MaskedMethod):
         ends = [round(total_steps * sum(config.lengths[: i + 1]) / sum(config.lengths)) for i in range(len(config.lengths))]
         lengths = [stop - start for start, stop in zip([0, *ends], ends, strict=False)]
         last = max(i for i, length in enumerate(lengths) if length)
+        anew = config.restart_schedule and min(filter(None, lengths)) >= LEAST_STEPS
         return [
-            Phase(name, None if i == last else length, fresh_schedule=config.restart_schedule, rate=rate)
+            Phase(name, None if i == last else length, fresh_schedule=anew, rate=rate)
             for i, (name, length, rate) in enumerate(zip(self.names(), lengths, config.rates, strict=True))
         ]
 

@@ -102,7 +102,7 @@ def refuse_swap(new: Tokenizer, old: Tokenizer, folder: Path) -> None:
         capitals = sum(token != token.lower() for token, index in tokenizer.get_vocab().items() if index not in own)
         if described(tokenizer)["lowercase"] and capitals > MANY_CAPITALS * tokenizer.get_vocab_size():
             what = f"The {whose} vocabulary folds case, but {capitals:,} of its tokens have capitals, which no text then gives; {counted}."
-            raise UsageError(what, mend)
+            raise UsageError(what, f"One of the two is cased. {mend}")
     if len(split.shared) < FEW_SHARED * total:
         raise UsageError(f"The new vocabulary is too strange: {counted}.", "Is it of another language or case? Then train from random weights.")
     added = len(split.new) and len(split.shared) == old.get_vocab_size(with_added_tokens=True)
