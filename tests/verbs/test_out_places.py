@@ -15,7 +15,7 @@ from headstart.core.places import refuse_file, refuse_folder
 from tests.verbs.test_bounds import refused
 
 MEND = "Give --out a folder where you may write."
-ADDRESSES = "Give a place here; of a run the checkpoints may lie elsewhere: `headstart pretrain --trainer.checkpoint-folder`."
+ADDRESSES = "Give a place here; of a run the checkpoints alone may lie elsewhere."
 
 
 @pytest.fixture
