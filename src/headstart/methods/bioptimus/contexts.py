@@ -15,10 +15,11 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from headstart.core.progress import progress
+from headstart.data.permute import mix
 from headstart.data.text.store import TextStore
 
 BLOCK_TOKENS = 1 << 22
-_GOLDEN, _MIX_1, _MIX_2 = (np.uint64(value) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # SplitMix64
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,8 @@ def _blocks(offsets: np.ndarray) -> Iterator[tuple[int, int]]:
 def _keys(tokens: np.ndarray, starts: np.ndarray, lengths: np.ndarray, seed: int) -> np.ndarray:
     """int64 [sentences]: a hash of each sentence's tokens."""
     within = (np.arange(len(tokens)) - np.repeat(starts, lengths)).astype(np.uint64)
-    mixed = _mix(tokens.astype(np.uint64) + within * _GOLDEN + _mix(np.full(1, seed, np.uint64) + _GOLDEN))
-    return (_mix(np.add.reduceat(mixed, starts)) >> np.uint64(1)).astype(np.int64)
-
-
-def _mix(x: np.ndarray) -> np.ndarray:
-    x = (x ^ (x >> np.uint64(30))) * _MIX_1
-    x = (x ^ (x >> np.uint64(27))) * _MIX_2
-    return x ^ (x >> np.uint64(31))
+    mixed = mix(tokens.astype(np.uint64) + within * _GOLDEN + mix(np.full(1, seed, np.uint64) + _GOLDEN))
+    return (mix(np.add.reduceat(mixed, starts)) >> np.uint64(1)).astype(np.int64)
 
 
 def _first(places: np.ndarray, most: int) -> np.ndarray:
@@ -134,7 +129,7 @@ def old_windows(store: TextStore, places: Places, old: Tokenizer, special: tuple
         most_tokens: of a row, the specials included; a longer sentence is cut to whole words around the place.
     """
     cls, sep, unknown = special
-    names = _pieces(store)
+    names = characters_of(store)
     words, sentences = _words_of(store, np.unique(places.sentence), names)
     written = _write(words, old, unknown)
     rows: list[np.ndarray] = []
@@ -192,7 +187,7 @@ def around(lengths: Sequence[int], middle: int, room: int) -> tuple[int, int]:
             return left, right
 
 
-def _pieces(store: TextStore) -> dict[int, str]:
+def characters_of(store: TextStore) -> dict[int, str]:
     """Token id -> its characters, without the mark of a continuation."""
     return {index: plain(name, bool(store.continues_word[index])) for name, index in store.tokenizer.get_vocab(with_added_tokens=True).items()}
 

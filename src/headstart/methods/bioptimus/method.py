@@ -26,7 +26,7 @@ from headstart.engine.masked_method import MaskedMethod, MaskRule
 from headstart.engine.method import Batch, Context, Phase
 from headstart.engine.text_method import model_folder, refuse_larger_tokenizer
 from headstart.methods.bioptimus.config import SETTINGS, BioptimusConfig
-from headstart.methods.bioptimus.contexts import plain
+from headstart.methods.bioptimus.contexts import characters_of
 from headstart.methods.bioptimus.swap import refuse_layer, refuse_swap, swapped
 
 EVALUATED = MaskRule("whole-word", 0.15, 1.0, 0.0)
@@ -60,8 +60,8 @@ class Bioptimus(MaskedMethod):
         for number, unit in enumerate(config.units, 1):
             if unit != "token" and not store.continues_word.any():
                 raise BadInput(f"the tokenizer marks no words, and phase {number} masks by {unit}.", "Give --method.units token for each phase.")
-        names = {index: token for token, index in store.tokenizer.get_vocab(with_added_tokens=True).items()}
-        lengths = [len(plain(names.get(index, "?"), bool(store.continues_word[index]))) for index in range(store.vocab_size)]
+        characters = characters_of(store)
+        lengths = [len(characters.get(index, "?")) for index in range(store.vocab_size)]
         for index in store.special_ids.values():
             lengths[index] = 1
         self.register_buffer("characters", torch.tensor(lengths, dtype=torch.float32), persistent=False)
