@@ -12,7 +12,7 @@ from headstart.core.errors import UsageError
 from headstart.data.text.config import TextConfig
 from headstart.engine.trackers import Tracker
 
-OptimizerName: TypeAlias = Literal["adamw", "adam-uncorrected", "muon", "sgd"]
+OptimizerName: TypeAlias = Literal["adamw", "adam-uncorrected", "lamb", "muon", "sgd"]
 Mode: TypeAlias = Literal["ddp", "fsdp"]
 
 
@@ -21,7 +21,7 @@ class OptimizerConfig:
     """Which optimiser, and its settings."""
 
     name: OptimizerName = "adamw"
-    """adamw, adam-uncorrected (BERT, ELECTRA), muon, or sgd: plain gradients with momentum --optimizer.beta1, whose rates are far higher."""
+    """adamw, adam-uncorrected (BERT, ELECTRA), lamb (batches of tens of thousands), muon, or sgd: plain gradients with momentum --optimizer.beta1, whose rates are far higher."""
     learning_rate: float = 1e-3
     """Peak learning rate; the schedule multiplies it."""
     beta1: float = 0.9

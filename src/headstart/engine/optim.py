@@ -3,6 +3,7 @@
 - `adamw`: torch's fused AdamW.
 - `adam-uncorrected`: Adam without bias correction, as BERT and ELECTRA were trained (google-research/electra, model/optimization.py). The first
   update is about 3.16 learning rates instead of one, so a rate from those papers means what it meant there.
+- `lamb`: LAMB, for very large batches (`engine.lamb`).
 - `muon`: Muon (Jordan et al. 2024) for the matrices inside the layers, AdamW for embeddings, heads and vectors, in one optimiser.
 - `sgd`: stochastic gradient descent with momentum beta1 (0: none). Its weight decay is added to the gradient, as torch does.
 
@@ -23,6 +24,7 @@ from torch import Tensor, nn
 from headstart.core.errors import UsageError
 from headstart.engine.config import OptimizerConfig
 from headstart.engine.distributed import is_cut, local
+from headstart.engine.lamb import Lamb
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")  # BERT layer.3., ModernBERT/Llama layers.3., GPT-2 h.3., ViT/T5 blocks.3. and block.3.
 _EMBEDDING = re.compile(r"(?:^|\.)(?:\w*embed\w*|wte|wpe)(?:\.|$)")  # also `embeddings_project`, which sits at the embeddings' depth
@@ -100,6 +102,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, n_layers: int | N
         raise UsageError("The model has no trainable parameter.", "Unfreeze a part of it.")
     devices = {parameter.device for group in groups for parameter in group["params"]}
     fused = config.fused if config.fused is not None else all(device.type in ("cuda", "cpu") for device in devices)
+    fused = fused or config.name == "lamb"  # its rate and its left-out updates stay on the device, as those of fused kernels
     for group in groups:
         rate = config.learning_rate * group["lr_scale"]
         group["lr"] = torch.tensor(rate, dtype=torch.float32, device=group["params"][0].device) if fused else rate
@@ -117,6 +120,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, n_layers: int | N
             group["capturable"] = False  # no such flag: a fused step reads its rate on the device
             for parameter in group["params"] if config.beta1 else ():  # torch's first step leaves them unwritten where the guard leaves it out
                 optimizer.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    elif config.name == "lamb":
+        optimizer = Lamb(groups, config.learning_rate, (config.beta1, config.beta2), config.epsilon)
     elif config.name == "muon":
         optimizer = MuonAdamW(groups, momentum=config.muon_momentum, **settings)
     else:

@@ -11,7 +11,7 @@ from typing import Literal
 
 from headstart.core.errors import UsageError
 
-ScheduleName = Literal["linear", "cosine", "constant", "inverse-sqrt", "wsd", "electra"]
+ScheduleName = Literal["linear", "cosine", "constant", "inverse-sqrt", "wsd", "electra", "lamb-poly"]
 
 
 @dataclass
@@ -20,7 +20,8 @@ class ScheduleConfig:
 
     name: ScheduleName = "linear"
     """linear, cosine: decay after the warm-up to `minimum_share`; constant; inverse-sqrt: sqrt(warmup / step) (Vaswani et al. 2017); wsd: warm-up,
-    stable, decay over the last `decay_share` (Hu et al. 2024); electra: (1 - t/T)^power * min(1, t/warmup), the schedule of BERT and ELECTRA."""
+    stable, decay over the last `decay_share` (Hu et al. 2024); electra: (1 - t/T)^power * min(1, t/warmup), the schedule of BERT and ELECTRA;
+    lamb-poly: after the warm-up (1 - t/T)^power, which begins below the peak (NVIDIA's BERT)."""
     warmup_steps: int | None = None
     """Length of the warm-up in steps; None takes `warmup_share` of the run."""
     warmup_share: float = 0.1
@@ -28,7 +29,7 @@ class ScheduleConfig:
     minimum_share: float = 0.0
     """The rate never decays below this share of the peak."""
     power: float = 1.0
-    """Exponent of the decay of `electra`. The paper and the code: 1."""
+    """Exponent of the decay of `electra` (its paper and code: 1) and `lamb-poly` (NVIDIA's: 0.5)."""
     decay_share: float = 0.2
     """wsd: the share of all steps in which the rate decays, as 1 - sqrt(progress) (Hägele et al. 2024)."""
     run_share: float = 1.0
@@ -64,6 +65,8 @@ def _after_warmup(step: int, warmup: float, total_steps: int, config: ScheduleCo
         return floor + (1.0 - floor) * 0.5 * (1.0 + math.cos(math.pi * progress))
     if config.name == "inverse-sqrt":
         return math.sqrt(max(warmup, 1.0) / max(step, warmup, 1.0))
+    if config.name == "lamb-poly":  # PolyWarmUpScheduler (schedulers.py): progress counts from step 0
+        return max(0.0, 1.0 - step / total_steps) ** config.power
     if config.name == "wsd":
         decay = config.decay_share * total_steps
         done = min(1.0, max(0.0, step - (total_steps - decay)) / decay) if decay > 0 else 0.0

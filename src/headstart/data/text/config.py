@@ -10,6 +10,8 @@ from headstart.core.errors import UsageError
 
 TokenizerKind = Literal["wordpiece", "bpe", "unigram"]
 DocumentSplit = Literal["auto", "file", "blank-line", "line"]
+SentenceSplit = Literal["line", "rules"]
+Vocabulary = Literal["plain", "amplified"]
 
 
 @dataclass
@@ -24,6 +26,9 @@ class TextConfig:
     """Where a document ends in .txt files. auto: at blank lines if the first MiB has blocks of several lines between blank lines, else one document
     a file. .md and .rst files are one document each, records of other formats too."""
 
+    sentence_split: SentenceSplit = "line"
+    """Where a sentence ends. line: where a line does; rules: within lines too, after . ! or ? before a capital, but not after an abbreviation."""
+
     tokenizer: str | None = None
     """A tokenizer to take as it is: a tokenizer.json, a vocab.txt (WordPiece) or a folder of transformers. None: train one on the corpus."""
 
@@ -32,6 +37,10 @@ class TextConfig:
 
     vocab_size: int = 4096
     """Vocabulary to train, special tokens included. A small corpus may give fewer."""
+
+    vocabulary: Vocabulary = "plain"
+    """What to train it on. plain: on each text once; amplified: on the first entry of --data so many times that it weighs as much as the others
+    together, so that its words stay whole (medical_bert)."""
 
     lowercase: bool | None = None
     """Fold case. None: yes for wordpiece (uncased BERT), no for bpe and unigram."""
@@ -97,9 +106,12 @@ class TextConfig:
         fields |= {"lowercase": self.folds_case, "strip_accents": self.strips_accents, "byte_fallback": self.falls_back_to_bytes}
         for name in ("workers", "max_document_mb", "on_bad_input", "max_bad_share"):
             del fields[name]
-        if self.tokenizer is not None:  # a tokenizer that is taken is compared by its hash, and brings these with it
-            for name in ("tokenizer", "tokenizer_kind", "vocab_size", "byte_fallback", "tokenizer_sample_mb"):
+        for name, usual in (("sentence_split", "line"), ("vocabulary", "plain")):  # stores of earlier versions say nothing of them
+            if fields[name] == usual:
                 del fields[name]
+        if self.tokenizer is not None:  # a tokenizer that is taken is compared by its hash, and brings these with it
+            for name in ("tokenizer", "tokenizer_kind", "vocab_size", "vocabulary", "byte_fallback", "tokenizer_sample_mb"):
+                fields.pop(name, None)
             if Path(self.tokenizer).suffix != ".txt":  # a vocab.txt says nothing about case
                 del fields["lowercase"], fields["strip_accents"]
         return fields

@@ -29,8 +29,9 @@ from headstart.core.machine import refuse_limits, writing
 from headstart.core.progress import Reporter
 from headstart.core.tensor_files import save_tensors
 from headstart.data.ordered import in_order
-from headstart.data.text.config import TextConfig
+from headstart.data.text.config import SentenceSplit, TextConfig
 from headstart.data.text.read import Fault, Reading, Record, bad_input
+from headstart.data.text.sentences import cut_sentences
 from headstart.data.text.sources import InputFile
 from headstart.data.text.tokenizer import FAILS, SENTENCE_END, keeps_line_ends, library_errors, sentence_encoder, special_ids, vocabulary_size
 
@@ -68,12 +69,14 @@ class Part:
     Attributes:
         file, record: where reading goes on: index of the input file, and how many of its records and faults are done.
         finished: input files that ended in this part: (index, sha256).
+        text_bytes: index of an input file -> bytes of its documents in this part.
         faults: (file index, record number, what, mend).
     """
 
     file: int = 0
     record: int = 0
     finished: list[tuple[int, str]] = field(default_factory=list)
+    text_bytes: dict[str, int] = field(default_factory=dict)
     faults: list[tuple[int, int, str, str]] = field(default_factory=list)
     tally: Tally = field(default_factory=Tally)
 
@@ -103,9 +106,18 @@ class _Batch:
     part: Part = field(default_factory=Part)
 
 
-def split_sentences(text: str, keep_line_ends: bool) -> list[str]:
-    """The sentences of a document: its lines. White space around them and empty lines go, unless the tokenizer can keep line ends (`keep_line_ends`):
-    then a sentence is a line with its end and the empty lines after it, and joining them gives the text back without white space around it."""
+def split_sentences(text: str, keep_line_ends: bool, by: SentenceSplit = "line") -> list[str]:
+    """The sentences of a document: its lines, or by rules those within them. White space around them and empty lines go, unless the tokenizer can keep
+    line ends (`keep_line_ends`): then a sentence is a line with its end and the empty lines after it, and joining them gives the text back without
+    white space around it."""
+    lines = split_lines(text, keep_line_ends)
+    if by == "line":
+        return lines
+    return [sentence if keep_line_ends else sentence.strip() for line in lines for sentence in cut_sentences(line)]
+
+
+def split_lines(text: str, keep_line_ends: bool) -> list[str]:
+    """The lines of a document, see `split_sentences`."""
     if "\r" in text:
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     if not keep_line_ends:
@@ -153,6 +165,8 @@ def encode_parts(files: list[InputFile], tokenizer: Tokenizer, config: TextConfi
             part.tally.add(batch.part.tally)
             part.faults += batch.part.faults
             part.finished += batch.part.finished
+            for file, count in batch.part.text_bytes.items():
+                part.text_bytes[file] = part.text_bytes.get(file, 0) + count
             part.file, part.record = batch.part.file, batch.part.record
             reporter.advance(batch.position / 1e6 - reporter.done)
             if part.tally.text_bytes >= part_bytes or part.file == len(files):
@@ -195,7 +209,7 @@ def _add(batch: _Batch, item: Record | Fault, index: int, file: InputFile, confi
         tally.bad_records += 1
         batch.part.faults.append((index, item.number, item.what, item.mend))
         return
-    sentences = split_sentences(item.text, keep_line_ends)
+    sentences = split_sentences(item.text, keep_line_ends, config.sentence_split)
     if not sentences:
         tally.empty_documents += 1
         return
@@ -205,6 +219,7 @@ def _add(batch: _Batch, item: Record | Fault, index: int, file: InputFile, confi
     batch.files.append(index)
     batch.size += len(item.data)
     tally.text_bytes += len(item.data)
+    batch.part.text_bytes[str(index)] = batch.part.text_bytes.get(str(index), 0) + len(item.data)
 
 
 def _encode(batch: _Batch, encoder: Tokenizer, mark: int, unknown: int, dtype: np.dtype[Any]) -> dict[str, np.ndarray]:

@@ -8,6 +8,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -21,20 +23,24 @@ from headstart.core.errors import BadInput
 from headstart.core.files import atomic_write, reserve, sha256_file
 from headstart.core.hardware import cores
 from headstart.core.progress import Reporter, patiently
-from headstart.core.words import agree
+from headstart.core.words import agree, plural
 from headstart.data.languages.language import find_language, is_language, parse_spec, write_sentences
 from headstart.data.preparing import begin_work, changed_settings, in_words, opened_or_built, put_in_place, write_arrays
 from headstart.data.text import tokenizer as text_tokenizer
 from headstart.data.text.builtin import write_builtin
 from headstart.data.text.config import TextConfig
-from headstart.data.text.encode import Part, Tally, content_hash, encode_parts, read_part, split_sentences
+from headstart.data.text.encode import Part, Tally, content_hash, encode_parts, read_part, split_lines
 from headstart.data.text.read import Fault, Reading, bad_input
 from headstart.data.text.sources import InputFile, Inputs, find_inputs
 from headstart.data.text.split import held_out_documents, near_duplicates
 from headstart.data.text.store import ARRAYS, FORMAT_VERSION, KIND, TextStore
 
+logger = logging.getLogger(__name__)
+
 NAMES = ("tokenizer.json", "rows", "made", *(f"{name}.npy" for name in ARRAYS))
 """What lies in a store of texts."""
+MUCH_REPEATED = 100
+"""Repetitions of a corpus, above which it is said."""
 CUT_LENGTHS = (64, 128, 512)
 """The report says what share of the sentences is longer than these numbers of tokens."""
 
@@ -77,7 +83,7 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
     files = [_written_out(file, work, index, workers) for index, file in enumerate(inputs.files)]
     tokenizer_path = work / "tokenizer.json"
     if not tokenizer_path.exists():
-        tokenizer = taken[0] if taken else _own_tokenizer(files, config)
+        tokenizer = taken[0] if taken else _own_tokenizer(files, config, first=inputs.of_sources[0])
         with atomic_write(tokenizer_path) as file:
             file.write(tokenizer.to_str(pretty=True).encode())
     tokenizer, _ = text_tokenizer.load_tokenizer(tokenizer_path, config)
@@ -100,11 +106,23 @@ def _build(sources: Sequence[str | Path], inputs: Inputs, out: Path, config: Tex
     arrays = _merge(parts, work, len(files), tally)
     _split(arrays, config, generated=all(is_language(file.name) for file in files))
     special_ids = text_tokenizer.special_ids(tokenizer, taken[1] if taken else None)
+    _warn_of_duplicates(arrays, inputs.of_sources)
     manifest = _manifest(arrays, tally, tokenizer, special_ids, config)
+    text_bytes = Counter[int]()
+    for info in infos:
+        text_bytes.update({int(index): count for index, count in info.text_bytes.items()})
     hashes = dict(entry for info in infos for entry in info.finished)
     manifest["sources"] = [str(source) for source in sources]
+    manifest["files_of_sources"] = inputs.of_sources
     manifest["inputs"] = [
-        {"name": file.name, "bytes": file.size, "mtime_ns": file.mtime_ns, "listing": file.listing, "sha256": hashes[index]}
+        {
+            "name": file.name,
+            "bytes": file.size,
+            "mtime_ns": file.mtime_ns,
+            "listing": file.listing,
+            "sha256": hashes[index],
+            "text_bytes": text_bytes[index],
+        }
         for index, file in enumerate(inputs.files)
     ]
     manifest["passed_over"] = dict(sorted(inputs.passed_over.items()))
@@ -184,43 +202,79 @@ def _written_out(file: InputFile, work: Path, index: int, workers: int) -> Input
     return replace(file, path=path, size=status.st_size, mtime_ns=status.st_mtime_ns)
 
 
-def _own_tokenizer(files: list[InputFile], config: TextConfig) -> Tokenizer:
-    """Trained on the corpus; where that is nothing but languages with known statistics, one token a word of theirs."""
+def _warn_of_duplicates(arrays: dict[str, np.ndarray], of_sources: list[int]) -> None:
+    """Says how many documents of the first of several sources stand in another too: what is measured apart is then not apart."""
+    if len(of_sources) > 1:
+        last = int(arrays["file_offsets"][of_sources[0]])
+        if shared := len(np.intersect1d(arrays["hashes"][:last], arrays["hashes"][last:])):
+            logger.warning("%s of the first entry of --data %s in another too, word for word", plural(shared, "document"), agree(shared, "stands", "stand"))
+
+
+def _own_tokenizer(files: list[InputFile], config: TextConfig, first: int) -> Tokenizer:
+    """Trained on the corpus; where that is nothing but languages with known statistics, one token a word of theirs.
+
+    Args:
+        first: so many of the files are of the first source.
+    """
     if all(is_language(file.name) for file in files):
         return text_tokenizer.word_tokenizer(dict.fromkeys(word for file in files for word in find_language(file.name).words))
-    sample = _sample(files, config)
+    sample = _sample(files, config, first)
     return patiently("train the tokenizer", lambda: text_tokenizer.train_tokenizer(sample, config))
 
 
-def _sample(files: list[InputFile], config: TextConfig) -> list[str]:
+def amplification(first_bytes: int, other_bytes: int) -> int:
+    """How often the first corpus is repeated beside the others, so that both weigh about the same: their ratio, half to even (create_vocab.py of
+    sy-wada/blue_benchmark_with_transformers).
+
+    Raises:
+        BadInput: the first one is the larger.
+    """
+    rate = round(other_bytes / max(first_bytes, 1))
+    if rate < 1:
+        what = f"--text.vocabulary amplified: the first entry of --data has {first_bytes:,} bytes of text, the others {other_bytes:,}."
+        raise BadInput(what, "Give the smaller one first, or --text.vocabulary plain.")
+    if rate > MUCH_REPEATED:
+        logger.warning("the first entry of --data is so small beside the others that it is repeated %s times: a network learns it by heart", f"{rate:,}")
+    return rate
+
+
+def _sample(files: list[InputFile], config: TextConfig, first: int) -> list[str]:
     """Sentences to train the tokenizer on: of documents chosen by their hash, so neither file order nor size of the corpus matters; never of
-    held-out ones."""
+    held-out ones. Amplified, those of the first source stand several times.
+
+    Args:
+        first: so many of the files are of the first source.
+    """
     wanted = config.tokenizer_sample_mb * 1e6
     expected = sum(max(file.size, 0) * (4 if file.compression or file.format == "parquet" else 1) for file in files)
     share = int(min(wanted / max(expected, 1), 1.0) * 2**32)
     keep_line_ends = config.tokenizer_kind == "bpe" and config.falls_back_to_bytes
-    chosen: list[str] = []
+    chosen: tuple[list[str], list[str]] = [], []  # of the first source, and of the others
     held_out: list[str] = []
-    size = 0
+    total, size = [0, 0], 0
     with Reporter("read for the tokenizer", expected / 1e6, "MB") as reporter:
-        for file in files:
+        for index, file in enumerate(files):
+            source = int(index >= first)
             for item in Reading(file, config):
                 if isinstance(item, Fault):
                     if config.on_bad_input == "stop":
                         raise bad_input(file, item)
                     continue
                 reporter.advance(len(item.data) / 1e6)
+                total[source] += len(item.data)
                 code = content_hash(item.data)
                 if code & 0xFFFFFFFF > share or size > 2 * wanted:
                     continue
                 if code < config.held_out_share * 2.0**64:
-                    held_out += split_sentences(item.text, keep_line_ends)
+                    held_out += split_lines(item.text, keep_line_ends)
                     continue
-                chosen += split_sentences(item.text, keep_line_ends)
+                chosen[source].extend(split_lines(item.text, keep_line_ends))
                 size += len(item.data)
-    if not chosen and not held_out:
+    if not any(chosen) and not held_out:
         raise no_text([file.name for file in files])
-    return chosen or held_out  # a corpus so small that chance held out all of it
+    if config.vocabulary == "amplified" and first < len(files):
+        return chosen[0] * amplification(*total) + chosen[1]
+    return chosen[0] + chosen[1] or held_out  # a corpus so small that chance held out all of it
 
 
 def _write_quarantine(out: Path, files: list[InputFile], infos: list[Part]) -> Path:

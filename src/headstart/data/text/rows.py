@@ -4,6 +4,7 @@
     ids.npy         [n_rows, length], dtype of the store's tokens, filled up with the padding id
     lengths.npy     int32 [n_rows], tokens before the padding
     second.npy      int32 [n_rows], where the second segment begins; equal to the length where there is none
+    NAME.npy        int32 [n_rows], what else a builder says of each row: its columns
 
 A batch is a gather of rows: no tokenising, cutting or padding happens while a model trains.
 """
@@ -46,6 +47,7 @@ class Rows:
         ids: [n_rows, length].
         lengths: int32 [n_rows].
         second: int32 [n_rows].
+        columns: name -> int32 [n_rows], of what else the builder says of each row.
         length: tokens of a row, padding included.
         n_tokens: tokens of all rows, padding not included.
         n_targets: tokens that a causal model predicts: of a row all but the first.
@@ -62,9 +64,12 @@ class Rows:
             raise BadInput("lacks or spoils an entry.", REBUILD, file=folder / "rows.json")
         self.info: dict[str, Any] = info
         self.ids, self.lengths, self.second = (map_array(folder, name, REBUILD) for name in ("ids", "lengths", "second"))
+        self.columns = {name: map_array(folder, name, REBUILD) for name in info.get("columns", [])}
         n_rows, self.length = info["n_rows"], info["length"]
         kinds_fit = self.ids.dtype in (np.uint16, np.uint32) and self.lengths.dtype == self.second.dtype == np.int32
+        kinds_fit = kinds_fit and all(column.dtype == np.int32 for column in self.columns.values())
         shapes_fit = self.ids.shape == (n_rows, self.length) and self.lengths.shape == self.second.shape == (n_rows,)
+        shapes_fit = shapes_fit and all(column.shape == (n_rows,) for column in self.columns.values())
         if not kinds_fit or not shapes_fit or (n_rows and not self._lengths_fit()):
             raise BadInput("arrays do not fit each other.", REBUILD, file=folder)
         self.n_tokens: int = info["n_tokens"]
@@ -78,7 +83,7 @@ class Rows:
 
     def batch(self, rows: np.ndarray) -> dict[str, np.ndarray]:
         """The rows with these numbers: `input_ids` int64 [batch, length]; `attention_mask` bool only if one of them is padded; `token_type_ids`
-        int64 only if the rows have two segments.
+        int64 only if the rows have two segments; each column, int64 [batch].
 
         Raises BadInput for a token id beyond the vocabulary: on a GPU it would end the process without a word. Looking costs 1 us a batch of 64 x
         128, a pass over all rows at opening would cost minutes.
@@ -93,7 +98,7 @@ class Rows:
         if self.two_segments:
             place = np.arange(self.length)
             batch["token_type_ids"] = ((place >= self.second[rows][:, None]) & (place < lengths[:, None])).astype(np.int64)
-        return batch
+        return batch | {name: column[rows].astype(np.int64) for name, column in self.columns.items()}
 
     def _lengths_fit(self) -> bool:
         return bool(1 <= self.lengths.min() <= self.lengths.max() <= self.length and self.second.min() >= 0 and (self.second <= self.lengths).all())
@@ -102,9 +107,11 @@ class Rows:
 def _is_sound(info: dict[str, Any]) -> bool:
     """Whether what is read of a rows.json has the types that it is read as."""
     counts = [info.get(name) for name in ("n_rows", "length", "n_tokens", "n_documents")]
-    report = info.get("report")
+    report, columns = info.get("report"), info.get("columns", [])
     return (
-        all(isinstance(count, int) and count >= 0 for count in counts)
+        isinstance(columns, list)
+        and all(isinstance(name, str) and name.isidentifier() for name in columns)
+        and all(isinstance(count, int) and count >= 0 for count in counts)
         and isinstance(info.get("two_segments"), bool)
         and isinstance(report, dict)
         and all(isinstance(value, int | float) for value in report.values())
@@ -155,29 +162,33 @@ def write_rows(
     key: dict[str, Any],
     split: Split,
     length: int,
-    rows: Iterable[tuple[Sequence[int] | np.ndarray, int]],
+    rows: Iterable[tuple[Any, ...]],
     report: dict[str, Any] | None = None,
+    columns: Sequence[str] = (),
 ) -> Rows:
     """Rows of any builder. Opened if they are there already: `rows` is then not consumed.
 
     Args:
         key: everything that decides the rows beside the store, `split` and `length`; JSON.
-        rows: (token ids, start of the second segment) of each row; the start is the number of ids if there is one segment.
+        rows: (token ids, start of the second segment, a value for each of `columns`) of each row; the start is the number of ids if there is one
+            segment.
         report: figures to keep; may be filled while `rows` is consumed.
+        columns: names of what else is said of each row, integers; identifiers.
     """
     folder = rows_folder(store, key, split, length)
     with locked(folder.with_suffix(".lock"), "makes these training rows"):
         if not (folder / "rows.json").exists():
             pad = store.special_ids.get("pad", 0)
             iterator = iter(rows)
-            with writing(folder), RowsWriter(folder, store, key, split, length) as writer:
+            with writing(folder), RowsWriter(folder, store, key, split, length, columns) as writer:
                 while block := list(islice(iterator, max(1, BLOCK_TOKENS // length))):
-                    lengths = np.array([len(ids) for ids, _ in block])
+                    of_rows, second, *values = zip(*block, strict=True)
+                    lengths = np.array([len(ids) for ids in of_rows])
                     if lengths.min() < 1 or lengths.max() > length:
                         raise ValueError(f"a row has {lengths.min()}..{lengths.max()} tokens, not 1..{length}")
                     ids = np.full((len(block), length), pad, store.tokens.dtype)
-                    ids[np.arange(length) < lengths[:, None]] = np.concatenate([row for row, _ in block])
-                    writer.append(ids, lengths, np.array([second for _, second in block]))
+                    ids[np.arange(length) < lengths[:, None]] = np.concatenate(of_rows)
+                    writer.append(ids, lengths, np.array(second), *map(np.array, values))
                 writer.report |= report or {}
     return Rows(folder, store.vocab_size)
 
@@ -193,9 +204,9 @@ def rows_folder(store: TextStore, key: dict[str, Any], split: str, length: int) 
 class RowsWriter:
     """Appends rows to arrays of unknown final size; the folder is complete when the block ends without an error."""
 
-    def __init__(self, folder: Path, store: TextStore, key: dict[str, Any], split: str, length: int) -> None:
+    def __init__(self, folder: Path, store: TextStore, key: dict[str, Any], split: str, length: int, columns: Sequence[str] = ()) -> None:
         self.folder, self.length = folder, length
-        self.info = {"format_version": FORMAT_VERSION, "key": key, "split": split, "length": length}
+        self.info = {"format_version": FORMAT_VERSION, "key": key, "split": split, "length": length} | ({"columns": list(columns)} if columns else {})
         self.report: dict[str, Any] = {}
         self.n_documents = 0
         self.n_rows = self.n_tokens = 0
@@ -203,6 +214,7 @@ class RowsWriter:
         self.vocab_size = store.vocab_size
         self.shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
             "ids": (store.tokens.dtype, (length,)), "lengths": (np.dtype(np.int32), ()), "second": (np.dtype(np.int32), ()),
+            **{name: (np.dtype(np.int32), ()) for name in columns},
         }  # fmt: skip
 
     def __enter__(self) -> RowsWriter:
@@ -214,13 +226,14 @@ class RowsWriter:
             self._write_header(name)
         return self
 
-    def append(self, ids: np.ndarray, lengths: np.ndarray, second: np.ndarray) -> None:
-        """Rows [n, length] with their lengths and second segments, int [n]."""
+    def append(self, ids: np.ndarray, *values: np.ndarray) -> None:
+        """Rows [n, length] with their lengths, second segments and columns, int [n] each."""
         if int(ids.max(initial=0)) >= self.vocab_size:
             what = f"the store holds token ids beyond its vocabulary of {self.vocab_size}."
             raise BadInput(what, "It is damaged; prepare it again.", file=self.folder.parent.parent)
-        for name, values in (("ids", ids), ("lengths", lengths), ("second", second)):
-            self.files[name].write(np.ascontiguousarray(values, self.shapes[name][0]).tobytes())
+        for (name, (dtype, _)), array in zip(self.shapes.items(), (ids, *values), strict=True):
+            self.files[name].write(np.ascontiguousarray(array, dtype).tobytes())
+        lengths, second, *_ = values
         self.n_rows += len(ids)
         self.n_tokens += int(lengths.sum())
         self.two_segments |= bool((second < lengths).any())

@@ -54,10 +54,15 @@ class InputFile:
 
 @dataclass
 class Inputs:
-    """What the sources hold: the files to read, in order, and how many were passed over, by reason."""
+    """What the sources hold: the files to read, in order, and how many were passed over, by reason.
+
+    Attributes:
+        of_sources: how many of the files come from each source.
+    """
 
     files: list[InputFile] = field(default_factory=list)
     passed_over: Counter[str] = field(default_factory=Counter)
+    of_sources: list[int] = field(default_factory=list)
 
     @property
     def size(self) -> int:
@@ -84,7 +89,9 @@ def find_inputs(sources: Sequence[str | Path]) -> Inputs:
             found.files = [InputFile(Path(source), str(source), "builtin", None, size, 0, listing)]
         else:
             _find(str(source), found)
-        inputs.files += reached_once(found.files, seen, inputs.passed_over)
+        files = list(reached_once(found.files, seen, inputs.passed_over))
+        inputs.files += files
+        inputs.of_sources.append(len(files))
         inputs.passed_over += found.passed_over
     if not inputs.files:
         raise BadInput("no input files.", "Give at least one file, folder or glob with --data.")
