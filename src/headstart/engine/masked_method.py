@@ -16,7 +16,7 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel
 from headstart.backbones.text import build_masked_lm, encode, mlm_head, mlm_logits
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
-from headstart.engine.method import Batch, Context, Predictions
+from headstart.engine.method import Batch, Context, Phase, Predictions
 from headstart.engine.text_method import TextMethod, model_folder, refuse_long_rows, sizes_of
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
@@ -30,7 +30,7 @@ from headstart.objectives.masking import (
     span_groups,
     word_groups,
 )
-from headstart.objectives.projected_loss import projected_lm_loss
+from headstart.objectives.projected_loss import next_token_loss, projected_lm_loss
 from headstart.objectives.token_loss import gather_positions
 
 
@@ -63,7 +63,8 @@ class MaskRule:
 
 
 class MaskedMethod(TextMethod):
-    """An encoder that predicts the tokens hidden from it. Its Config has the sizes of the network and `packing`; `rule` says what is hidden.
+    """An encoder that predicts the tokens hidden from it. Its Config has the sizes of the network and `packing`; `rule` says what is hidden. Where it
+    has a `causal_start`, so many first steps train the same encoder as a causal language model (docs/plateau.md).
 
     Args:
         random_from: where random tokens come from: all of the vocabulary, as BERT, or no special token.
@@ -89,6 +90,7 @@ class MaskedMethod(TextMethod):
         self.register_buffer("random_ids", words, persistent=False)
         self.register_buffer("continues_word", torch.from_numpy(store.continues_word.copy()), persistent=False)
         self.model = self.loaded(init) if init is not None else self.random()
+        self.causal_start = getattr(config, "causal_start", 0) if init is None else 0  # a trained encoder is off the plateau
 
     def random(self) -> PreTrainedModel:
         """The network of `config` with random weights."""
@@ -127,14 +129,27 @@ class MaskedMethod(TextMethod):
         """What is hidden in a phase."""
         raise NotImplementedError
 
+    def phases(self, total_steps: int) -> list[Phase]:
+        start = min(self.causal_start, total_steps // 3)
+        return [Phase("causal", start), Phase("masked")] if start else [Phase("masked")]
+
     def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
-        """Mean -log p(token) over the masked tokens, in nats."""
+        """Mean -log p(token) over the masked tokens, in nats; in the phase "causal" over all tokens, from those before them."""
+        if ctx.phase == "causal":
+            return self.causal_loss(batch)
         positions, weights = self.choose(batch, ctx)
         masked = self.hide(batch, ctx, positions, weights)
         rule = self.rule(ctx.phase)
         most = independent_slots(rule.ratio, batch["input_ids"].numel()) if rule.independent else None
         loss = self.score(batch, masked, positions, weights, most)
         return {"loss": loss, "mlm_loss": loss.detach(), "weight": weights.sum()}
+
+    def causal_loss(self, batch: Batch) -> dict[str, Tensor]:
+        """Mean -log p(next token) over the tokens that are not padding."""
+        before, output = mlm_head(self.model)
+        hidden = before(encode(self.encoder, batch, causal=True))
+        loss, predicted = next_token_loss(hidden, output, batch["input_ids"], batch.get("attention_mask"))
+        return {"loss": loss, "causal_loss": loss.detach(), "weight": predicted}
 
     def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """The loss with every slot shown as [MASK]: the usual rule lets some answers through, which flatters by up to a nat."""
@@ -184,12 +199,16 @@ class MaskedMethod(TextMethod):
         return positions, weights * mask.gather(1, positions) if rule.padding and mask is not None else weights
 
     def score(self, batch: Batch, masked: Tensor, positions: Tensor, weights: Tensor, most: int | None = None) -> Tensor:
+        """Mean loss of the chosen tokens, of which the network sees `masked`; other arguments as `score_hidden`."""
+        return self.score_hidden(encode(self.encoder, {**batch, "input_ids": masked}), batch, positions, weights, most)
+
+    def score_hidden(self, hidden: Tensor, batch: Batch, positions: Tensor, weights: Tensor, most: int | None = None) -> Tensor:
         """Mean loss of the chosen tokens.
 
         Args:
+            hidden: [batch, length, dim], of the last layer.
             most: of the batch's slots so many are scored, those in use first; None: all.
         """
-        hidden = encode(self.encoder, {**batch, "input_ids": masked})
         before, output = mlm_head(self.model)
         kept, targets = gather_positions(hidden, positions), batch["input_ids"].gather(1, positions)  # [batch, slots, dim], [batch, slots]
         if most is not None and most < weights.numel():
@@ -198,6 +217,8 @@ class MaskedMethod(TextMethod):
         return projected_lm_loss(before(kept), output.weight, output.bias, targets, weights)
 
     def predictions(self, batch: Batch, ctx: Context, one: bool = False) -> Predictions | None:
+        if ctx.phase == "causal":
+            return None
         if one:
             ids = batch["input_ids"]
             positions, weights = choose_positions(ctx.rng, ~self.never_masked[ids], torch.ones_like(ids[:, 0]), 1.0, 1, replacement=False)

@@ -10,14 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from headstart.backbones.text import encode, mlm_head
 from headstart.data.text.store import TextStore
 from headstart.engine.masked_method import MaskedMethod, MaskRule
-from headstart.engine.method import Batch, Context, Phase, Predictions
 from headstart.methods.mlm.config import SETTINGS, MLMConfig
-from headstart.objectives.projected_loss import next_token_loss
 
 
 class MLM(MaskedMethod):
@@ -32,7 +27,6 @@ class MLM(MaskedMethod):
     def __init__(self, config: MLMConfig, store: TextStore, init: Path | None = None) -> None:
         config.check()
         super().__init__(config, store, init, config.random_from)
-        self.causal_start = config.causal_start if init is None else 0  # a trained encoder is off the plateau
 
     @classmethod
     def settings_of(cls, init: Path, config: MLMConfig) -> dict[str, Any]:
@@ -44,23 +38,6 @@ class MLM(MaskedMethod):
 
     def predicted_per_row(self) -> float:
         return self.config.sequence_length * (1.0 if self.causal_start else self.config.mask_ratio)
-
-    def phases(self, total_steps: int) -> list[Phase]:
-        start = min(self.causal_start, total_steps // 3)
-        return [Phase("causal", start), Phase("masked")] if start else [Phase("masked")]
-
-    def loss(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
-        """As of all masked models; in the phase "causal" over all tokens, from those before them."""
-        return self.causal_loss(batch) if ctx.phase == "causal" else super().loss(batch, ctx)
-
-    def predictions(self, batch: Batch, ctx: Context, one: bool = False) -> Predictions | None:
-        return None if ctx.phase == "causal" else super().predictions(batch, ctx, one)
-
-    def causal_loss(self, batch: Batch) -> dict[str, Tensor]:
-        before, output = mlm_head(self.model)
-        hidden = before(encode(self.encoder, batch, causal=True))
-        loss, predicted = next_token_loss(hidden, output, batch["input_ids"], batch.get("attention_mask"))
-        return {"loss": loss, "causal_loss": loss.detach(), "weight": predicted}
 
 
 METHOD = MLM
