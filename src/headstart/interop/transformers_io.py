@@ -110,7 +110,7 @@ def load_encoder(folder: str | Path, fresh: bool = False, seed: int = 0, dropout
     """
     folder = Path(folder)
     config = read_config(folder)
-    tokenizer = _read_tokenizer(folder, config)
+    tokenizer = read_tokenizer(folder, config)
     if dropout is not None:
         set_dropout(config, dropout)
     if fresh:
@@ -158,7 +158,7 @@ def load_decoder(
     """A causal language model with its head and its tokenizer, in float32 on the CPU; arguments and errors as `load_encoder`."""
     folder = Path(folder)
     config = read_config(folder)
-    tokenizer = _read_tokenizer(folder, config)
+    tokenizer = read_tokenizer(folder, config)
     if dropout is not None:
         set_dropout(config, dropout)
     if config.is_encoder_decoder or config.model_type not in transformers.models.auto.modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
@@ -183,7 +183,8 @@ def set_dropout(config: Any, probability: float) -> None:
             setattr(config, name, probability)
 
 
-def _read_tokenizer(folder: Path, config: Any) -> PreTrainedTokenizerFast:
+def read_tokenizer(folder: Path, config: Any) -> PreTrainedTokenizerFast:
+    """The tokenizer of a model folder. Raises BadInput where it has none that can be used with the network of `config`."""
     mend = "Put the tokenizer.json (or vocab.txt) that the network was trained with into the folder."
     if not any((folder / name).is_file() for name in _TOKENIZER_FILES):  # transformers would make an empty one
         if hasattr(config, "patch_size"):

@@ -1,0 +1,1 @@
+"""Collections that are searched: words, BM25, documents and queries with their relevance (TREC files)."""
