@@ -21,7 +21,8 @@ class OptimizerConfig:
     """Which optimiser, and its settings."""
 
     name: OptimizerName = "adamw"
-    """adamw, adam-uncorrected (BERT, ELECTRA), lamb (batches of tens of thousands), muon, or sgd: plain gradients with momentum --optimizer.beta1, whose rates are far higher."""
+    """adamw, adam-uncorrected (BERT, ELECTRA), lamb (batches of tens of thousands), muon, or sgd: plain gradients with momentum
+    --optimizer.beta1, whose rates are far higher."""
     learning_rate: float = 1e-3
     """Peak learning rate; the schedule multiplies it."""
     beta1: float = 0.9

@@ -16,7 +16,8 @@ def evaluate(
     method: Method, batches: list[Batch], phase: str, precision: Literal["fp32", "bf16"], device: torch.device, seed: int, total_steps: int
 ) -> dict[str, float]:
     """Mean held-out metrics ("held_out/NAME"), with dropout off and draws that do not depend on the step. As in training, each is a mean over what
-    the method says that it counts ("weight", "weight/NAME"), over rows where it says nothing: however the rows are cut into batches."""
+    the method says that it counts ("weight", "weight/NAME"), over rows where it says nothing: however the rows are cut into batches. What
+    counts nothing by a weight of its own is left out."""
     sums: dict[str, Tensor] = {}
     counts: dict[str, Tensor | float] = {}
     rows = 0
@@ -34,4 +35,5 @@ def evaluate(
                     counts[name] = counts.get(name, 0) + count
             rows += n
     method.train(was_training)
-    return {f"held_out/{name}": float(value) / max(1.0, float(counts[name])) for name, value in sums.items()}
+    there = {name for name in sums if OWN_WEIGHT + name not in scalars or float(counts[name]) > 0} if batches else set()
+    return {f"held_out/{name}": float(value) / max(1.0, float(counts[name])) for name, value in sums.items() if name in there}

@@ -62,6 +62,10 @@ class MaskRule:
         return slots if self.most is None else min(self.most, length)
 
 
+EVALUATED = MaskRule("whole-word", 0.15, 1.0, 0.0)
+"""By which methods are measured whose vocabularies or masks differ: whole words, all shown as [MASK]."""
+
+
 class MaskedMethod(TextMethod):
     """An encoder that predicts the tokens hidden from it. Its Config has the sizes of the network and `packing`; `rule` says what is hidden. Where it
     has a `causal_start`, so many first steps train the same encoder as a causal language model (docs/plateau.md).
@@ -75,6 +79,7 @@ class MaskedMethod(TextMethod):
     model: PreTrainedModel
     never_masked: Tensor  # bool [vocab]
     continues_word: Tensor  # bool [vocab]
+    characters: Tensor  # float32 [vocab], how many each token has; specials have one
     random_ids: Tensor | None  # int64 [words], what random tokens are drawn from; None: the whole vocabulary
 
     def __init__(
@@ -89,6 +94,9 @@ class MaskedMethod(TextMethod):
         words = torch.tensor([i for i in range(store.vocab_size) if i not in specials]) if random_from == "words" else None
         self.register_buffer("random_ids", words, persistent=False)
         self.register_buffer("continues_word", torch.from_numpy(store.continues_word.copy()), persistent=False)
+        lengths = torch.tensor([len(store.characters.get(index, "?")) for index in range(store.vocab_size)], dtype=torch.float32)
+        lengths[list(specials)] = 1.0
+        self.register_buffer("characters", lengths, persistent=False)
         self.model = self.loaded(init) if init is not None else self.random()
         self.causal_start = getattr(config, "causal_start", 0) if init is None else 0  # a trained encoder is off the plateau
 
@@ -156,6 +164,22 @@ class MaskedMethod(TextMethod):
         positions, weights = self.choose(batch, ctx)
         masked = self.hide_all(batch, ctx, positions, weights)
         return {"mlm_loss": self.score(batch, masked, positions, weights)}
+
+    def evaluated(self, hidden: Tensor, batch: Batch, positions: Tensor, weights: Tensor, of: str = "") -> dict[str, Tensor]:
+        """Nats per token and per character of the chosen tokens: per token, two vocabularies cannot be compared.
+
+        Args:
+            hidden: [batch, length, dim], of the last layer, with those tokens hidden.
+            of: what is added to the names of the scalars.
+        """
+        loss, chosen = self.score_hidden(hidden, batch, positions, weights), weights.sum()
+        characters = (self.characters[batch["input_ids"].gather(1, positions)] * weights).sum()
+        return {
+            f"mlm_loss{of}": loss,
+            f"weight/mlm_loss{of}": chosen,
+            f"nats_per_character{of}": loss * chosen / characters.clamp(min=1),
+            f"weight/nats_per_character{of}": characters,
+        }
 
     def hide(self, batch: Batch, ctx: Context, positions: Tensor, weights: Tensor) -> Tensor:
         """int64 [batch, length]: the ids with the chosen slots hidden, as the network sees them in training."""

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import pickle
 import re
 import tempfile
@@ -34,6 +35,8 @@ from headstart.core.words import first_line
 from headstart.data.text.config import TextConfig
 from headstart.data.text.tokenizer import check_tokenizer, library_errors, load_tokenizer, refuse_more_entries
 from headstart.interop.model_folder import WEIGHTS, check_tokenizer_config, read_config, refuse_not_finite
+
+logger = logging.getLogger(__name__)
 
 WEIGHT_ERRORS = (OSError, RuntimeError, ValueError, LookupError, TypeError, AttributeError, EOFError, pickle.UnpicklingError, SafetensorError)
 """What a damaged file of weights may raise."""
@@ -142,14 +145,17 @@ def load_encoder(folder: str | Path, fresh: bool = False, seed: int = 0, dropout
         raise BadInput(f"holds a network that cannot read token ids ({first_line(error)})", "Give a text model.", file=folder) from None
 
 
-def load_model(folder: str | Path, auto_class: Any = AutoModel) -> PreTrainedModel:
+def load_model(folder: str | Path, auto_class: Any = AutoModel, may_lack: str | None = None) -> PreTrainedModel:
     """A transformers folder as `auto_class` builds it (AutoModelForCausalLM, AutoModelForMaskedLM ...), in float32, to continue training it.
+
+    Args:
+        may_lack: a regular expression of the names of weights that may be missing: they begin random, with a warning.
 
     Raises:
         BadInput: as `load_encoder`; a head that the folder does not hold is missing weights too.
     """
     folder = Path(folder)
-    return _read_weights(folder, read_config(folder), auto_class)
+    return _read_weights(folder, read_config(folder), auto_class, may_lack)
 
 
 def load_decoder(
@@ -203,7 +209,7 @@ def read_tokenizer(folder: Path, config: Any) -> PreTrainedTokenizerFast:
     return tokenizer
 
 
-def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel) -> PreTrainedModel:
+def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel, may_lack: str | None = None) -> PreTrainedModel:
     if not any((folder / name).is_file() for name in WEIGHTS):
         raise BadInput(f"has no weights (one of {', '.join(WEIGHTS)})", "Export the model again, or ask for a random start.", file=folder)
     try:
@@ -227,6 +233,9 @@ def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel) -> Pre
             ) from None
         raise BadInput(f"the weights cannot be read ({first_line(error)})", "Save the model again, as safetensors.", file=folder) from None
     missing = sorted(name for name in info["missing_keys"] if not re.search(r"(?:^|\.)pooler\.", name))
+    if may_lack is not None and (lacking := [name for name in missing if re.search(may_lack, name)]):
+        logger.warning("%s lacks %s, which begin random", folder, ", ".join(lacking))
+        missing = [name for name in missing if name not in lacking]
     left_over = sorted(name for name in info["unexpected_keys"] if re.search(r"\.\d+\..*\.weight$", name))
     mismatched = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info["mismatched_keys"])
     total = len(list(model.parameters()))

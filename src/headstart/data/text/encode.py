@@ -107,9 +107,9 @@ class _Batch:
 
 
 def split_sentences(text: str, keep_line_ends: bool, by: SentenceSplit = "line") -> list[str]:
-    """The sentences of a document: its lines, or by rules those within them. White space around them and empty lines go, unless the tokenizer can keep
-    line ends (`keep_line_ends`): then a sentence is a line with its end and the empty lines after it, and joining them gives the text back without
-    white space around it."""
+    """The sentences of a document: its lines, or by rules those within them. White space around them and empty lines go, unless the tokenizer can
+    keep line ends (`keep_line_ends`): then a sentence is a line with its end and the empty lines after it, and joining them gives the text back
+    without white space around it."""
     lines = split_lines(text, keep_line_ends)
     if by == "line":
         return lines

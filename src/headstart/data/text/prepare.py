@@ -207,7 +207,8 @@ def _warn_of_duplicates(arrays: dict[str, np.ndarray], of_sources: list[int]) ->
     if len(of_sources) > 1:
         last = int(arrays["file_offsets"][of_sources[0]])
         if shared := len(np.intersect1d(arrays["hashes"][:last], arrays["hashes"][last:])):
-            logger.warning("%s of the first entry of --data %s in another too, word for word", plural(shared, "document"), agree(shared, "stands", "stand"))
+            counted, verb = plural(shared, "document"), agree(shared, "stands", "stand")
+            logger.warning("%s of the first entry of --data %s in another too, word for word", counted, verb)
 
 
 def _own_tokenizer(files: list[InputFile], config: TextConfig, first: int) -> Tokenizer:
@@ -234,7 +235,7 @@ def amplification(first_bytes: int, other_bytes: int) -> int:
         what = f"--text.vocabulary amplified: the first entry of --data has {first_bytes:,} bytes of text, the others {other_bytes:,}."
         raise BadInput(what, "Give the smaller one first, or --text.vocabulary plain.")
     if rate > MUCH_REPEATED:
-        logger.warning("the first entry of --data is so small beside the others that it is repeated %s times: a network learns it by heart", f"{rate:,}")
+        logger.warning("the first entry of --data is so small that it is repeated %s times beside the others: it is learned by heart", f"{rate:,}")
     return rate
 
 

@@ -1,21 +1,21 @@
 """Sentences of running text by rules: for files in which a line is a paragraph or a whole document.
 
 A sentence ends after `.`, `!` or `?`, with what closes around it, where white space and then a capital, a digit or an opening quote follow; not after
-an abbreviation or a single initial. Full-width marks (`。`, `！`, `？`) end one wherever they stand. No model, no data files, the same cuts everywhere.
+an abbreviation or a single initial. Full-width marks (`。`, `！`, `？`) end one wherever they stand.
+No model, no data files, the same cuts everywhere.
 """
 
 from __future__ import annotations
 
 import re
 
-RULES = "rules-1"
-"""Their name and version: stores are made with it."""
-
-ABBREVIATIONS = frozenset(
-    "adm al approx assn asst ave bldg ca capt cf ch cmdr co col corp cpl dept dr ed eds eg eq eqs esp est etc ex fig figs gen gov hon hr hrs ie inc"
-    " jan feb mar apr jun jul aug sep sept oct nov dec jr lt ltd maj mgr mme mr mrs ms mt nos nr op p para pg pp pres prof ref refs rep resp rev sec"
-    " sen sgt sp spp sr st str subsp suppl univ v var viz vol vols vs".split()
-)
+ABBREVIATIONS = frozenset([
+    "adm", "al", "approx", "assn", "asst", "ave", "bldg", "ca", "capt", "cf", "ch", "cmdr", "co", "col", "corp", "cpl", "dept", "dr", "ed", "eds",
+    "eg", "eq", "eqs", "esp", "est", "etc", "ex", "fig", "figs", "gen", "gov", "hon", "hr", "hrs", "ie", "inc", "jan", "feb", "mar", "apr", "jun",
+    "jul", "aug", "sep", "sept", "oct", "nov", "dec", "jr", "lt", "ltd", "maj", "mgr", "mme", "mr", "mrs", "ms", "mt", "nos", "nr", "op", "p",
+    "para", "pg", "pp", "pres", "prof", "ref", "refs", "rep", "resp", "rev", "sec", "sen", "sgt", "sp", "spp", "sr", "st", "str", "subsp", "suppl",
+    "univ", "v", "var", "viz", "vol", "vols", "vs",
+])  # fmt: skip
 """Words, in small letters and without their dots, whose dot ends no sentence."""
 
 _END = re.compile(r"[.!?]+[\"'”’»)\]]*(?=\s+[\"'“‘«(\[¿¡]*[^\W_a-zß-öø-ÿ])|[。！？]+[”’」』）]*")

@@ -82,6 +82,12 @@ class TextStore:
         """bool [vocab_size]: the token continues the word of the token before it."""
         return text_tokenizer.continues_word(self.tokenizer)
 
+    @cached_property
+    def characters(self) -> dict[int, str]:
+        """Token id -> its characters, without the mark of a continuation."""
+        vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
+        return {index: text_tokenizer.plain(name, bool(self.continues_word[index])) for name, index in vocabulary.items()}
+
     @property
     def file_names(self) -> list[str]:
         """Of the input files, in the order of `file_offsets`."""

@@ -473,6 +473,11 @@ def continues_word(tokenizer: Tokenizer) -> np.ndarray:
     return flags
 
 
+def plain(name: str, continues: bool) -> str:
+    """A WordPiece token's own characters."""
+    return name[2:] if continues else name
+
+
 def described(tokenizer: Tokenizer) -> dict[str, Any]:
     """What `TextConfig` would say of a tokenizer that is there: kind, size, and whether it folds case and accents."""
     with library_errors(FAILS, None, any_error=False):

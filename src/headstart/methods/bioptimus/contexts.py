@@ -129,7 +129,7 @@ def old_windows(store: TextStore, places: Places, old: Tokenizer, special: tuple
         most_tokens: of a row, the specials included; a longer sentence is cut to whole words around the place.
     """
     cls, sep, unknown = special
-    names = characters_of(store)
+    names = store.characters
     words, sentences = _words_of(store, np.unique(places.sentence), names)
     written = _write(words, old, unknown)
     rows: list[np.ndarray] = []
@@ -185,16 +185,6 @@ def around(lengths: Sequence[int], middle: int, room: int) -> tuple[int, int]:
             used, right, grown = used + lengths[right], right + 1, True
         if not grown:
             return left, right
-
-
-def characters_of(store: TextStore) -> dict[int, str]:
-    """Token id -> its characters, without the mark of a continuation."""
-    return {index: plain(name, bool(store.continues_word[index])) for name, index in store.tokenizer.get_vocab(with_added_tokens=True).items()}
-
-
-def plain(name: str, continues: bool) -> str:
-    """A WordPiece token's own characters."""
-    return name[2:] if continues else name
 
 
 def _words_of(

@@ -13,23 +13,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from headstart.backbones.text import encode
 from headstart.core.errors import BadInput
 from headstart.core.files import own_file, read_bounded
 from headstart.data.text.config import TextConfig
 from headstart.data.text.store import TextStore
 from headstart.data.text.tokenizer import described, load_tokenizer
-from headstart.engine.masked_method import MaskedMethod, MaskRule
+from headstart.engine.masked_method import EVALUATED, MaskedMethod, MaskRule
 from headstart.engine.method import Batch, Context, Phase
 from headstart.engine.text_method import model_folder, refuse_larger_tokenizer
 from headstart.methods.bioptimus.config import SETTINGS, BioptimusConfig
-from headstart.methods.bioptimus.contexts import characters_of
 from headstart.methods.bioptimus.swap import refuse_layer, refuse_swap, swapped
 
-EVALUATED = MaskRule("whole-word", 0.15, 1.0, 0.0)
 MOST_MASKED = 512
 """Tokens of a row, of the paper's library."""
 LEAST_STEPS = 4
@@ -49,7 +47,6 @@ class Bioptimus(MaskedMethod):
     part_metric, part_unit = "nats_per_character", "nats per character of hidden words"
 
     config: BioptimusConfig
-    characters: Tensor  # float32 [vocab], of each token
 
     def __init__(self, config: BioptimusConfig, store: TextStore, init: Path | None = None) -> None:
         config.check_own() if init is not None else config.check()
@@ -60,11 +57,6 @@ class Bioptimus(MaskedMethod):
         for number, unit in enumerate(config.units, 1):
             if unit != "token" and not store.continues_word.any():
                 raise BadInput(f"the tokenizer marks no words, and phase {number} masks by {unit}.", "Give --method.units token for each phase.")
-        characters = characters_of(store)
-        lengths = [len(characters.get(index, "?")) for index in range(store.vocab_size)]
-        for index in store.special_ids.values():
-            lengths[index] = 1
-        self.register_buffer("characters", torch.tensor(lengths, dtype=torch.float32), persistent=False)
 
     def random(self) -> PreTrainedModel:
         self._said = ["  vocabulary every row begins random: what is set of new rows and contexts has an effect with --init alone"]
@@ -149,14 +141,8 @@ class Bioptimus(MaskedMethod):
     def evaluate(self, batch: Batch, ctx: Context) -> dict[str, Tensor]:
         """By one rule in all phases: nats per token and per character of the hidden words."""
         positions, weights = self.choose(batch, ctx, EVALUATED)
-        loss = self.score(batch, self.hide_all(batch, ctx, positions, weights), positions, weights)
-        hidden, characters = weights.sum(), (self.characters[batch["input_ids"].gather(1, positions)] * weights).sum()
-        return {
-            "mlm_loss": loss,
-            "weight/mlm_loss": hidden,
-            "nats_per_character": loss * hidden / characters.clamp(min=1),
-            "weight/nats_per_character": characters,
-        }
+        hidden = encode(self.encoder, {**batch, "input_ids": self.hide_all(batch, ctx, positions, weights)})
+        return self.evaluated(hidden, batch, positions, weights)
 
     def plan_lines(self) -> list[str]:
         return self._said

@@ -16,9 +16,9 @@ from transformers import PreTrainedModel
 from headstart.backbones.text import mlm_head, word_embeddings
 from headstart.core.errors import BadInput, UsageError
 from headstart.data.text.store import TextStore
-from headstart.data.text.tokenizer import continues_word, described, special_ids
+from headstart.data.text.tokenizer import continues_word, described, plain, special_ids
 from headstart.methods.bioptimus.config import BioptimusConfig
-from headstart.methods.bioptimus.contexts import count_tokens, plain
+from headstart.methods.bioptimus.contexts import count_tokens
 from headstart.methods.bioptimus.distil import Reading, contextual_vectors, first_by_hash, matched
 
 FEW_SHARED, MANY_SHARED = 0.1, 0.95
