@@ -17,6 +17,7 @@ _VERBS = {
     "select": "headstart.verbs.select",
     "finetune": "headstart.verbs.finetune",
     "evaluate": "headstart.verbs.evaluate",
+    "rerank": "headstart.verbs.rerank",
     "adapt": "headstart.verbs.adapt",
     "fit": "headstart.verbs.fit",
     "plan": "headstart.verbs.plan",

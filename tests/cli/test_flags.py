@@ -102,6 +102,7 @@ REFUSED = [
     ["merge", ".", "nowhere"],
     ["embed", ".", "--data", "nowhere"],
     ["evaluate", ".", "--text", "nowhere"],
+    ["rerank", ".", "--queries", "nowhere", "--documents", "nowhere"],
     ["export", "nowhere", "--to", "model"],
     ["import", "nowhere", "--out", "model"],
     ["sample", "nowhere"],

@@ -22,6 +22,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "select": ("_select_settings", "SelectSettings"),
     "evaluate": ("_evaluate_settings", "EvaluateSettings"),
     "merge": ("_merge_settings", "MergeSettings"),
+    "rerank": ("_rerank_settings", "RerankSettings"),
     "measure": ("_measure_settings", "SharpnessSettings", "ExactLossSettings"),
     "plan": ("_plan_settings", "CptSettings", "SweepSettings"),
     "probe": ("_probe_settings", "ProbeSettings"),

@@ -16,7 +16,7 @@ from headstart.core.errors import UsageError
 from headstart.core.words import did_you_mean
 
 T = TypeVar("T")
-FIRST = ("adapt", "compare", "evaluate", "fit", "measure", "merge", "probe")
+FIRST = ("adapt", "compare", "evaluate", "fit", "measure", "merge", "probe", "rerank")
 """Verbs that take runs, models or files before their flags."""
 
 

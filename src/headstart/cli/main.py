@@ -37,6 +37,7 @@ VERBS = {
     "finetune": "train a downstream task beside a random start",
     "plan": "short runs before a long one: which mixture keeps the old skills, and what the run will reach",
     "evaluate": "what a language model knows without training: multiple choice, perplexity",
+    "rerank": "the documents found for queries, in the order of a cross-encoder's scores",
     "fit": "a scaling law from losses of short runs: which mixture, size, how many tokens",
     "measure": "how sharp a minimum is, how far a model is from a known optimum",
     "export": "the usable model of a run, or of one of its checkpoints, in a folder of its own",

@@ -16,11 +16,13 @@ from headstart.tasks.dense_config import DenseConfig, DenseRegressionConfig, Dep
 from headstart.tasks.generation_config import GenerationConfig, check_generation
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.recipe import Recipe
+from headstart.tasks.reranking_config import RerankingConfig
 
 IMAGES = "image-classification"
 GENERATION = "generation"
+RERANKING = "reranking"
 DENSE = ("segmentation", "dense-regression", "depth", "stereo", "flow")
-TASKS = ("classification", "regression", "tagging", "question-answering", GENERATION, IMAGES, *DENSE)
+TASKS = ("classification", "regression", "tagging", "question-answering", RERANKING, GENERATION, IMAGES, *DENSE)
 
 RESULT = Folder("result.json", ("task", "metric", "model", "arms"), (SETTINGS, "trainings.jsonl"))
 """What --out holds."""
@@ -34,7 +36,7 @@ class Common:
     """A run, an export, a transformers folder; of images also a folder of timm or a checkpoint file."""
     train: Path | None = None
     """Training file: .csv, .tsv, .jsonl or .parquet; CoNLL for tagging; SQuAD JSON for question answering; sources and targets for
-    generation. Of images: a folder with a folder for each
+    generation; queries for reranking. Of images: a folder with a folder for each
     class, a list of paths and classes, a .parquet, .npz or .tar file with labels. Of dense tasks: a folder or list of images and targets."""
     test: Path | None = None
     """Test file, used once."""
@@ -72,6 +74,11 @@ class GenerationSettings(Common, GenerationConfig):
 
 
 @dataclass
+class RerankingSettings(Common, RerankingConfig):
+    """Fine-tuning of an encoder as a re-ranker from a model folder."""
+
+
+@dataclass
 class SegmentationSettings(Common, SegmentationConfig):
     """A class of every pixel, from a vision transformer."""
 
@@ -97,12 +104,12 @@ class FlowSettings(Common, FlowConfig):
 
 
 DenseSettings: TypeAlias = SegmentationSettings | DenseRegressionSettings | DepthSettings | StereoSettings | FlowSettings
-AnySettings: TypeAlias = FinetuneSettings | ImageFinetuneSettings | GenerationSettings | DenseSettings
+AnySettings: TypeAlias = FinetuneSettings | ImageFinetuneSettings | GenerationSettings | RerankingSettings | DenseSettings
 
 
 def settings_of(task: str) -> type[AnySettings]:
     """The settings that a task takes."""
-    own: dict[str, type[AnySettings]] = {IMAGES: ImageFinetuneSettings, GENERATION: GenerationSettings}
+    own: dict[str, type[AnySettings]] = {IMAGES: ImageFinetuneSettings, GENERATION: GenerationSettings, RERANKING: RerankingSettings}
     own |= zip(DENSE, (SegmentationSettings, DenseRegressionSettings, DepthSettings, StereoSettings, FlowSettings), strict=True)
     return own.get(task, FinetuneSettings)
 
@@ -133,7 +140,11 @@ def check(settings: AnySettings) -> None:
     images = isinstance(settings, ImageFinetuneSettings | DenseConfig)
     if not (settings.init.is_dir() or (images and settings.init.is_file())):
         raise BadInput("is not a folder.", "Give a run, an export or a transformers folder.", file=settings.init)
-    for file in (settings.train, settings.test, settings.dev):
+    beside: tuple[Path | None, ...] = ()
+    if isinstance(settings, RerankingSettings):
+        settings.check()
+        beside = (settings.documents, settings.qrels, settings.run)
+    for file in (settings.train, settings.test, settings.dev, *beside):
         if file is not None and file.is_dir():
             if not images:
                 raise BadInput("is a folder.", f"Give a file; of a folder of images the task is {IMAGES}.", file=file)

@@ -31,6 +31,8 @@ from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.tasks.kept import Kept
 from headstart.tasks.kinds import TASKS
 from headstart.tasks.recipe import network_size
+from headstart.tasks.reranking import finetune_reranking
+from headstart.tasks.reranking_config import RerankingConfig
 from headstart.verbs._exports import given_model, newest_export
 from headstart.verbs._finetune_settings import (
     DENSE,
@@ -39,6 +41,7 @@ from headstart.verbs._finetune_settings import (
     FinetuneSettings,
     GenerationSettings,
     ImageFinetuneSettings,
+    RerankingSettings,
     check,
     check_task,
     settings_of,
@@ -53,11 +56,11 @@ def finetune(task: str, init: str | Path, train: str | Path, test: str | Path, *
     """Fine-tunes `init` on `train` and scores it on `test`.
 
     Args:
-        task: classification, regression, tagging, question-answering, generation or image-classification; of dense tasks segmentation,
-            dense-regression, depth, stereo or flow.
+        task: classification, regression, tagging, question-answering, reranking, generation or image-classification; of dense tasks
+            segmentation, dense-regression, depth, stereo or flow.
         init: a run, an export or a transformers folder; of images also a checkpoint file.
-        settings: fields of `FinetuneSettings`; of images of `ImageFinetuneSettings`, of generation of `GenerationSettings`, of
-            dense tasks of `SegmentationSettings`, `StereoSettings` ...
+        settings: fields of `FinetuneSettings`; of images of `ImageFinetuneSettings`, of generation of `GenerationSettings`, of re-ranking of
+            `RerankingSettings`, of dense tasks of `SegmentationSettings`, `StereoSettings` ...
 
     Raises:
         BadInput: a file cannot be used.
@@ -110,6 +113,8 @@ def _job(
         return _vision_model(settings.init), _config(ImageFinetuneConfig, settings), settings.train, finetune_images
     if isinstance(settings, GenerationSettings):
         return backbone_folder(settings.init), _config(GenerationConfig, settings), settings.train, finetune_generation
+    if isinstance(settings, RerankingSettings):
+        return backbone_folder(settings.init), _config(RerankingConfig, settings), settings.train, finetune_reranking
     if isinstance(settings, DenseConfig):
         return _vision_model(settings.init), _config(CONFIGS[task], settings), settings.train, partial(finetune_dense, task)
     folder = backbone_folder(settings.init)
@@ -123,7 +128,8 @@ def _asked(task: str, settings: AnySettings, model: Path, config: Any) -> dict[s
     """What decides each training, whichever seeds and arms are asked for. Files are known by what they hold."""
     inputs = {"train": settings.train, "test": settings.test, "dev": settings.dev}
     known = {"model": known_by(model, NETWORK), **{name: None if path is None else known_by(path) for name, path in inputs.items()}}
-    return {"task": task, **known, **plain(config)}
+    files = {name: known_by(path) for name in ("documents", "qrels", "run") if isinstance(path := getattr(config, name, None), Path)}
+    return {"task": task, **known, **plain(config), **files}
 
 
 def _config(wanted: type, settings: AnySettings) -> Any:

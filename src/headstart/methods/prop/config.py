@@ -27,6 +27,7 @@ BOUNDS = {
     "most_masked": COUNT,
     "rop_weight": FROM_0,
     "mlm_weight": FROM_0,
+    "initial_std": ABOVE_0,
 }
 LEAST_LENGTH = 16
 """Tokens of a row: a set of some words, and more of the document than one of them."""
@@ -80,6 +81,8 @@ class PropConfig:
     """Attention heads."""
     intermediate_size: int = 256
     """Width of the MLP."""
+    initial_std: float = 0.02
+    """Standard deviation of random weights. BERT: 0.02, which suits its width of 768."""
     sequence_length: int = 80
     """Tokens of a row: [CLS] set [SEP] document [SEP]; only the document is cut. A pair is two of them."""
     dropout: float = 0.0

@@ -84,7 +84,7 @@ class Prop(MaskedMethod):
         self._said = [
             f"  words      {config.word_pattern} letters without {config.stopwords} stop words: {len(found.words):,}, of which {drawn:,} can be drawn"
             f" (p(w|C) {float(background.probability.sum()):.2f} in all); {found.mu:.1f} a document (mu)",
-            f"  pairs      a row here is a document: two rows of {config.sequence_length} tokens, one for each of its sets of {config.set_words:g} words"
+            f"  pairs      a row here is a document: two rows of {config.sequence_length} tokens, one for each set, of {config.set_words:g} words"
             " on average; other sets and masks each time",
         ]
 
@@ -92,19 +92,19 @@ class Prop(MaskedMethod):
 
     def random(self) -> PreTrainedModel:
         config = self.config
-        return network.PropNetwork(
-            encoder_config(
-                "bert",
-                vocab_size=self.vocab_size,
-                hidden_size=config.hidden_size,
-                num_layers=config.num_layers,
-                num_heads=config.num_heads,
-                intermediate_size=config.intermediate_size,
-                max_length=config.sequence_length,
-                dropout=config.dropout,
-                special_ids=self.special_ids,
-            )
+        shape: Any = encoder_config(
+            "bert",
+            vocab_size=self.vocab_size,
+            hidden_size=config.hidden_size,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            intermediate_size=config.intermediate_size,
+            max_length=config.sequence_length,
+            dropout=config.dropout,
+            special_ids=self.special_ids,
         )
+        shape.initializer_range = config.initial_std
+        return network.PropNetwork(shape)
 
     def loaded(self, init: Path) -> PreTrainedModel:
         model, self._new = network.load_network(model_folder(init))
