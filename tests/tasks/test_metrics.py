@@ -67,6 +67,9 @@ def test_span_schemes_are_told_from_plain_tags() -> None:
     assert is_span_scheme(["O", "B-X", "I-X"])
     assert not is_span_scheme(["NN", "VB", "O"])
     assert not is_span_scheme(["B-X", "NN"])
+    assert is_span_scheme(["O", "B", "I"]), "of one type, which nobody names"
+    assert not is_span_scheme(["B", "I", "B-X"])
+    assert to_bioes(["O", "B", "I", "B"]) == ["O", "B", "E", "S"]
     assert not is_span_scheme(["O"])
 
 

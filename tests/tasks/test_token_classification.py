@@ -11,7 +11,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from headstart.core.errors import BadInput
 from headstart.interop.transformers_io import Encoder
-from headstart.tasks.config import FinetuneConfig
+from headstart.tasks.config import FinetuneConfig, TaggingConfig
 from headstart.tasks.data import TaggedData
 from headstart.tasks.token_classification import NO_WORD, Tagging, TaggingHead, tagging_loss, windows, word_pieces
 
@@ -42,6 +42,18 @@ def test_the_first_piece_of_each_word_carries_its_tag(encoder: Encoder) -> None:
     assert rows.token_values["tag"][second].tolist() == [NO_WORD, 2, 3, NO_WORD, 2, NO_WORD]
     assert rows.host_values["word"][second].tolist() == [NO_WORD, 0, 1, NO_WORD, 2, NO_WORD]
     assert set(rows.token_values["token_type_ids"].tolist()) == {1}  # the official tagging task starts with segment 1
+
+
+def test_sentences_are_cut_and_scored_as_blue_does(encoder: Encoder) -> None:
+    settings = TaggingConfig(f1="blue", longest=3)
+    data = TaggedData([["a", "b", "c", "d", "e"], ["f"]], [["B", "I", "O", "B", "O"], ["I"]])
+    task = Tagging(FinetuneConfig(tagging=settings), data)
+    assert task.metric == "f1"
+    assert task.train.words == [["a", "b", "c"], ["d", "e"], ["f"]]
+    assert task.score([["B", "E", "O"], ["B", "O"], ["E"]], task.train)["f1"] == 1.0, "the last word belongs to the entity before it"
+    assert task.records([], task.train) is None
+    strict = Tagging(FinetuneConfig(), data)
+    assert strict.score([["B", "E", "O", "S", "O"], ["O"]], strict.train)["f1"] == pytest.approx(4 / 5)
 
 
 def test_a_causal_network_is_read_at_the_last_piece(causal: Encoder) -> None:

@@ -16,7 +16,7 @@ from headstart.engine.budget import Budget
 from headstart.engine.config import OptimizerConfig, TrainerConfig
 from headstart.engine.schedules import ScheduleConfig
 from headstart.tasks import recipe
-from headstart.tasks.config import FinetuneConfig, QuestionAnsweringConfig, RegulariserConfig
+from headstart.tasks.config import FinetuneConfig, QuestionAnsweringConfig, RegulariserConfig, TaggingConfig
 from headstart.tasks.dense_config import CONFIGS, DenseConfig, OneViewConfig
 from headstart.tasks.image_config import ImageFinetuneConfig
 from headstart.verbs._finetune_settings import Common, FinetuneSettings
@@ -99,7 +99,8 @@ def finetune_block() -> str:
         f"### How\n\n{inspect.getdoc(recipe)}\n\nThe defaults below are those of `electra`.\n\n{table(FinetuneConfig)}\n\n"
         f"### `--regulariser.`\n\n{(RegulariserConfig.__doc__ or '').splitlines()[0]} Also of `image-classification`; what each is: "
         f"[self-distillation](methods/self_distill.md#what-it-is-compared-with).\n\n{table(RegulariserConfig, 'regulariser')}\n\n"
-        f"### `--qa.`\n\n{(QuestionAnsweringConfig.__doc__ or '').splitlines()[0]}\n\n{table(QuestionAnsweringConfig, 'qa')}"
+        f"### `--qa.`\n\n{(QuestionAnsweringConfig.__doc__ or '').splitlines()[0]}\n\n{table(QuestionAnsweringConfig, 'qa')}\n\n"
+        f"### `--tagging.`\n\n{(TaggingConfig.__doc__ or '').splitlines()[0]}\n\n{table(TaggingConfig, 'tagging')}"
     )
 
 

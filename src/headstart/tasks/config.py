@@ -31,6 +31,7 @@ OF_EVERY_TRAINING: dict[str, Bounds] = {
 OF_TEXTS = OF_EVERY_TRAINING | {
     **{f"qa.{name}": COUNT for name in ("max_query_length", "document_stride", "max_answer_length", "beam_size", "n_best")},
     "qa.answerable_weight": FROM_0,
+    "tagging.longest": COUNT,
 }
 TEXT_TASKS = ("classification", "regression")
 """Tasks with one label a text, which label curves and comparisons can draw from."""
@@ -66,6 +67,17 @@ class QuestionAnsweringConfig:
     """Weight of the answerability loss, where some training questions have no answer. ELECTRA: 0.5."""
     no_answer_threshold: float = -2.75
     """Answer nothing where the logit of "has no answer" is above this. ELECTRA: -2.75 for the SQuAD 2.0 test."""
+
+
+@dataclass
+class TaggingConfig:
+    """Tagging of words."""
+
+    f1: Literal["strict", "blue"] = "strict"
+    """How found entities are scored. strict: first and last word and type are right; blue: by the scripts of Wada et al. for BLUE, where every I
+    belongs to the latest B, also after an O and in a later sentence: for their tables alone."""
+    longest: int | None = None
+    """Sentences of more words are cut, after a word that is tagged O where there is one. BLUE: 30. None: none is cut."""
 
 
 @dataclass
@@ -146,6 +158,8 @@ class FinetuneConfig(Rates):
     """Staying near the pre-trained weights."""
     qa: QuestionAnsweringConfig = field(default_factory=QuestionAnsweringConfig)
     """Question answering only."""
+    tagging: TaggingConfig = field(default_factory=TaggingConfig)
+    """Tagging only."""
 
     def check(self, of: str = "") -> None:
         """Refuses the first number that no fine-tuning can have.

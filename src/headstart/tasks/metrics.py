@@ -35,8 +35,9 @@ def regression_metrics(predicted: np.ndarray, truth: np.ndarray) -> dict[str, fl
 
 
 def is_span_scheme(tags: Sequence[str]) -> bool:
-    """Whether the tags mark spans: each is O or a B-, I-, E-, S- with a type."""
-    return any(tag != "O" for tag in tags) and all(tag == "O" or re.match(r"[BIES]-.", tag) for tag in tags)
+    """Whether the tags mark spans: each is O, or B, I, E, S with a type ("B-Disease") or all without one."""
+    marks = {tag for tag in tags if tag != "O"}
+    return bool(marks) and (all(re.match(r"[BIES]-.", tag) for tag in marks) or marks <= {"B", "I", "E", "S"})
 
 
 def spans(tags: Sequence[str]) -> list[tuple[int, int, str]]:
@@ -63,10 +64,11 @@ def to_bioes(tags: Sequence[str]) -> list[str]:
     """The same spans in BIOES: O B-X I-X I-X O B-Y becomes O B-X I-X E-X O S-Y (google-research/electra, finetune/tagging/tagging_utils.py)."""
     out = ["O"] * len(tags)
     for first, last, kind in spans(tags):
+        of = f"-{kind}" if kind else ""
         if first == last:
-            out[first] = f"S-{kind}"
+            out[first] = f"S{of}"
         else:
-            out[first : last + 1] = [f"B-{kind}", *[f"I-{kind}"] * (last - first - 1), f"E-{kind}"]
+            out[first : last + 1] = [f"B{of}", *[f"I{of}"] * (last - first - 1), f"E{of}"]
     return out
 
 

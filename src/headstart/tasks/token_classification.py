@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from headstart.core.errors import BadInput
 from headstart.interop.transformers_io import Encoder
+from headstart.tasks.blue import cut_sentences, phrase_f1
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.data import TaggedData, read_tags
 from headstart.tasks.metrics import Records, is_span_scheme, span_counts, span_metrics, span_scores, to_bioes, without_each
@@ -72,7 +73,8 @@ class Tagging(Task):
 
     def read(self, path: Any) -> TaggedData:
         """Tags that the training file lacks are no error: few labels rarely show all. They cannot be predicted, and the result says how many."""
-        return path if isinstance(path, TaggedData) else read_tags(path, self.config.labels or None)
+        data = path if isinstance(path, TaggedData) else read_tags(path, self.config.labels or None)
+        return data if self.config.tagging.longest is None else cut_sentences(data, self.config.tagging.longest)
 
     def unseen(self, data: TaggedData) -> str | None:
         known = set(self.tags)
@@ -122,13 +124,17 @@ class Tagging(Task):
         return found
 
     def score(self, predictions: list[list[str]], data: TaggedData) -> dict[str, float]:
+        if self.span_scheme and self.config.tagging.f1 == "blue":
+            return phrase_f1(predictions, data.tags)
         if self.span_scheme:
             return span_metrics(predictions, [to_bioes(sentence) for sentence in data.tags])
         pairs = [(p, t) for mine, gold in zip(predictions, data.tags, strict=True) for p, t in zip(mine, gold, strict=True)]
         return {"accuracy": sum(p == t for p, t in pairs) / len(pairs)}
 
     def records(self, predictions: list[list[str]], data: TaggedData) -> Records | None:
-        """Of each sentence."""
+        """Of each sentence; none where they are scored together."""
+        if self.span_scheme and self.config.tagging.f1 == "blue":
+            return None  # a phrase may reach over several
         gold = [to_bioes(sentence) for sentence in data.tags] if self.span_scheme else data.tags
         counts = span_counts(predictions, gold)
         return without_each(lambda kept: span_scores(counts[kept])[self.metric], len(counts))
