@@ -68,6 +68,7 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     "causal-lm": ON_TEXT,
     "mlm": ON_TEXT | {"method.causal_start": 10},
     "bioptimus": ON_TEXT | {"optimizer.learning_rate": 1e-2, "method.rates": (1.0, 1.0, 1.0, 1.0), "method.lengths": (1.0, 1.0, 1.0, 2.0)},
+    "medical_bert": ON_TEXT | {"text.vocabulary": "amplified", "text.sentence_split": "rules", "method.shard_bytes": 4000, "method.causal_start": 10},
     "electra": ON_TEXT | {"method.causal_start": 10, "method.generator_start": 10},
     "mae": ON_IMAGES,
     "droppos": ON_IMAGES,
@@ -100,16 +101,28 @@ def trace(slug: str) -> dict[str, Any]:
         torch.set_num_threads(threads)
 
 
-def corpus(slug: str, folder: Path) -> Path | str:
+def corpus(slug: str, folder: Path) -> list[Path | str]:
     """What a method is trained on; pictures are written into `folder`."""
     if OF_METHOD[slug] is ON_ENVIRONMENT:
-        return "builtin:tfbind8"
+        return ["builtin:tfbind8"]
+    if slug == "medical_bert":
+        return two_corpora(folder)
     if OF_METHOD[slug].items() >= ON_TEXT.items():
-        return CORPUS
+        return [CORPUS]
     if OF_METHOD[slug] is ON_INTERLEAVED:
-        return pages(folder)
+        return [pages(folder)]
     np.savez(folder / "images.npz", images=pictures(60))
-    return folder / "images.npz"
+    return [folder / "images.npz"]
+
+
+def two_corpora(folder: Path) -> list[Path | str]:
+    """A sixth of the corpus, and the rest."""
+    paragraphs = [block for block in CORPUS.read_text(encoding="utf-8").split("\n\n") if block.strip()]
+    found: list[Path | str] = []
+    for name, blocks in (("small", paragraphs[::6]), ("large", [block for i, block in enumerate(paragraphs) if i % 6])):
+        found.append(folder / f"{name}.txt")
+        (folder / f"{name}.txt").write_text("\n\n".join(blocks) + "\n", encoding="utf-8")
+    return found
 
 
 def pages(folder: Path) -> Path:

@@ -46,7 +46,7 @@ def test_the_recorded_weights_load_and_answer_as_recorded(slug: str, tmp_path: P
     tensors = load_file(FOLDER / f"{slug}.safetensors")
     method_class = methods.load(slug)
     settings = {group: of_group(slug, group) for group in ("method", method_class.data_group)}
-    store = method_class.prepare([corpus(slug, tmp_path)], tmp_path / "store", method_class.DataConfig(**settings[method_class.data_group]))
+    store = method_class.prepare(corpus(slug, tmp_path), tmp_path / "store", method_class.DataConfig(**settings[method_class.data_group]))
     method = method_class(replace_nested(preset_config(method_class, "tiny")[1].method, settings["method"]), store)
     batch, wanted = two_rows(method), tensors.pop("output")
     for name, value in batch.items():
@@ -67,6 +67,7 @@ def test_the_trained_traces_went_down_and_passed_every_phase() -> None:
     of_method = {"causal-lm": ["train"], "mlm": ["causal", "masked"], "electra": ["causal", "generator", "joint"]}
     of_method |= {"mae": ["train"], "droppos": ["train"], "satmaepp": ["train"], "croco": ["train"], "oc_gfn": ["train"]}
     of_method["interleaved-lm"] = ["continued"]
+    of_method["medical_bert"] = ["causal", "masked"]
     of_method["bioptimus"] = ["1-token-0.15", "2-whole-word-0.15", "3-whole-word-0.2", "4-whole-word-0.2"]
     assert of_method.keys() == OF_METHOD.keys()
     for slug, phases in of_method.items():
