@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from headstart.core.errors import BadInput
-from headstart.core.words import plural
+from headstart.core.words import agree, plural
 from headstart.data.text.rows import MAX_LENGTH
 from headstart.data.text.store import TextStore
 from headstart.methods.prop.background import background_of
@@ -135,7 +135,8 @@ def _warn(found: Statistics, background: np.ndarray, config: PropConfig, skipped
     if skipped:
         logger.warning("%s under %d words, stop words not counted, left out", plural(skipped, "document"), config.min_doc_words)
     if found.alike:
-        logger.warning("%s the same text as another: words of it count too often", plural(found.alike, "document has", "documents have"))
+        has = agree(found.alike, "has", "have")
+        logger.warning("%s %s the same text as another: its words count too often", plural(found.alike, "document"), has)
 
 
 def _nothing(store: TextStore, found: Statistics, config: PropConfig, documents: np.ndarray) -> BadInput:
