@@ -43,10 +43,11 @@ class Lamb(torch.optim.Optimizer):
                 zeros = {name: torch.zeros_like(parameter, memory_format=torch.preserve_format) for name in ("exp_avg", "exp_avg_sq")}
                 self.state[parameter] = {"step": torch.zeros((), device=parameter.device), **zeros}
         states = [self.state[parameter] for parameter in parameters]
-        weights, gradients = [local(parameter) for parameter in parameters], [local(parameter.grad) for parameter in parameters]
+        weights = [local(parameter) for parameter in parameters]
+        gradients = [local(parameter.grad) for parameter in parameters if parameter.grad is not None]
         means, squares = [local(state["exp_avg"]) for state in states], [local(state["exp_avg_sq"]) for state in states]
         steps, rate, (beta1, beta2) = [state["step"] for state in states], group["lr"], group["betas"]
-        squared = torch._foreach_mul(gradients, gradients)
+        squared = list(torch._foreach_mul(gradients, gradients))
         if self.found_inf is None:
             torch._foreach_add_(steps, 1)
         else:  # a mean with itself is that mean, and a rate of 0 changes nothing: both exactly
@@ -57,7 +58,7 @@ class Lamb(torch.optim.Optimizer):
             rate = rate * (1 - self.found_inf)
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_lerp_(squares, squared, 1 - beta2)
-        update = torch._foreach_div(squares, _correction(beta2, steps))
+        update = list(torch._foreach_div(squares, _correction(beta2, steps)))
         torch._foreach_sqrt_(update)
         torch._foreach_add_(update, group["eps"])
         torch._foreach_reciprocal_(update)

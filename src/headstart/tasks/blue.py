@@ -44,7 +44,7 @@ def phrase_f1(predicted: Sequence[Sequence[str]], truth: Sequence[Sequence[str]]
 
 def _phrases(sentences: Sequence[Sequence[str]]) -> Iterator[tuple[str, tuple[int, ...]]]:
     """(type, numbers of its words) of each phrase. An I before any B begins one; the official script fails there."""
-    kind, words = "", []
+    kind, words = "", list[int]()
     for number, tag in enumerate(tag for sentence in sentences for tag in sentence):
         mark, _, name = tag.partition("-")
         if mark in ("B", "S") or (mark in ("I", "E") and not words):

@@ -91,7 +91,7 @@ class MedicalBertConfig:
             raise UsageError(f"--method.sequence-length is {self.sequence_length}: two segments need more.", "Give at least 8.")
 
 
-_BERT_BASE = {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "intermediate_size": 3072, "dropout": 0.1}
+_BERT_BASE: dict[str, Any] = {"hidden_size": 768, "num_layers": 12, "num_heads": 12, "intermediate_size": 3072, "dropout": 0.1}
 _LAMB = {"name": "lamb", "epsilon": 1e-6}
 _DATA: dict[str, Any] = {"vocab_size": 32_000, "vocabulary": "amplified", "sentence_split": "rules"}
 

@@ -52,7 +52,7 @@ class MedicalBert(MaskedMethod):
     def random(self) -> PreTrainedModel:
         config = self.config
         return BertForPreTraining(
-            encoder_config(
+            encoder_config(  # type: ignore[arg-type]  # of "bert" it is a BertConfig
                 "bert",
                 vocab_size=self.vocab_size,
                 hidden_size=config.hidden_size,
@@ -119,7 +119,8 @@ class MedicalBert(MaskedMethod):
         Args:
             hidden: [batch, length, dim].
         """
-        logits = self.model.cls.seq_relationship(self.encoder.pooler(hidden)).float()  # [batch, 2]
+        model: Any = self.model
+        logits = model.cls.seq_relationship(model.bert.pooler(hidden)).float()  # [batch, 2]
         labels = batch[LABEL]
         return F.cross_entropy(logits, labels), (logits.argmax(-1) == labels).float().mean()
 
