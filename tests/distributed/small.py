@@ -100,6 +100,7 @@ CASES: dict[str, dict[str, Any]] = {
     "adamw": {"kind": Small},
     "micro-batches": {"kind": Small, "micro_batch": 2},
     "muon": {"kind": Small, "optimizer": {"name": "muon"}},
+    "lamb": {"kind": Small, "optimizer": {"name": "lamb", "epsilon": 1e-6}},
     "adam-uncorrected": {"kind": Small, "optimizer": {"name": "adam-uncorrected", "epsilon": 1e-6}},
     "two means": {"kind": TwoMeans, "micro_batch": 2},
     "contrastive": {"kind": Contrastive},

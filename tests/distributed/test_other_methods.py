@@ -26,10 +26,10 @@ def settings(slug: str) -> dict[str, Any]:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with SLUG, SLUG-ddp and SLUG-fsdp of every method."""
     folder = tmp_path_factory.mktemp("others")
-    data: dict[str, str] = {}
+    data: dict[str, list[str]] = {}
     for slug in OTHERS:
         (folder / "data" / slug).mkdir(parents=True)
-        data[slug] = str(record.corpus(slug, folder / "data" / slug))
+        data[slug] = [str(entry) for entry in record.corpus(slug, folder / "data" / slug)]
         pretrain(slug, data[slug], out=folder / slug, say=lambda line: None, **settings(slug))
     plan = [
         {"slug": slug, "data": data[slug], "out": str(folder / f"{slug}-{mode}"), **settings(slug), "trainer.parallel": mode}

@@ -73,8 +73,8 @@ class HostReads(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("policy", ["stop", "skip"])
-@pytest.mark.parametrize("name", ["adamw", "muon", "sgd"])
-def test_a_step_reads_nothing_back_to_the_host(policy: Literal["stop", "skip"], name: Literal["adamw", "muon", "sgd"]) -> None:
+@pytest.mark.parametrize("name", ["adamw", "lamb", "muon", "sgd"])
+def test_a_step_reads_nothing_back_to_the_host(policy: Literal["stop", "skip"], name: Literal["adamw", "lamb", "muon", "sgd"]) -> None:
     torch.manual_seed(0)
     model = Net()
     optimizer = build_optimizer(model, OptimizerConfig(name=name))
@@ -107,6 +107,7 @@ class Net(nn.Module):
 CONFIGS = [
     OptimizerConfig(),
     OptimizerConfig(name="adam-uncorrected", epsilon=1e-6),
+    OptimizerConfig(name="lamb", epsilon=1e-6),
     OptimizerConfig(name="muon"),
     OptimizerConfig(name="sgd"),
     OptimizerConfig(name="sgd", beta1=0.0),

@@ -195,7 +195,7 @@ def test_embedding_tables_can_be_kept_from_decaying_but_their_projection_decays(
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("name", ["adamw", "adam-uncorrected", "muon", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "adam-uncorrected", "lamb", "muon", "sgd"])
 def test_a_restart_from_the_saved_state_is_exact(name: str, device: str) -> None:
     torch.manual_seed(0)
     config = OptimizerConfig(name=name, layer_decay=0.9)
@@ -287,7 +287,7 @@ def test_orthogonalised_matrices_have_singular_values_near_one() -> None:
 
 
 def test_fresh_moments_are_those_of_a_new_optimiser() -> None:
-    for name in ("adamw", "adam-uncorrected", "muon", "sgd"):
+    for name in ("adamw", "adam-uncorrected", "lamb", "muon", "sgd"):
         torch.manual_seed(0)
         model = Net()
         optimizer = build_optimizer(model, OptimizerConfig(name=name))
@@ -323,7 +323,7 @@ def test_a_frozen_model_has_nothing_to_optimise() -> None:
 
 if torch.cuda.is_available():
 
-    @pytest.mark.parametrize("name", ["adamw", "adam-uncorrected", "muon"])
+    @pytest.mark.parametrize("name", ["adamw", "adam-uncorrected", "lamb", "muon"])
     def test_a_captured_update_reads_the_rate_of_each_step(name: str) -> None:
         """Ten updates replayed from one CUDA graph equal ten plain ones, under a rate that changes every step."""
         finals = []

@@ -35,7 +35,7 @@ def built(slug: str, folder: Path, **changed: Any) -> tuple[Method, list[Batch]]
     """The method of the golden traces, and batches of one shape."""
     method_class = methods.load(slug)
     data = method_class.DataConfig(**of_group(slug, method_class.data_group))
-    store = method_class.prepare([corpus(slug, folder)], folder / "store", data)
+    store = method_class.prepare(corpus(slug, folder), folder / "store", data)
     config = replace_nested(preset_config(method_class, "tiny")[1].method, {**of_group(slug, "method"), **changed})
     torch.manual_seed(0)
     method = method_class(config, store)

@@ -29,7 +29,7 @@ def of_group(slug: str, group: str) -> dict[str, Any]:
 def test_no_step_waits_for_the_device(slug: str, tmp_path: Path) -> None:
     method_class = methods.load(slug)
     data = method_class.DataConfig(**of_group(slug, method_class.data_group))
-    store = method_class.prepare([corpus(slug, tmp_path)], tmp_path / "store", data)
+    store = method_class.prepare(corpus(slug, tmp_path), tmp_path / "store", data)
     method = method_class(replace_nested(preset_config(method_class, "tiny")[1].method, of_group(slug, "method")), store)
     use_fast_kernels(method)
     (rows,) = method.training_rows([method_class.rows(store, method.config)])

@@ -203,7 +203,7 @@ def test_an_export_of_every_method_is_loaded_and_asked(slug: str, tmp_path: Path
     method_class = methods.load(slug)
     of_group = {group: {name[len(group) + 1 :]: value for name, value in OF_METHOD[slug].items() if name.startswith(f"{group}.")}
                 for group in ("method", method_class.data_group)}  # fmt: skip
-    store = method_class.prepare([corpus(slug, tmp_path)], tmp_path / "store", method_class.DataConfig(**of_group[method_class.data_group]))
+    store = method_class.prepare(corpus(slug, tmp_path), tmp_path / "store", method_class.DataConfig(**of_group[method_class.data_group]))
     method = method_class(replace_nested(preset_config(method_class, "tiny")[1].method, of_group["method"]), store)
     method.export(tmp_path / "export")
     kind, export = kind_of(method_class), tmp_path / "export"

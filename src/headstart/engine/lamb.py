@@ -54,7 +54,7 @@ class Lamb(torch.optim.Optimizer):
             left_out = self.found_inf.bool()
             gradients = [torch.where(left_out, mean, gradient) for mean, gradient in zip(means, gradients, strict=True)]
             squared = [torch.where(left_out, old, new) for old, new in zip(squares, squared, strict=True)]
-            torch._foreach_add_(steps, (~left_out).to(torch.float32))
+            torch._foreach_add_(steps, [(~left_out).to(torch.float32)] * len(steps))  # a single tensor would be read back to the host
             rate = rate * (1 - self.found_inf)
         torch._foreach_lerp_(means, gradients, 1 - beta1)
         torch._foreach_lerp_(squares, squared, 1 - beta2)
@@ -63,11 +63,12 @@ class Lamb(torch.optim.Optimizer):
         torch._foreach_add_(update, group["eps"])
         torch._foreach_reciprocal_(update)
         torch._foreach_mul_(update, torch._foreach_div(means, _correction(beta1, steps)))
+        lengths = [rate] * len(weights)
         if group["weight_decay"]:
             torch._foreach_add_(update, weights, alpha=group["weight_decay"])
             norms = zip(_norms(weights, parameters), _norms(update, parameters), strict=True)
-            torch._foreach_mul_(update, [torch.where((own > 0) & (step > 0), own / step, 1.0) for own, step in norms])
-        torch._foreach_mul_(update, rate)
+            lengths = [rate * torch.where((own > 0) & (step > 0), own / step, 1.0) for own, step in norms]
+        torch._foreach_mul_(update, lengths)
         torch._foreach_sub_(weights, update)
 
 
