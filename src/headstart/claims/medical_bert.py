@@ -171,7 +171,7 @@ class Size:
 
 
 SMOKE = Size(2, 64, 2, 256, 1000, 32, 8, 20, 0, {"balanced": 2, "union": 1, "large": 1, "small": 1})
-CPU = Size(2, 128, 2, 512, 4000, 64, 32, 1500, 300, {"balanced": 54, "union": 3, "large": 4})
+CPU = Size(2, 128, 2, 512, 4000, 64, 32, 2000, 600, {"balanced": 72, "union": 4, "large": 5}, "bf16")
 GPU = Size(6, 384, 6, 1536, 8000, 128, 128, 1200, 200, {"balanced": 360, "union": 20, "large": 22, "small": 200}, "bf16")
 AMPLIFIED = {"text.vocabulary": "amplified"}
 
