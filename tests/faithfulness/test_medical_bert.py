@@ -24,6 +24,7 @@ from headstart.data.text.prepare import amplification
 from headstart.data.text.store import TextStore, prepare_text
 from headstart.data.text.tokenizer import train_tokenizer
 from headstart.engine.config import OptimizerConfig
+from headstart.engine.evaluation import evaluate
 from headstart.engine.method import Batch, Context
 from headstart.engine.optim import build_optimizer, set_learning_rate
 from headstart.engine.schedules import ScheduleConfig, multiplier
@@ -266,6 +267,8 @@ def test_14_repeats_are_paired_and_masked_anew(method: MedicalBert, both: TextSt
     assert len(mine) > 1000
     assert sum(count - 1 for count in seen.values()) / len(mine) < 0.01
     assert len({row.tobytes() for row in rows.ids[mine]}) > 0.5 * len(mine), "not only the masks differ"
+    once, twice = (medical_bert_rows(both, replace(SMALL, composition="union", training_files=count)).ids for count in (1, 2))
+    assert len({row.tobytes() for row in twice}) > 1.5 * len({row.tobytes() for row in once}), "of equal pools too"
 
 
 def test_15_how_often_the_second_segment_is_drawn_and_from_where() -> None:
@@ -277,6 +280,15 @@ def test_15_how_often_the_second_segment_is_drawn_and_from_where() -> None:
     assert 0.5 <= np.mean([pair.is_random for pair in whole]) < 0.54
     drawn = [pair.other >= 30 for pair in pairs if pair.is_random and pair.document < 30]
     assert abs(np.mean(drawn) - 90 / 119) < 0.03
+
+
+def test_a_corpus_without_held_out_text_has_no_loss(method: MedicalBert, both: TextStore) -> None:
+    rows = medical_bert_rows(both, SMALL)
+    of_small = np.flatnonzero(rows.columns[CORPUS] == 0)[:16]
+    found = evaluate(method, [batch_of(both, of_small)], "masked", "fp32", torch.device("cpu"), seed=0, total_steps=1)
+    assert found["held_out/mlm_loss_small"] == pytest.approx(found["held_out/mlm_loss"])
+    assert "held_out/nats_per_character_small" in found
+    assert "held_out/mlm_loss_large" not in found
 
 
 def test_16_each_loss_has_its_own_head(method: MedicalBert, both: TextStore) -> None:
