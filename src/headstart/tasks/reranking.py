@@ -257,10 +257,11 @@ def train(
     choose: Callable[[nn.Module], float] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[float, int, float]:
-    """Trains a network in place. With `choose`, a score of the network, the epoch that has its best is kept; of equal ones the first.
+    """Trains a network in place. With `choose`, a score of the network, the epoch that has its best is kept, of equal ones the first, and
+    `config.patience` may end it.
 
     Returns:
-        the mean loss of a group over the last epoch, the number of steps, and the epoch that was kept.
+        the mean loss of a group over the last epoch, the number of steps that were made, and the epoch that was kept.
     """
     device = rows.device
     module: Any = encoder.module
@@ -271,6 +272,7 @@ def train(
     schedule = ScheduleConfig(name="constant", warmup_share=config.warmup_share)
     precision = precision_of(config, device)
     best: tuple[float, float, dict[str, Tensor]] | None = None
+    patience = math.inf if config.patience is None else config.patience
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mix_int(seed) >> 1)
         settings = OptimizerConfig(
@@ -303,13 +305,16 @@ def train(
             losses.end_step(step, len(chosen))
             if choose is not None and (inside == steps_an_epoch - 1 or step == total - 1):
                 score = choose(module)
+                epoch = (step + 1) / steps_an_epoch
                 if best is None or score > best[0]:
-                    best = score, (step + 1) / steps_an_epoch, copy.deepcopy(module.state_dict())
+                    best = score, epoch, copy.deepcopy(module.state_dict())
+                elif epoch - best[1] >= patience:
+                    break
     mean = losses.mean()
     if best is not None:
         module.load_state_dict(best[2])
     module.eval()
-    return mean, total, best[1] if best is not None else total / steps_an_epoch
+    return mean, step + 1, best[1] if best is not None else total / steps_an_epoch
 
 
 # --- the whole ------------------------------------------------------------------------------------------------------------------------------------

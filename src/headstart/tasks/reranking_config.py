@@ -10,7 +10,7 @@ from headstart.core.bounds import COUNT, refuse_outside
 from headstart.core.errors import UsageError
 from headstart.tasks.config import OF_EVERY_TRAINING, Rates
 
-BOUNDS = OF_EVERY_TRAINING | dict.fromkeys(("negatives", "candidates", "max_query_length"), COUNT)
+BOUNDS = OF_EVERY_TRAINING | dict.fromkeys(("negatives", "candidates", "max_query_length", "patience"), COUNT)
 
 
 @dataclass
@@ -34,6 +34,8 @@ class RerankingConfig(Rates):
     """Rates to try; each start takes its best on the dev file with the first seed. Empty: `learning_rate` alone."""
     epochs: float = 10.0
     """Passes over the training queries. With a dev file the epoch that is best there is kept."""
+    patience: int | None = None
+    """With a dev file: stop after so many epochs without a better one. None: all epochs."""
     batch: int = 4
     """Groups a step. PROP: 12, 144 rows."""
     micro_batch: int | None = None

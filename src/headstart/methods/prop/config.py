@@ -13,6 +13,7 @@ from headstart.engine.config import Preset, Settings
 from headstart.engine.text_settings import check_network
 
 Background = Literal["df", "ctf"]
+Initial = Literal["bert", "matching"]
 PairLoss = Literal["softmax_hinge", "hinge", "logistic"]
 MOST_WORDS = 50
 BOUNDS = {
@@ -27,7 +28,6 @@ BOUNDS = {
     "most_masked": COUNT,
     "rop_weight": FROM_0,
     "mlm_weight": FROM_0,
-    "initial_std": ABOVE_0,
 }
 LEAST_LENGTH = 16
 """Tokens of a row: a set of some words, and more of the document than one of them."""
@@ -81,8 +81,9 @@ class PropConfig:
     """Attention heads."""
     intermediate_size: int = 256
     """Width of the MLP."""
-    initial_std: float = 0.02
-    """Standard deviation of random weights. BERT: 0.02, which suits its width of 768."""
+    initial: Initial = "bert"
+    """Random weights. bert: all N(0, 0.02), from which a narrow network does not learn in some thousand steps to look a word up; matching: wider ones
+    for narrow networks, keys that begin as the queries, so that equal tokens look at each other (Trockman and Kolter 2023), and small positions."""
     sequence_length: int = 80
     """Tokens of a row: [CLS] set [SEP] document [SEP]; only the document is cut. A pair is two of them."""
     dropout: float = 0.0
@@ -105,7 +106,7 @@ class PropConfig:
 
 PRESETS: dict[str, Preset] = {
     "tiny": Preset(
-        PropConfig(least_count=2),
+        PropConfig(least_count=2, initial="matching"),
         batch=32,
         optimizer={"learning_rate": 1e-3},
         schedule={"name": "linear", "warmup_share": 0.1},
@@ -113,7 +114,9 @@ PRESETS: dict[str, Preset] = {
         steps=2_000,
     ),
     "small": Preset(
-        PropConfig(least_count=2, hidden_size=256, num_layers=4, num_heads=4, intermediate_size=1024, sequence_length=192),
+        PropConfig(
+            least_count=2, initial="matching", hidden_size=256, num_layers=4, num_heads=4, intermediate_size=1024, sequence_length=192
+        ),
         batch=64,
         optimizer={"learning_rate": 3e-4},
         schedule={"name": "linear", "warmup_share": 0.1},

@@ -10,6 +10,7 @@ A row of the data is a document; in training it becomes two rows, the likelier s
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -50,7 +51,20 @@ class Pairs(NamedTuple):
     """What draws for these rows."""
     counts: Tensor
     """float32 [batch]: 1 for a pair that teaches something."""
-    sets: Sets
+    sets: Sets | None = None
+
+
+def text_of(batch: Batch) -> tuple[Tensor, Tensor]:
+    """(tokens int64 [batch, length - 2], sizes int64 [batch, 1]) of documents that come as [CLS] document [SEP]."""
+    ids, mask = batch["input_ids"], batch.get("attention_mask")
+    sizes = torch.full_like(ids[:, :1], ids.shape[1]) if mask is None else mask.sum(1, keepdim=True)
+    return ids[:, 1:-1], sizes - 2
+
+
+def of_pairs(ctx: Context) -> Context:
+    """The context of the rows of pairs: each draws for itself."""
+    numbers = (2 * ctx.rng.rows[:, None] + torch.arange(2, device=ctx.rng.rows.device)).flatten()
+    return replace(ctx, rng=Rng(ctx.rng.key, numbers))
 
 
 class Prop(MaskedMethod):
@@ -103,8 +117,7 @@ class Prop(MaskedMethod):
             dropout=config.dropout,
             special_ids=self.special_ids,
         )
-        shape.initializer_range = config.initial_std
-        return network.PropNetwork(shape)
+        return network.random_network(shape, config.initial)
 
     def loaded(self, init: Path) -> PreTrainedModel:
         model, self._new = network.load_network(model_folder(init))
@@ -145,38 +158,43 @@ class Prop(MaskedMethod):
         words, differs = positive_first(sets)
         place = torch.arange(words.shape[2], device=words.device)
         words = torch.where(place < sets.lengths[:, None, None], words, self.sets.nothing).flatten(0, 1)  # [2 * batch, longest]
-        rows = self.lay(words, batch["input_ids"], batch.get("attention_mask"))
-        numbers = (2 * ctx.rng.rows[:, None] + torch.arange(2, device=words.device)).flatten()
-        inner = Context(ctx.step, ctx.total_steps, ctx.phase, Rng(ctx.rng.key, numbers), ctx.device, ctx.shares, ctx.ranks, ctx.at)
+        documents, sizes = text_of(batch)
+        room = self.config.sequence_length - 4  # a token of the document stays in any case
+        rows = self.lay(*self.written(words, room), documents.repeat_interleave(2, 0), sizes.repeat_interleave(2, 0))
         counts = differs.float() if self.config.drop_ties else torch.ones_like(differs, dtype=torch.float32)
-        return Pairs(rows, inner, counts, sets)
+        return Pairs(rows, of_pairs(ctx), counts, sets)
 
-    def lay(self, words: Tensor, documents: Tensor, mask: Tensor | None) -> Batch:
-        """`[CLS] set [SEP] document [SEP]` and padding; segment 0 up to the first [SEP], then 1. The document alone is cut, to what its set leaves.
+    def written(self, words: Tensor, most: int) -> tuple[Tensor, Tensor]:
+        """(tokens int64 [rows, most], sizes int64 [rows, 1]) of sets, words one after another; what stands behind a size is not meant.
 
         Args:
             words: int64 [rows, longest], `nothing` where a set has no more.
-            documents: int64 [rows / 2, length], [CLS] document [SEP], each for two rows; mask: which of it is no padding; None: all.
         """
-        length = documents.shape[1]
-        cls, sep, pad = (self.special_ids[name] for name in ("cls", "sep", "pad"))
         begin, end = self.piece_ends[words], self.piece_ends[words + 1]
         upto = (end - begin).cumsum(1)  # [rows, longest]: tokens of the set up to each word
-        in_set = upto[:, -1:].clamp(max=length - 4)  # a token of the document stays in any case
-        place = torch.arange(length, device=words.device).expand(len(words), length)
-        inside = (place - 1).contiguous()
-        word = torch.searchsorted(upto, inside, right=True).clamp(max=words.shape[1] - 1)
-        piece = self.pieces[(begin.gather(1, word) + inside - (upto - (end - begin)).gather(1, word)).clamp(0, max(0, len(self.pieces) - 1))]
-        sizes = (torch.full_like(documents[:, :1], length) if mask is None else mask.sum(1, keepdim=True)) - 2
-        kept = torch.minimum(sizes.repeat_interleave(2, 0), length - 3 - in_set)  # [rows, 1]
-        of_document = place - 2 - in_set
-        text = documents.repeat_interleave(2, 0).gather(1, (of_document + 1).clamp(0, length - 1))
-        ids = torch.where(place <= in_set, piece, text)
-        ids = torch.where((place == in_set + 1) | (of_document == kept), sep, ids)
-        ids = torch.where(of_document > kept, pad, ids)
-        ids = torch.cat([torch.full_like(ids[:, :1], cls), ids[:, 1:]], 1)
-        second = (of_document >= 0) & (of_document <= kept)
-        return {"input_ids": ids, "token_type_ids": second.long(), "attention_mask": of_document <= kept}
+        place = torch.arange(most, device=words.device).repeat(len(words), 1)
+        word = torch.searchsorted(upto, place, right=True).clamp(max=words.shape[1] - 1)
+        at = begin.gather(1, word) + place - (upto - (end - begin)).gather(1, word)
+        return self.pieces[at.clamp(0, max(0, len(self.pieces) - 1))], upto[:, -1:].clamp(max=most)
+
+    def lay(self, first: Tensor, first_sizes: Tensor, second: Tensor, second_sizes: Tensor) -> Batch:
+        """`[CLS] first [SEP] second [SEP]` and padding; segment 0 up to the first [SEP], then 1. The second alone is cut, to what the first leaves.
+
+        Args:
+            first, second: int64 [rows, ...] token ids; first_sizes, second_sizes: int64 [rows, 1], how many of them are meant.
+        """
+        length = self.config.sequence_length
+        cls, sep, pad = (self.special_ids[name] for name in ("cls", "sep", "pad"))
+        place = torch.arange(length, device=first.device).expand(len(first), length)
+        kept = torch.minimum(second_sizes, length - 3 - first_sizes)  # [rows, 1]
+        in_first, in_second = place - 1, place - 2 - first_sizes
+        ids = first.gather(1, in_first.clamp(0, first.shape[1] - 1))
+        ids = torch.where(in_second >= 0, second.gather(1, in_second.clamp(0, second.shape[1] - 1)), ids)
+        ids = torch.where((in_second == -1) | (in_second == kept), sep, ids)
+        ids = torch.where(in_second > kept, pad, ids)
+        ids = torch.where(place == 0, cls, ids)
+        mask = in_second <= kept
+        return {"input_ids": ids, "token_type_ids": ((in_second >= 0) & mask).long(), "attention_mask": mask}
 
     def choose(self, batch: Batch, ctx: Context, rule: MaskRule | None = None) -> tuple[Tensor, Tensor]:
         """Of rows of pairs: whole words of the document alone. So many tokens as `mask_ratio` of its words are words (official code)."""
@@ -252,7 +270,7 @@ class Prop(MaskedMethod):
         """Of each document its two sets, the likelier one first, with the network's scores; of a person's own text the guesses for hidden words."""
         if own_text or "words" not in batch:
             return super().show(batch, ctx, own_text)
-        ctx = Context(ctx.step, ctx.total_steps, ctx.phase, Rng(ctx.rng.key, ctx.rng.rows[: len(batch["input_ids"])]), ctx.device)
+        ctx = replace(ctx, rng=Rng(ctx.rng.key, ctx.rng.rows[: len(batch["input_ids"])]))
         pairs = self.pairs(batch, ctx)
         scores = self.model.score(encode(self.encoder, pairs.rows)).view(-1, 2).tolist()
         lines = []

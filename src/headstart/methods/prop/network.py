@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -57,6 +57,33 @@ class PropNetwork(BertPreTrainedModel):
     def score(self, hidden: Tensor) -> Tensor:
         """float32 [rows]: s = cls(dropout(tanh(W h_CLS))) of the last hidden states [rows, length, hidden]."""
         return self.cls(self.dropout(self.bert.pooler(hidden)))[:, 0].float()
+
+
+WIDE, SAME, NEAR = 0.8, 8.0, 0.1
+"""Of the start "matching": a weight's standard deviation is WIDE / sqrt(width); a token's attention begins with SAME more, before the softmax, for
+one that equals it than for others; positions begin at NEAR of what tokens do."""
+
+
+def random_network(config: Any, initial: Literal["bert", "matching"]) -> PropNetwork:
+    """A network with random weights.
+
+    A narrow BERT from N(0, 0.02) mixes next to nothing into [CLS] at first: its pooler sees the same vector in every row and saturates before a word
+    was ever found in a document (docs/methods/prop.md has the figures). A trained BERT has heads that look for equal tokens; "matching" begins with
+    them.
+    """
+    if initial == "bert":
+        return PropNetwork(config)
+    usual, config.initializer_range = config.initializer_range, WIDE / config.hidden_size**0.5
+    network = PropNetwork(config)
+    config.initializer_range = usual
+    head_size = config.hidden_size // config.num_attention_heads
+    with torch.no_grad():
+        network.bert.embeddings.position_embeddings.weight.mul_(NEAR)
+        for layer in network.bert.encoder.layer:
+            attention = layer.attention.self
+            attention.query.weight.normal_(0.0, (SAME / (config.hidden_size * head_size**0.5)) ** 0.5)
+            attention.key.weight.copy_(attention.query.weight)
+    return network
 
 
 def load_network(folder: Path) -> tuple[PropNetwork, list[str]]:

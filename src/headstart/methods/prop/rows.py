@@ -96,13 +96,13 @@ def prop_rows(store: TextStore, config: PropConfig, split: Literal["train", "hel
     if config.sequence_length > MAX_LENGTH:
         raise BadInput(f"rows of {config.sequence_length:,} tokens.", f"Give at most {MAX_LENGTH:,}.")
     found = statistics_of(store, config.word_pattern, config.stopwords)
-    background = background_of(found, config)
     documents = store.documents(split)
-    drawable = np.concatenate([[0], np.cumsum(background.probability[found.counted] > 0)])
-    drawable = np.diff(drawable[found.ends])
-    full = (found.lengths >= config.min_doc_words) & (drawable > 0)
+    full = found.lengths >= config.min_doc_words
     kept = documents[full[documents]]
-    if split == "train":
+    if split == "train":  # documents that are only measured on are scored by the statistics that training has
+        background = background_of(found, config)
+        drawable = np.diff(np.concatenate([[0], np.cumsum(background.probability[found.counted] > 0)])[found.ends])
+        kept = kept[drawable[kept] > 0]
         _warn(found, background.probability, config, len(documents) - len(kept))
         if not len(kept):
             raise _nothing(store, found, config, documents)

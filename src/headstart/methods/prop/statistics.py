@@ -89,7 +89,7 @@ def statistics_of(store: TextStore, pattern: WordPattern, stopwords: str) -> Sta
     told = {"pattern": pattern, "stopwords": hashlib.sha256("\n".join(sorted(without)).encode()).hexdigest()}
     arrays = store.manifest["arrays"]
     told |= {name: arrays[name]["sha256"] for name in ("tokens", "document_offsets", "held_out", "dropped")}
-    told |= {"tokenizer": store.manifest["tokenizer_sha256"]}
+    told |= {"tokenizer": store.manifest["tokenizer_sha256"], "trained_on": str(not store.all_held_out)}
     key = hashlib.sha256(json.dumps([FORMAT_VERSION, told], sort_keys=True).encode()).hexdigest()[:16]
     folder = inside(store.folder, f"made/words-{key}")
     with locked(folder.with_suffix(".lock"), "counts the words of this text"):
