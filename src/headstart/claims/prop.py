@@ -325,7 +325,7 @@ SMOKE = scale_of(
     fixture=True, passages=200, questions=50, part_words=24, labelled=4, epochs=2, dev_folds=1, rates=(1e-3,),
 )  # fmt: skip
 CPU = scale_of(
-    ("prop", "mlm", "none"), 3, 5e-4, (2, 64, 2, 256), 80, 4000, 32, 5.6e12,
+    ("prop", "mlm", "none"), 3, 1e-3, (2, 64, 2, 256), 80, 4000, 32, 5.6e12,
     part_words=40, labelled=40, epochs=10, dev_folds=2, rates=(1e-4, 3e-4, 1e-3),
 )  # fmt: skip
 GPU = scale_of(

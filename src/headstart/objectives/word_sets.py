@@ -125,7 +125,7 @@ class WordSets(nn.Module):
 
     def number(self, hashes: Tensor, counts: Tensor) -> Tensor:
         """int64 [batch, words]: numbers of the words with these hashes; `nothing` where the corpus lacks it, or its count is 0."""
-        found = torch.searchsorted(self.hashes, hashes).clamp(max=len(self.hashes) - 1)
+        found = torch.searchsorted(self.hashes, hashes.contiguous()).clamp(max=len(self.hashes) - 1)
         return torch.where((self.hashes[found] == hashes) & (counts > 0), found, self.nothing)
 
     def vocabulary_of(self, rng: Rng, hashes: Tensor, counts: Tensor) -> Vocabulary:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import models
 
 from headstart.core.errors import BadInput
 from headstart.core.files import inside, locked, own_file, read_bounded, read_json, whole_folder, write_json
@@ -224,13 +225,19 @@ class _Dictionary:
 
     def _learn(self, keys: list[int], pieces: list[list[int]]) -> None:
         new = [(key, ids) for key, ids in zip(keys, pieces, strict=True) if key not in self._written]
-        with library_errors(FAILS, None, any_error=False):
-            texts = self.store.tokenizer.decode_batch([ids for _, ids in new], skip_special_tokens=True)
-        for (key, _), text in zip(new, texts, strict=True):
+        for (key, _), text in zip(new, self._texts([ids for _, ids in new]), strict=True):
             self._written[key] = len(self._ends) - 1
             found = [word for word in self.letters.findall(text) if word.casefold() not in self.stopwords]
             self._counted += [self._number(word) for word in found]
             self._ends.append(len(self._counted))
+
+    def _texts(self, words: list[list[int]]) -> list[str]:
+        """The letters of written words; none of what the vocabulary cannot write."""
+        tokenizer, special = self.store.tokenizer, set(self.store.special_ids.values())
+        if not isinstance(tokenizer.model, models.WordPiece):
+            with library_errors(FAILS, None, any_error=False):
+                return list(tokenizer.decode_batch(words, skip_special_tokens=True))
+        return ["".join("" if i in special else str(tokenizer.id_to_token(i)).removeprefix("##") for i in ids) for ids in words]
 
     def _number(self, word: str) -> int:
         if word not in self._numbers:
