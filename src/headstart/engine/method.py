@@ -119,6 +119,7 @@ class Method(nn.Module):
     keeps_vocabulary: ClassVar[bool] = True  # of the model in --init; otherwise the data has its own, and text of the old one is not measured beside
     part_metric: ClassVar[str] = "loss"  # which scalar of `evaluate` is measured of each named part of the data
     part_unit: ClassVar[str] = "nats a token"  # of that scalar
+    embedding_note: ClassVar[str] = ""  # what `embed` says of vectors that the method was not trained to give
 
     config: Any
     begin_flops: int = 0  # what its first weights took beyond those of --init: the budget pays for it

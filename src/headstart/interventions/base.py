@@ -72,6 +72,10 @@ class Around(Method):
         return self.inner.part_unit
 
     @property
+    def embedding_note(self) -> str:  # type: ignore[override]
+        return self.inner.embedding_note
+
+    @property
     def begin_flops(self) -> int:  # type: ignore[override]
         return self.inner.begin_flops
 

@@ -113,6 +113,8 @@ def embed(
             ),
         )
         say(f"{plural(len(names), 'vector')} of {plural(vectors.shape[1], 'number')}: {folder / 'vectors.npy'}, in the order of records.jsonl.")
+        if method.embedding_note:
+            say(f"NOTE: {method.embedding_note}.")
         if collapsed(vectors):
             why = "The model has collapsed, or the records are all alike."
             say(f"WARNING: all {len(names):,} vectors point the same way: every cosine is 1, and the neighbours mean nothing. {why}")
