@@ -67,6 +67,10 @@ def runs_in_process(words: list[str]) -> tuple[int, str]:
 def write_inputs(folder: Path) -> None:
     """What the pages call my/texts, train.jsonl ..."""
     write_corpus(folder / "my" / "texts")
+    (folder / "my" / "notes").mkdir()
+    sentences = [record["text"] for record in labelled(400, 9)]
+    notes = ("\n".join(sentences[start : start + 8]) for start in range(0, len(sentences), 8))
+    (folder / "my" / "notes" / "notes.txt").write_text("\n\n".join(notes))
     for file, seed in (("old", 1), ("new", 2)):
         write_jsonl(folder / f"{file}.jsonl", [{"text": record["text"]} for record in labelled(200, seed)])
     for file, seed in (("pool", 3), ("reference", 4)):
@@ -98,6 +102,18 @@ def write_inputs(folder: Path) -> None:
         write_jsonl(folder / f"pairs-{split}.jsonl", [{"source": topic, "target": f"the {topic} waits."} for topic in topics])
         tagged = (f"the\tO\n{topic}\tB-Thing\nwaits\tO\n" for topic in topics)
         (folder / f"tags-{split}.tsv").write_text("\n".join(tagged))
+    write_ranking(folder)
+
+
+def write_ranking(folder: Path) -> None:
+    """A collection, queries and what is relevant to each: the document that holds it."""
+    texts = [record["text"] for record in labelled(60, 7)]
+    write_jsonl(folder / "documents.jsonl", [{"id": f"d{number}", "title": "Note", "text": text} for number, text in enumerate(texts)])
+    numbers = {"queries": range(12), "train-queries": range(12), "dev-queries": range(12, 16), "test-queries": range(16, 22)}
+    for file, of_file in numbers.items():
+        (folder / f"{file}.tsv").write_text("".join(f"q{i}\t{' '.join(texts[i].split()[1:5])}\n" for i in of_file))
+    (folder / "qrels.txt").write_text("".join(f"q{i} 0 d{i} 1\n" for i in range(22)))
+    (folder / "bm25.run").write_text("".join(f"q{i} Q0 d{(i + k) % 60} {k + 1} {9 - k} bm25\n" for i in range(22) for k in range(8)))
 
 
 def write_tiles(folder: Path, classes: tuple[str, ...], each: int) -> None:
@@ -147,6 +163,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for method in ("mae", "droppos"):
             code, printed = runs_in_process(small(f"headstart pretrain {method} --data my/images"))
             assert code == 0, printed
+        code, printed = runs_in_process(small("headstart pretrain prop --data my/texts --method.min-doc-words 3"))
+        assert code == 0, printed
         code, printed = runs_in_process(small("headstart pretrain satmaepp --data my/tiles --image.mode bands"))
         assert code == 0, printed
         code, printed = runs_in_process(small("headstart pretrain croco --data my/pairs"))

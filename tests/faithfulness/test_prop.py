@@ -13,8 +13,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from headstart.claims._data import data_folder
-from headstart.claims.prop import read_collection
+from headstart.claims._data import CHECKOUT, data_folder
+from headstart.claims.prop import TASK, read_collection
 from headstart.core.errors import BadInput
 from headstart.core.rng import Rng
 from headstart.data.text.config import TextConfig
@@ -376,28 +376,41 @@ def test_13_words_of_the_passages_are_counted_as_in_the_official_code(wikipedia:
     assert background_of(found, PropConfig()).probability.sum() == pytest.approx(0.72, abs=5e-3), "what rare words have is missing"
 
 
-@pytest.mark.parametrize(
-    ("settings", "words_alone", "overlap", "inside"),
-    [
-        ({}, 0.52, 0.73, 0.85),
-        ({"least_count": 2}, 0.55, 0.68, 0.90),
-        ({"background": "ctf", "least_count": 1}, 0.57, None, None),
-        ({"subsampling": 1.0}, None, None, 0.81),
-    ],
-    ids=["official", "floor 2", "counts", "every word kept"],
-)
-def test_11_12_13_rules_and_shares(
-    wikipedia: TextStore, settings: dict[str, Any], words_alone: float | None, overlap: float | None, inside: float | None
-) -> None:
-    _, method, sets, there = drawn(wikipedia, **settings)
-    used = counted(sets)
-    if words_alone is not None:
-        of_words = torch.where(used, method.sets.background[sets.words].log(), 0.0).sum(2)
-        assert right(sets, of_words) == pytest.approx(words_alone, abs=0.02)
-    if overlap is not None:
-        assert right(sets, (there & used).sum(2).double()) == pytest.approx(overlap, abs=0.02)
-    if inside is not None:
-        assert float(there[used.expand_as(there)].double().mean()) == pytest.approx(inside, abs=0.02)
+@pytest.fixture(scope="module")
+def draws(wikipedia: TextStore) -> dict[str, tuple[Prop, Sets, Tensor]]:
+    """A pair of each passage by several settings."""
+    settings: dict[str, dict[str, Any]] = {
+        "official": {}, "floor 2": {"least_count": 2}, "counts": {"background": "ctf", "least_count": 1}, "every word kept": {"subsampling": 1.0},
+    }  # fmt: skip
+    return {name: drawn(wikipedia, **given)[1:] for name, given in settings.items()}
+
+
+@pytest.mark.parametrize(("name", "share"), [("official", 0.52), ("floor 2", 0.55), ("counts", 0.57)])
+def test_11_the_words_alone_say_little(name: str, share: float, draws: dict[str, tuple[Prop, Sets, Tensor]]) -> None:
+    method, sets, _ = draws[name]
+    of_words = torch.where(counted(sets), method.sets.background[sets.words].log(), 0.0).sum(2)
+    assert right(sets, of_words) == pytest.approx(share, abs=0.02)
+
+
+def test_11_with_documents_exchanged_the_committed_models_are_at_chance() -> None:
+    """A leak would show there."""
+    result = json.loads((CHECKOUT / "claims" / "results" / "prop-cpu.json").read_text())
+    (arm,) = [arm for arm in result["arms"] if arm["arm"] == "prop"]
+    beside = [run["beside"] for run in arm["runs"]]
+    assert all(0.45 < of_one[f"{TASK}: with documents exchanged"] < 0.6 for of_one in beside)
+    assert all(of_one[f"{TASK}: held-out pairs in order"] > of_one[f"{TASK}: with documents exchanged"] + 0.05 for of_one in beside)
+
+
+@pytest.mark.parametrize(("name", "share"), [("official", 0.73), ("floor 2", 0.68)])
+def test_12_counting_the_words_that_occur_orders_most_pairs(name: str, share: float, draws: dict[str, tuple[Prop, Sets, Tensor]]) -> None:
+    _, sets, there = draws[name]
+    assert right(sets, (there & counted(sets)).sum(2).double()) == pytest.approx(share, abs=0.02)
+
+
+@pytest.mark.parametrize(("name", "share"), [("official", 0.85), ("floor 2", 0.90), ("every word kept", 0.81)])
+def test_13_most_words_of_a_set_are_the_document_s(name: str, share: float, draws: dict[str, tuple[Prop, Sets, Tensor]]) -> None:
+    _, sets, there = draws[name]
+    assert float(there[counted(sets).expand_as(there)].double().mean()) == pytest.approx(share, abs=0.02)
 
 
 # --- 14, 15: batches and checkpoints --------------------------------------------------------------------------------------------------------------

@@ -148,6 +148,7 @@ PARTS = (
     ("dropout", "dropout, against torch's"),
     ("sampling", "sampling from logits, against Gumbel noise"),
     ("whole_words", "hiding whole words, against the collator of transformers"),
+    ("word_sets", "sets of words of documents, against the official algorithm"),
     ("pairs", "pairs for next-sentence prediction, against NVIDIA's builder"),
     ("rng", "counter-based draws, against Philox in the same arithmetic"),
     ("loader", "batches, against the fastest of DataLoader and grain"),
