@@ -64,6 +64,7 @@ BLOCKS: tuple[tuple[str, str, Callable[[], str]], ...] = (
     ("docs/methods/spdf.md", "electra", comparison.sparse_block),
     ("docs/methods/self_distill.md", "texts", comparison.distilled_block),
     ("docs/methods/bioptimus.md", "effect", partial(methods.effect_block, "bioptimus", ("contextual", "subword_mean", "random"))),
+    ("docs/methods/prop.md", "reranking settings", settings.reranking_block),
     ("docs/methods/prop.md", "effect", partial(methods.effect_block, "prop", ("prop", "mlm", "none"))),
     ("docs/methods/self_distill.md", "effect", partial(methods.effect_block, "self_distill", ("self_distill", "fpt_long", "finetune"))),
     ("docs/guides/web-crawl.md", "figures", measured.curation_block),

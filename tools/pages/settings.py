@@ -19,6 +19,7 @@ from headstart.tasks import recipe
 from headstart.tasks.config import FinetuneConfig, QuestionAnsweringConfig, RegulariserConfig, TaggingConfig
 from headstart.tasks.dense_config import CONFIGS, DenseConfig, OneViewConfig
 from headstart.tasks.image_config import ImageFinetuneConfig
+from headstart.tasks.reranking_config import RerankingConfig
 from headstart.verbs._finetune_settings import Common, FinetuneSettings
 from headstart.verbs.config import MixtureConfig, PretrainConfig, ProbeConfig, flag
 from tools.pages.results import cell
@@ -102,6 +103,12 @@ def finetune_block() -> str:
         f"### `--qa.`\n\n{(QuestionAnsweringConfig.__doc__ or '').splitlines()[0]}\n\n{table(QuestionAnsweringConfig, 'qa')}\n\n"
         f"### `--tagging.`\n\n{(TaggingConfig.__doc__ or '').splitlines()[0]}\n\n{table(TaggingConfig, 'tagging')}"
     )
+
+
+def reranking_block() -> str:
+    """The flags of `finetune reranking` that are its own."""
+    shared = "the first table of [`finetune`](../settings.md#finetune), without `--recipe`, and these"
+    return f"`finetune reranking` takes {shared}.\n\n{table(RerankingConfig)}"
 
 
 def image_finetune_block() -> str:
