@@ -107,6 +107,15 @@ def test_scores_do_not_depend_on_what_is_scored_together(scored: Path) -> None:
         assert together[query, given.candidates[query].tolist().index(document)] == pytest.approx(alone, abs=1e-5)
 
 
+def test_scores_in_bf16_are_as_fine_as_in_fp32(scored: Path) -> None:
+    encoder, given = load_cross_encoder(scored), data([list(range(20))] * 4, [{1: 1}] * 4, 20)
+    with torch.no_grad():
+        encoder.module.classifier.bias.fill_(50.0)  # where bf16 knows multiples of 0.25
+    config = RerankingConfig(precision="bf16")
+    scores = score_pairs(encoder.module, rows_of(encoder, given, config, CPU), given, config)
+    assert all(len(set(of_query.tolist())) == 20 for of_query in scores)
+
+
 def test_groups_are_drawn_anew_each_epoch_the_relevant_document_first() -> None:
     given = data([list(range(20)), [0, 1], [2]], [{3: 1, 7: 1}, {0: 1}, {2: 1}], 20)
     groups = Groups.of(given)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerFast
 
 from headstart.backbones.kernels import use_fast_kernels
@@ -28,6 +29,15 @@ RAW_SCORES = {"activation_fn": "torch.nn.modules.linear.Identity"}
 _OLD_NAMES = ((re.compile(r"\bgamma$"), "weight"), (re.compile(r"\bbeta$"), "bias"))
 """Of a LayerNorm in checkpoints of 2018 and 2019."""
 _NO_WEIGHTS = re.compile(r"\.position_ids$|\.token_type_ids$")
+
+
+class Score(nn.Linear):
+    """[..., dim] -> [..., 1] in float32, also under autocast: in bf16 many documents of a query would have one score, and the order in which they came
+    decide."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        with torch.autocast(input.device.type, enabled=False):
+            return F.linear(input.float(), self.weight.float(), self.bias.float())
 
 
 @dataclass
@@ -103,6 +113,8 @@ def load_cross_encoder(
         kept = _load(model, named_state(folder), new_head, folder)
     model.eval()
     use_fast_kernels(model)
+    head = [module for module in model.modules() if isinstance(module, nn.Linear) and module.out_features == 1][-1]
+    head.__class__ = Score  # the class alone: its parameters stay the same objects, under the same names
     limit = getattr(tokenizer, "model_max_length", None)
     positions = getattr(config, "max_position_embeddings", None)
     limits = [int(one) for one in (limit, positions) if isinstance(one, int) and 0 < one < 1 << 30]

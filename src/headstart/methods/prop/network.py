@@ -15,7 +15,7 @@ from transformers.models.bert.modeling_bert import BertLMPredictionHead
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import own_file
 from headstart.core.tensor_files import save_tensors
-from headstart.interop.cross_encoder import RAW_SCORES, named_state
+from headstart.interop.cross_encoder import RAW_SCORES, Score, named_state
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import save_model_folder
 
@@ -28,7 +28,7 @@ _DROPPED = "cls.seq_relationship."
 """BERT's next-sentence head."""
 
 
-class RankHead(nn.Linear):
+class RankHead(Score):
     """[..., hidden] -> [..., 1]: the score; and, as the official names have it, the other head inside."""
 
     def __init__(self, config: BertConfig) -> None:
@@ -56,7 +56,7 @@ class PropNetwork(BertPreTrainedModel):
 
     def score(self, hidden: Tensor) -> Tensor:
         """float32 [rows]: s = cls(dropout(tanh(W h_CLS))) of the last hidden states [rows, length, hidden]."""
-        return self.cls(self.dropout(self.bert.pooler(hidden)))[:, 0].float()
+        return self.cls(self.dropout(self.bert.pooler(hidden)))[:, 0]  # type: ignore[no-any-return]
 
 
 WIDE, SAME, NEAR = 0.8, 8.0, 0.1
