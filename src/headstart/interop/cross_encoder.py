@@ -32,8 +32,8 @@ _NO_WEIGHTS = re.compile(r"\.position_ids$|\.token_type_ids$")
 
 
 class Score(nn.Linear):
-    """[..., dim] -> [..., 1] in float32, also under autocast: in bf16 many documents of a query would have one score, and the order in which they came
-    decide."""
+    """[..., dim] -> [..., 1] in float32, also under autocast: in bf16 many documents of a query would have one score, and the order in which they
+    came decide."""
 
     def forward(self, input: Tensor) -> Tensor:
         with torch.autocast(input.device.type, enabled=False):
