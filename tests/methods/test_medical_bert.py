@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, BertForMaskedLM, BertForPreTraining
 
+from headstart import methods
 from headstart.backbones.text import encode
 from headstart.core.errors import BadInput, UsageError
 from headstart.core.run import read_run
@@ -23,6 +24,8 @@ from headstart.methods.medical_bert.method import MedicalBert
 from headstart.methods.medical_bert.pairs import make_pairs
 from headstart.methods.medical_bert.rows import medical_bert_rows, plan_of
 from headstart.methods.medical_bert.shards import shards_of
+from headstart.verbs._adopt import adopt
+from headstart.verbs.config import preset_config
 from headstart.verbs.pretrain import pretrain
 from tests.running import TINY, quiet, records, untimed
 
@@ -192,6 +195,15 @@ def test_parts_of_a_run_are_told_apart_in_what_it_reports(notes: Path, corpus: P
     plan = "\n".join(said)
     assert "a training file holds 3 shards of the small corpus and 3 of the large one" in plan
     assert "vocabulary amplified; the corpora have" in plan
+
+
+def test_rows_fit_the_positions_of_the_model(run: Path) -> None:
+    for slug in ("medical_bert", "mlm", "bioptimus"):
+        method = methods.load(slug)
+        _, config = preset_config(method, "tiny")
+        assert config.method.sequence_length == 64
+        assert adopt(config, {}, method, run / "export")[0].method.sequence_length == 32
+        assert adopt(config, {"method.sequence_length": "flag"}, method, run / "export")[0].method.sequence_length == 64, "refused when it is built"
 
 
 def test_only_a_bert_is_continued(trained: Path, notes: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from headstart.backbones.text import build_masked_lm, encode, mlm_head, mlm_logi
 from headstart.data.text.rows import Rows, packed_rows
 from headstart.data.text.store import TextStore
 from headstart.engine.method import Batch, Context, Phase, Predictions
-from headstart.engine.text_method import TextMethod, model_folder, refuse_long_rows, sizes_of
+from headstart.engine.text_method import TextMethod, model_folder, refuse_long_rows, sizes_of, suggested_length
 from headstart.interop.model_folder import read_config
 from headstart.interop.transformers_io import load_model, save_model_folder
 from headstart.objectives.masking import (
@@ -132,6 +132,11 @@ class MaskedMethod(TextMethod):
         dropout = getattr(found, "hidden_dropout_prob", getattr(found, "mlp_dropout", None))
         settings = {"architecture": found.model_type, **sizes_of(found)}
         return settings | ({} if dropout is None else {"dropout": dropout})
+
+    @classmethod
+    def suggestions_of(cls, init: Path, config: Any, data: Any) -> dict[str, dict[str, Any]]:
+        """Rows that fit its positions."""
+        return {"method": suggested_length(init, config)}
 
     def rule(self, phase: str) -> MaskRule:
         """What is hidden in a phase."""

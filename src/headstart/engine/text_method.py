@@ -166,6 +166,17 @@ def refuse_larger_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
+def suggested_length(init: Path, config: Any) -> dict[str, Any]:
+    """{"sequence_length": n} where the model in `init` has fewer learned positions than the rows of `config` have tokens; otherwise nothing."""
+    found = read_config(model_folder(init))
+    positions = getattr(found, "max_position_embeddings", None)
+    if found.model_type not in ("bert", "electra", "roberta", "roberta-prelayernorm") or not isinstance(positions, int):
+        return {}
+    if found.model_type.startswith("roberta"):
+        positions -= (found.pad_token_id or 0) + 1  # they are counted from there
+    return {"sequence_length": positions} if 0 < positions < config.sequence_length else {}
+
+
 def refuse_long_rows(model: nn.Module, length: int) -> None:
     """Raises UsageError when rows of `length` tokens are longer than the model's table of positions."""
     limit = learned_positions(model)

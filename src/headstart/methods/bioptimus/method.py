@@ -94,11 +94,12 @@ class Bioptimus(MaskedMethod):
 
     @classmethod
     def suggestions_of(cls, init: Path, config: Any, data: Any) -> dict[str, dict[str, Any]]:
-        """A vocabulary as large as the old one, that folds what it folds."""
+        """Rows that fit its positions, and a vocabulary as large as the old one, that folds what it folds."""
+        rows = super().suggestions_of(init, config, data)
         if data.tokenizer is not None:
-            return {}
+            return rows
         found = described(load_tokenizer(str(model_folder(init)), TextConfig())[0])
-        return {"text": {name: found[name] for name in ("vocab_size", "lowercase", "strip_accents")}}
+        return {**rows, "text": {name: found[name] for name in ("vocab_size", "lowercase", "strip_accents")}}
 
     @classmethod
     def refuse_init(cls, store: TextStore, init: Path) -> None:
