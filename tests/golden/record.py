@@ -69,6 +69,7 @@ OF_METHOD: dict[str, dict[str, Any]] = {
     "mlm": ON_TEXT | {"method.causal_start": 10},
     "bioptimus": ON_TEXT | {"optimizer.learning_rate": 1e-2, "method.rates": (1.0, 1.0, 1.0, 1.0), "method.lengths": (1.0, 1.0, 1.0, 2.0)},
     "medical_bert": ON_TEXT | {"text.vocabulary": "amplified", "text.sentence_split": "rules", "method.shard_bytes": 4000, "method.causal_start": 10},
+    "prop": ON_TEXT | {"method.least_count": 1, "method.min_doc_words": 3, "method.short_doc_tokens": 0, "method.set_vocabulary": 100},
     "electra": ON_TEXT | {"method.causal_start": 10, "method.generator_start": 10},
     "mae": ON_IMAGES,
     "droppos": ON_IMAGES,

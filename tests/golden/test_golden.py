@@ -67,6 +67,7 @@ def test_the_trained_traces_went_down_and_passed_every_phase() -> None:
     of_method = {"causal-lm": ["train"], "mlm": ["causal", "masked"], "electra": ["causal", "generator", "joint"]}
     of_method |= {"mae": ["train"], "droppos": ["train"], "satmaepp": ["train"], "croco": ["train"], "oc_gfn": ["train"]}
     of_method["interleaved-lm"] = ["continued"]
+    of_method["prop"] = ["train"]
     of_method["medical_bert"] = ["causal", "masked"]
     of_method["bioptimus"] = ["1-token-0.15", "2-whole-word-0.15", "3-whole-word-0.2", "4-whole-word-0.2"]
     assert of_method.keys() == OF_METHOD.keys()
