@@ -7,13 +7,16 @@ export TOKENIZERS_PARALLELISM ?= true
 
 .PHONY: demo browser test test-fast lint docs bench bench-gpu torture reliability install clean
 
-install: $(VENV)/.installed
+install: $(VENV)/.installed $(VENV)-object-store/.installed
 
-$(VENV)/.installed: pyproject.toml constraints.txt tests/object_store/requirements.txt
+$(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[all]'
-	$(PYTHON) -m venv $(VENV)-object-store # the server of a test; its botocore is not the one of our s3fs
+	@touch $@
+
+$(VENV)-object-store/.installed: tests/object_store/requirements.txt # the server of a test; its botocore is not the one of our s3fs
+	$(PYTHON) -m venv $(VENV)-object-store
 	$(VENV)-object-store/bin/pip install --quiet -r tests/object_store/requirements.txt
 	@touch $@
 
