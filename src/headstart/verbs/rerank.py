@@ -82,7 +82,7 @@ def rerank_with(settings: RerankSettings, say: Callable[[str], None] = print) ->
     encoder = load_cross_encoder(given_model(folder), new_head=settings.new_head)
     if not encoder.kept and not settings.new_head:
         what = f"The model in {settings.model} has no head that scores a query with a document: a new one would give noise."
-        raise UsageError(what, "Give a run of prop, train one with `headstart finetune reranking`, or score noise with --new-head.")
+        raise UsageError(what, "Give a run of prop, train one with `headstart finetune reranking ...`, or score noise with --new-head.")
     encoder.module.to(device)  # type: ignore[arg-type]
     config = RerankingConfig(
         max_length=settings.max_length, max_query_length=settings.max_query_length, precision=settings.precision, device=settings.device
