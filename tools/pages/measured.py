@@ -91,3 +91,32 @@ def passes_block() -> str:
         seen = arm["runs"][0]["tokens"] - base[arm["runs"][0]["seed"]]
         rows.append(f"| {arm['arm']} | {size:,} | {seen:,} | {seen / (size * (1 - result['settings']['text.held_out_share'])):.1f} |")
     return "\n".join(rows)
+
+
+def visible_block() -> str:
+    """How much of what stands for a document its row shows."""
+    result = read("matching_start")
+    passages, parts = (result["visible"][name] for name in ("passages", "parts of 40 words"))
+    shares = ", ".join(f"{100 * share:.0f} % with rows of {length} tokens" for length, share in passages.items())
+    of_parts = ", ".join(f"{100 * share:.0f} % with rows of {length}" for length, share in parts.items())
+    what = "Of Wikipedia's passages, counting the tokens of a set that its row shows orders the pairs rightly in"
+    return f"{what} {shares}; of parts of 40 words in {of_parts}."
+
+
+def start_block() -> str:
+    """What the two random starts learn."""
+    result = read("matching_start")
+    bert, matching = result["peer"], result["ours"]
+    return (
+        f"Told to tell a document's set from another document's, alone, the network of the preset `tiny` has {100 * bert['in_order']:.0f} % of the"
+        f" pairs in order after the first steps from BERT's weights, its pooled values at {bert['pooled']:.2f} on average, and"
+        f" {100 * matching['in_order']:.0f} % from these ({result['command'].removeprefix('python -m ')})."
+    )
+
+
+def drawing_block() -> str:
+    """What drawing sets takes beside a step."""
+    times = read("matching_start")["milliseconds"]
+    draws = ", ".join(f"{value:.0f} ms at {name.removeprefix('draw, ')}" for name, value in times.items() if name.startswith("draw"))
+    whole = f"loss and gradient of the preset `tiny` {times['loss and gradient']:.0f} ms"
+    return f"Drawing the sets of 32 documents and laying their rows takes {draws}; {whole}."
