@@ -267,6 +267,13 @@ def test_a_small_corpus_and_equal_documents_are_said(tmp_path: Path, caplog: pyt
     assert "words are rarer than --method.least-count 10 and are never drawn" not in said or "90" in said
 
 
+def test_a_title_that_is_not_read_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    docs = write_jsonl(tmp_path / "docs.jsonl", [{"id": i, "title": "Harbour", "text": text} for i, text in enumerate(texts()[:12])])
+    with caplog.at_level(logging.WARNING):
+        Prop.prepare([docs], tmp_path / "store", TextConfig(vocab_size=300, held_out_share=0.0))
+    assert any("docs.jsonl: the field 'title' is not read: write it in front" in record.getMessage() for record in caplog.records)
+
+
 def test_rare_words_alone_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     lines = [f"mill mill {' '.join(''.join(chr(97 + (i * 7 + j * 3 + k) % 26) for k in range(6)) for j in range(12))}" for i in range(26)]
     with caplog.at_level(logging.WARNING):

@@ -111,7 +111,6 @@ PRESETS: dict[str, Preset] = {
         optimizer={"learning_rate": 1e-3},
         schedule={"name": "linear", "warmup_share": 0.1},
         data={"vocab_size": 4000},
-        steps=2_000,
     ),
     "small": Preset(
         PropConfig(
@@ -121,7 +120,6 @@ PRESETS: dict[str, Preset] = {
         optimizer={"learning_rate": 3e-4},
         schedule={"name": "linear", "warmup_share": 0.1},
         data={"vocab_size": 8000},
-        steps=10_000,
     ),
     "base": Preset(  # from bert-base-uncased: --init
         PropConfig(hidden_size=768, num_layers=12, num_heads=12, intermediate_size=3072, sequence_length=512, dropout=0.1),

@@ -10,16 +10,23 @@ A row of the data is a document; in training it becomes two rows, the likelier s
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
+import pyarrow as pa
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from headstart.backbones.text import encode, encoder_config, mlm_head
 from headstart.core.rng import Rng
+from headstart.data.tables import suffix_of
+from headstart.data.text.config import TextConfig
 from headstart.data.text.store import TextStore
 from headstart.engine.masked_method import MaskedMethod, MaskRule
 from headstart.engine.method import Batch, Context, Phase, Predictions
@@ -35,6 +42,10 @@ from headstart.objectives.projected_loss import projected_lm_loss
 from headstart.objectives.token_loss import gather_positions
 from headstart.objectives.word_sets import Sets, WordSets, positive_first
 
+logger = logging.getLogger(__name__)
+
+LOOKED_AT = 1 << 20
+"""Bytes of a file that its first record is looked for in."""
 NOT_LEARNT = 0.55
 """Share of held-out pairs in the right order, below which the prediction of sets is at chance."""
 SHOWN_WORDS = 12
@@ -129,6 +140,12 @@ class Prop(MaskedMethod):
         found = super().settings_of(init, config)
         del found["architecture"]
         return found
+
+    @classmethod
+    def prepare(cls, sources: Sequence[str | Path], out: Path, data: TextConfig) -> TextStore:
+        store = super().prepare(sources, out, data)
+        warn_of_titles(sources, data)
+        return store
 
     @classmethod
     def rows(cls, store: TextStore, config: PropConfig, split: Literal["train", "held_out"] = "train") -> PropRows:  # type: ignore[override]
@@ -300,6 +317,17 @@ class Prop(MaskedMethod):
     def export(self, folder: Path) -> None:
         """BertForSequenceClassification with one label, and the head of masked language modelling beside it (`network.save_network`)."""
         network.save_network(self.model, self.tokenizer, folder)
+
+
+def warn_of_titles(sources: Sequence[str | Path], data: TextConfig) -> None:
+    """Says it where the first record of a .jsonl has a title beside its text: the paper's documents begin with theirs."""
+    for source in sources:
+        path = Path(source)
+        if suffix_of(path) in (".jsonl", ".ndjson") and path.is_file():
+            with suppress(OSError, ValueError, pa.ArrowException), pa.input_stream(str(path)) as file:
+                record = json.loads(file.read(LOOKED_AT).split(b"\n")[0])
+                if isinstance(record, dict) and record.get("title") and data.text_field != "title":
+                    logger.warning("%s: the field 'title' is not read: write it in front of the text, 'title. text'", path)
 
 
 _OF_THE_SCORE = ("model.cls.weight", "model.cls.bias", "model.bert.pooler.")
