@@ -13,6 +13,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from headstart.backbones.text import encode
 from headstart.claims._data import CHECKOUT, data_folder
 from headstart.claims.prop import TASK, read_collection
 from headstart.core.errors import BadInput
@@ -72,7 +73,7 @@ def test_01_dirichlet_smoothing() -> None:
 
 def orchard(**settings: Any) -> tuple[WordSets, Tensor, Tensor]:
     """The sampler of the same five words, and a document with three of them: (sampler, hashes, counts)."""
-    given: dict[str, Any] = {"keep": np.ones(5), "mu": 10.0, "mean_length": 3.0, "vocabulary": 500} | settings
+    given: dict[str, Any] = {"keep": np.ones(5), "mu": 10.0, "mean_length": 3.0, "vocabulary": 50} | settings
     sampler = WordSets(np.arange(5) * 7, OF_COLLECTION.numpy(), **given)
     return sampler, torch.arange(3)[None] * 7, TF[None, :3].long()
 
@@ -416,9 +417,9 @@ def test_13_most_words_of_a_set_are_the_document_s(name: str, share: float, draw
 # --- 14, 15: batches and checkpoints --------------------------------------------------------------------------------------------------------------
 
 
-def test_14_a_pair_s_loss_does_not_depend_on_the_others(method: Prop) -> None:
-    from headstart.backbones.text import encode
-
+def test_14_a_pair_s_loss_does_not_depend_on_the_others(store: TextStore) -> None:
+    torch.manual_seed(0)
+    method = Prop(PropConfig(**SMALL, initial="matching"), store).eval()  # its scores lie apart
     batch, other = batch_of(method, 4), batch_of(method, 4, first=30)
     mixed = {name: torch.cat([batch[name][:1, : other[name].shape[1]], other[name][1:]]) for name in ("input_ids", "attention_mask") if name in batch}
     width = max(batch["words"].shape[1], other["words"].shape[1])
@@ -429,7 +430,7 @@ def test_14_a_pair_s_loss_does_not_depend_on_the_others(method: Prop) -> None:
         found = [method.pairs(one, context(4)) for one in (batch, mixed)]
         losses = [pair_losses(method.model.score(encode(method.encoder, pairs.rows))) for pairs in found]
     torch.testing.assert_close(losses[0][:1], losses[1][:1])
-    assert not torch.allclose(losses[0][1:], losses[1][1:], atol=1e-7, rtol=0)
+    assert float((losses[0][1:] - losses[1][1:]).abs().min()) > 1e-3
     with pytest.raises(ValueError, match="3 scores are no pairs"):
         pair_losses(torch.zeros(3))
 
@@ -498,8 +499,6 @@ def test_15_an_export_is_a_cross_encoder_and_goes_on(method: Prop, store: TextSt
     encoded = tokenizer("pumps and valves", documents()[0], truncation="only_second", max_length=64, return_tensors="pt")
     with torch.no_grad():
         theirs = model(**encoded).logits[0, 0]
-        from headstart.backbones.text import encode
-
         mine = method.model.score(encode(method.encoder, dict(encoded)))[0]
     torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-5)
     assert "cls.weight" in official_state(tmp_path / "export")
