@@ -158,6 +158,14 @@ def test_pools_in_which_nothing_is_learned_of_pairs(notes: Path, tmp_path: Path)
         medical_bert_rows(prepare_text([lone], tmp_path / "b", by_line), config)
 
 
+def test_rows_that_one_sentence_fills_are_said(notes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = prepare_text([notes], tmp_path / "store", TextConfig(vocab_size=300, held_out_share=0.0))
+    medical_bert_rows(store, MedicalBertConfig(sequence_length=64))
+    assert not caplog.text
+    medical_bert_rows(store, MedicalBertConfig(sequence_length=12))
+    assert "of the second segments are drawn, so there is little to learn" in caplog.text
+
+
 def test_documents_that_both_corpora_hold_are_counted(notes: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = tmp_path / "other.txt"
     other.write_text(notes.read_text() + "\n" + "\n\n".join(f"More of number {n}.\nAnd more." for n in range(40)))

@@ -30,6 +30,8 @@ LABEL, CORPUS, OTHER = "next_sentence_label", "corpus", "other_corpus"
 """Columns: 1 where the second segment was drawn; the number of the corpus, 0 the small one, that each segment is of."""
 MANY_PIECES = 0.5
 """Share of the documents that have one sentence, from which on it is said."""
+MANY_DRAWN = 0.8
+"""Share of the pairs whose second segment is drawn, from which on it is said."""
 COMPOSITION = "composition.json"
 OF_FILES = ("composition", "small_shards", "large_shards", "shard_bytes", "training_files", "duplicates")
 """Settings that decide the training files."""
@@ -62,6 +64,13 @@ def medical_bert_rows(store: TextStore, config: MedicalBertConfig, split: Litera
         key |= {name: getattr(config, name) for name in OF_FILES}
     report: dict[str, float] = {}
     rows = write_rows(store, key, split, config.sequence_length, _rows(store, config, split, report), report, columns=(LABEL, CORPUS, OTHER))
+    if config.next_sentence and split == "train" and rows.report["drawn_share"] > MANY_DRAWN:
+        logger.warning(
+            "%.0f %% of the second segments are drawn, so there is little to learn of whether they follow: a sentence mostly fills a row of %d tokens."
+            " Lengthen --method.sequence-length, or give --text.sentence-split rules",
+            100 * rows.report["drawn_share"],
+            config.sequence_length,
+        )
     if "repeated" in rows.report and not (rows.folder / COMPOSITION).is_file():
         shards = [{"small": small, "large": large} for small, large in plan_of(store, config).composition or ()]
         with atomic_write(rows.folder / COMPOSITION) as file:
