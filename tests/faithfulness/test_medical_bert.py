@@ -311,8 +311,8 @@ def test_16_each_loss_has_its_own_head(method: MedicalBert, both: TextStore) -> 
 
 
 def test_pairs_are_those_of_the_official_builder() -> None:
-    """What create_instances_from_document (create_pretraining_data.py of NVIDIA/DeepLearningExamples) gives of these documents with the same generator,
-    its masking left out. It was run beside ours on 200 more pools: all equal."""
+    """What create_instances_from_document (create_pretraining_data.py of NVIDIA/DeepLearningExamples) gives of these documents with the same
+    generator, its masking left out. It was run beside ours on 200 more pools: all equal."""
     shapes = random.Random(3)
     documents, at = [], 0
     for _ in range(12):

@@ -37,7 +37,8 @@ SHARDS = {"method.shard_bytes": 2000, "text.held_out_share": 0.2}
 def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small corpus: sentences of two kinds, 24 documents."""
     path = tmp_path_factory.mktemp("notes") / "notes.txt"
-    blocks = ["\n".join(f"Dr. Webb saw the {place}. It was {n} days old." for n in range(first, first + 6)) for first in (3, 20, 40) for place in HARBOURS]
+    lines = "Dr. Webb saw the {}. It was {} days old."
+    blocks = ["\n".join(lines.format(place, n) for n in range(first, first + 6)) for first in (3, 20, 40) for place in HARBOURS]
     path.write_text("\n\n".join(blocks) + "\n")
     return path
 
