@@ -14,7 +14,7 @@ from headstart.core.errors import UsageError
         ("spdf", "'spdf' is no method of its own: it changes how one trains"),
         ("dcpt_law", "'dcpt_law' trains nothing: it is a way of planning"),
         ("webmath", "'webmath' trains nothing: it makes a corpus"),
-        ("prop", "'prop' has a card but no code yet"),
+        ("bprop", "'bprop' has a card but no code yet"),
     ],
 )
 def test_it_is_refused_with_what_it_is(slug: str, what: str) -> None:

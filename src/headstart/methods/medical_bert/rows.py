@@ -66,8 +66,8 @@ def medical_bert_rows(store: TextStore, config: MedicalBertConfig, split: Litera
     rows = write_rows(store, key, split, config.sequence_length, _rows(store, config, split, report), report, columns=(LABEL, CORPUS, OTHER))
     if config.next_sentence and split == "train" and rows.report["drawn_share"] > MANY_DRAWN:
         logger.warning(
-            "%.0f %% of the second segments are drawn, so there is little to learn of whether they follow: a sentence mostly fills a row of %d tokens."
-            " Lengthen --method.sequence-length, or give --text.sentence-split rules",
+            "%.0f %% of the second segments are drawn, so there is little to learn of whether they follow: a sentence mostly fills a row of %d"
+            " tokens. Lengthen --method.sequence-length, or give --text.sentence-split rules",
             100 * rows.report["drawn_share"],
             config.sequence_length,
         )
