@@ -113,7 +113,8 @@ def test_scores_in_bf16_are_as_fine_as_in_fp32(scored: Path) -> None:
         encoder.module.classifier.bias.fill_(50.0)  # where bf16 knows multiples of 0.25
     config = RerankingConfig(precision="bf16")
     scores = score_pairs(encoder.module, rows_of(encoder, given, config, CPU), given, config)
-    assert all(len(set(of_query.tolist())) == 20 for of_query in scores)
+    for of_query in torch.from_numpy(scores):
+        assert len(of_query.unique()) > 10 * len(of_query.bfloat16().unique()), "of a bf16 head all scores would be one"
 
 
 def test_groups_are_drawn_anew_each_epoch_the_relevant_document_first() -> None:
@@ -205,7 +206,7 @@ def test_training_lowers_the_loss_and_the_best_epoch_is_kept(files: dict[str, Pa
         loss, steps, _ = train(encoder, rows, Groups.of(given), RerankingConfig(negatives=3, epochs=epochs), 1e-2, 0)
         losses.append(loss)
         assert steps == 4 * epochs
-    assert losses[1] < 0.9 * losses[0]
+    assert losses[1] < losses[0] - 0.1
     encoder = load_cross_encoder(scored)
     scores = iter([0.1, 0.5, 0.3, 0.5])
 
