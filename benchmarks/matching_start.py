@@ -1,7 +1,7 @@
 """What a narrow cross-encoder needs to learn to look words up (prop): its random start, and rows that show the document.
 
 - start: a network of width 64 learns to tell a document's set of words from another document's, alone, from BERT's random weights and from those of
-  `--method.initial matching`: pairs in the right order over the last steps, and how large the pooler's values are.
+  `--method.initial matching`: pairs in the right order over the last steps, and how much of the first state of [CLS] differs between rows.
 - visible: the share of pairs that counting a set's tokens in its row orders rightly, by the length of the row, for whole passages and for parts.
 - draw: milliseconds of drawing the sets of a batch, beside the loss and its gradient.
 
@@ -74,8 +74,11 @@ def start(store: TextStore, initial: Any, steps: int) -> dict[str, float]:
         optimizer.step()
         right.append(float(pair_accuracies(scores.detach()).mean()))
     with torch.no_grad():
-        pooled = float(method.model.bert.pooler(encode(method.encoder, laid)).abs().mean())
-    return {"in_order": round(float(np.mean(right[-25:])), 3), "pooled": round(pooled, 2), "learning_rate": rate}
+        torch.manual_seed(0)
+        first = Prop(method.config, store)
+        state = encode(first.encoder, laid)[:, 0]  # of [CLS], before the first step
+        spread = float((state - state.mean(0)).norm(dim=1).mean() / state.norm(dim=1).mean())
+    return {"in_order": round(float(np.mean(right[-25:])), 3), "spread": round(spread, 5), "learning_rate": rate}
 
 
 def visible(store: TextStore, length: int) -> float:

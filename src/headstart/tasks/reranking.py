@@ -190,7 +190,8 @@ def score_pairs(
 
 
 def _scores(module: Any, batch: dict[str, Tensor]) -> Tensor:
-    return module(**batch).logits[:, 0].float()  # type: ignore[no-any-return]
+    scores: Tensor = module(**batch).logits[:, 0]
+    return scores.float()
 
 
 # --- training -------------------------------------------------------------------------------------------------------------------------------------
@@ -362,7 +363,8 @@ class Bench:
 
         chosen = choose if "dev" in self.data else None
         loss, steps, epoch = train(encoder, rows, Groups.of(data), self.config, learning_rate, seed, chosen, say)
-        metrics, scores = {}, {}
+        metrics: dict[str, dict[str, float]] = {}
+        scores: dict[str, np.ndarray] = {}
         for part in ("dev", "test"):
             if part in self.data:
                 scores[part] = self.scores(encoder, part)

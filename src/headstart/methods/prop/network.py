@@ -56,7 +56,9 @@ class PropNetwork(BertPreTrainedModel):
 
     def score(self, hidden: Tensor) -> Tensor:
         """float32 [rows]: s = cls(dropout(tanh(W h_CLS))) of the last hidden states [rows, length, hidden]."""
-        return self.cls(self.dropout(self.bert.pooler(hidden)))[:, 0]  # type: ignore[no-any-return]
+        assert self.bert.pooler is not None
+        scores: Tensor = self.cls(self.dropout(self.bert.pooler(hidden)))
+        return scores[:, 0]
 
 
 WIDE, SAME, NEAR = 0.8, 8.0, 0.1
@@ -67,9 +69,8 @@ one that equals it than for others; positions begin at NEAR of what tokens do.""
 def random_network(config: Any, initial: Literal["bert", "matching"]) -> PropNetwork:
     """A network with random weights.
 
-    A narrow BERT from N(0, 0.02) mixes next to nothing into [CLS] at first: its pooler sees the same vector in every row and saturates before a word
-    was ever found in a document (docs/methods/prop.md has the figures). A trained BERT has heads that look for equal tokens; "matching" begins with
-    them.
+    A narrow BERT from N(0, 0.02) mixes next to nothing into [CLS] at first: its pooler sees nearly the same vector in every row
+    (docs/methods/prop.md has the figures). A trained BERT has heads that look for equal tokens; "matching" begins with them.
     """
     if initial == "bert":
         return PropNetwork(config)
@@ -153,7 +154,8 @@ def reranker_of(network: PropNetwork) -> BertForSequenceClassification:
     model.classifier = nn.Linear(config.hidden_size, 1)
     model.classifier.weight, model.classifier.bias = network.cls.weight, network.cls.bias
     model.dropout = nn.Dropout(config.hidden_dropout_prob)
-    return model  # type: ignore[no-any-return]
+    reranker: BertForSequenceClassification = model
+    return reranker
 
 
 def save_network(network: PropNetwork, tokenizer: Any, folder: Path) -> None:

@@ -72,7 +72,7 @@ class Statistics:
     def lengths(self) -> np.ndarray:
         """int64 [documents of the store]: words of each."""
         sums = np.concatenate([[0], np.cumsum(self.counts, dtype=np.int64)])
-        return np.diff(sums[self.ends])  # type: ignore[no-any-return]
+        return np.asarray(np.diff(sums[self.ends]))
 
 
 def word_hash(word: str) -> int:
