@@ -108,7 +108,7 @@ def start_block() -> str:
     result = read("matching_start")
     bert, matching = result["peer"], result["ours"]
     return (
-        f"At first {100 * bert['spread']:.2g} % of the state of [CLS] differs between rows, from BERT's weights in the network of the preset `tiny`, and"
+        f"In the network of the preset `tiny` {100 * bert['spread']:.2g} % of the first state of [CLS] differs between rows from BERT's weights, and"
         f" {100 * matching['spread']:.2g} % from these. Told to tell a document's set from another document's, alone, it has"
         f" {100 * bert['in_order']:.0f} % of the pairs in order after its first steps, and {100 * matching['in_order']:.0f} %"
         f" ({result['command'].removeprefix('python -m ')})."
