@@ -204,6 +204,8 @@ def test_a_new_domain_from_two_figures(tmp_path: Path) -> None:
         ({"flops": 1e20}, "--flops needs --at-r"),
         ({"sizes": [1e9]}, "--sizes needs --flops"),
         ({"target": 1.9, "at_r": 0.0}, "--at-r is 0"),
+        ({"at_r": 0.5}, "--at-r alone asks nothing"),
+        ({"at_d": 1e9}, "--at-d alone asks nothing"),
         ({"k1": 2.0}, "--k1 needs --k2 and --at-d and --at-r"),
         ({"k1": 2.0, "k2": 0.1, "at_d": 1e9, "at_r": 0.5}, "--k1 and --k2 are of the cross-domain law"),
         ({"across_domains": True, "flops": 1e20, "at_r": 0.5}, "answers no question but --at-r"),

@@ -167,6 +167,10 @@ def _check_questions(settings: FitSettings) -> None:
     for asked, flag, names in needs:
         if asked and (missing := [f"--{name.replace('_', '-')}" for name in names if getattr(settings, name) is None]):
             raise UsageError(f"{flag} needs {' and '.join(missing)}.", "`headstart fit --help` says what each question takes.")
+    if settings.at_r is not None and settings.at_d is None and settings.flops is None and not settings.target:
+        raise UsageError("--at-r alone asks nothing.", "Add --at-d for both losses at a point, or --flops or --target.")
+    if settings.at_d is not None and settings.at_r is None and not settings.limit and settings.unique_tokens is None:
+        raise UsageError("--at-d alone asks nothing.", "Add --at-r for both losses at a point, or --limit or --unique-tokens.")
     if settings.at_r == 0 and (settings.flops is not None or settings.target):
         raise UsageError("--at-r is 0.", "Questions 3 and 4 are of a run with domain text: give a share above 0.")
     if settings.k1 is not None and not settings.across_domains:
