@@ -384,7 +384,7 @@ def test_the_advice_never_lies_inside_the_data(language: tuple[Path, Path]) -> N
 def test_candidates_are_all_methods_with_code_whose_card_asks_for_the_data() -> None:
     """No list of names: a method appears when its module does."""
     contents = FolderContents(Path("texts"), {"text": 3}, {}, 3, True)
-    chosen, waiting = fitting_methods([contents], [], True)
+    chosen, waiting = fitting_methods([contents, contents], [], True)
     fit = [card.slug for card in [*catalog.BASELINES.values(), *catalog.cards()] if "text" in card.data_kinds]
     homes = {slug: catalog.implementation(slug) for slug in fit}
     assert chosen == [slug for slug in fit if (homes[slug] or "").startswith("headstart.methods.")]
@@ -392,7 +392,9 @@ def test_candidates_are_all_methods_with_code_whose_card_asks_for_the_data() -> 
     assert {"mcl", "mindllm"} & {entry["method"] for entry in waiting} == {slug for slug in ("mcl", "mindllm") if homes[slug] is None}
     assert "rewarm" not in {entry["method"] for entry in waiting} | set(chosen), "an intervention composes with a method and is none"
     begun, left_out = fitting_methods([contents], [], False)
-    assert set(chosen) - set(begun) == {"bioptimus"}, "what is about a trained model is tried where there is one"
+    assert set(chosen) - set(begun) == {"bioptimus", "medical_bert"}, "what is about a trained model, or two corpora, is tried where they are"
+    assert any(entry["method"] == "medical_bert" and "2 corpora" in entry["why"] for entry in left_out)
+    assert fitting_methods([contents], ["medical_bert"], False)[0] == ["medical_bert"], "who names it gets it"
     assert {"method": "bioptimus", "why": "goes on with a trained model: give --init", "minutes": None} in left_out
     assert fitting_methods([FolderContents(Path("x"), {"meshes": 1}, {}, 1, True)], [], False)[0] == [
         slug for slug in (card.slug for card in catalog.cards() if "meshes" in card.data_kinds) if catalog.implemented(slug)

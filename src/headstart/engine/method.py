@@ -116,6 +116,7 @@ class Method(nn.Module):
     likelihood: ClassVar[bool] = False  # its loss is -log p of the tokens of a row, each once: it says how many bits a byte of text takes
     plateau_metric: ClassVar[str] = "loss"  # which returned metric is the token-prediction loss in nats
     wants_init: ClassVar[bool] = False  # it is about a trained model; without --init it is its own control
+    wants_entries: ClassVar[int] = 1  # of --data: it is about so many corpora; with fewer it is its own control
     keeps_vocabulary: ClassVar[bool] = True  # of the model in --init; otherwise the data has its own, and text of the old one is not measured beside
     part_metric: ClassVar[str] = "loss"  # which scalar of `evaluate` is measured of each named part of the data
     part_unit: ClassVar[str] = "nats a token"  # of that scalar

@@ -126,13 +126,26 @@ def fitting_methods(contents: Sequence[FolderContents], wanted: Sequence[str], c
         if card.slug in names or (card.slug in fits and not names):
             home = catalog.implementation(card.slug)
             if home is not None and home.startswith("headstart.methods."):
-                if names or continues or not methods.load(card.slug).wants_init:
-                    chosen.append(card.slug)
+                if why := None if names else lacking(methods.load(card.slug), len(contents), continues):
+                    left_out.append({"method": card.slug, "why": why, "minutes": None})
                 else:
-                    left_out.append({"method": card.slug, "why": "goes on with a trained model: give --init", "minutes": None})
+                    chosen.append(card.slug)
             elif home is None and card.family not in NO_CANDIDATES:
                 left_out.append({"method": card.slug, "why": "fits the data, has no code yet", "minutes": None})
     return chosen, left_out
+
+
+def lacking(method: type[Method], entries: int, continues: bool) -> str | None:
+    """What a method is about that is not there; None: nothing.
+
+    Args:
+        entries: of --data; continues: whether there is a model to continue.
+    """
+    if method.wants_init and not continues:
+        return "goes on with a trained model: give --init"
+    if entries < method.wants_entries:
+        return f"is about {method.wants_entries} corpora: give as many entries of --data, the smallest first"
+    return None
 
 
 def candidate(slug: str, folder: Path, data: Sequence[str], preset: str | None, init: Path | None, options: dict[str, Any]) -> Candidate:

@@ -40,6 +40,7 @@ class MedicalBert(MaskedMethod):
     card = SETTINGS.card
     Config = SETTINGS.Config
     presets = SETTINGS.presets
+    wants_entries = 2
     part_metric, part_unit = "nats_per_character", "nats per character of hidden words"
 
     config: MedicalBertConfig
