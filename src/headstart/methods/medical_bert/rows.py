@@ -20,11 +20,11 @@ from headstart.data.text.rows import Rows, write_rows
 from headstart.data.text.store import TextStore
 from headstart.methods.medical_bert.config import MedicalBertConfig
 from headstart.methods.medical_bert.pairs import Pair, make_pairs
-from headstart.methods.medical_bert.shards import compose, number_of_shards, shards_of, shards_of_a_file
+from headstart.methods.medical_bert.shards import SAMPLE_BYTES, SMALLEST_BYTES, compose, number_of_shards, shards_of, shards_of_a_file
 
 logger = logging.getLogger(__name__)
 
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 """Part of the rows' key: raise it when the builder's output changes."""
 LABEL, CORPUS, OTHER = "next_sentence_label", "corpus", "other_corpus"
 """Columns: 1 where the second segment was drawn; the number of the corpus, 0 the small one, that each segment is of."""
@@ -32,6 +32,8 @@ MANY_PIECES = 0.5
 """Share of the documents that have one sentence, from which on it is said."""
 MANY_DRAWN = 0.8
 """Share of the pairs whose second segment is drawn, from which on it is said."""
+MUCH_REPEATED = 100
+"""Times that the small corpus comes in a pass over the large one, above which it is said."""
 COMPOSITION = "composition.json"
 OF_FILES = ("composition", "small_shards", "large_shards", "shard_bytes", "training_files", "duplicates")
 """Settings that decide the training files."""
@@ -45,11 +47,13 @@ class Plan:
         pools: documents of each file, ascending.
         composition: the shards of each file, by corpus; None where a file is no draw of shards.
         repeated: how often the small corpus comes for each time that the large one does, where they are composed.
+        doubts: what is said of them when rows are made.
     """
 
     pools: list[np.ndarray]
     composition: list[tuple[list[int], list[int]]] | None = None
     repeated: float | None = None
+    doubts: Sequence[str] = ()
 
 
 def medical_bert_rows(store: TextStore, config: MedicalBertConfig, split: Literal["train", "held_out"] = "train") -> Rows:
@@ -64,13 +68,6 @@ def medical_bert_rows(store: TextStore, config: MedicalBertConfig, split: Litera
         key |= {name: getattr(config, name) for name in OF_FILES}
     report: dict[str, float] = {}
     rows = write_rows(store, key, split, config.sequence_length, _rows(store, config, split, report), report, columns=(LABEL, CORPUS, OTHER))
-    if config.next_sentence and split == "train" and rows.report["drawn_share"] > MANY_DRAWN:
-        logger.warning(
-            "%.0f %% of the second segments are drawn, so there is little to learn of whether they follow: a sentence mostly fills a row of %d"
-            " tokens. Lengthen --method.sequence-length, or give --text.sentence-split rules",
-            100 * rows.report["drawn_share"],
-            config.sequence_length,
-        )
     if "repeated" in rows.report and not (rows.folder / COMPOSITION).is_file():
         shards = [{"small": small, "large": large} for small, large in plan_of(store, config).composition or ()]
         with atomic_write(rows.folder / COMPOSITION) as file:
@@ -95,24 +92,36 @@ def plan_of(store: TextStore, config: MedicalBertConfig) -> Plan:
     if sizes[0] > sizes[1]:
         what = f"The first entry of --data, the small corpus, has {sizes[0]:,} bytes of text, the others {sizes[1]:,}."
         raise UsageError(what, "Give the smaller one first, or --method.composition union.")
-    sentences = np.diff(np.searchsorted(store.sentence_offsets, store.document_offsets))
-    shards = [
-        shards_of(of, sentences[of], number_of_shards(size, config.shard_bytes)) for of, size in zip(documents, sizes, strict=True) if len(of)
-    ]
-    if len(shards) < 2:
+    if not all(map(len, documents)):
         mend = "Give more text, or a smaller --text.held-out-share."
         raise BadInput("one of the two corpora has no document to train on.", mend, file=store.folder)
-    small, large = shards
+    sentences = np.diff(np.searchsorted(store.sentence_offsets, store.document_offsets))
+    counts = [number_of_shards(size, config.shard_bytes or min(SAMPLE_BYTES, max(sizes[0], SMALLEST_BYTES))) for size in sizes]
+    small, large = (shards_of(of, sentences[of], count) for of, count in zip(documents, counts, strict=True))
     of_small, of_large = shards_of_a_file(len(small), len(large), config.small_shards, config.large_shards)
     files = config.training_files or -(-len(large) // of_large)
     composition = compose(len(small), len(large), of_small, of_large, files, config.example_seed)
     pools = [np.sort(np.concatenate([small[i] for i in first] + [large[i] for i in second])) for first, second in composition]
-    return Plan(pools, composition, (of_small * len(large)) / (of_large * len(small)))
+    repeated = (of_small * len(large)) / (of_large * len(small))
+    doubts = [
+        f"a document of the {name} corpus has {sentences[of].max():,} sentences, a shard about {sentences[of].sum() / count:,.0f}, so training files"
+        " are not balanced: cut it (blank lines, --text.document-split line), or give a larger --method.shard-bytes"
+        for name, of, count in zip(("small", "large"), documents, counts, strict=True)
+        if sentences[of].max() * count > sentences[of].sum()
+    ]
+    if repeated > MUCH_REPEATED:
+        doubts.append(f"the small corpus comes {repeated:,.0f} times in a pass over the large one and is learned by heart: give more of it")
+    return Plan(pools, composition, repeated, doubts)
 
 
 def corpora_of(store: TextStore) -> list[np.ndarray]:
-    """int64, the documents of the small corpus and of the others together; of all where the store has one source."""
+    """int64, the documents of the small corpus and of the others together; of all where the store has one source.
+
+    Raises BadInput if the first of several sources has none: another would be taken for the small corpus.
+    """
     (start, stop), *others = store.sources()
+    if others and start == stop:
+        raise BadInput("the first entry of --data, the small corpus, has no text.", "Give one with text.", file=store.folder)
     first = np.arange(start, stop)
     return [first, np.arange(stop, others[-1][1])] if others else [first]
 
@@ -152,12 +161,15 @@ def _rows(
     plan = plan_of(store, config) if split == "train" else Plan([store.documents("held_out")])
     if split == "train":
         _refuse_pools(store, plan, config)
-    report["training_files"] = len(plan.pools)
+        for doubt in plan.doubts:
+            logger.warning("%s", doubt)
+    report["training_files"], last_of_small = len(plan.pools), len(corpora_of(store)[0])
     if plan.composition is not None and plan.repeated is not None:
         small, large = plan.composition[0]
         report |= {"small_shards": len(small), "large_shards": len(large), "repeated": plan.repeated}
+        report["small_share"] = _small_share(store, plan.pools, last_of_small)
     cls_id, sep_id = (np.array([store.special_ids[name]], store.tokens.dtype) for name in ("cls", "sep"))
-    tokens, last_of_small = np.asarray(store.tokens), len(corpora_of(store)[0])
+    tokens = np.asarray(store.tokens)
     drawn = count = 0
     for number, pool in enumerate(progress(plan.pools, len(plan.pools), "make pairs", "files")):
         for pair, of, other in pairs_of_pool(store, config, pool, number):
@@ -167,6 +179,13 @@ def _rows(
             drawn, count = drawn + pair.is_random, count + 1
             yield np.concatenate(parts), len(first) + 2, int(pair.is_random), int(of >= last_of_small), int(other >= last_of_small)
     report["drawn_share"] = drawn / max(count, 1)
+
+
+def _small_share(store: TextStore, pools: Sequence[np.ndarray], last_of_small: int) -> float:
+    """Of the tokens of all training files."""
+    lengths = np.diff(store.document_offsets)
+    small = sum(int(lengths[pool[pool < last_of_small]].sum()) for pool in pools)
+    return small / sum(int(lengths[pool].sum()) for pool in pools)
 
 
 def pairs_of_pool(store: TextStore, config: MedicalBertConfig, pool: np.ndarray, number: int) -> Iterator[tuple[Pair, int, int]]:
@@ -191,13 +210,20 @@ def told(rows: Rows, store: TextStore) -> list[str]:
     report = rows.report
     files = plural(report["training_files"], "training file")
     lines = [f"  pairs      {len(rows):,} in {files}, {report['drawn_share']:.0%} with a drawn second segment"]
-    sizes = bytes_of(store, corpora_of(store))
+    if report["drawn_share"] > MANY_DRAWN:
+        what = f"a sentence mostly fills a row of {rows.length} tokens, so there is little to learn of whether the second segment follows"
+        lines.append(f"  WARNING    {what}. Lengthen --method.sequence-length, or give --text.sentence-split rules.")
+    corpora = corpora_of(store)
+    sizes = bytes_of(store, corpora)
     if "repeated" in report:
         held = f"{plural(report['small_shards'], 'shard')} of the small corpus and {report['large_shards']:,} of the large one"
-        lines.append(f"  corpora    a training file holds {held}; the small one comes {report['repeated']:.1f} times in a pass over the large one")
+        comes = f"{report['small_share']:.0%} of its tokens are of the small one, which comes {report['repeated']:.1f} times in a pass over the large one"
+        lines.append(f"  corpora    a training file holds {held}; {comes}")
     elif len(sizes) == 1:
         lines.append("  corpora    one, so there is nothing to balance: two entries of --data, the small corpus first, are")
     if len(sizes) == 2:
         how = "amplified" if store.manifest["preparation"].get("vocabulary") == "amplified" else "given, or of both as they are"
-        lines.append(f"  vocabulary {how}; the corpora have {sizes[0]:,} and {sizes[1]:,} bytes of text")
+        tokens = [int(store.document_offsets[of[-1] + 1] - store.document_offsets[of[0]]) for of in corpora]
+        small, large = (f"{size:,} bytes of text ({size / count:.2f} a token)" for size, count in zip(sizes, tokens, strict=True))
+        lines.append(f"  vocabulary {how}; the small corpus has {small}, the large one {large}")
     return lines
