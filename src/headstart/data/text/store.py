@@ -94,12 +94,14 @@ class TextStore:
         return [entry["name"] for entry in self.manifest["inputs"]]
 
     def sources(self) -> list[tuple[int, int]]:
-        """(first document, document after the last) of each source that the store was made of, where it knows; otherwise all in one."""
+        """(first document, document after the last) of each source that the store was made of, where it knows; otherwise all in one. Sources without
+        documents are left out, but for the first: no other takes its place."""
         counts = self.manifest.get("files_of_sources")
         if not isinstance(counts, list) or not all(isinstance(count, int) and count >= 0 for count in counts) or sum(counts) != len(self.file_names):
             return [(0, len(self.document_offsets) - 1)]
         ends = self.file_offsets[np.cumsum([0, *counts])].tolist()
-        return [(start, stop) for start, stop in pairwise(ends) if start < stop]
+        found = [*pairwise(ends)]
+        return [*found[:1], *((start, stop) for start, stop in found[1:] if start < stop)]
 
     def as_held_out(self) -> TextStore:
         """The same store with every document held out: text that is only measured on."""

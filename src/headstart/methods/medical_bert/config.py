@@ -11,6 +11,7 @@ from headstart.core.errors import UsageError
 from headstart.data.text.config import TextConfig
 from headstart.engine.config import Preset, Settings
 from headstart.engine.text_settings import check_network
+from headstart.methods.medical_bert.shards import SMALLEST_BYTES
 
 Composition = Literal["balanced", "union", "small", "large"]
 BOUNDS = {
@@ -19,7 +20,7 @@ BOUNDS = {
     "causal_start": COUNT_FROM_0,
     "small_shards": COUNT,
     "large_shards": COUNT,
-    "shard_bytes": Bounds(1000, 1 << 40, "Give at least 1,000 bytes; the paper's sample: 100,000."),
+    "shard_bytes": Bounds(SMALLEST_BYTES, 1 << 40, "Give at least 1,000 bytes; the paper's sample: 100,000."),
     "training_files": COUNT,
     "duplicates": COUNT,
     "short_share": SHARE,
@@ -38,8 +39,8 @@ class MedicalBertConfig:
     """Shards of the small corpus in a training file. None: 5 as in the paper's sample, or as many as the smaller number of shards there is."""
     large_shards: int | None = None
     """Shards of the others in a training file. None: as many as of the small corpus."""
-    shard_bytes: int = 100_000
-    """Text of a shard, about: documents are kept whole. The paper's sample: 100,000."""
+    shard_bytes: int | None = None
+    """Text of a shard, about: documents are kept whole. None: 100,000 as in the paper's sample, or as much as the small corpus has."""
     training_files: int | None = None
     """Training files that are made, each with pairs of its own. None: as many as it takes for every document of the larger corpus to come once."""
     duplicates: int = 1

@@ -217,8 +217,8 @@ def told(rows: Rows, store: TextStore) -> list[str]:
     sizes = bytes_of(store, corpora)
     if "repeated" in report:
         held = f"{plural(report['small_shards'], 'shard')} of the small corpus and {report['large_shards']:,} of the large one"
-        comes = f"{report['small_share']:.0%} of its tokens are of the small one, which comes {report['repeated']:.1f} times in a pass over the large one"
-        lines.append(f"  corpora    a training file holds {held}; {comes}")
+        lines.append(f"  corpora    a training file holds {held}; {report['small_share']:.0%} of its tokens are of the small one,")
+        lines.append(f"             which comes {report['repeated']:.1f} times in a pass over the large one")
     elif len(sizes) == 1:
         lines.append("  corpora    one, so there is nothing to balance: two entries of --data, the small corpus first, are")
     if len(sizes) == 2:

@@ -16,6 +16,9 @@ from headstart.core.errors import UsageError
 
 SAMPLE_SHARDS = 5
 """Of each corpus in a training file, in the official sample."""
+SAMPLE_BYTES = 100_000
+"""Text of a shard there."""
+SMALLEST_BYTES = 1000
 
 
 def number_of_shards(text_bytes: int, shard_bytes: int) -> int:
