@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import random
+import re
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, BertForMaskedLM, BertForPreTraining
+from safetensors.torch import save_file
+from transformers import AutoModel, AutoTokenizer, BertForMaskedLM, BertForPreTraining, BertModel
 
 from headstart import methods
 from headstart.backbones.text import encode
@@ -111,7 +115,23 @@ def test_old_names_and_a_bert_without_its_second_head_are_continued(
     without.save_pretrained(tmp_path / "masked")
     AutoTokenizer.from_pretrained(run / "export").save_pretrained(tmp_path / "masked")
     run_of([notes, corpus], tmp_path / "headless", **{"budget.steps": 2, "init": tmp_path / "masked", **vocabulary})
-    assert "lacks cls.seq_relationship.bias, cls.seq_relationship.weight, which begin random" in caplog.text
+    lacks = "bert.pooler.dense.bias, bert.pooler.dense.weight, cls.seq_relationship.bias, cls.seq_relationship.weight"
+    assert f"lacks {lacks}, which begin random" in caplog.text
+
+
+def test_a_bert_without_heads_and_one_of_old_names_are_read(run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    bare, old = tmp_path / "bare", tmp_path / "old"
+    whole = BertForPreTraining.from_pretrained(run / "export").state_dict()
+    BertModel.from_pretrained(run / "export").save_pretrained(bare)
+    found = MedicalBert.loaded(cast(Any, SimpleNamespace(config=MedicalBertConfig(sequence_length=32))), bare).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in whole.items() if name.startswith("bert."))
+    assert "cls.predictions.transform.dense.weight, " in caplog.text
+    BertForPreTraining.from_pretrained(run / "export").save_pretrained(old)
+    names = {name: re.sub(r"LayerNorm\.(weight|bias)", lambda of: f"LayerNorm.{'gamma' if of[1] == 'weight' else 'beta'}", name) for name in whole}
+    assert len([name for name in names.values() if "gamma" in name]) == 4
+    save_file({new: whole[name].clone() for name, new in names.items()}, old / "model.safetensors", metadata={"format": "pt"})
+    found = MedicalBert.loaded(cast(Any, SimpleNamespace(config=MedicalBertConfig(sequence_length=32))), old).state_dict()
+    assert all(torch.equal(found[name], value) for name, value in whole.items())
 
 
 def test_one_corpus_is_an_ordinary_bert(corpus: Path, tmp_path: Path) -> None:
@@ -183,6 +203,8 @@ def test_rules_cut_lines_into_sentences(notes: Path, tmp_path: Path) -> None:
         "IL-2 (Fig. 3A) rose by 2.5. Patients (n = 3) vs. Controls were healthy.": 2,
         "今天天气好。我们走吧！好": 3,
         "no end": 1,
+        "Это было в 2019 г. в Москве. Потом np. Świat, tj. świat.": 3,
+        "好。\n": 1,
     }.items():
         assert len(cut_sentences(line)) == count, line
         assert "".join(cut_sentences(line)) == line
@@ -202,7 +224,47 @@ def test_parts_of_a_run_are_told_apart_in_what_it_reports(notes: Path, corpus: P
     run_of([notes, corpus], tmp_path / "run", say=said.append, **{"budget.steps": 2})
     plan = "\n".join(said)
     assert "a training file holds 3 shards of the small corpus and 3 of the large one" in plan
-    assert "vocabulary amplified; the corpora have" in plan
+    assert "of its tokens are of the small one," in plan
+    assert "vocabulary amplified; the small corpus has" in plan
+
+
+def test_a_small_corpus_of_less_than_a_shard_is_half_of_a_training_file(run: Path) -> None:
+    store = open_text_store(read_run(run)["data"][0]["store"])
+    rows = medical_bert_rows(store, MedicalBertConfig(sequence_length=32))
+    assert (rows.report["small_shards"], rows.report["large_shards"]) == (1, 1)
+    assert rows.report["small_share"] == pytest.approx(0.5, abs=0.1)
+    unequal = medical_bert_rows(store, MedicalBertConfig(sequence_length=32, shard_bytes=100_000))
+    assert unequal.report["small_share"] < 0.3, "as it was asked for"
+
+
+def test_a_first_entry_without_text_is_not_replaced_by_the_second(notes: Path, tmp_path: Path) -> None:
+    blank, other = tmp_path / "blank.txt", tmp_path / "other.txt"
+    blank.write_text("\n \n")
+    other.write_text("\n\n".join(f"More of number {n}.\nAnd more." for n in range(400)))
+    config = TextConfig(vocab_size=300, held_out_share=0.0)
+    with pytest.raises(BadInput, match="the first entry of --data, the small corpus, has no text"):
+        medical_bert_rows(prepare_text([blank, notes, other], tmp_path / "a", config), MedicalBertConfig())
+    with pytest.raises(BadInput, match="amplified: the first entry of --data has no text"):
+        prepare_text([blank, notes, other], tmp_path / "b", replace(config, vocabulary="amplified"))
+
+
+def test_documents_longer_than_a_shard_and_much_repeated_ones_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    small, large = tmp_path / "small.txt", tmp_path / "large.txt"
+    small.write_text("One is here.\nTwo is here.\n\nThree is there.\nFour is there.\n")
+    lines = [f"Sentence {n} of the town is this one here.\n" for n in range(4000)]
+    large.write_text("\n".join("".join(lines[start:stop]) for start, stop in [(0, 300), *((n, n + 10) for n in range(300, 4000, 10))]))
+    store = prepare_text([small, large], tmp_path / "store", TextConfig(vocab_size=300, held_out_share=0.0))
+    medical_bert_rows(store, MedicalBertConfig(shard_bytes=1000))
+    assert caplog.text.count("a document of the large corpus has 300 sentences, a shard about ") == 1
+    assert "small corpus has" not in caplog.text
+    assert re.search(r"the small corpus comes 1\d\d times in a pass over the large one and is learned by heart", caplog.text)
+
+
+def test_an_amplified_vocabulary_where_all_is_held_out(tmp_path: Path) -> None:
+    for name in ("small", "large"):
+        (tmp_path / f"{name}.txt").write_text(f"The {name} harbour.\nIt is old.\n")
+    config = TextConfig(vocab_size=300, held_out_share=0.999, vocabulary="amplified")
+    assert prepare_text([tmp_path / "small.txt", tmp_path / "large.txt"], tmp_path / "store", config).vocab_size > 20
 
 
 def test_rows_fit_the_positions_of_the_model(run: Path) -> None:

@@ -232,10 +232,10 @@ def _read_weights(folder: Path, config: Any, auto_class: Any = AutoModel, may_la
                 file=folder,
             ) from None
         raise BadInput(f"the weights cannot be read ({first_line(error)})", "Save the model again, as safetensors.", file=folder) from None
-    missing = sorted(name for name in info["missing_keys"] if not re.search(r"(?:^|\.)pooler\.", name))
-    if may_lack is not None and (lacking := [name for name in missing if re.search(may_lack, name)]):
+    lacking = sorted(name for name in info["missing_keys"] if may_lack is not None and re.search(may_lack, name))
+    if lacking:
         logger.warning("%s lacks %s, which begin random", folder, ", ".join(lacking))
-        missing = [name for name in missing if name not in lacking]
+    missing = sorted(name for name in info["missing_keys"] if name not in lacking and not re.search(r"(?:^|\.)pooler\.", name))
     left_over = sorted(name for name in info["unexpected_keys"] if re.search(r"\.\d+\..*\.weight$", name))
     mismatched = sorted(str(entry[0] if isinstance(entry, tuple) else entry) for entry in info["mismatched_keys"])
     total = len(list(model.parameters()))

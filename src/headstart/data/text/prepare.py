@@ -228,14 +228,16 @@ def amplification(first_bytes: int, other_bytes: int) -> int:
     sy-wada/blue_benchmark_with_transformers).
 
     Raises:
-        BadInput: the first one is the larger.
+        BadInput: the first one is the larger, or has no text.
     """
-    rate = round(other_bytes / max(first_bytes, 1))
+    if not first_bytes:
+        raise BadInput("--text.vocabulary amplified: the first entry of --data has no text.", "Give one with text, or --text.vocabulary plain.")
+    rate = round(other_bytes / first_bytes)
     if rate < 1:
         what = f"--text.vocabulary amplified: the first entry of --data has {first_bytes:,} bytes of text, the others {other_bytes:,}."
         raise BadInput(what, "Give the smaller one first, or --text.vocabulary plain.")
     if rate > MUCH_REPEATED:
-        logger.warning("the first entry of --data is so small that it is repeated %s times beside the others: it is learned by heart", f"{rate:,}")
+        logger.warning("the first entry of --data is so small that it counts %s times in the vocabulary: its rare words become tokens", f"{rate:,}")
     return rate
 
 
@@ -262,7 +264,7 @@ def _sample(files: list[InputFile], config: TextConfig, first: int) -> list[str]
                         raise bad_input(file, item)
                     continue
                 reporter.advance(len(item.data) / 1e6)
-                total[source] += len(item.data)
+                total[source] += 0 if item.text.isspace() else len(item.data)
                 code = content_hash(item.data)
                 if code & 0xFFFFFFFF > share or size > 2 * wanted:
                     continue
@@ -273,9 +275,8 @@ def _sample(files: list[InputFile], config: TextConfig, first: int) -> list[str]
                 size += len(item.data)
     if not any(chosen) and not held_out:
         raise no_text([file.name for file in files])
-    if config.vocabulary == "amplified" and first < len(files):
-        return chosen[0] * amplification(*total) + chosen[1]
-    return chosen[0] + chosen[1] or held_out  # a corpus so small that chance held out all of it
+    rate = amplification(*total) if config.vocabulary == "amplified" and first < len(files) else 1
+    return chosen[0] * rate + chosen[1] or held_out  # a corpus so small that chance held out all of it
 
 
 def _write_quarantine(out: Path, files: list[InputFile], infos: list[Part]) -> Path:

@@ -18,17 +18,18 @@ ABBREVIATIONS = frozenset([
 ])  # fmt: skip
 """Words, in small letters and without their dots, whose dot ends no sentence."""
 
-_END = re.compile(r"[.!?]+[\"'”’»)\]]*(?=\s+[\"'“‘«(\[¿¡]*[^\W_a-zß-öø-ÿ])|[。！？]+[”’」』）]*")
+_END = re.compile(r"(?<![.!?])[.!?]+[\"'”’»)\]]*(?=\s+[\"'“‘«(\[¿¡]*([^\W_a-z]))|[。！？]+[”’」』）]*")
 _LAST_WORD = re.compile(r"[^\s(\[\"'“‘«]*$")
 
 
 def sentence_ends(text: str) -> list[int]:
     """Where each sentence of a line ends: numbers of characters from its beginning, ascending; the last is its length."""
-    ends = []
+    ends, last = [], len(text.rstrip())
     for found in _END.finditer(text):
-        if found[0][0] == "." and _abbreviates(text, found.start()):
+        begins = found[1]  # a capital, a digit or a letter of a script without cases
+        if (begins and begins.islower()) or (found[0][0] == "." and _abbreviates(text, found.start())):
             continue
-        if found.end() < len(text):
+        if found.end() < last:
             ends.append(found.end())
     return [*ends, len(text)]
 

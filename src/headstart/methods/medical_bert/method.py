@@ -67,8 +67,8 @@ class MedicalBert(MaskedMethod):
         )
 
     def loaded(self, init: Path) -> PreTrainedModel:
-        """The BERT of --init; a head for the next sentence that it lacks begins random."""
-        model = load_model(init, BertForPreTraining, may_lack=r"^cls\.seq_relationship\.")
+        """The BERT of --init; heads and a pooler that it lacks begin random."""
+        model = load_model(init, BertForPreTraining, may_lack=r"^cls\.|^bert\.pooler\.")
         refuse_long_rows(model, self.config.sequence_length)
         return model
 

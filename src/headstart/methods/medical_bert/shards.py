@@ -19,6 +19,7 @@ SAMPLE_SHARDS = 5
 SAMPLE_BYTES = 100_000
 """Text of a shard there."""
 SMALLEST_BYTES = 1000
+"""Of a shard here."""
 
 
 def number_of_shards(text_bytes: int, shard_bytes: int) -> int:
