@@ -248,7 +248,7 @@ def pairs_in_order(run: Path, device: torch.device) -> dict[str, float]:
         batch = {name: torch.as_tensor(value).to(device) for name, value in rows.batch(numbers[some]).items()}
         context = Context(0, 1, "train", Rng.at(0, 0, torch.arange(len(some), device=device) + start), device)
         other = torch.arange(len(some), device=device).roll(1)
-        mixed = {**batch, **{name: batch[name][other] for name in ("input_ids", "attention_mask") if name in batch}}
+        mixed = {name: value[other] if name in ("input_ids", "attention_mask") else value for name, value in batch.items()}
         for name, shown in (("in order", batch), ("exchanged", mixed)):
             found = method.evaluate(shown, context)
             right[name].append(float(found["rop_accuracy"] * found["weight/rop_accuracy"]))
