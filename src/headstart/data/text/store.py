@@ -52,7 +52,8 @@ class TextStore:
         special_ids: role ("pad", "unk", "cls", "sep", "mask", "bos", "eos") -> id, of those that the vocabulary has.
         tokens: [n_tokens].
         document_offsets: int64 [n_documents + 1]; document i is `tokens[document_offsets[i]:document_offsets[i + 1]]`.
-        sentence_offsets: int64 [n_sentences + 1]; a sentence is a line of the source text, is never empty and never crosses a document.
+        sentence_offsets: int64 [n_sentences + 1]; a sentence is a line of the source text or, cut by rules, a part of one; it
+            is never empty and never crosses a document.
         file_offsets: int64 [n_files + 1]; input file i holds documents `file_offsets[i]:file_offsets[i + 1]`.
         held_out: bool [n_documents], kept for validation.
         dropped: bool [n_documents], near-duplicates of held-out documents; neither trained nor validated on.

@@ -141,7 +141,7 @@ def _refuse_pools(store: TextStore, plan: Plan, config: MedicalBertConfig) -> No
     """Raises BadInput where no pair has a second segment to be told from another; says where many have none of their own."""
     if not config.next_sentence:
         return
-    off = "or give --method.next-sentence false"
+    off = "or give --method.no-next-sentence"
     if min(map(len, plan.pools)) < 2:
         what = "a training file holds one document, so no segment of another can be drawn."
         raise BadInput(what, f"Put blank lines between documents (or --text.document-split line), {off}.", file=store.folder)
