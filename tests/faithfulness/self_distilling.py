@@ -51,7 +51,13 @@ def texts() -> Any:
     """What a method on texts reads of a store."""
     ids = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4, "bos": 2, "eos": 3}
     return SimpleNamespace(
-        vocab_size=50, special_ids=ids, tokenizer=None, unigram_entropy=3.0, continues_word=np.zeros(50, bool), require_specials=lambda *names: None
+        vocab_size=50,
+        special_ids=ids,
+        tokenizer=None,
+        unigram_entropy=3.0,
+        continues_word=np.zeros(50, bool),
+        characters={},
+        require_specials=lambda *names: None,
     )
 
 

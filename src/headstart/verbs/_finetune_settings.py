@@ -128,7 +128,7 @@ def check(settings: AnySettings) -> None:
         UsageError: something is not given, or a number that no fine-tuning can have; images and dense tasks refuse theirs when they are made.
         BadInput: something is not there.
     """
-    if isinstance(settings, FinetuneSettings):
+    if isinstance(settings, FinetuneSettings | RerankingSettings):
         settings.check()
     elif isinstance(settings, GenerationSettings):
         check_generation(settings)
@@ -142,7 +142,6 @@ def check(settings: AnySettings) -> None:
         raise BadInput("is not a folder.", "Give a run, an export or a transformers folder.", file=settings.init)
     beside: tuple[Path | None, ...] = ()
     if isinstance(settings, RerankingSettings):
-        settings.check()
         beside = (settings.documents, settings.qrels, settings.run)
     for file in (settings.train, settings.test, settings.dev, *beside):
         if file is not None and file.is_dir():
