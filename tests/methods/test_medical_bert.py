@@ -155,7 +155,7 @@ def test_without_the_next_sentence_every_second_segment_follows(notes: Path, cor
         ({}, True, "--text.vocabulary amplified: the first entry of --data has"),
         ({"text.vocabulary": "plain"}, True, "Give the smaller one first, or --method.composition union"),
         ({"method.small_shards": 99}, False, "--method.small-shards is 99, but the small corpus makes 3"),
-        ({"mixture.weights": (1.0, 2.0)}, False, "makes its training files of both corpora together"),
+        ({"mixture.weights": (1.0, 2.0)}, False, "--data has several parts, stores or weights"),
         ({"method.sequence_length": 6}, False, "two segments need more"),
     ],
     ids=["vocabulary", "order", "shards", "weights", "short"],
@@ -258,6 +258,15 @@ def test_documents_longer_than_a_shard_and_much_repeated_ones_are_said(tmp_path:
     assert caplog.text.count("a document of the large corpus has 300 sentences, a shard about ") == 1
     assert "small corpus has" not in caplog.text
     assert re.search(r"the small corpus comes 1\d\d times in a pass over the large one and is learned by heart", caplog.text)
+
+
+def test_a_vocabulary_that_lacks_characters_is_said_in_the_plan(tmp_path: Path) -> None:
+    texts = tmp_path / "texts.txt"
+    texts.write_text("\n\n".join("\n".join(chr(0x4E00 + 7 * n + k) * 4 + "。" for k in range(6)) for n in range(60)))
+    store = prepare_text([texts], tmp_path / "store", TextConfig(vocab_size=100, held_out_share=0.0))
+    config = MedicalBertConfig(hidden_size=32, num_layers=1, num_heads=2, intermediate_size=48, sequence_length=32)
+    assert "of the tokens are unknown; give a larger --text.vocab-size" in MedicalBert(config, store).plan_lines()[0]
+    assert store.report()[-1].startswith("WARNING: ")
 
 
 def test_an_amplified_vocabulary_where_all_is_held_out(tmp_path: Path) -> None:

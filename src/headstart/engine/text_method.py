@@ -103,6 +103,10 @@ class TextMethod(Method):
                 f"Give the raw texts as --data, or prepare them with --text.tokenizer {folder}.",
             )
 
+    def plan_lines(self) -> list[str]:
+        unknown = self.store.unknown()
+        return [] if unknown is None else [f"  WARNING    {unknown}."]
+
     def reload(self, folder: Path) -> TextMethod:
         return type(self)(self.config, self.store, init=folder)
 

@@ -161,10 +161,17 @@ class TextStore:
         ]
         if counts["quarantined"]:
             lines.append(f"{plural(counts['quarantined'], 'bad record')} in {self.folder / 'quarantine.jsonl'}")
-        if self.manifest["unknown_share"] > 0.05:
-            advice = "train a tokenizer on this corpus, or use one with byte fallback"
-            lines.append(f"WARNING: {self.manifest['unknown_share']:.1%} of the tokens are unknown; {advice}")
+        if (unknown := self.unknown()) is not None:
+            lines.append(f"WARNING: {unknown}")
         return lines
+
+    def unknown(self) -> str | None:
+        """What is said where the vocabulary lacks many characters of the corpus; otherwise None."""
+        if self.manifest["unknown_share"] <= 0.05:
+            return None
+        trained = "vocab_size" in self.manifest["preparation"]
+        advice = "give a larger --text.vocab-size" if trained else "train a tokenizer on this corpus"
+        return f"{self.manifest['unknown_share']:.1%} of the tokens are unknown; {advice}, or use one with byte fallback"
 
     def _check_arrays(self) -> None:
         n_documents = len(self.document_offsets) - 1

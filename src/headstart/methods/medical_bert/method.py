@@ -140,12 +140,13 @@ class MedicalBert(MaskedMethod):
         return scalars
 
     def plan_lines(self) -> list[str]:
-        return told(self.rows(self.store, self.config), self.store)
+        return [*super().plan_lines(), *told(self.rows(self.store, self.config), self.store)]
 
     def training_rows(self, parts: Sequence[Any]) -> list[Any]:
         if len(parts) > 1:
-            what = "medical_bert makes its training files of both corpora together; --data has several parts, or weights."
-            raise UsageError(what, "Give the small corpus, then the large one, without names and weights: --data my/notes my/texts.")
+            what = "medical_bert makes its training files of both corpora together; --data has several parts, stores or weights."
+            mend = "Give the files of the small corpus, then of the large one, without names or weights (--data my/notes my/texts), or one store."
+            raise UsageError(what, mend)
         return list(parts)
 
 
