@@ -172,7 +172,7 @@ class Bench:
         longer = use.model.arm.name == "none"
         return RerankingConfig(
             epochs=options["epochs"] * (4 if longer else 1),
-            patience=options["epochs"] // 2 if longer else None,
+            patience=max(1, options["epochs"] // 2) if longer else None,
             negatives=11,
             batch=4,
             max_length=options["length"],
@@ -186,8 +186,8 @@ class Bench:
         ranking, folds = self.ranking, np.array(self.found.folds)
         test = use.split == "test"
         values, weights = np.zeros(len(ranking)), np.zeros(len(ranking))
-        dev = []
-        for fold in range(FOLDS) if test else range(self.scale.options["dev_folds"]):
+        dev, scored = [], self.scale.options.get("folds", FOLDS)
+        for fold in range(scored if test else self.scale.options["dev_folds"]):
             few, others = self.drawn(fold, use.seed)
             encoder = load_cross_encoder(use.model.export, new_head=use.model.arm.name in ("mlm", "none"), seed=use.seed, dropout=0.0)
             labelled, validating = ranking.some(few), ranking.some(others)
@@ -203,7 +203,7 @@ class Bench:
                 of_fold = ranking.some(mine)
                 scores = score_pairs(encoder.module, rows_of(encoder, of_fold, config, device), of_fold, config)
                 values[mine] = ranking_values(scores, of_fold)[METRIC]
-                weights[mine] = 1 / (FOLDS * len(mine))
+                weights[mine] = 1 / (scored * len(mine))
         if not test:
             return Score(float(np.mean(dev)))
         items = np.stack([values * weights, weights], 1)
@@ -322,8 +322,11 @@ def scale_of(
 
 SMOKE = scale_of(
     ("prop", "mlm", "none"), 1, 1e-3, (2, 32, 2, 64), 48, 1000, 4, 2e9, words=(2, 500),
-    fixture=True, passages=200, questions=50, part_words=24, labelled=4, epochs=2, dev_folds=1, rates=(1e-3,),
+    fixture=True, passages=120, questions=30, part_words=24, labelled=2, epochs=1, dev_folds=1, folds=1, rates=(1e-3,),
 )  # fmt: skip
+SMOKE = dataclasses.replace(  # it need not be looked at while it trains
+    SMOKE, settings={**SMOKE.settings, "batch": 16, "trainer.evaluate_every": 1000, "trainer.evaluate_rows": 16, "trainer.part_rows": 16}
+)
 CPU = scale_of(
     ("prop", "mlm", "none"), 3, 1e-3, (2, 64, 2, 256), 80, 4000, 32, 5.6e12,
     part_words=40, labelled=40, epochs=10, dev_folds=2, rates=(1e-4, 3e-4, 1e-3),
