@@ -20,7 +20,7 @@ from headstart.tasks import dense_tasks, kinds
 from headstart.tasks.config import FinetuneConfig
 from headstart.tasks.dense_config import CONFIGS
 from headstart.tasks.saved import load_finetuned
-from headstart.verbs._finetune_settings import DENSE, GENERATION, IMAGES, TASKS, FinetuneSettings, settings_of
+from headstart.verbs._finetune_settings import DENSE, GENERATION, IMAGES, RERANKING, TASKS, FinetuneSettings, settings_of
 from headstart.verbs.finetune import backbone_folder, suited
 from tests.corpus import labelled, write_jsonl
 from tests.running import TINY
@@ -124,7 +124,7 @@ def test_the_recipe_fills_in_what_nobody_set(
 
 def test_the_names_of_the_tasks_are_those_that_have_code() -> None:
     """They are written down apart, because the code needs torch."""
-    assert set(TASKS) == {*kinds.TASKS, GENERATION, IMAGES, *dense_tasks.TASKS}
+    assert set(TASKS) == {*kinds.TASKS, RERANKING, GENERATION, IMAGES, *dense_tasks.TASKS}
     assert set(DENSE) == dense_tasks.TASKS.keys() == CONFIGS.keys()
     assert all(issubclass(settings_of(name), CONFIGS[name]) for name in DENSE)
 
