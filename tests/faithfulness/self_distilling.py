@@ -56,7 +56,6 @@ def texts() -> Any:
         tokenizer=None,
         unigram_entropy=3.0,
         continues_word=np.zeros(50, bool),
-        characters={},
         require_specials=lambda *names: None,
     )
 

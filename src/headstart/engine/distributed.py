@@ -196,6 +196,12 @@ def local(tensor: Tensor) -> Tensor:
     return tensor.to_local() if is_cut(tensor) else tensor
 
 
+def as_cut(part: Tensor, parameter: DTensor) -> DTensor:
+    """The tensor of which this process has the part, cut as a parameter of the same shape is."""
+    mesh, placements = parameter.device_mesh, parameter.placements
+    return type(parameter).from_local(part, mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride())
+
+
 @contextmanager
 def lost_ranks_explained(ranks: Ranks) -> Iterator[None]:
     """Turns what the network libraries raise when another process of the run is gone into our own error.

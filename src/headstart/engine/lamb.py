@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from headstart.engine.distributed import is_cut, local
+from headstart.engine.distributed import as_cut, is_cut, local
 
 
 class Lamb(torch.optim.Optimizer):
@@ -84,12 +84,5 @@ def _norms(values: list[Tensor], parameters: list[Tensor]) -> list[Tensor]:
     """The norm of each whole tensor, of which this process may have a part, cut as its parameter."""
     if not any(map(is_cut, parameters)):
         return list(torch._foreach_norm(values))
-    found = []
-    for value, parameter in zip(values, parameters, strict=True):
-        if not is_cut(parameter):
-            found.append(value.norm())
-            continue
-        mesh, placements = parameter.device_mesh, parameter.placements
-        whole = type(parameter).from_local(value, mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride())
-        found.append(whole.norm().full_tensor())
-    return found
+    pairs = zip(values, parameters, strict=True)
+    return [as_cut(value, parameter).norm().full_tensor() if is_cut(parameter) else value.norm() for value, parameter in pairs]

@@ -79,7 +79,7 @@ class MaskedMethod(TextMethod):
     model: PreTrainedModel
     never_masked: Tensor  # bool [vocab]
     continues_word: Tensor  # bool [vocab]
-    characters: Tensor  # float32 [vocab], how many each token has; specials have one
+    characters: Tensor  # float32 [vocab], how many each token has; specials have one. See `count_characters`
     random_ids: Tensor | None  # int64 [words], what random tokens are drawn from; None: the whole vocabulary
 
     def __init__(
@@ -94,26 +94,32 @@ class MaskedMethod(TextMethod):
         words = torch.tensor([i for i in range(store.vocab_size) if i not in specials]) if random_from == "words" else None
         self.register_buffer("random_ids", words, persistent=False)
         self.register_buffer("continues_word", torch.from_numpy(store.continues_word.copy()), persistent=False)
-        lengths = torch.tensor([len(store.characters.get(index, "?")) for index in range(store.vocab_size)], dtype=torch.float32)
-        lengths[list(specials)] = 1.0
-        self.register_buffer("characters", lengths, persistent=False)
         self.model = self.loaded(init) if init is not None else self.random()
         self.causal_start = getattr(config, "causal_start", 0) if init is None else 0  # a trained encoder is off the plateau
 
+    def shape(self) -> dict[str, Any]:
+        """What `backbones.text.encoder_config` is told of a network of `config`."""
+        config = self.config
+        return {
+            "vocab_size": self.vocab_size,
+            "hidden_size": config.hidden_size,
+            "num_layers": config.num_layers,
+            "num_heads": config.num_heads,
+            "intermediate_size": config.intermediate_size,
+            "max_length": config.sequence_length,
+            "dropout": config.dropout,
+            "special_ids": self.special_ids,
+        }
+
     def random(self) -> PreTrainedModel:
         """The network of `config` with random weights."""
-        config = self.config
-        return build_masked_lm(
-            config.architecture,
-            vocab_size=self.vocab_size,
-            hidden_size=config.hidden_size,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            intermediate_size=config.intermediate_size,
-            max_length=config.sequence_length,
-            dropout=config.dropout,
-            special_ids=self.store.special_ids,
-        )
+        return build_masked_lm(self.config.architecture, **self.shape())
+
+    def count_characters(self) -> None:
+        """Makes `characters`, for whoever measures by `evaluated`."""
+        lengths = torch.tensor([len(self.store.characters.get(index, "?")) for index in range(self.vocab_size)], dtype=torch.float32)
+        lengths[list(self.special_ids.values())] = 1.0
+        self.register_buffer("characters", lengths, persistent=False)
 
     def loaded(self, init: Path) -> PreTrainedModel:
         """The network of --init."""
@@ -131,6 +137,7 @@ class MaskedMethod(TextMethod):
         found = read_config(model_folder(init))
         dropout = getattr(found, "hidden_dropout_prob", getattr(found, "mlp_dropout", None))
         settings = {"architecture": found.model_type, **sizes_of(found)}
+        settings |= {"causal_start": 0} if hasattr(config, "causal_start") else {}
         return settings | ({} if dropout is None else {"dropout": dropout})
 
     @classmethod
@@ -139,8 +146,12 @@ class MaskedMethod(TextMethod):
         return {"method": suggested_length(init, config)}
 
     def rule(self, phase: str) -> MaskRule:
-        """What is hidden in a phase."""
-        raise NotImplementedError
+        """What is hidden in a phase; by default what the Config says of masks."""
+        config = self.config
+        return MaskRule(config.mask_unit, config.mask_ratio, config.mask_share, config.random_share, config.most_masked)
+
+    def predicted_per_row(self) -> float:
+        return float(self.config.sequence_length * (1.0 if self.causal_start else self.config.mask_ratio))
 
     def phases(self, total_steps: int) -> list[Phase]:
         start = min(self.causal_start, total_steps // 3)

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from headstart.core.errors import UsageError
 from headstart.engine.config import OptimizerConfig
-from headstart.engine.distributed import is_cut, local
+from headstart.engine.distributed import as_cut, is_cut, local
 from headstart.engine.lamb import Lamb
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers?|h|blocks?)\.(\d+)\.")  # BERT layer.3., ModernBERT/Llama layers.3., GPT-2 h.3., ViT/T5 blocks.3. and block.3.
@@ -290,9 +290,7 @@ def _whole(part: Tensor, parameter: Tensor) -> Tensor:
     """The matrix of which this process has the part: a cut matrix cannot be orthogonalised. Every process does it for itself."""
     if not is_cut(parameter):
         return part
-    mesh, placements = parameter.device_mesh, parameter.placements
-    cut = type(parameter).from_local(part, mesh, placements, run_check=False, shape=parameter.shape, stride=parameter.stride())
-    return cut.full_tensor()
+    return as_cut(part, parameter).full_tensor()
 
 
 def _part(matrix: Tensor, parameter: Tensor) -> Tensor:

@@ -6,6 +6,12 @@ from headstart.core.bounds import BELOW_1, COUNT, refuse_outside
 from headstart.core.errors import UsageError
 
 
+def check_masks(mask_share: float, random_share: float) -> None:
+    """Refuses shares of the chosen tokens that are none. Raises UsageError."""
+    if not (mask_share >= 0 and random_share >= 0 and mask_share + random_share <= 1):
+        raise UsageError("--method.mask-share and --method.random-share are shares of the chosen tokens.", "Give two that sum to at most 1.")
+
+
 def check_network(hidden_size: int, num_layers: int, num_heads: int, intermediate_size: int, dropout: float, sequence_length: int) -> None:
     """Refuses sizes that no transformer can have.
 

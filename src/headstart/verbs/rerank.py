@@ -14,15 +14,15 @@ from headstart.core.config import flag_names, replace_nested
 from headstart.core.errors import UsageError
 from headstart.core.flags import in_words_of
 from headstart.core.progress import Reporter
-from headstart.core.words import plural
+from headstart.core.words import agree, plural
 from headstart.data.retrieval.bm25 import BM25
-from headstart.data.retrieval.collection import read_documents
+from headstart.data.retrieval.collection import read_documents, read_queries
 from headstart.data.retrieval.trec import read_qrels, read_run, write_run
 from headstart.engine.device import use_device
 from headstart.interop.cross_encoder import load_cross_encoder
 from headstart.tasks.reranking import rows_of, score_pairs
 from headstart.tasks.reranking_config import RerankingConfig
-from headstart.tasks.reranking_data import RankingData, first_stage, ranking_scores, read_ranking
+from headstart.tasks.reranking_data import RankingData, bm25_run, first_stage, ranking_scores, read_ranking
 from headstart.verbs._exports import given_model, newest_export
 from headstart.verbs._rerank_settings import RerankSettings, check, run_file
 
@@ -73,11 +73,13 @@ def rerank_with(settings: RerankSettings, say: Callable[[str], None] = print) ->
     assert settings.documents is not None
     device = use_device(settings.device)
     documents = read_documents(settings.documents)
-    first = None if settings.run is None else read_run(settings.run)
-    index = BM25(documents.texts) if first is None else None
+    if settings.run is None:
+        first = bm25_run(read_queries(settings.queries), documents, BM25(documents.texts), settings.candidates)
+    else:
+        first = read_run(settings.run)
     qrels = None if settings.qrels is None else read_qrels(settings.qrels)
-    data = read_ranking(settings.queries, documents, first, None, settings.candidates, index)
-    judged = None if qrels is None else read_ranking(settings.queries, documents, first, qrels, settings.candidates, index)
+    data = read_ranking(settings.queries, documents, first, None, settings.candidates)
+    judged = None if qrels is None else read_ranking(settings.queries, documents, first, qrels, settings.candidates)
     folder = newest_export(settings.model) if (settings.model / "run.json").is_file() else settings.model
     encoder = load_cross_encoder(given_model(folder), new_head=settings.new_head)
     if not encoder.kept and not settings.new_head:
@@ -115,5 +117,5 @@ def _lines(found: Reranked, judged: RankingData | None) -> list[str]:
     lines = [f"{plural(found.pairs, 'pair')} of {found.queries:,} queries scored."]
     if judged is not None:
         was = ", ".join(f"{name} {value:.4f} (as they came {found.before[name]:.4f})" for name, value in found.scores.items())
-        lines.append(f"{plural(len(judged), 'judged query').replace('querys', 'queries')}: {was}.")
+        lines.append(f"{len(judged):,} judged {agree(len(judged), 'query', 'queries')}: {was}.")
     return [*lines, *(f"Note: {note}." for note in found.notes), f"Run: {found.run}"]

@@ -89,6 +89,11 @@ class TextStore:
         vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
         return {index: text_tokenizer.plain(name, bool(self.continues_word[index])) for name, index in vocabulary.items()}
 
+    @cached_property
+    def sentence_counts(self) -> np.ndarray:
+        """int64 [n_documents]: sentences of each document."""
+        return np.diff(np.searchsorted(self.sentence_offsets, self.document_offsets))
+
     @property
     def file_names(self) -> list[str]:
         """Of the input files, in the order of `file_offsets`."""

@@ -54,6 +54,7 @@ class Bioptimus(MaskedMethod):
         self._said: list[str] = []
         self.begin_flops = 0
         super().__init__(config, store, init, config.random_from)
+        self.count_characters()
         for number, unit in enumerate(config.units, 1):
             if unit != "token" and not store.continues_word.any():
                 raise BadInput(f"the tokenizer marks no words, and phase {number} masks by {unit}.", "Give --method.units token for each phase.")

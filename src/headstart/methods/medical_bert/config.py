@@ -10,7 +10,7 @@ from headstart.core.bounds import COUNT, COUNT_FROM_0, SEED, SHARE, Bounds, refu
 from headstart.core.errors import UsageError
 from headstart.data.text.config import TextConfig
 from headstart.engine.config import Preset, Settings
-from headstart.engine.text_settings import check_network
+from headstart.engine.text_settings import check_masks, check_network
 from headstart.methods.medical_bert.shards import SMALLEST_BYTES
 
 Composition = Literal["balanced", "union", "small", "large"]
@@ -86,8 +86,7 @@ class MedicalBertConfig:
     def check_own(self) -> None:
         """The same of what a model of --init does not bring."""
         refuse_outside(self, BOUNDS, "method.")
-        if not (self.mask_share >= 0 and self.random_share >= 0 and self.mask_share + self.random_share <= 1):
-            raise UsageError("--method.mask-share and --method.random-share are shares of the chosen tokens.", "Give two that sum to at most 1.")
+        check_masks(self.mask_share, self.random_share)
         if self.sequence_length < 8:
             raise UsageError(f"--method.sequence-length is {self.sequence_length}: two segments need more.", "Give at least 8.")
 

@@ -23,7 +23,7 @@ from headstart.backbones.text import encode, encoder_config
 from headstart.core.errors import UsageError
 from headstart.data.text.rows import Rows
 from headstart.data.text.store import TextStore
-from headstart.engine.masked_method import EVALUATED, MaskedMethod, MaskRule
+from headstart.engine.masked_method import EVALUATED, MaskedMethod
 from headstart.engine.method import Batch, Context
 from headstart.engine.text_method import model_folder, refuse_long_rows
 from headstart.interop.model_folder import read_config
@@ -48,23 +48,11 @@ class MedicalBert(MaskedMethod):
     def __init__(self, config: MedicalBertConfig, store: TextStore, init: Path | None = None) -> None:
         config.check_own() if init is not None else config.check()
         super().__init__(config, store, init)
+        self.count_characters()
         self.has_corpora = len(store.sources()) > 1
 
     def random(self) -> PreTrainedModel:
-        config = self.config
-        return BertForPreTraining(
-            encoder_config(  # type: ignore[arg-type]  # of "bert" it is a BertConfig
-                "bert",
-                vocab_size=self.vocab_size,
-                hidden_size=config.hidden_size,
-                num_layers=config.num_layers,
-                num_heads=config.num_heads,
-                intermediate_size=config.intermediate_size,
-                max_length=config.sequence_length,
-                dropout=config.dropout,
-                special_ids=self.store.special_ids,
-            )
-        )
+        return BertForPreTraining(encoder_config("bert", **self.shape()))  # type: ignore[arg-type]  # of "bert" it is a BertConfig
 
     def loaded(self, init: Path) -> PreTrainedModel:
         """The BERT of --init; heads and a pooler that it lacks begin random."""
@@ -80,19 +68,12 @@ class MedicalBert(MaskedMethod):
             raise UsageError(f"{folder} holds a {kind} model; medical_bert continues a BERT.", "Continue others with mlm, or leave --init out.")
         found = super().settings_of(init, config)
         del found["architecture"]
-        return {**found, "causal_start": 0}
+        return found
 
     @classmethod
     def rows(cls, store: TextStore, config: MedicalBertConfig, split: Literal["train", "held_out"] = "train") -> Rows:
         store.require_specials("pad", "cls", "sep", "mask")
         return medical_bert_rows(store, config, split)
-
-    def rule(self, phase: str) -> MaskRule:
-        config = self.config
-        return MaskRule(config.mask_unit, config.mask_ratio, config.mask_share, config.random_share, config.most_masked)
-
-    def predicted_per_row(self) -> float:
-        return self.config.sequence_length * (1.0 if self.causal_start else self.config.mask_ratio)
 
     def items(self, batch: Batch, ctx: Context) -> dict[str, Tensor] | None:
         """The masked tokens, and the rows."""

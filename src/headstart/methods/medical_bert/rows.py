@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from headstart.core.errors import BadInput, UsageError
 from headstart.core.files import atomic_write
 from headstart.core.progress import progress
 from headstart.core.words import plural
-from headstart.data.text.rows import Rows, write_rows
+from headstart.data.text.rows import Rows, rows_folder, write_rows
 from headstart.data.text.store import TextStore
 from headstart.methods.medical_bert.config import MedicalBertConfig
 from headstart.methods.medical_bert.pairs import Pair, make_pairs
@@ -67,12 +68,9 @@ def medical_bert_rows(store: TextStore, config: MedicalBertConfig, split: Litera
     if split == "train":
         key |= {name: getattr(config, name) for name in OF_FILES}
     report: dict[str, float] = {}
-    rows = write_rows(store, key, split, config.sequence_length, _rows(store, config, split, report), report, columns=(LABEL, CORPUS, OTHER))
-    if "repeated" in rows.report and not (rows.folder / COMPOSITION).is_file():
-        shards = [{"small": small, "large": large} for small, large in plan_of(store, config).composition or ()]
-        with atomic_write(rows.folder / COMPOSITION) as file:
-            file.write(json.dumps(shards).encode())
-    return rows
+    folder = rows_folder(store, key, split, config.sequence_length)
+    pairs = _rows(store, config, split, report, folder)
+    return write_rows(store, key, split, config.sequence_length, pairs, report, columns=(LABEL, CORPUS, OTHER))
 
 
 def plan_of(store: TextStore, config: MedicalBertConfig) -> Plan:
@@ -95,7 +93,7 @@ def plan_of(store: TextStore, config: MedicalBertConfig) -> Plan:
     if not all(map(len, documents)):
         mend = "Give more text, or a smaller --text.held-out-share."
         raise BadInput("one of the two corpora has no document to train on.", mend, file=store.folder)
-    sentences = np.diff(np.searchsorted(store.sentence_offsets, store.document_offsets))
+    sentences = store.sentence_counts
     counts = [number_of_shards(size, config.shard_bytes or min(SAMPLE_BYTES, max(sizes[0], SMALLEST_BYTES))) for size in sizes]
     small, large = (shards_of(of, sentences[of], count) for of, count in zip(documents, counts, strict=True))
     of_small, of_large = shards_of_a_file(len(small), len(large), config.small_shards, config.large_shards)
@@ -146,7 +144,7 @@ def _refuse_pools(store: TextStore, plan: Plan, config: MedicalBertConfig) -> No
         what = "a training file holds one document, so no segment of another can be drawn."
         raise BadInput(what, f"Put blank lines between documents (or --text.document-split line), {off}.", file=store.folder)
     documents = np.unique(np.concatenate(plan.pools))
-    sentences = np.diff(np.searchsorted(store.sentence_offsets, store.document_offsets))[documents]
+    sentences = store.sentence_counts[documents]
     if (sentences < 2).all():
         what = f"each of the {len(documents):,} documents is one sentence, so every second segment is drawn and there is nothing to learn of it."
         raise BadInput(what, f"Give --text.sentence-split rules where a line holds several, {off}.", file=store.folder)
@@ -155,9 +153,10 @@ def _refuse_pools(store: TextStore, plan: Plan, config: MedicalBertConfig) -> No
 
 
 def _rows(
-    store: TextStore, config: MedicalBertConfig, split: Literal["train", "held_out"], report: dict[str, float]
+    store: TextStore, config: MedicalBertConfig, split: Literal["train", "held_out"], report: dict[str, float], folder: Path
 ) -> Iterator[tuple[Any, ...]]:
-    """(ids, where the second segment begins, label, corpus of either segment) of every pair, files in order."""
+    """(ids, where the second segment begins, label, corpus of either segment) of every pair, files in order; the composition goes into the folder of
+    the rows, which is there by then."""
     plan = plan_of(store, config) if split == "train" else Plan([store.documents("held_out")])
     if split == "train":
         _refuse_pools(store, plan, config)
@@ -167,6 +166,8 @@ def _rows(
     if plan.composition is not None and plan.repeated is not None:
         small, large = plan.composition[0]
         report |= {"small_shards": len(small), "large_shards": len(large), "repeated": plan.repeated}
+        with atomic_write(folder / COMPOSITION) as file:
+            file.write(json.dumps([{"small": of_small, "large": of_large} for of_small, of_large in plan.composition]).encode())
         report["small_share"] = _small_share(store, plan.pools, last_of_small)
     cls_id, sep_id = (np.array([store.special_ids[name]], store.tokens.dtype) for name in ("cls", "sep"))
     tokens = np.asarray(store.tokens)

@@ -7,10 +7,9 @@ from typing import Literal
 
 from headstart import catalog
 from headstart.core.bounds import COUNT, COUNT_FROM_0, Bounds, refuse_outside
-from headstart.core.errors import UsageError
 from headstart.data.text.config import TextConfig
 from headstart.engine.config import Preset, Settings
-from headstart.engine.text_settings import check_network
+from headstart.engine.text_settings import check_masks, check_network
 
 BOUNDS = {
     "mask_ratio": Bounds(0, 1, "Give a share between 0 and 1; BERT: 0.15.", above=True, below=True),
@@ -63,8 +62,7 @@ class MLMConfig:
     def check_own(self) -> None:
         """The same of what a model of --init does not bring."""
         refuse_outside(self, BOUNDS, "method.")
-        if not (self.mask_share >= 0 and self.random_share >= 0 and self.mask_share + self.random_share <= 1):
-            raise UsageError("--method.mask-share and --method.random-share are shares of the chosen tokens.", "Give two that sum to at most 1.")
+        check_masks(self.mask_share, self.random_share)
 
 
 PRESETS: dict[str, Preset] = {

@@ -8,10 +8,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from headstart.data.text.store import TextStore
-from headstart.engine.masked_method import MaskedMethod, MaskRule
+from headstart.engine.masked_method import MaskedMethod
 from headstart.methods.mlm.config import SETTINGS, MLMConfig
 
 
@@ -27,17 +26,6 @@ class MLM(MaskedMethod):
     def __init__(self, config: MLMConfig, store: TextStore, init: Path | None = None) -> None:
         config.check()
         super().__init__(config, store, init, config.random_from)
-
-    @classmethod
-    def settings_of(cls, init: Path, config: MLMConfig) -> dict[str, Any]:
-        return {**super().settings_of(init, config), "causal_start": 0}
-
-    def rule(self, phase: str) -> MaskRule:
-        config = self.config
-        return MaskRule(config.mask_unit, config.mask_ratio, config.mask_share, config.random_share, config.most_masked)
-
-    def predicted_per_row(self) -> float:
-        return self.config.sequence_length * (1.0 if self.causal_start else self.config.mask_ratio)
 
 
 METHOD = MLM

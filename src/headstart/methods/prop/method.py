@@ -116,19 +116,7 @@ class Prop(MaskedMethod):
     # --- the network ---------------------------------------------------------------------------------------------------
 
     def random(self) -> PreTrainedModel:
-        config = self.config
-        shape: Any = encoder_config(
-            "bert",
-            vocab_size=self.vocab_size,
-            hidden_size=config.hidden_size,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            intermediate_size=config.intermediate_size,
-            max_length=config.sequence_length,
-            dropout=config.dropout,
-            special_ids=self.special_ids,
-        )
-        return network.random_network(shape, config.initial)
+        return network.random_network(encoder_config("bert", **self.shape()), self.config.initial)
 
     def loaded(self, init: Path) -> PreTrainedModel:
         model, self._new = network.load_network(model_folder(init))

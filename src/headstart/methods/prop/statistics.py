@@ -31,7 +31,7 @@ from headstart.core.files import inside, locked, own_file, read_bounded, read_js
 from headstart.core.progress import Reporter
 from headstart.data.arrays import map_array
 from headstart.data.permute import mix
-from headstart.data.retrieval.words import PATTERNS, WordPattern, read_stopwords
+from headstart.data.retrieval.words import WordPattern, read_stopwords, words_of
 from headstart.data.text.store import TextStore
 from headstart.data.text.tokenizer import FAILS, library_errors
 
@@ -185,7 +185,7 @@ class _Dictionary:
     """Written words, as the tokenizer splits text, and the words to count in each: "covid19" has one, "1984" none."""
 
     def __init__(self, store: TextStore, pattern: WordPattern, stopwords: frozenset[str]) -> None:
-        self.store, self.letters, self.stopwords = store, PATTERNS[pattern], stopwords
+        self.store, self.pattern, self.stopwords = store, pattern, stopwords
         self.names: list[str] = []
         self.texts = np.zeros(0, np.uint64)  # of the last block: a hash of each document's tokens
         self._numbers: dict[str, int] = {}
@@ -227,8 +227,7 @@ class _Dictionary:
         new = [(key, ids) for key, ids in zip(keys, pieces, strict=True) if key not in self._written]
         for (key, _), text in zip(new, self._texts([ids for _, ids in new]), strict=True):
             self._written[key] = len(self._ends) - 1
-            found = [word for word in self.letters.findall(text) if word.casefold() not in self.stopwords]
-            self._counted += [self._number(word) for word in found]
+            self._counted += [self._number(word) for word in words_of(text, self.pattern, self.stopwords)]
             self._ends.append(len(self._counted))
 
     def _texts(self, words: list[list[int]]) -> list[str]:
@@ -237,7 +236,7 @@ class _Dictionary:
         if not isinstance(tokenizer.model, models.WordPiece):
             with library_errors(FAILS, None, any_error=False):
                 return list(tokenizer.decode_batch(words, skip_special_tokens=True))
-        return ["".join("" if i in special else str(tokenizer.id_to_token(i)).removeprefix("##") for i in ids) for ids in words]
+        return ["".join("" if i in special else self.store.characters[i] for i in ids) for ids in words]
 
     def _number(self, word: str) -> int:
         if word not in self._numbers:
